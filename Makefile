@@ -1,0 +1,51 @@
+# make demo: install into .venv and run the main job on the embedded data.  make test: install with the tests and run them.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test slow check format install clean help
+
+help:
+	@sed -n 's/^\([a-z]*\):.*## /\1: /p' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed ## train, score and report on the embedded demonstration data (about five minutes on two cores)
+	$(BIN)/segment train
+	@echo "To watch and compare runs: $(BIN)/tensorboard --logdir runs    then open http://localhost:6006"
+
+test: $(VENV)/.installed-test ## the fast tests
+	$(BIN)/python -m pytest
+
+slow: $(VENV)/.installed-test ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+check: $(VENV)/.installed-test ## lint, format, types, import floors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed-test ## put the code in the house's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+install: $(VENV)/.installed ## the command `segment` in .venv
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "segment needs Python 3.11 or newer: make PYTHON=python3.11 ..."; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.python pyproject.toml constraints.txt
+	@echo "Installing into $(VENV) (about 1.7 GB, a few minutes the first time) ..."
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.python pyproject.toml constraints.txt
+	@echo "Installing into $(VENV) (about 1.7 GB, a few minutes the first time) ..."
+	$(PIP) -e '.[test]'
+	@touch $@ $(VENV)/.installed
+
+clean: ## remove the environment and the caches, not the runs
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""Augmentation as whole-batch operations: parameters are sampled first, one row a sample, then applied."""

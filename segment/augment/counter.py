@@ -1,0 +1,20 @@
+"""Randomness as a function of (seed, sample, purpose), not of a stream."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+
+
+def generator(seed: int, sample: int, purpose: str) -> np.random.Generator:
+    """A counter-based generator (Philox; Salmon et al. 2011) that only its three arguments decide.
+
+    So what a sample looks like does not depend on the number of workers, on the order or on what was drawn before.
+
+    Args:
+        seed: The run's seed, >= 0.
+        sample: The sample's number over the whole training, >= 0.
+        purpose: What the numbers are for; different purposes are independent.
+    """
+    return np.random.Generator(np.random.Philox(key=[seed, sample], counter=[0, 0, 0, zlib.crc32(purpose.encode())]))

@@ -1,0 +1,74 @@
+"""The command ``segment VERB key=value ...``: finds the verb and the configuration folders, nothing else."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from pathlib import Path
+
+VERBS = {
+    "train": "trains and scores every validation scan   data=NAME network=NAME fold=N",
+    "predict": "masks for new scans, on their own grid    model=RUN input=FILE_OR_FOLDER output=FOLDER",
+    "evaluate": "scores masks from any program             predictions=FOLDER references=FOLDER output=FOLDER",
+    "fetch": "downloads a data set, checksum verified   data=NAME [data.root=FOLDER]",
+    "list": "what there is                             [networks|data|studies] [format=json]",
+}
+
+HELP = """segment: medical image segmentation experiments, named in configuration, scored scan by scan.
+
+usage: segment VERB [key=value ...]
+
+{verbs}
+
+Every key=value is a Hydra override: segment VERB --help lists the choices, --cfg job prints the configuration,
+-m runs a sweep (segment train -m network=unet,unet_small fold=0,1).
+A folder conf/ beside you is searched before the built-in one.
+
+  segment train                                        trains on the demonstration data, results in runs/
+  segment train data=hippocampus data.root=FOLDER      trains on Medical Segmentation Decathlon Task04
+  segment train data=auto data.root=FOLDER             trains on a folder of one's own
+  tensorboard --logdir runs                            compares runs
+"""
+
+
+def config_folders() -> list[tuple[str, Path]]:
+    """(scheme, folder) of every configuration root, searched in this order: the user's, then the built-in ones."""
+    package = Path(__file__).resolve().parent
+    built_in = package if (package / "conf").is_dir() else package.parent
+    roots = list(dict.fromkeys([Path.cwd(), built_in]))
+    found = [("file", root / "conf") for root in roots] + [("experiments", root / "experiments") for root in roots]
+    return [(scheme, folder) for scheme, folder in found if folder.is_dir()]
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(HELP.format(verbs="\n".join(f"  {verb:<9} {what}" for verb, what in VERBS.items())))
+        sys.exit(0 if arguments else 2)
+    if arguments[0] == "--version":
+        from segment import __version__
+
+        print(__version__)
+        return
+    verb, *rest = arguments
+    if verb not in VERBS:
+        from segment.errors import did_you_mean
+
+        print(
+            f"segment: there is no verb {verb!r}.{did_you_mean(verb, VERBS)} 'segment --help' lists them.",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    if verb == "list" and rest and "=" not in rest[0] and not rest[0].startswith("-"):
+        rest[0] = f"what={rest[0]}"
+    # One Python file of the user's own beside the command is enough to add a network or a loss.
+    sys.path.append(os.getcwd())  # noqa: PTH109
+    module = importlib.import_module(f"segment.run.{verb}")
+    configure = importlib.import_module("segment.run.configure")
+    configure.launch(verb, rest, module.run, config_folders())
+
+
+if __name__ == "__main__":
+    main()

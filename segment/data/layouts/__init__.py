@@ -1,0 +1,78 @@
+"""Data sets as they lie on disk: each module recognises one layout and reads its cases; voxels stay where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from segment.data.case import Dataset
+from segment.data.layouts import folders, msd, nnunet, patients, table
+from segment.errors import UserError, did_you_mean
+
+# In the order in which they are tried: nnU-Net's dataset.json may carry MSD's keys as well, and a table may list what
+# lies in images/ and labels/.
+LAYOUTS: dict[str, Any] = {"nnunet": nnunet, "msd": msd, "table": table, "folders": folders, "patients": patients}
+
+
+def open_dataset(
+    root: str | Path,
+    name: str | None = None,
+    layout: str = "auto",
+    labels: Mapping[str, int] | None = None,
+    channels: Sequence[str] | None = None,
+    source: Mapping[str, Any] | None = None,
+    notice: str = "",
+    licence: str = "",
+) -> Dataset:
+    """List the cases of a data set on disk.
+
+    No voxel is read, except by the layouts without a ``dataset.json`` when ``labels`` is not given: they then name the
+    labels after the values found.
+
+    Args:
+        root: The data set's folder (for a table also the CSV itself); nothing in it is changed.
+        name: Short name; None takes the folder's.
+        layout: ``msd``, ``nnunet``, ``folders``, ``table``, ``patients``, or ``auto`` to go by what lies there.
+        labels: Label name to value in the files, in place of the data set's own; the one called ``background`` is the
+            background whatever its value.
+        channels: Channel names in place of the data set's own.
+        source: Where the data come from: ``{url, md5 or sha256, archive_folder, licence}``; only for messages here.
+        notice: One sentence to print beside results.
+        licence: Licence of the data; the default is the source's, or the data set's own.
+
+    Returns:
+        The data set, cases sorted by id.
+
+    Raises:
+        UserError: When the folder is missing, its layout is not known, or its files are not sound.
+    """
+    path = Path(root).expanduser()
+    named = name or (path.parent.name if path.suffix.lower() == ".csv" else path.absolute().name)
+    terms = str((source or {}).get("licence", ""))
+    if not path.exists():
+        raise UserError(f"{path} does not exist, so the data set {named!r} cannot be read. {_way(name, source, terms)}")
+    module = _layout(path, layout)
+    dataset = module.read(path, named, labels, channels)
+    return replace(dataset, notice=notice or dataset.notice, licence=licence or terms or dataset.licence)
+
+
+def _way(name: str | None, source: Mapping[str, Any] | None, terms: str) -> str:
+    if not source:
+        return "Set data.root to its folder."
+    licence = f" (licence: {terms})" if terms else ""
+    return f"To download it{licence}, run `segment fetch data={name or 'NAME'}`, or set data.root to where it lies."
+
+
+def _layout(path: Path, layout: str) -> Any:
+    if layout in LAYOUTS:
+        return LAYOUTS[layout]
+    if layout != "auto":
+        options = [*LAYOUTS, "auto"]
+        raise UserError(f"data.layout={layout} is not one of {', '.join(options)}.{did_you_mean(layout, options)}")
+    for module in LAYOUTS.values():
+        if module.recognise(path):
+            return module
+    looked = "; ".join(module.LOOKED_FOR for module in LAYOUTS.values())
+    raise UserError(f"The layout of {path} is not recognised. Looked for: {looked}. Bring it into one of these.")

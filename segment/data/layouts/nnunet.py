@@ -1,0 +1,116 @@
+"""nnU-Net: ``dataset.json`` names channels and labels; ``imagesTr/CASE_0000.ext`` and ``labelsTr/CASE.ext``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from segment.data.case import Case, Dataset
+from segment.data.formats import SUFFIXES
+from segment.data.layouts.common import (
+    channel_table,
+    checked,
+    image_files,
+    inside,
+    label_table,
+    read_json,
+    split_channel,
+)
+from segment.errors import UserError, did_you_mean
+
+LOOKED_FOR = "dataset.json with 'channel_names' and 'file_ending' (nnU-Net)"
+
+
+def recognise(root: Path) -> bool:
+    """Whether a folder holds an nnU-Net raw data set.
+
+    Args:
+        root: A folder or file.
+
+    Returns:
+        True when its ``dataset.json`` names channels and a file ending.
+    """
+    path = root / "dataset.json"
+    if not path.is_file():
+        return False
+    content = read_json(path)
+    return "channel_names" in content and "file_ending" in content
+
+
+def read(root: Path, name: str, labels: Mapping[str, int] | None, channels: Sequence[str] | None) -> Dataset:
+    """Read the cases of an nnU-Net raw data set.
+
+    Args:
+        root: The folder with ``dataset.json``.
+        name: Name to give the data set.
+        labels: Label name to file value; None takes those of ``dataset.json``.
+        channels: Channel names; None takes those of ``dataset.json``.
+
+    Returns:
+        The data set; ``imagesTs`` (with ``labelsTs`` where it exists) become its test scans.
+
+    Raises:
+        UserError: When ``dataset.json`` is not sound, its labels are regions, or a file is missing.
+    """
+    path = root / "dataset.json"
+    content = read_json(path)
+    missing = [key for key in ("channel_names", "file_ending") if key not in content]
+    if missing:
+        raise UserError(f"{path} has no {missing[0]!r}, so this is not an nnU-Net data set. Try data.layout=auto.")
+    ending = str(content["file_ending"])
+    if ending not in SUFFIXES:
+        raise UserError(f"{path}: file_ending {ending!r} is not read here.{did_you_mean(ending, SUFFIXES)}")
+    given = "data.labels" if labels is not None else path
+    table = label_table(content.get("labels", {}) if labels is None else labels, given)
+    count = len(channel_table(content["channel_names"], path))
+    if isinstance(content.get("dataset"), dict):
+        found = [_listed(root, key, entry, path) for key, entry in content["dataset"].items()]
+    else:
+        found = _folder(root, "Tr", ending, count)
+    cases = checked(found, root)
+    for case in cases:
+        if case.label is None:
+            raise UserError(f"{root}: case {case.id!r} has no label labelsTr/{case.id}{ending}. Add it.")
+        if len(case.images) != count:
+            raise UserError(
+                f"{root}: case {case.id!r} has {len(case.images)} channel file(s); {path.name} names {count}."
+            )
+    promised = content.get("numTraining", len(cases))
+    if not cases or promised != len(cases):
+        raise UserError(
+            f"{path} promises {promised} training cases and {len(cases)} are there. Copy the rest or mend it."
+        )
+    return Dataset(
+        name=name,
+        root=root,
+        cases=cases,
+        labels=table,
+        channels=channel_table(content["channel_names"] if channels is None else channels, path),
+        test_cases=checked(_folder(root, "Ts", ending, count), root),
+        licence=str(content.get("licence", content.get("license", ""))),
+    )
+
+
+def _listed(root: Path, key: str, entry: Any, where: Path) -> Case:
+    """One entry of the optional key ``dataset``: ``{"images": [...], "label": ...}``."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("images"), list) or not entry["images"]:
+        raise UserError(f"{where}: the entry of case {key!r} has no list 'images'. Correct it.")
+    label = inside(root, entry["label"], where) if entry.get("label") else None
+    return Case(key, tuple(inside(root, text, where) for text in entry["images"]), label)
+
+
+def _folder(root: Path, part: str, ending: str, count: int) -> list[Case]:
+    """Cases of ``imagesTr`` or ``imagesTs``, every channel named whether its file exists or not."""
+    images, masks = root / f"images{part}", root / f"labels{part}"
+    names = {path.name[: -len(ending)] for path in image_files(images) if path.name.endswith(ending)}
+    ids = {split_channel(name)[0] for name in names}
+    labelled = {path.name[: -len(ending)] for path in image_files(masks) if path.name.endswith(ending)}
+    return [
+        Case(
+            case,
+            tuple(images / f"{case}_{channel:04d}{ending}" for channel in range(count)),
+            masks / f"{case}{ending}" if case in labelled else None,
+        )
+        for case in ids | labelled
+    ]

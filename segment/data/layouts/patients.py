@@ -1,0 +1,94 @@
+"""One folder a patient: its images by modality and one mask, as BraTS has it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from segment.data.case import Case, Dataset
+from segment.data.formats import stem
+from segment.data.layouts.common import (
+    by_stem,
+    channel_table,
+    checked,
+    found_labels,
+    image_files,
+    label_table,
+    named_channels,
+)
+from segment.errors import UserError
+
+LOOKED_FOR = "one folder a patient, each with its images and one file called ...seg, ...label or ...mask"
+_MASK = re.compile(r"(^|[^a-z])(seg|segmentation|labels?|mask)$", re.IGNORECASE)
+
+
+def recognise(root: Path) -> bool:
+    """Whether a folder holds one folder a patient.
+
+    Args:
+        root: A folder or file.
+
+    Returns:
+        True when the first folder in it holds one mask and at least one other image file.
+    """
+    first = next(iter(_folders(root)), None)
+    if first is None:
+        return False
+    masks = [_MASK.search(stem(path)) is not None for path in image_files(first)]
+    return sum(masks) == 1 and len(masks) > 1
+
+
+def read(root: Path, name: str, labels: Mapping[str, int] | None, channels: Sequence[str] | None) -> Dataset:
+    """Read one case from every folder.
+
+    ``BraTS_001/BraTS_001_flair.nii.gz`` is the channel ``flair`` of the case ``BraTS_001``; channels go by name.
+
+    Args:
+        root: The folder of patients' folders.
+        name: Name to give the data set.
+        labels: Label name to file value; None names them after the values found, which reads every mask.
+        channels: The channels to take, by name and in this order; with one image a patient, the name to give it.
+
+    Returns:
+        The data set; patients without a mask become test scans.
+
+    Raises:
+        UserError: Names the patient whose files differ from the others'.
+    """
+    found = {folder.name: _files(folder) for folder in _folders(root)}
+    if not any(mask for _, mask in found.values()):
+        raise UserError(f"{root} does not hold {LOOKED_FOR}.")
+    names = next(sorted(images) for images, mask in found.values() if mask)
+    single = len(names) == 1
+    wanted = names if channels is None or single else list(channel_table(channels, "data.channels"))
+    cases = []
+    for patient, (images, mask) in found.items():
+        keys = sorted(images) if single and len(images) == 1 else wanted
+        lacking = [key for key in keys if key not in images]
+        if lacking or not keys:
+            raise UserError(
+                f"{root / patient} has the images {sorted(images)}, not {', '.join(wanted)}. Mend the folder."
+            )
+        cases.append(Case(patient, tuple(images[key] for key in keys), mask))
+    training = checked((case for case in cases if case.label), root)
+    tests = checked((case for case in cases if not case.label), root)
+    table = found_labels(training) if labels is None else label_table(labels, "data.labels")
+    named = named_channels(training, channels, "data.channels") if single else tuple(wanted)
+    return Dataset(name, root, training, table, named, tests)
+
+
+def _folders(root: Path) -> list[Path]:
+    if not root.is_dir():
+        return []
+    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _files(folder: Path) -> tuple[dict[str, Path], Path | None]:
+    """A patient's images by channel name, and the mask."""
+    files = by_stem(image_files(folder))
+    masks = [name for name in files if _MASK.search(name)]
+    if len(masks) > 1:
+        raise UserError(f"{folder} holds several masks: {', '.join(masks)}. Keep one.")
+    images = {name.removeprefix(folder.name).strip("_-. ") or name: files[name] for name in files if name not in masks}
+    return images, files[masks[0]] if masks else None

@@ -1,0 +1,127 @@
+"""Folds of a data set: nnU-Net's five by default, read from and written to nnU-Net's ``splits_final.json`` format."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from sklearn.model_selection import KFold
+
+from segment.data.case import Case, Dataset
+from segment.errors import UserError, did_you_mean
+
+Fold = dict[str, list[str]]
+
+
+def folds(dataset: Dataset, n: int = 5, seed: int = 12345, file: str | Path | None = None) -> list[Fold]:
+    """Share the labelled cases out into folds.
+
+    Without groups the default equals nnU-Net's: sorted names, scikit-learn's shuffled ``KFold`` with seed 12345. Cases
+    of one group (a patient) stay together. Fewer cases than ``n`` make as many folds as there are cases.
+
+    Args:
+        dataset: Its `cases` are shared out; `test_cases` never are.
+        n: Number of folds, at least 2.
+        seed: Seed of the shuffle.
+        file: A splits file in nnU-Net's format to take instead; ``n`` and ``seed`` then have no effect.
+
+    Returns:
+        One ``{"train": [ids], "val": [ids]}`` a fold.
+
+    Raises:
+        UserError: When there are fewer than two cases (or groups), ``n`` is below 2, or the file is not sound.
+    """
+    if file is not None:
+        return _read(Path(file), dataset)
+    if n < 2:
+        raise UserError(f"{n} fold(s) were asked for; cross-validation needs at least 2.")
+    units = _units(dataset.cases)
+    if len(units) < 2:
+        raise UserError(
+            f"The data set {dataset.name!r} has {len(dataset.cases)} labelled case(s) in {len(units)} group(s); folds "
+            "need at least two, one to train on and one to validate. Add scans."
+        )
+    splitter = KFold(min(n, len(units)), shuffle=True, random_state=seed)
+    return [
+        {part: sorted(case for unit in chosen for case in units[unit]) for part, chosen in (("train", a), ("val", b))}
+        for a, b in splitter.split(units)
+    ]
+
+
+def pick_fold(all_folds: Sequence[Fold], fold: int) -> Fold:
+    """Take one fold.
+
+    Args:
+        all_folds: What `folds` returns.
+        fold: Its number, from 0.
+
+    Returns:
+        ``{"train": [ids], "val": [ids]}``.
+
+    Raises:
+        UserError: When there is no such fold.
+    """
+    if isinstance(fold, bool) or not isinstance(fold, int) or not 0 <= fold < len(all_folds):
+        raise UserError(f"fold={fold} does not exist: there are {len(all_folds)} folds, 0 to {len(all_folds) - 1}.")
+    return all_folds[fold]
+
+
+def write_folds(path: Path, all_folds: Sequence[Fold]) -> None:
+    """Write folds in nnU-Net's format; the file appears whole or not at all.
+
+    Args:
+        path: File to write; its folder must exist.
+        all_folds: What `folds` returns.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(json.dumps(list(all_folds), indent=1) + "\n", encoding="utf-8")
+    aside.replace(path)
+
+
+def _units(cases: Sequence[Case]) -> list[list[str]]:
+    """Ids that must stay together, ordered by the first id of each, so that lone cases come in nnU-Net's order."""
+    units: dict[tuple[bool, str], list[str]] = {}
+    for case in sorted(cases, key=lambda case: case.id):
+        key = (False, case.id) if case.group is None else (True, case.group)
+        units.setdefault(key, []).append(case.id)
+    return list(units.values())
+
+
+def _read(path: Path, dataset: Dataset) -> list[Fold]:
+    if not path.is_file():
+        raise UserError(f"The splits file {path} does not exist. Check the path.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"The splits file {path} is not valid JSON ({error}). Mend it.") from error
+    if not isinstance(content, list) or not content:
+        raise UserError(
+            f"The splits file {path} is not a list of folds. Write [{{'train': [...], 'val': [...]}}, ...]."
+        )
+    return [_checked(fold, number, path, dataset) for number, fold in enumerate(content)]
+
+
+def _checked(fold: object, number: int, path: Path, dataset: Dataset) -> Fold:
+    """Check one fold of a file: known cases, none twice, no group on both sides."""
+    where = f"The splits file {path}, fold {number}"
+    groups = {case.id: case.group for case in dataset.cases}
+    parts: Fold = {}
+    for part in ("train", "val"):
+        ids = fold.get(part) if isinstance(fold, dict) else None
+        if not isinstance(ids, list) or not ids or not all(isinstance(name, str) for name in ids):
+            raise UserError(f"{where}: {part!r} is not a list of case names. Write {{'train': [...], 'val': [...]}}.")
+        unknown = [name for name in ids if name not in groups]
+        if unknown:
+            hint = did_you_mean(unknown[0], groups)
+            raise UserError(f"{where}: case {unknown[0]!r} is not in the data set {dataset.name!r}.{hint}")
+        parts[part] = list(ids)
+    both = parts["train"] + parts["val"]
+    twice = sorted({name for name in both if both.count(name) > 1}) if len(set(both)) < len(both) else []
+    if twice:
+        raise UserError(f"{where}: case {twice[0]!r} stands twice. A case trains or validates, once.")
+    shared = {groups[name] for name in parts["train"]} & {groups[name] for name in parts["val"]} - {None}
+    if shared:
+        raise UserError(f"{where}: group {min(map(str, shared))!r} is on both sides. Move its cases to one.")
+    return parts

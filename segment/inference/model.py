@@ -1,0 +1,190 @@
+"""The model folder: weights.safetensors and model.json, plain data whose loading runs nothing from the files."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from segment.errors import UserError
+from segment.preprocessing.plan import Plan
+from segment.provenance import write_json, written_whole
+
+TRUSTED_MODULES = ("segment.networks", "monai.networks.nets")
+MAX_JSON_BYTES = 1 << 20
+MAX_NUMBER = 1 << 16
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a model folder holds.
+
+    Attributes:
+        network: The network with its weights, in evaluation mode.
+        plan: How its scans are prepared.
+        labels: Label name to the value written into masks, background first.
+        channels: Channel names in order.
+        inference: Plain arguments of the windows it was scored with.
+        dataset: Name of the data set it was trained on.
+    """
+
+    network: nn.Module
+    plan: Plan
+    labels: Mapping[str, int]
+    channels: tuple[str, ...]
+    inference: Mapping[str, Any]
+    dataset: str
+
+
+def save_model(
+    folder: Path,
+    network: nn.Module,
+    architecture: Mapping[str, Any],
+    plan: Plan,
+    labels: Mapping[str, int],
+    channels: Sequence[str],
+    inference: Mapping[str, Any],
+    dataset: str,
+) -> None:
+    """Write a model folder.
+
+    Args:
+        folder: Made when missing.
+        network: Source of the weights.
+        architecture: Plain ``_target_`` description of the network (nested ones too) with all its arguments.
+        plan: How scans are prepared.
+        labels: Label name to file value, background first.
+        channels: Channel names in order.
+        inference: Plain arguments of the windows.
+        dataset: Name of the data set.
+    """
+    state = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
+    with written_whole(folder / "weights.safetensors") as aside:
+        save_file(state, aside)
+    content = {
+        "format": 1,
+        "dataset": dataset,
+        "network": dict(architecture),
+        "plan": plan.as_dict(),
+        "labels": dict(labels),
+        "channels": list(channels),
+        "inference": dict(inference),
+    }
+    write_json(folder / "model.json", content)
+
+
+def find_model(folder: Path) -> Path:
+    """The model folder itself, given it or a run folder.
+
+    Raises:
+        UserError: When neither holds a model.json.
+    """
+    for candidate in (folder / "model", folder):
+        if (candidate / "model.json").is_file():
+            return candidate
+    raise UserError(
+        f"model={folder}: no model.json there nor in its folder model/. Give a finished run folder (runs/NAME) "
+        "or a model folder."
+    )
+
+
+def load_model(folder: Path, trust: Sequence[str] = ()) -> Model:
+    """Build the network a model folder describes and load its weights; executes nothing from the files.
+
+    Args:
+        folder: A run folder or a model folder.
+        trust: Further modules whose networks may be built, e.g. one's own.
+
+    Raises:
+        UserError: When a file is missing, damaged, describes a network outside the trusted modules, or the weights
+            do not fit it.
+    """
+    folder = find_model(folder)
+    path = folder / "model.json"
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise ValueError(f"larger than {MAX_JSON_BYTES} bytes")
+        content = json.loads(path.read_text(encoding="utf-8"))
+        plan = Plan.from_dict(content["plan"])
+        labels = {str(name): int(value) for name, value in content["labels"].items()}
+        channels = tuple(str(name) for name in content["channels"])
+        inference, dataset, architecture = dict(content["inference"]), str(content["dataset"]), content["network"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: not a model description ({error!r}). Copy the model folder again.") from error
+    network = _load_network(folder / "weights.safetensors", path, architecture, tuple(trust))
+    return Model(network, plan, labels, channels, inference, dataset)
+
+
+def _load_network(weights: Path, path: Path, architecture: Any, trust: tuple[str, ...]) -> nn.Module:
+    try:
+        # On the meta device nothing is allocated: a description that does not fit the weights costs no memory.
+        with torch.device("meta"):
+            shapes = {name: list(value.shape) for name, value in build(architecture, trust).state_dict().items()}
+        with safe_open(weights, framework="pt") as file:
+            stored = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+        if shapes != stored:
+            wrong = next(n for n in [*shapes, *stored] if shapes.get(n) != stored.get(n))
+            raise ValueError(f"tensor {wrong!r} is {stored.get(wrong)} in the file, {shapes.get(wrong)} in the network")
+        network = build(architecture, trust)
+        network.load_state_dict(load_file(weights))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except (OSError, SafetensorError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+        raise UserError(f"{weights}: does not fit {path.name} ({error}). Copy the model folder again.") from error
+    return network.eval()
+
+
+def build(architecture: Any, trust: tuple[str, ...] = ()) -> nn.Module:
+    """Build a network from a plain ``_target_`` description, from trusted modules only.
+
+    Raises:
+        UserError: When a target lies outside the trusted modules or is no network, or an argument is absurd.
+    """
+    node = _resolve(architecture, TRUSTED_MODULES + trust)
+    if isinstance(node, functools.partial):
+        node = node()
+    if not isinstance(node, nn.Module):
+        raise UserError("the entry 'network' describes no network.")
+    return node
+
+
+def _resolve(node: Any, trusted: tuple[str, ...]) -> Any:
+    if isinstance(node, Mapping):
+        arguments = {str(key): _resolve(value, trusted) for key, value in node.items() if not str(key).startswith("_")}
+        if "_target_" not in node:
+            return arguments
+        constructor = functools.partial(_trusted_class(str(node["_target_"]), trusted), **arguments)
+        return constructor if node.get("_partial_") else constructor()
+    if isinstance(node, list | tuple):
+        if len(node) > MAX_NUMBER:
+            raise UserError(f"a list of {len(node)} entries describes no network.")
+        return [_resolve(value, trusted) for value in node]
+    if isinstance(node, int | float) and not (math.isfinite(node) and abs(node) <= MAX_NUMBER):
+        raise UserError(f"the number {node} describes no network.")
+    return node
+
+
+def _trusted_class(target: str, trusted: tuple[str, ...]) -> type[nn.Module]:
+    module, _, name = target.rpartition(".")
+    if not any(module == known or module.startswith(f"{known}.") for known in trusted):
+        raise UserError(
+            f"network {target!r} is not from {' or '.join(trusted)}, and a model file may not choose what code runs. "
+            f"If you trust the module, say so: trust=[{module or target}]."
+        )
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"network {target!r} cannot be imported ({error}).") from error
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise UserError(f"{target!r} is no network.")
+    return found

@@ -1,0 +1,87 @@
+"""A trained network, its plan and its windows: from a scan on disk to a mask on the scan's own grid."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from segment.data.geometry import Grid
+from segment.data.images import read_image
+from segment.errors import UserError
+from segment.inference.model import Model
+from segment.inference.windows import SlidingWindows
+from segment.networks.padding import channels_last
+from segment.preprocessing.plan import Plan
+from segment.preprocessing.prepare import prepare_image, restore
+
+
+class Predictor:
+    """Predicts whole scans.
+
+    Args:
+        network: Maps (n, channel, *window) to logits (n, class, *window).
+        plan: How the network's scans are prepared.
+        windows: How a scan is covered.
+        precision: Makes the context the network runs in, such as Lightning's ``forward_context`` or an autocast.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        plan: Plan,
+        windows: SlidingWindows,
+        precision: Callable[[], AbstractContextManager] = contextlib.nullcontext,
+    ) -> None:
+        self.network = network
+        self.plan = plan
+        self.windows = windows
+        self.precision = precision
+
+    def predict_prepared(self, image: Tensor, grid: Grid) -> np.ndarray:
+        """Class indices (*spatial) uint8 on the source grid, from a prepared image (channel, *spatial)."""
+        training = self.network.training
+        self.network.eval()
+        try:
+            with self.precision():
+                probabilities = self.windows(self.network, image, self.plan.patch_size)
+        finally:
+            self.network.train(training)
+        return restore(probabilities, grid)
+
+    def predict_files(self, images: Sequence[Path]) -> np.ndarray:
+        """Class indices (*spatial) uint8 on the grid of the image files, one a channel or one with all channels.
+
+        Raises:
+            UserError: When a file cannot be read or has another number of channels or axes than the model.
+        """
+        image = read_image(images)
+        channels, dims = len(self.plan.normalization), len(self.plan.spacing)
+        if image.array.shape[0] != channels or image.grid.ndim != dims:
+            raise UserError(
+                f"{images[0]}: a {image.grid.ndim}D image with {image.array.shape[0]} channel(s), but the model was "
+                f"trained on {dims}D images with {channels}. Give it images like those it was trained on."
+            )
+        prepared = torch.from_numpy(prepare_image(image, self.plan))
+        return self.predict_prepared(prepared.to(next(self.network.parameters()).device), image.grid)
+
+
+def predictor_of(model: Model, windows: SlidingWindows, device: torch.device, precision: str) -> Predictor:
+    """A predictor from a loaded model.
+
+    Args:
+        model: From :func:`segment.inference.model.load_model`.
+        windows: How a scan is covered.
+        device: Where the network runs.
+        precision: Lightning's name: ``bf16-mixed`` and ``16-mixed`` run under autocast, anything else as it is.
+    """
+    network = channels_last(model.network, len(model.plan.spacing)).to(device)
+    types = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+    if precision not in types:
+        return Predictor(network, model.plan, windows)
+    return Predictor(network, model.plan, windows, lambda: torch.autocast(device.type, dtype=types[precision]))

@@ -1,0 +1,91 @@
+"""Class probabilities of a whole scan from overlapping windows, with mirrored test-time augmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain, combinations
+
+import torch
+from monai.inferers import SlidingWindowInferer
+from torch import Tensor, nn
+
+from segment.networks.padding import memory_format
+
+
+class SlidingWindows:
+    """Predicts a scan window by window; neighbouring windows are blended with Gaussian weights.
+
+    The window logits are averaged with weights of standard deviation ``sigma * window`` and turned into
+    probabilities once; mirrored passes are averaged as probabilities (nnU-Net averages logits; Isensee et al. 2021).
+
+    Args:
+        overlap: Share of a window that the next one covers again, 0 <= overlap < 1.
+        batch_size: Windows in one forward pass.
+        mirror: ``"all"``, or the spatial axes (array order) of which every combination is flipped and averaged;
+            empty for none. Three axes cost eight passes.
+        sigma: Standard deviation of the Gaussian weights in window lengths.
+        stretch: Along an axis where the scan is at most this many windows long, one longer window covers it all;
+            a scan a few voxels larger than the window otherwise costs two windows an axis. 1 for never.
+    """
+
+    def __init__(
+        self,
+        overlap: float = 0.5,
+        batch_size: int = 4,
+        mirror: str | Sequence[int] = (),
+        sigma: float = 0.125,
+        stretch: float = 1.5,
+    ) -> None:
+        if not 0 <= overlap < 1:
+            raise ValueError(f"overlap={overlap} must lie in [0, 1)")
+        if stretch < 1:
+            raise ValueError(f"stretch={stretch} must be at least 1")
+        self.stretch = stretch
+        self.overlap = overlap
+        self.batch_size = batch_size
+        self.mirror = mirror
+        self.sigma = sigma
+
+    def describe(self) -> dict[str, object]:
+        """What must stand beside every number: overlap and test-time augmentation."""
+        mirror = self.mirror if isinstance(self.mirror, str) else list(self.mirror)
+        return {"overlap": self.overlap, "test_time_augmentation": f"mirror {mirror}" if self.mirror else "none"}
+
+    def flips(self, dims: int) -> list[tuple[int, ...]]:
+        """Tensor axes flipped in each pass; the first pass flips none."""
+        axes = range(dims) if self.mirror == "all" else [int(axis) for axis in self.mirror]
+        subsets = chain.from_iterable(combinations(axes, n) for n in range(len(axes) + 1))
+        return [tuple(axis + 2 for axis in subset) for subset in subsets]
+
+    @torch.inference_mode()
+    def __call__(self, network: nn.Module, image: Tensor, window: Sequence[int]) -> Tensor:
+        """Probabilities of every class.
+
+        Args:
+            network: Maps (n, channel, *window) to logits (n, class, *window); must be in evaluation mode.
+            image: (channel, *spatial) on the network's device.
+            window: Voxels of a window; a smaller scan is padded with 0.
+
+        Returns:
+            (class, *spatial) float32, summing to 1 over the classes.
+        """
+        dims = image.ndim - 1
+        window = [
+            size if patch < size <= self.stretch * patch else patch
+            for size, patch in zip(image.shape[1:], window, strict=True)
+        ]
+        inferer = SlidingWindowInferer(
+            window, self.batch_size, self.overlap, mode="gaussian", sigma_scale=self.sigma, padding_mode="constant"
+        )
+
+        def forward(windows: Tensor) -> Tensor:
+            return network(windows.contiguous(memory_format=memory_format(dims))).float()
+
+        total: Tensor | None = None
+        passes = self.flips(dims)
+        for axes in passes:
+            logits = inferer(torch.flip(image[None], axes), forward)
+            probabilities = torch.flip(torch.softmax(logits[0], dim=0), [axis - 1 for axis in axes])
+            total = probabilities if total is None else total.add_(probabilities)
+        assert total is not None
+        return total.div_(len(passes))

@@ -1,0 +1,1 @@
+"""Losses over logits and class indices. MONAI's are used as they are; what stands here composes them."""

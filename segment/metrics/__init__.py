@@ -1,0 +1,1 @@
+"""Scores of predicted masks against reference masks: arrays in, numbers out."""

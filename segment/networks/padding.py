@@ -1,0 +1,74 @@
+"""Any input size through a network that needs a multiple of something: pad, run, crop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def pad_to_divisor(image: Tensor, divisor: Sequence[int]) -> Tensor:
+    """Pad the far end of every spatial axis to the next multiple, repeating the border.
+
+    Args:
+        image: (batch, channel, *spatial).
+        divisor: One positive integer a spatial axis.
+
+    Returns:
+        The padded tensor; the input itself when nothing is missing.
+    """
+    missing = [-size % d for size, d in zip(image.shape[2:], divisor, strict=True)]
+    if not any(missing):
+        return image
+    padding = [p for end in reversed(missing) for p in (0, end)]
+    return functional.pad(image, padding, mode="replicate")
+
+
+def crop_to(output: Tensor, shape: Sequence[int]) -> Tensor:
+    """Cut the far end of every spatial axis so that (batch, channel, *shape) remains."""
+    index: Any = (..., *(slice(0, size) for size in shape))
+    return output[index]
+
+
+class PadToDivisor(nn.Module):
+    """Gives a network that needs sizes divisible by ``divisor`` the freedom of any size.
+
+    Args:
+        network: Constructor of the inner network, called with the keyword arguments below.
+        divisor: What every spatial size must be a multiple of.
+        spatial_dims: 2 or 3.
+        in_channels: Channels of the image.
+        out_channels: Classes, background included.
+    """
+
+    def __init__(
+        self, network: Callable[..., nn.Module], divisor: int, spatial_dims: int, in_channels: int, out_channels: int
+    ) -> None:
+        super().__init__()
+        self.network = network(spatial_dims=spatial_dims, in_channels=in_channels, out_channels=out_channels)
+        self.divisor = (divisor,) * spatial_dims
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map (batch, in_channels, *spatial) to logits (batch, out_channels, *spatial)."""
+        output: Tensor = self.network(pad_to_divisor(image, self.divisor))
+        return crop_to(output, image.shape[2:])
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Number of trainable scalars."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+
+def channels_last(network: nn.Module, spatial_dims: int) -> nn.Module:
+    """The network with its weights in channels-last layout (in place)."""
+    # torch's stubs leave this argument of Module.to out.
+    moved: nn.Module = network.to(memory_format=memory_format(spatial_dims))  # type: ignore[call-overload]
+    return moved
+
+
+def memory_format(spatial_dims: int) -> torch.memory_format:
+    """Channels-last layout of the dimension: convolutions run up to twice as fast in it on CPUs and tensor cores."""
+    return torch.channels_last_3d if spatial_dims == 3 else torch.channels_last

@@ -1,0 +1,1 @@
+"""Tables, statistics, pictures and pages of finished runs, made from the files of their folders."""

@@ -1,0 +1,98 @@
+"""Small text files of a run folder: written whole or not at all, read with an error that names the file."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from segment.errors import UserError
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """The safe loader without aliases: nested ones make a few lines of text expand without bound."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it uses a YAML alias, which configurations of runs do not have")
+        return super().compose_node(parent, index)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file aside and rename it, so that a reader never sees half of it.
+
+    Args:
+        path: File to write; its folder is made when absent, an old file is replaced.
+        text: Content, written as UTF-8 with the line ends it has.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        aside.write_text(text, encoding="utf-8", newline="")
+        aside.replace(path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            aside.unlink()
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Read a JSON or YAML file (by its suffix) whose top level is a mapping.
+
+    Args:
+        path: A ``.json``, ``.yaml`` or ``.yml`` file. YAML is read by the safe loader: it can make plain values only.
+
+    Returns:
+        The mapping.
+
+    Raises:
+        UserError: The file is missing, cannot be parsed or holds something else than a mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=_PlainLoader)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}). Is this the folder of a finished run?") from None
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} is damaged ({reason}). Write it anew by running the command again.") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} should hold named values but holds a {type(content).__name__}.")
+    return content
+
+
+def plain(value: Any) -> Any:
+    """Turn a value into what JSON can hold: NaN and infinities become None, unknown objects their text.
+
+    Args:
+        value: Any nesting of mappings, sequences, numbers (also NumPy's) and other objects.
+
+    Returns:
+        The same nesting of dict, list, str, int, float, bool and None.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def printable(text: object) -> str:
+    """Make text from a file safe to print: a terminal would obey control characters.
+
+    Args:
+        text: Any object; its text is taken.
+
+    Returns:
+        The text with every control character, line ends too, replaced by U+FFFD.
+    """
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(text))

@@ -1,0 +1,155 @@
+"""A finished run as its files tell it: table of scans, summary, configuration, and pictures of two scans."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from segment.data.case import Dataset
+from segment.data.images import canonical_spacing, is_image_file, read_image, read_label, stem, to_canonical
+from segment.errors import UserError
+from segment.report.files import printable, read_mapping
+from segment.report.pictures import panel
+from segment.report.scans import read_scans
+from segment.report.summary import read_summary, scan_scores
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """What the files of a finished run hold.
+
+    Attributes:
+        path: The run folder.
+        scans: Table of scans, from ``scans.csv``.
+        summary: Content of ``summary.json``.
+        config: Content of ``config.yaml``.
+        provenance: Content of ``provenance.json``; empty when there is none (scores of masks made elsewhere).
+    """
+
+    path: Path
+    scans: pd.DataFrame
+    summary: Mapping[str, Any]
+    config: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class NotableScan:
+    """A scan that is shown as a picture.
+
+    Attributes:
+        kind: ``worst`` or ``median``.
+        case: Id of the scan.
+        dice: Its foreground Dice (mean over labels).
+        picture: uint8 ``(H, W, 3)``: image, reference and prediction.
+    """
+
+    kind: str
+    case: str
+    dice: float
+    picture: np.ndarray
+
+
+def read_run(path: Path) -> RunFolder:
+    """Read the files of a finished run.
+
+    Args:
+        path: The run folder.
+
+    Returns:
+        What its files hold.
+
+    Raises:
+        UserError: ``scans.csv``, ``summary.json`` or ``config.yaml`` is missing, or one of the files is damaged.
+    """
+    provenance = path / "provenance.json"
+    return RunFolder(
+        path=path,
+        scans=read_scans(path / "scans.csv"),
+        summary=read_summary(path / "summary.json"),
+        config=read_mapping(path / "config.yaml"),
+        provenance=read_mapping(provenance) if provenance.exists() else {},
+    )
+
+
+def notable_scans(run: RunFolder) -> list[NotableScan]:
+    """Draw the worst scan of a run and its median one, by foreground Dice.
+
+    Args:
+        run: A finished run; provenance names the source files of its scans under ``cases`` and the values of its labels
+            under ``labels``, predictions lie in ``predictions/``.
+
+    Returns:
+        The worst scan, then the median one (of two middle ones the worse). A scan whose source image, reference or
+        prediction is not there or cannot be read any more is left out, and a warning is logged.
+    """
+    ordered = scan_scores(run.scans)
+    found = []
+    for kind, position in (("worst", 0), ("median", (len(ordered) - 1) // 2)):
+        if ordered.empty:
+            break
+        case = str(ordered.index[position])
+        try:
+            picture = _draw(run, case)
+        except (UserError, ValueError) as error:
+            _log.warning("No picture of the %s scan %s: %s", kind, printable(case), printable(error))
+            continue
+        found.append(NotableScan(kind, case, float(ordered.iloc[position]), picture))
+    return found
+
+
+def label_values(run: RunFolder) -> dict[str, int]:
+    """The labels of a run with their values in files, from its provenance.
+
+    Args:
+        run: A finished run.
+
+    Returns:
+        Label name to value, the background first; empty when the provenance does not say.
+    """
+    labels = run.provenance.get("labels")
+    if not isinstance(labels, dict) or not all(type(value) is int for value in labels.values()):
+        return {}
+    try:
+        return dict(_classes(labels).labels)
+    except ValueError:
+        return {}
+
+
+def _classes(labels: Mapping[str, int]) -> Dataset:
+    return Dataset(name="", root=Path(), cases=(), labels=labels, channels=())
+
+
+def _draw(run: RunFolder, case: str) -> np.ndarray:
+    """The panel of one scan, in canonical axes."""
+    cases = run.provenance.get("cases")
+    sources = cases.get(case) if isinstance(cases, dict) else None
+    images, label = (sources.get("images"), sources.get("label")) if isinstance(sources, dict) else (None, None)
+    files = [file for file in images if isinstance(file, str)] if isinstance(images, list) else []
+    if not files or not isinstance(label, str):
+        raise UserError("provenance.json does not name its image and label files.")
+    classes = _classes(label_values(run))
+    image, reference = read_image([Path(file) for file in files]), read_label(Path(label))
+    prediction = read_label(_prediction(run.path / "predictions", case))
+    if not image.array.shape[1:] == reference.array.shape == prediction.array.shape:
+        raise UserError("its image, reference and prediction differ in shape.")
+    masks = [to_canonical(classes.encode(mask.array), reference.grid) for mask in (reference, prediction)]
+    anatomical = to_canonical(image.array, image.grid)
+    return panel(anatomical, masks[0], masks[1], len(classes.labels), canonical_spacing(image.grid))
+
+
+def _prediction(folder: Path, case: str) -> Path:
+    """The mask of a scan, found by its name among the files that are there: an id cannot point out of the folder."""
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    for file in files:
+        if is_image_file(file) and stem(file) == case:
+            return file
+    raise UserError(f"{folder} holds no prediction of it.")

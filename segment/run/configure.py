@@ -1,0 +1,165 @@
+"""Composes a verb's configuration, says what is wrong with it in one paragraph, and makes objects of it."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from segment.errors import UserError, did_you_mean
+from segment.run.experiments import ExperimentsSource
+from segment.run.explain import explain, walk
+
+
+def launch(
+    verb: str, arguments: Sequence[str], work: Callable[[DictConfig], None], folders: Sequence[tuple[str, Path]]
+) -> None:
+    """Compose the verb's configuration from command-line overrides and run its work.
+
+    Args:
+        verb: Name of the verb and of its primary configuration.
+        arguments: What follows the verb on the command line.
+        work: Called with the composed configuration.
+        folders: (scheme, folder) of the configuration roots in search order.
+    """
+    register(folders)
+    # The exceptions come through as they are; this floor turns them into one paragraph.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    given = sys.argv[:]
+
+    def guarded(config: DictConfig) -> None:
+        # Children that a strategy starts re-run sys.argv, so the verb goes back in.
+        sys.argv = given
+        try:
+            work(config)
+        except UserError as error:
+            fail(str(error))
+        except (HydraException, OmegaConfBaseException) as error:
+            fail(explain(error, verb, arguments))
+
+    # Hydra looks for configuration beside a module it can name; ours lies in the registered folders only.
+    guarded.__module__ = "__main__"
+    sys.argv = [given[0], *arguments]
+    try:
+        hydra.main(version_base="1.3", config_path=None, config_name=verb)(guarded)()
+    except UserError as error:
+        fail(str(error))
+    except (HydraException, OmegaConfBaseException) as error:
+        fail(explain(error, verb, arguments))
+    finally:
+        sys.argv = given
+
+
+def fail(message: str) -> NoReturn:
+    """Print one paragraph and end with exit code 2."""
+    print(f"segment: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def register(folders: Sequence[tuple[str, Path]]) -> None:
+    """Make Hydra search these (scheme, folder) roots, first one first."""
+
+    class SegmentSearchPath(SearchPathPlugin):
+        def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+            for scheme, folder in folders:
+                search_path.append(provider="segment", path=f"{scheme}://{folder}")
+
+    plugins = Plugins.instance()
+    known = plugins.plugin_type_to_subclass_list[SearchPathPlugin]
+    known[:] = [plugin for plugin in known if plugin.__name__ != "SegmentSearchPath"]
+    plugins.register(SegmentSearchPath)
+    plugins.register(ExperimentsSource)
+
+
+def compose(verb: str, overrides: Sequence[str], folders: Sequence[tuple[str, Path]]) -> DictConfig:
+    """Compose a configuration in Python, as the command line would.
+
+    Args:
+        verb: Name of the primary configuration.
+        overrides: Hydra overrides.
+        folders: As for :func:`launch`.
+    """
+    register(folders)
+    with hydra.initialize(version_base="1.3", config_path=None):
+        return hydra.compose(verb, list(overrides), return_hydra_config=False)
+
+
+def check_targets(config: DictConfig) -> None:
+    """Bind every ``_target_`` of a configuration to its constructor's signature, before anything is read.
+
+    Raises:
+        UserError: When a target cannot be imported or has no such parameter, with the nearest right name.
+    """
+    plain = OmegaConf.to_container(config, resolve=False)
+    for key in config:
+        if "/" in str(key):
+            raise UserError(f"{key}={config[key]}: there is no such group. 'segment list' names what there is.")
+    for key, node in [("", plain), *walk(plain)]:
+        if isinstance(node, dict) and "_target_" in node:
+            check_target(key, node)
+
+
+def check_target(key: str, node: dict[str, Any]) -> None:
+    """Bind one ``_target_`` node to its constructor's signature; see :func:`check_targets`."""
+    target = node["_target_"]
+    try:
+        found = get_object(target)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"{key}._target_={target}: cannot be imported ({reason}). Is the module here or on PYTHONPATH?"
+        ) from error
+    parameters = inspect.signature(found).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    for argument in node:
+        if not argument.startswith("_") and argument not in names:
+            raise UserError(
+                f"{key}.{argument}: {target} has no such parameter.{did_you_mean(argument, names)} "
+                f"It has: {', '.join(names)}."
+            )
+
+
+def make(config: DictConfig, key: str, **more: Any) -> Any:
+    """Instantiate the node at a dotted key with plain arguments.
+
+    Raises:
+        UserError: When the constructor refuses its arguments, naming the key.
+    """
+    node = OmegaConf.select(config, key)
+    if node is None:
+        return None
+    try:
+        made = instantiate(node, **more, _convert_="all")
+    except HydraException as error:
+        cause = error.__cause__ or error
+        if isinstance(cause, UserError):
+            raise cause from error
+        raise UserError(f"{key}: {' '.join(str(cause).split())}") from error
+    return _naming(made, key) if isinstance(made, functools.partial) else made
+
+
+def _naming(constructor: functools.partial, key: str) -> Callable[..., Any]:
+    """The constructor, with its refusal of an argument told as the user's mistake at ``key``."""
+
+    def construct(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return constructor(*args, **kwargs)
+        except (TypeError, ValueError, AssertionError) as error:
+            raise UserError(f"{key}: {' '.join(str(error).split())}") from error
+
+    return construct

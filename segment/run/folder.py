@@ -1,0 +1,104 @@
+"""The run folder: what it is called, and that one folder holds one configuration."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from segment.errors import UserError
+from segment.provenance import write_text
+from segment.report.files import read_mapping
+from segment.run.explain import walk
+
+# A run may be taken up again with other values of these: they do not change its numbers.
+FREE = (
+    "cache",
+    "sampler.workers",
+    "trainer.max_time",
+    "trainer.log_every_n_steps",
+    "data.root",
+    "output",
+    "name",
+    "logger.tensorboard.save_dir",
+    "callbacks.last.dirpath",
+    "callbacks.best.dirpath",
+)
+
+
+def settle(config: DictConfig) -> None:
+    """Fill in what follows from the machine and from the other choices: precision, name, output."""
+    with open_dict(config):
+        config.name = config.name or run_name(config)
+        config.output = str(config.output or Path("runs") / config.name)
+        config.trainer.precision = precision(config.trainer.precision, config.trainer.accelerator)
+
+
+def run_name(config: DictConfig) -> str:
+    """Data set, network, fold and seed, and whatever else was overridden on the command line."""
+    choices, overrides = HydraConfig.get().runtime.choices, HydraConfig.get().overrides.task
+    study = next(
+        (f"{group.split('/', 1)[1]}-{name}" for group, name in choices.items() if group.startswith("experiments/")),
+        None,
+    )
+    parts = [
+        study or f"{config.data.name or Path(config.data.root).name}-{choices['network']}",
+        f"fold{config.fold}",
+        f"seed{config.seed}",
+    ]
+    told = re.compile(
+        r"\+?(data|data\.root|network|fold|seed|name|output|cache|trainer|sampler\.workers|experiments/.*)="
+    )
+    rest = sorted(override for override in overrides if not told.match(override))
+    text = re.sub(r"[^\w.=,+-]+", "_", "-".join(rest))
+    if len(text) > 80:
+        text = f"{text[:70]}-{zlib.crc32(text.encode()):08x}"
+    return "-".join([*parts, *([text] if text else [])])
+
+
+def precision(wanted: str, accelerator: str) -> str:
+    """Lightning's name of the precision; ``auto`` is bf16-mixed where the hardware multiplies it fast, else 32-true."""
+    if wanted != "auto":
+        return wanted
+    if accelerator in ("gpu", "cuda"):
+        return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "16-mixed"
+    return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "32-true"
+
+
+def claim(folder: Path, config: DictConfig, write: bool = True) -> None:
+    """See that a run folder is new or holds a run of this very configuration, and write config.yaml into it.
+
+    Args:
+        folder: The run folder; need not exist.
+        config: The run's configuration.
+        write: False to look only.
+
+    Raises:
+        UserError: When the folder holds something else, naming the keys that differ.
+    """
+    path = folder / "config.yaml"
+    text = OmegaConf.to_yaml(config, resolve=True)
+    if path.exists():
+        before, now = _flat(read_mapping(path)), _flat(OmegaConf.to_container(config, resolve=True))
+        changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+        changed = [key for key in changed if key not in FREE]
+        if changed:
+            shown = "; ".join(f"{key} is {before.get(key)} there and {now.get(key)} here" for key in changed[:3])
+            raise UserError(
+                f"output={folder}: holds a run of another configuration ({shown}). "
+                "Give another output= or name=, or the same configuration to go on with it."
+            )
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"output={folder}: is there and is no run folder. Give another output= or name=.")
+    if write:
+        write_text(path, text)
+
+
+def _flat(config: Any) -> dict[str, str]:
+    """Dotted key to the value's text."""
+    return {key: str(value) for key, value in walk(config) if not isinstance(value, dict | list)}

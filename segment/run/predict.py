@@ -1,0 +1,99 @@
+"""``segment predict``: masks for new scans, on each input's own grid, format and name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.progress import track
+
+from segment.data.case import Dataset
+from segment.data.formats import SUFFIXES, is_image_file, stem, suffix
+from segment.data.images import write_label
+from segment.data.layouts.common import image_files, split_channel
+from segment.errors import UserError, did_you_mean
+from segment.inference.model import Model, load_model
+from segment.inference.predictor import predictor_of
+from segment.inference.windows import SlidingWindows
+from segment.run.folder import precision
+
+
+def run(config: DictConfig) -> None:
+    """Predict a file or every image file of a folder."""
+    model = load_model(Path(config.model), list(config.trust))
+    scans = list(find_scans(Path(config.input), len(model.channels)))
+    windows = windows_of(model, OmegaConf.to_container(config.inference))  # type: ignore[arg-type]
+    gpu = config.accelerator in ("gpu", "cuda") or (config.accelerator == "auto" and torch.cuda.is_available())
+    device = torch.device("cuda" if gpu else "cpu")
+    predictor = predictor_of(model, windows, device, precision(config.precision, "gpu" if gpu else "cpu"))
+    classes = Dataset("", Path(), (), model.labels, model.channels)
+    output = Path(config.output)
+    taken = {file.resolve() for _, files in scans for file in files}
+    for name, _ in scans:
+        if (output / name).resolve() in taken:
+            raise UserError(f"output={output}: the mask {name} would take the place of an input. Give another folder.")
+    output.mkdir(parents=True, exist_ok=True)
+    for name, files in track(scans, "predicting", console=Console(stderr=True)):
+        write_label(output / name, classes.decode(predictor.predict_files(files)), like=files[0])
+    print(f"{len(scans)} mask(s) in {output}, labels {dict(model.labels)}")
+
+
+def find_scans(source: Path, channels: int) -> Iterator[tuple[str, list[Path]]]:
+    """The scans of a file or folder.
+
+    Args:
+        source: An image file or a folder of them. Files NAME_0000, NAME_0001, ... are the channels of one scan.
+        channels: Channels the model wants; decides whether a lone four-digit ending is a channel number.
+
+    Yields:
+        (name of the mask file, the scan's image files in channel order).
+
+    Raises:
+        UserError: When there is no such file or no image in the folder, or a scan lacks a channel.
+    """
+    if not source.exists():
+        raise UserError(f"input={source}: there is no such file or folder.")
+    if source.is_file() and not is_image_file(source):
+        raise UserError(f"input={source}: is no image file. Formats read: {', '.join(SUFFIXES)}.")
+    files = [source] if source.is_file() else image_files(source)
+    if not files:
+        raise UserError(f"input={source}: holds no image file. Formats read: {', '.join(SUFFIXES)}.")
+    for (name, end), members in groupby(sorted(files, key=_scan_key), key=_scan_key):
+        group = list(members)
+        numbers = [split_channel(stem(file))[1] for file in group]
+        if numbers == [None] or (numbers[0] is not None and numbers == list(range(channels))):
+            yield f"{name}{end}", group
+        elif len(group) == 1 and channels == 1:
+            # A lone scan whose name happens to end in four digits.
+            yield group[0].name, group
+        else:
+            raise UserError(
+                f"{group[0]}: the scan {name!r} has the channels {numbers}, but the model wants 0 to {channels - 1}. "
+                "Add the missing files or name the model's channels only."
+            )
+
+
+def _scan_key(file: Path) -> tuple[str, str]:
+    return split_channel(stem(file))[0], suffix(file)
+
+
+def windows_of(model: Model, wanted: Mapping[str, object]) -> SlidingWindows:
+    """The windows a model was scored with, but for what is wanted otherwise.
+
+    Raises:
+        UserError: When a value is out of range or unknown, naming it.
+    """
+    arguments = {key: value for key, value in model.inference.items() if not key.startswith("_")}
+    arguments |= {key: value for key, value in wanted.items() if value is not None}
+    known = SlidingWindows().__dict__
+    for key in arguments:
+        if key not in known:
+            raise UserError(f"inference.{key}: there is no such key.{did_you_mean(key, known)}")
+    try:
+        return SlidingWindows(**arguments)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"inference: {error}") from error

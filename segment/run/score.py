@@ -1,0 +1,77 @@
+"""Predicts the validation scans with the saved model, scores the files and writes every report of a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.progress import track
+
+from segment.data.case import Case, Dataset
+from segment.data.formats import suffix
+from segment.data.images import write_label
+from segment.inference.model import load_model
+from segment.inference.predictor import predictor_of
+from segment.inference.windows import SlidingWindows
+from segment.provenance import write_json
+from segment.report.board import write_board
+from segment.report.page import write_page
+from segment.report.scans import score_pairs, write_scans
+from segment.report.summary import summarise, text_table, write_summary
+from segment.run.configure import make
+from segment.run.explain import walk
+
+
+def score(folder: Path, config: DictConfig, dataset: Dataset, cases: Sequence[Case], record: Mapping[str, Any]) -> None:
+    """Fill a run folder from its model with predictions/, scans.csv, summary.json, tensorboard/ and report.html.
+
+    The model is read back from model/, so the scores are those of what is shared.
+
+    Args:
+        folder: Run folder with model/.
+        config: The run's configuration.
+        dataset: Labels of the masks.
+        cases: Validation scans.
+        record: Contents of provenance.json.
+    """
+    windows: SlidingWindows = make(config, "inference")
+    # The configuration is the user's own, so whatever module it names is trusted; a model file's word alone is not.
+    trust = [node["_target_"].rpartition(".")[0] for _, node in networks(config) if "_target_" in node]
+    model = load_model(folder, trust)
+    predictor = predictor_of(model, windows, device_of(config.trainer.accelerator), config.trainer.precision)
+    (folder / "predictions").mkdir(exist_ok=True)
+    pairs = []
+    for case in track(cases, "predicting", console=Console(stderr=True)):
+        assert case.label is not None
+        target = folder / "predictions" / f"{case.id}{suffix(case.label)}"
+        write_label(target, dataset.decode(predictor.predict_files(case.images)), like=case.images[0])
+        pairs.append((case.id, target, case.label))
+    scans = score_pairs(pairs, dataset.labels, split="val", fold=config.fold)
+    write_scans(folder / "scans.csv", scans)
+    protocol = {"dataset": dataset.name, "split": "val", "fold": config.fold, **windows.describe(), "weights": "last"}
+    summary = summarise(scans, protocol)
+    write_summary(folder / "summary.json", summary)
+    write_json(folder / "provenance.json", record)
+    write_board(folder)
+    # Its presence says that the run is finished, so it comes last.
+    write_page(folder)
+    print(text_table(summary, scans))
+    if dataset.notice:
+        print(f"Note: {dataset.notice}")
+    print(f"Report  {folder / 'report.html'}\nMasks   {folder / 'predictions'}")
+    print(f"Curves  tensorboard --logdir {folder.parent}")
+
+
+def networks(config: DictConfig) -> list[tuple[str, dict[str, Any]]]:
+    """The network's configuration node and the nodes within it."""
+    plain = OmegaConf.to_container(config.network, resolve=True)
+    return [("", plain), *((key, node) for key, node in walk(plain) if isinstance(node, dict))]  # type: ignore[list-item]
+
+
+def device_of(accelerator: str) -> torch.device:
+    """The device that an accelerator's name stands for."""
+    return torch.device({"gpu": "cuda", "cuda": "cuda", "mps": "mps"}.get(accelerator, "cpu"))

@@ -1,0 +1,83 @@
+"""One progress line for the whole training, with the time left."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ProgressBar
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class TrainingProgress(ProgressBar):
+    """Steps done of all steps, loss, last validation score, time passed and time left.
+
+    Where the output is no terminal (a log file, a cluster job) a plain line is printed at every validation instead.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bar: Progress | None = None
+        self.task: Any = None
+        self.started = time.monotonic()
+        self.first = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Show the bar."""
+        self.started, self.first = time.monotonic(), trainer.global_step
+        if not trainer.is_global_zero or not sys.stderr.isatty():
+            return
+        self.bar = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[scores]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+            console=Console(stderr=True),
+        )
+        self.bar.start()
+        self.task = self.bar.add_task("training", total=total_steps(trainer), completed=self.first, scores="")
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move the bar on."""
+        if self.bar is not None:
+            self.bar.update(self.task, completed=trainer.global_step, scores=self._scores(trainer))
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Print a line where there is no terminal."""
+        if self.bar is not None or trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        done, total, passed = trainer.global_step, total_steps(trainer), time.monotonic() - self.started
+        left = f"{passed / max(1, done - self.first) * (total - done) / 60:.1f} min left" if total else ""
+        print(f"step {done}/{total or '?'}  {self._scores(trainer)}  {passed / 60:.1f} min  {left}", file=sys.stderr)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the bar away."""
+        self._stop()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Take the bar away."""
+        self._stop()
+
+    def _stop(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+    def _scores(self, trainer: pl.Trainer) -> str:
+        metrics = trainer.progress_bar_metrics
+        shown = {"train/loss": "loss", "val/foreground_dice": "Dice", "val/foreground_iou": "IoU"}
+        return "  ".join(f"{name} {float(metrics[key]):.3f}" for key, name in shown.items() if key in metrics)
+
+
+def total_steps(trainer: pl.Trainer) -> int | None:
+    """Optimiser steps of the whole training; None when only time ends it."""
+    total = trainer.estimated_stepping_batches
+    return int(total) if total != float("inf") else None

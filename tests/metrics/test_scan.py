@@ -1,0 +1,63 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from monai.metrics import DiceMetric
+from monai.networks.utils import one_hot
+
+from segment.metrics.scan import STATUSES, score_scan
+
+NAMES = ["background", "liver", "tumour"]
+MASK = hnp.arrays(np.uint8, (3, 4, 5), elements=st.integers(0, 2))
+
+
+@pytest.mark.parametrize(
+    ("predicted", "referenced", "status", "score"),
+    [(0, 0, "both_empty", None), (0, 4, "missed", 0.0), (4, 0, "invented", 0.0), (4, 4, "ok", 1.0)],
+)
+def test_one_policy_for_empty_structures(predicted, referenced, status, score):
+    prediction, reference = np.zeros((2, 3, 3), np.uint8)
+    prediction.ravel()[:predicted] = 2
+    reference.ravel()[:referenced] = 2
+    tumour = score_scan(prediction, reference, NAMES)[1]
+    assert (tumour.name, tumour.label, tumour.status) == ("tumour", 2, status)
+    assert (tumour.reference_voxels, tumour.predicted_voxels) == (referenced, predicted)
+    for value in (tumour.dice, tumour.iou):
+        assert math.isnan(value) if score is None else value == score
+
+
+def test_structures_that_do_not_meet_score_zero_but_are_not_missed():
+    score = score_scan(np.array([1, 0, 0]), np.array([0, 0, 1]), ["background", "a"])[0]
+    assert (score.status, score.dice, score.iou) == ("ok", 0.0, 0.0)
+
+
+@given(MASK, MASK)
+@settings(max_examples=40, deadline=None)
+def test_scores_are_missing_exactly_when_both_are_empty(prediction, reference):
+    for score in score_scan(prediction, reference, NAMES):
+        assert score.status in STATUSES
+        assert math.isnan(score.dice) == math.isnan(score.iou) == (score.status == "both_empty")
+        assert score.reference_voxels == (reference == score.label).sum()
+        assert score.predicted_voxels == (prediction == score.label).sum()
+
+
+@given(MASK, MASK)
+@settings(max_examples=25, deadline=None)
+def test_equals_monai_where_the_reference_is_not_empty(prediction, reference):
+    encode = [one_hot(torch.tensor(mask)[None, None].long(), 3) for mask in (prediction, reference)]
+    theirs = DiceMetric(include_background=False, reduction="none")(*encode)[0]
+    for score, dice in zip(score_scan(prediction, reference, NAMES), theirs, strict=True):
+        if score.reference_voxels:
+            assert score.dice == pytest.approx(float(dice), abs=1e-6)
+        else:
+            assert torch.isnan(dice)
+
+
+def test_background_alone_gives_no_scores_and_unnamed_class_is_refused():
+    assert score_scan(np.zeros((2, 2), int), np.zeros((2, 2), int), ["background"]) == []
+    with pytest.raises(ValueError, match="0 to 2"):
+        score_scan(np.array([3]), np.array([1]), NAMES)

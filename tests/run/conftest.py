@@ -1,0 +1,36 @@
+"""Whole runs in this process, small enough for every test."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from segment import cli
+from segment.run import configure, train
+
+TINY = (
+    "data=auto",
+    "network=unet_small",
+    "network.features=[4,8]",
+    "trainer.max_steps=4",
+    "sampler.steps_per_epoch=2",
+    "trainer.check_val_every_n_epoch=1",
+    "trainer.precision=32-true",
+    "plan.patch_size=[8,16,16]",
+    "inference=plain",
+    "logger=tensorboard",
+)
+
+
+@pytest.fixture
+def run_train(tmp_path) -> Callable[..., Path]:
+    """``run_train(root, name, *overrides) -> run folder``: trains in this process on the data set at ``root``."""
+
+    def run(root: Path, name: str, *overrides: str) -> Path:
+        folder = tmp_path / "runs" / name
+        given = [f"data.root={root}", f"name={name}", f"output={folder}", f"cache={tmp_path / 'cache'}"]
+        config = configure.compose("train", [*TINY, *given, *overrides], cli.config_folders())
+        train.run(config)
+        return folder
+
+    return run

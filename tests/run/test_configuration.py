@@ -1,0 +1,75 @@
+"""Every option of every group composes and binds to its constructor's signature: new YAML is tested by being there."""
+
+from pathlib import Path
+
+import pytest
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+from segment import cli
+from segment.errors import UserError
+from segment.run import configure
+
+CONF = Path(__file__).parents[2] / "conf"
+EXPERIMENTS = CONF.parent / "experiments"
+OPTIONS = sorted(
+    f"{file.parent.relative_to(CONF)}={file.stem}" for file in CONF.glob("*/*.yaml") if file.parent.name != "debug"
+)
+DEBUG = sorted(f"debug={file.stem}" for file in CONF.glob("debug/*.yaml"))
+RUNS = sorted(f"+experiments/{file.parent.name}={file.stem}" for file in EXPERIMENTS.glob("*/*.yaml"))
+
+
+def compose(*overrides: str, verb: str = "train"):
+    return configure.compose(verb, overrides, cli.config_folders())
+
+
+@pytest.mark.parametrize("option", OPTIONS + DEBUG + RUNS)
+def test_every_option_composes_and_binds(option):
+    root = ["data.root=somewhere"] if option in ("data=auto",) else []
+    config = compose(option, "output=out", "name=x", *root)
+    configure.check_targets(config)
+    OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+
+
+def test_groups_are_those_of_the_house():
+    assert {option.split("=")[0] for option in OPTIONS} >= {
+        "data", "network", "loss", "optimizer", "scheduler", "augment", "sampler", "trainer", "inference", "logger",
+        "callbacks",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "group", ["network", "loss", "optimizer", "scheduler", "augment", "inference", "data", "trainer"]
+)
+def test_a_misspelt_parameter_is_named_before_anything_is_read(group):
+    config = compose(f"+{group}.no_such_parameter=1")
+    with pytest.raises(UserError, match=rf"{group}\.no_such_parameter"):
+        configure.check_targets(config)
+
+
+def test_a_constructor_that_refuses_its_arguments_is_told_as_the_users_mistake():
+    config = compose("inference.overlap=1.5")
+    with pytest.raises(UserError, match=r"inference.*overlap=1.5"):
+        configure.make(config, "inference")
+    config = compose("+network.strides=[1]")
+    with pytest.raises(UserError, match="network: 4 features, 1 strides"):
+        configure.make(config, "network")(spatial_dims=3, in_channels=1, out_channels=2)
+
+
+def test_the_users_own_folder_is_searched_first(tmp_path, monkeypatch):
+    own = tmp_path / "conf" / "network"
+    own.mkdir(parents=True)
+    (own / "unet_small.yaml").write_text("_target_: mine.Net\n_partial_: true\n")
+    monkeypatch.chdir(tmp_path)
+    assert compose("network=unet_small").network._target_ == "mine.Net"
+    assert compose("network=unet").network._target_ == "segment.networks.unet.UNet"
+
+
+def test_the_users_own_studies_are_found(tmp_path, monkeypatch):
+    own = tmp_path / "experiments" / "mine"
+    own.mkdir(parents=True)
+    (own / "first.yaml").write_text("# @package _global_\nseed: 7\n")
+    monkeypatch.chdir(tmp_path)
+    assert compose("+experiments/mine=first").seed == 7
+    with pytest.raises(HydraException):
+        compose("+experiments/mine=second")

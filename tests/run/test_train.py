@@ -1,0 +1,192 @@
+"""The verb train from end to end on small data sets."""
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from segment.errors import UserError
+from segment.metrics.scan import score_scan
+
+CONTRACT = (
+    "config.yaml", "provenance.json", "checkpoints/last.ckpt", "checkpoints/best.ckpt", "model/weights.safetensors",
+    "model/model.json", "scans.csv", "summary.json", "report.html",
+)  # fmt: skip
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "model" / "weights.safetensors")
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_pair_of_runs_is_complete_and_tensorboard_compares_them(
+    run_train, make_dataset, tmp_path, capsys, tensorboard_server
+):
+    root = make_dataset(tmp_path / "data", n=6)
+    first = run_train(root, "first", "optimizer.lr=0.01")
+    second = run_train(root, "second", "optimizer.lr=0.001")
+    printed = capsys.readouterr().out
+    for run in (first, second):
+        for file in CONTRACT:
+            assert (run / file).stat().st_size > 0, file
+    assert "ball_1" in printed
+    assert "foreground" in printed
+
+    # The scores are those of the masks on disk, on the scans' own grids.
+    scans = pd.read_csv(first / "scans.csv")
+    assert list(scans.columns[:10]) == [
+        "case", "split", "fold", "label", "name", "dice", "iou", "reference_voxels", "predicted_voxels", "status",
+    ]  # fmt: skip
+    assert set(scans["fold"]) == {0}
+    for case, rows in scans.groupby("case"):
+        masks = [nib.load(folder / f"{case}.nii.gz") for folder in (first / "predictions", root / "labelsTr")]
+        assert masks[0].shape == masks[1].shape
+        np.testing.assert_allclose(masks[0].affine, masks[1].affine)
+        prediction, reference = (np.asarray(mask.dataobj).astype(np.uint8) for mask in masks)
+        expected = score_scan(prediction, reference, ["background", "ball_1", "ball_2"])
+        np.testing.assert_allclose(rows["dice"], [score.dice for score in expected])
+        assert list(rows["predicted_voxels"]) == [score.predicted_voxels for score in expected]
+    summary = json.loads((first / "summary.json").read_text())
+    assert summary["foreground"]["dice"]["mean"] == pytest.approx(scans.groupby("name")["dice"].mean().mean())
+    assert summary["protocol"]["test_time_augmentation"] == "none"
+
+    record = json.loads((first / "provenance.json").read_text())
+    assert record["seed"] == 0
+    assert set(record["split"]["val"]) == set(scans["case"])
+    assert record["steps"] == 4
+
+    with tensorboard_server(first.parent) as board:
+        tags = board.get("scalars/tags")
+        run = "first/tensorboard"
+        for tag in ("train/loss", "val/foreground_dice", "val/ball_1_dice", "val/ball_1_iou", "lr-AdamW"):
+            assert tag in tags[run], sorted(tags[run])
+        case = scans["case"].iloc[0]
+        assert f"scan/{case}/ball_1_dice" in tags[run]
+        losses = board.get("scalars/scalars", run=run, tag="train/loss")
+        assert [point[1] for point in losses] == [0, 1, 2, 3]
+        assert set(board.get("images/tags")[run]) == {"panels/worst", "panels/median"}
+        assert board.image(run, "panels/worst").startswith(b"\x89PNG")
+        sessions = board.sessions()
+        text = json.dumps(sessions)
+        assert "optimizer.lr" in text
+        assert "final/foreground_dice" in text
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_weights_do_not_depend_on_the_number_of_workers(run_train, make_dataset, tmp_path, workers):
+    root = make_dataset(tmp_path / "data", n=4)
+    assert same(weights(run_train(root, "none")), weights(run_train(root, "some", f"sampler.workers={workers}")))
+
+
+def test_seeds_make_different_weights_and_the_same_seed_the_same(run_train, make_dataset, tmp_path):
+    root = make_dataset(tmp_path / "data", n=4)
+    zero, again, one = (weights(run_train(root, name, f"seed={s}")) for name, s in (("a", 0), ("b", 0), ("c", 1)))
+    assert same(zero, again)
+    assert not same(zero, one)
+
+
+@pytest.mark.parametrize("callbacks", ["default", "ema"])
+@pytest.mark.parametrize("stop", [4, 6])
+def test_a_run_that_time_ended_goes_on_to_the_same_weights(
+    run_train, make_dataset, tmp_path, callbacks, stop, monkeypatch
+):
+    root = make_dataset(tmp_path / "data", n=4)
+    more = (
+        "trainer.max_steps=9", "sampler.steps_per_epoch=3", "network.dropout=0.2", f"callbacks={callbacks}",
+        "+callbacks.stop={_target_: stopping.StopAt}",
+    )  # fmt: skip
+    whole = run_train(root, "whole", *more)
+    monkeypatch.setenv("STOP_AT", str(stop))
+    part = run_train(root, "part", *more, "trainer.max_time=00:01:00:00")
+    assert json.loads((part / "provenance.json").read_text())["steps"] == stop
+    monkeypatch.delenv("STOP_AT")
+    run_train(root, "part", *more)
+    assert json.loads((part / "provenance.json").read_text())["steps"] == 9
+    assert same(weights(whole), weights(part))
+
+
+def test_a_finished_run_is_left_alone_and_another_configuration_is_refused(run_train, make_dataset, tmp_path, capsys):
+    root = make_dataset(tmp_path / "data", n=4)
+    run = run_train(root, "run")
+    before = {file: file.stat().st_mtime_ns for file in run.rglob("*") if file.is_file()}
+    run_train(root, "run")
+    assert "is finished" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"optimizer\.lr is .* there and 0\.5 here"):
+        run_train(root, "run", "optimizer.lr=0.5")
+    assert before == {file: file.stat().st_mtime_ns for file in run.rglob("*") if file.is_file()}
+
+
+def test_2d_images_with_a_background_that_is_not_zero(run_train, make_dataset, tmp_path):
+    root = make_dataset(tmp_path / "data", layout="folders", n=4, shape=(30, 34), labels=1)
+    run = run_train(root, "run", "plan.patch_size=[16,16]", "data.labels={background: 1, rest: 0}")
+    scans = pd.read_csv(run / "scans.csv")
+    assert set(scans["name"]) == {"rest"}
+    assert sorted(p.suffix for p in (run / "predictions").iterdir()) == [".png"]
+
+
+def test_two_channels_and_two_labels(run_train, make_dataset, tmp_path):
+    root = make_dataset(tmp_path / "data", layout="nnunet", n=4, channels=2)
+    run = run_train(root, "run")
+    assert json.loads((run / "model" / "model.json").read_text())["channels"] == ["channel_0", "channel_1"]
+
+
+def test_a_splits_file_is_followed(run_train, make_dataset, tmp_path):
+    root = make_dataset(tmp_path / "data", n=4)
+    names = [f"case_{'abcd'[i]}{i:02d}" for i in range(4)]
+    (tmp_path / "splits.json").write_text(json.dumps([{"train": names[1:], "val": names[:1]}]))
+    run = run_train(root, "run", f"splits={tmp_path / 'splits.json'}")
+    assert set(pd.read_csv(run / "scans.csv")["case"]) == {names[0]}
+
+
+def damage_shape(root: Path) -> str:
+    file = next((root / "labelsTr").iterdir())
+    nib.save(nib.Nifti1Image(np.zeros((5, 5, 5), np.uint8), np.eye(4)), file)
+    return file.name
+
+
+def damage_truncate(root: Path) -> str:
+    file = next((root / "imagesTr").iterdir())
+    file.write_bytes(file.read_bytes()[:-300])
+    return file.name
+
+
+def damage_value(root: Path) -> str:
+    file = next((root / "labelsTr").iterdir())
+    mask = nib.load(file)
+    nib.save(nib.Nifti1Image(np.full(mask.shape, 9, np.uint8), mask.affine), file)
+    return file.name
+
+
+def damage_missing(root: Path) -> str:
+    file = next((root / "labelsTr").iterdir())
+    file.unlink()
+    return file.name
+
+
+@pytest.mark.parametrize("damage", [damage_shape, damage_truncate, damage_value, damage_missing])
+def test_a_broken_data_set_is_named_and_leaves_no_run_folder(run_train, make_dataset, tmp_path, damage):
+    root = make_dataset(tmp_path / "data", n=4)
+    name = damage(root)
+    with pytest.raises(UserError, match=name):
+        run_train(root, "run")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("debug", ["fast_dev_run", "overfit", "profiler"])
+def test_debug_configurations_run(run_train, make_dataset, tmp_path, debug, capsys):
+    root = make_dataset(tmp_path / "data", n=4)
+    run = run_train(root, "run", f"debug={debug}", *(["trainer.max_steps=2"] if debug != "fast_dev_run" else []))
+    if debug == "fast_dev_run":
+        assert not (run / "model").exists()
+    if debug == "overfit":
+        split = json.loads((run / "provenance.json").read_text())["split"]
+        assert split["train"] == split["val"] == sorted(set(pd.read_csv(run / "scans.csv")["case"]))
+        assert len(split["val"]) == 1

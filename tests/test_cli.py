@@ -1,0 +1,63 @@
+"""The command as a stranger starts it."""
+
+import subprocess
+import sys
+
+import pytest
+
+from segment import cli
+
+
+def segment(*arguments: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "segment.cli", *arguments], capture_output=True, text=True, timeout=120, **options
+    )
+
+
+def test_help_names_every_verb_and_imports_nothing_heavy():
+    code = (
+        "import sys, segment.cli as c\nsys.argv = ['segment', '--help']\n"
+        "try: c.main()\nexcept SystemExit as e: assert not e.code\n"
+        "print([m for m in ('torch', 'hydra', 'numpy', 'monai') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.rstrip().endswith("[]")
+    assert all(f"  {verb} " in done.stdout for verb in cli.VERBS)
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_every_verb_has_its_file_and_configuration(verb):
+    folders = [folder for scheme, folder in cli.config_folders() if scheme == "file"]
+    assert any((folder / f"{verb}.yaml").is_file() for folder in folders)
+    assert callable(__import__(f"segment.run.{verb}", fromlist=["run"]).run)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["trian"], ["'trian'", "Did you mean 'train'?"]),
+        (["train", "network=unett"], ["network=unett", "Did you mean 'unet'?"]),
+        (["train", "network.featurs=[8]"], ["network.featurs", "Did you mean 'network.features'?"]),
+        (["train", "+network.featurs=[8]"], ["network.featurs", "Did you mean 'features'?"]),
+        (["train", "trainer.max_step=3"], ["trainer.max_step", "Did you mean 'trainer.max_steps'?"]),
+        (["train", "+experiments/nothing=here"], ["experiments/nothing", "segment list"]),
+        (["train", "data=auto"], ["data.root"]),
+        (["train", "data=auto", "data.root=nowhere"], ["nowhere", "does not exist"]),
+        (["train", "data=hippocampus", "data.root=nowhere"], ["nowhere", "segment fetch data=hippocampus", "CC-BY-SA"]),
+        (["train", "network._target_=no.such.Network"], ["no.such.Network", "cannot be imported"]),
+        (["predict", "input=a", "output=b"], ["model", "needs a value"]),
+        (["predict", "model=nowhere", "input=a", "output=b"], ["model=nowhere", "model.json"]),
+        (["evaluate", "predictions=nowhere", "references=nowhere", "output=out"], ["nowhere"]),
+        (["list", "netwroks"], ["Did you mean 'networks'?"]),
+        (["fetch"], ["data"]),
+        (["fetch", "data=demo"], ["no address"]),
+    ],
+)
+def test_a_mistake_ends_with_code_2_and_one_paragraph_that_names_it(tmp_path, arguments, said):
+    done = segment(*arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in done.stderr
+    for words in said:
+        assert words in done.stderr
+    assert list(tmp_path.iterdir()) == []
