@@ -65,9 +65,11 @@ def main() -> None:
         rest[0] = f"what={rest[0]}"
     # One Python file of the user's own beside the command is enough to add a network or a loss.
     sys.path.append(os.getcwd())  # noqa: PTH109
-    module = importlib.import_module(f"segment.run.{verb}")
     configure = importlib.import_module("segment.run.configure")
-    configure.launch(verb, rest, module.run, config_folders())
+    # The verb's own imports take seconds; a misspelt key should not wait for them.
+    configure.launch(
+        verb, rest, lambda config: importlib.import_module(f"segment.run.{verb}").run(config), config_folders()
+    )
 
 
 if __name__ == "__main__":

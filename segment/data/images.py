@@ -34,6 +34,7 @@ from segment.data.geometry import (
     to_canonical,
 )
 from segment.errors import UserError
+from segment.provenance import written_whole
 
 __all__ = [
     "SUFFIXES",
@@ -189,7 +190,7 @@ def write_label(path: Path, array: np.ndarray, like: Path) -> None:
     From NIfTI to NIfTI the codes of qform and sform, the units and the voxel sizes of ``like`` are kept.
 
     Args:
-        path: File to write; its suffix is the format. The folder must exist.
+        path: File to write; its suffix is the format. Missing folders are made.
         array: Integers ``(z, y, x)`` or ``(y, x)`` on the own grid of ``like``; stored in the smallest type that holds
             them.
         like: The scan that the mask belongs to; one of its files.
@@ -210,15 +211,11 @@ def write_label(path: Path, array: np.ndarray, like: Path) -> None:
     array = array.astype(smallest_type(array))
     if (end == ".png" and array.ndim == 3) or (end in _FLAT and array.dtype == np.int32):
         raise UserError(f"{path}: {end} cannot hold this mask ({array.ndim}D, {array.dtype}); write .nii.gz instead.")
-    aside = path.with_name(f".{stem(path)}.{os.getpid()}{end}")
-    try:
+    with written_whole(path) as aside:
         if end in _NIFTI:
             _write_nifti(aside, array, header)
         else:
             _write_itk(aside, array, header.grid, packed=end != ".png")
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _write_nifti(path: Path, array: np.ndarray, like: _Header) -> None:

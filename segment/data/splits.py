@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from sklearn.model_selection import KFold
 
 from segment.data.case import Case, Dataset
 from segment.errors import UserError, did_you_mean
+from segment.provenance import write_json
 
 Fold = dict[str, list[str]]
 
@@ -72,12 +72,10 @@ def write_folds(path: Path, all_folds: Sequence[Fold]) -> None:
     """Write folds in nnU-Net's format; the file appears whole or not at all.
 
     Args:
-        path: File to write; its folder must exist.
+        path: File to write; missing folders are made.
         all_folds: What `folds` returns.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(list(all_folds), indent=1) + "\n", encoding="utf-8")
-    aside.replace(path)
+    write_json(path, list(all_folds))
 
 
 def _units(cases: Sequence[Case]) -> list[list[str]]:

@@ -1,11 +1,9 @@
-"""Small text files of a run folder: written whole or not at all, read with an error that names the file."""
+"""Small text files of a run folder, read with an error that names the file."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,23 +20,6 @@ class _PlainLoader(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("it uses a YAML alias, which configurations of runs do not have")
         return super().compose_node(parent, index)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file aside and rename it, so that a reader never sees half of it.
-
-    Args:
-        path: File to write; its folder is made when absent, an old file is replaced.
-        text: Content, written as UTF-8 with the line ends it has.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        aside.write_text(text, encoding="utf-8", newline="")
-        aside.replace(path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            aside.unlink()
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

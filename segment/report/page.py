@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from segment.report.files import plain, printable, write_text
+from segment.provenance import write_text
+from segment.report.files import plain, printable
 from segment.report.folder import RunFolder, notable_scans, read_run
 from segment.report.pictures import colours, png
 from segment.report.scans import scan_rows

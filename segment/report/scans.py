@@ -16,7 +16,8 @@ from segment.data.case import MAX_LABELS, Dataset
 from segment.data.images import grid_difference, is_image_file, read_label, stem
 from segment.errors import UserError, did_you_mean
 from segment.metrics.scan import STATUSES, score_scan
-from segment.report.files import printable, write_text
+from segment.provenance import write_text
+from segment.report.files import printable
 
 KEYS = ("case", "split", "fold", "label", "name")
 OVERLAPS = ("dice", "iou")

@@ -16,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from segment.errors import UserError
-from segment.report.files import plain, printable, read_mapping, write_text
+from segment.provenance import write_text
+from segment.report.files import plain, printable, read_mapping
 from segment.report.scans import metric_columns, scan_rows
 from segment.report.statistics import bootstrap_interval, mean_of_means
 

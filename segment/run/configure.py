@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -36,7 +37,8 @@ def launch(
         folders: (scheme, folder) of the configuration roots in search order.
     """
     register(folders)
-    # The exceptions come through as they are; this floor turns them into one paragraph.
+    # The exceptions come through as they are, unlogged; this floor turns them into one paragraph.
+    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     given = sys.argv[:]
 
@@ -106,7 +108,7 @@ def check_targets(config: DictConfig) -> None:
     plain = OmegaConf.to_container(config, resolve=False)
     for key in config:
         if "/" in str(key):
-            raise UserError(f"{key}={config[key]}: there is no such group. 'segment list' names what there is.")
+            raise UserError(f"{key!s}={config[key]}: there is no such group. 'segment list' names what there is.")
     for key, node in [("", plain), *walk(plain)]:
         if isinstance(node, dict) and "_target_" in node:
             check_target(key, node)
@@ -118,7 +120,7 @@ def check_target(key: str, node: dict[str, Any]) -> None:
     try:
         found = get_object(target)
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
             f"{key}._target_={target}: cannot be imported ({reason}). Is the module here or on PYTHONPATH?"
         ) from error

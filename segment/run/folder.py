@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import zlib
 from pathlib import Path
@@ -97,6 +98,9 @@ def claim(folder: Path, config: DictConfig, write: bool = True) -> None:
         raise UserError(f"output={folder}: is there and is no run folder. Give another output= or name=.")
     if write:
         write_text(path, text)
+        # What a kill left half-written; a strategy's child processes leave it to the first one.
+        for partial in folder.rglob(".partial-*") if "LOCAL_RANK" not in os.environ else ():
+            partial.unlink()
 
 
 def _flat(config: Any) -> dict[str, str]:

@@ -43,7 +43,6 @@ def score(folder: Path, config: DictConfig, dataset: Dataset, cases: Sequence[Ca
     trust = [node["_target_"].rpartition(".")[0] for _, node in networks(config) if "_target_" in node]
     model = load_model(folder, trust)
     predictor = predictor_of(model, windows, device_of(config.trainer.accelerator), config.trainer.precision)
-    (folder / "predictions").mkdir(exist_ok=True)
     pairs = []
     for case in track(cases, "predicting", console=Console(stderr=True)):
         assert case.label is not None

@@ -18,7 +18,7 @@ from segment import provenance
 from segment.data.case import Case, Dataset
 from segment.data.geometry import Grid
 from segment.data.images import read_grid
-from segment.data.splits import folds, pick_fold
+from segment.data.splits import Fold, folds, pick_fold, write_folds
 from segment.errors import UserError
 from segment.inference.model import save_model
 from segment.preprocessing.plan import Plan, make_plan
@@ -38,6 +38,7 @@ class Work:
     """The data side of a run: everything that was read before anything was written."""
 
     dataset: Dataset
+    folds: list[Fold]
     train: list[Case]
     val: list[Case]
     grids: Mapping[str, Grid]
@@ -65,6 +66,7 @@ def run(config: DictConfig) -> None:
         print("fast_dev_run: one step and one validation scan went through; nothing was kept.")
         return
     claim(folder, config)
+    write_folds(folder / "splits.json", work.folds)
     last = folder / "checkpoints" / "last.ckpt"
     trainer.fit(module, datamodule, ckpt_path=last if last.exists() else None, weights_only=True)
     if trainer.interrupted or not trainer.is_global_zero:
@@ -105,7 +107,8 @@ def prepare(config: DictConfig) -> Work:
     if dataset.notice:
         print(f"Note: {dataset.notice}", file=sys.stderr)
     by_id = {case.id: case for case in dataset.cases}
-    fold = pick_fold(folds(dataset, config.folds, file=config.splits), config.fold)
+    all_folds = folds(dataset, config.folds, file=config.splits)
+    fold = pick_fold(all_folds, config.fold)
     train, val = ([by_id[i] for i in fold[part]] for part in ("train", "val"))
     if config.overfit:
         train = val = train[: config.overfit]
@@ -121,7 +124,7 @@ def prepare(config: DictConfig) -> Work:
     )
     store = Store(Path(config.cache) / "prepared", dataset, plan, hashes)
     store.prepare(cases, progress=_preparing(len(cases)))
-    return Work(dataset, train, val, grids, hashes, plan, store)
+    return Work(dataset, all_folds, train, val, grids, hashes, plan, store)
 
 
 def assemble(config: DictConfig, work: Work) -> tuple[SegmentationModule, pl.Trainer, PatchDataModule]:

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from segment.errors import UserError
-from segment.report.files import read_mapping, write_text
+from segment.provenance import write_text
+from segment.report.files import read_mapping
 from segment.report.folder import label_values, notable_scans, read_run
 
 

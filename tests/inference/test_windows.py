@@ -1,0 +1,163 @@
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra.utils import instantiate
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+from torch.nn import functional
+
+from segment.inference.windows import SlidingWindows
+
+FOLDER = Path(__file__).parents[2] / "conf" / "inference"
+
+
+def convolution(dims: int, size: int = 1) -> nn.Module:
+    """A network of one convolution: pointwise it knows no neighbours, larger it is not symmetric."""
+    kind = nn.Conv3d if dims == 3 else nn.Conv2d
+    torch.manual_seed(0)
+    return kind(2, 3, size, padding="same").eval()
+
+
+def image_of(shape: tuple[int, ...]) -> Tensor:
+    return torch.randn(2, *shape, generator=torch.Generator().manual_seed(1))
+
+
+def whole(network: nn.Module, image: Tensor) -> Tensor:
+    with torch.inference_mode():
+        return torch.softmax(network(image[None])[0], dim=0)
+
+
+def counting(network: nn.Module, seen: list[tuple[int, ...]]) -> nn.Module:
+    network.register_forward_hook(lambda module, inputs, output: seen.append(tuple(inputs[0].shape)))
+    return network
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_windows_of_a_pointwise_network_are_the_whole(data):
+    dims = data.draw(st.sampled_from([2, 3]))
+    shape = data.draw(st.tuples(*[st.integers(1, 20)] * dims))
+    window = data.draw(st.tuples(*[st.integers(2, 12)] * dims))
+    windows = SlidingWindows(
+        overlap=data.draw(st.sampled_from([0, 0.25, 0.5, 0.7])),
+        batch_size=data.draw(st.integers(1, 5)),
+        mirror=data.draw(st.sampled_from(["all", [], [0], [1, 0]])),
+        stretch=data.draw(st.sampled_from([1.0, 1.5])),
+    )
+    network, image = convolution(dims), image_of(shape)
+    probabilities = windows(network, image, window)
+    assert probabilities.dtype == torch.float32
+    torch.testing.assert_close(probabilities, whole(network, image), rtol=0, atol=1e-5)
+    torch.testing.assert_close(probabilities.sum(dim=0), torch.ones(shape), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(9, 10), (6, 7, 8)])
+@pytest.mark.parametrize("mirror", ["all", [1], [0, 1]])
+def test_mirrored_passes_are_averaged_as_probabilities(shape, mirror):
+    dims = len(shape)
+    network, image = convolution(dims, 3), image_of(shape)
+    axes = list(range(dims)) if mirror == "all" else mirror
+    views = []
+    for chosen in product([False, True], repeat=len(axes)):
+        flipped = [axis + 1 for axis, flip in zip(axes, chosen, strict=True) if flip]
+        views.append(torch.flip(whole(network, torch.flip(image, flipped)), flipped))
+    by_hand = torch.stack(views).mean(dim=0)
+    assert not torch.allclose(by_hand, views[0], atol=1e-3)
+    torch.testing.assert_close(SlidingWindows(mirror=mirror)(network, image, shape), by_hand, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("mirror", "dims", "flips"),
+    [
+        ([], 3, [()]),
+        ([1], 2, [(), (3,)]),
+        ("all", 2, [(), (2,), (3,), (2, 3)]),
+        ("all", 3, [(), (2,), (3,), (4,), (2, 3), (2, 4), (3, 4), (2, 3, 4)]),
+    ],
+)
+def test_every_combination_of_axes_is_flipped_once(mirror, dims, flips):
+    assert SlidingWindows(mirror=mirror).flips(dims) == flips
+
+
+@pytest.mark.parametrize(
+    ("shape", "stretch", "size", "count"),
+    [
+        ((24, 16), 1.5, (24, 16), 1),
+        ((24, 17), 1.5, (24, 17), 1),
+        ((24, 16), 1.0, (16, 16), 2),
+        ((25, 24), 1.5, (16, 24), 3),  # 25 is more than 1.5 windows: at 0, 8 and 9
+        ((5, 16), 1.5, (16, 16), 1),
+        ((24, 24), 1.0, (16, 16), 4),
+        ((24, 24, 20), 1.5, (24, 24, 20), 1),
+        ((24, 16, 33), 1.5, (24, 16, 16), 4),  # at 0, 8, 16 and 17
+    ],
+)
+def test_a_longer_window_takes_the_place_of_several(shape, stretch, size, count):
+    seen = []
+    windows = SlidingWindows(overlap=0.5, batch_size=2, stretch=stretch)
+    windows(counting(convolution(len(shape)), seen), image_of(shape), (16,) * len(shape))
+    assert {shape[2:] for shape in seen} == {size}
+    assert [shape[0] for shape in seen] == [2] * (count // 2) + [1] * (count % 2)
+
+
+@pytest.mark.parametrize("shape", [(5, 16), (4, 3), (3, 6, 4)])
+def test_a_scan_smaller_than_the_window_is_padded_with_zeros_about_it(shape):
+    network, image = convolution(len(shape), 3), image_of(shape)
+    missing = [max(0, 8 - size) for size in reversed(shape)]
+    around = [part for gap in missing for part in (gap // 2, gap - gap // 2)]
+    padded = whole(network, functional.pad(image, around))
+    inside = tuple(slice(max(0, 8 - size) // 2, max(0, 8 - size) // 2 + size) for size in shape)
+    probabilities = SlidingWindows(stretch=2)(network, image, (8,) * len(shape))
+    torch.testing.assert_close(probabilities, padded[(slice(None), *inside)], rtol=0, atol=1e-5)
+
+
+class MeanOfWindow(nn.Module):
+    """Logits 0 and, the same everywhere in a window, the mean of its image."""
+
+    def forward(self, windows: Tensor) -> Tensor:
+        mean = windows.mean(dim=(1, 2, 3), keepdim=True).expand(-1, 1, *windows.shape[2:])
+        return torch.cat((torch.zeros_like(mean), mean), dim=1)
+
+
+def test_logits_of_neighbouring_windows_are_blended_by_a_gaussian():
+    image = torch.linspace(-3, 3, 12).view(1, 1, 12)
+    first, second = float(image[..., :8].mean()), float(image[..., 4:].mean())
+    probabilities = SlidingWindows(overlap=0.5, sigma=0.25, stretch=1)(MeanOfWindow(), image, (1, 8))
+    x = np.arange(4, 8)
+    weights = [np.exp(-((x - centre) ** 2) / (2 * 2.0**2)) for centre in (3.5, 7.5)]
+    logits = (weights[0] * first + weights[1] * second) / sum(weights)
+    np.testing.assert_allclose(probabilities[1, 0, 4:8], 1 / (1 + np.exp(-logits)), atol=1e-3)
+    np.testing.assert_allclose(probabilities[1, 0, :4], 1 / (1 + np.exp(-first)), atol=1e-5)
+
+
+def test_nothing_is_kept_for_gradients_and_the_image_stays():
+    image = image_of((8, 8)).requires_grad_()
+    before = image.detach().clone()
+    probabilities = SlidingWindows(mirror="all")(convolution(2), image, (8, 8))
+    assert not probabilities.requires_grad
+    assert torch.equal(image, before)
+
+
+@pytest.mark.parametrize("wrong", [{"overlap": 1.0}, {"overlap": -0.1}, {"stretch": 0.9}])
+def test_values_out_of_range_are_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        SlidingWindows(**wrong)
+
+
+def test_what_stands_beside_a_number():
+    assert SlidingWindows(overlap=0.25).describe() == {"overlap": 0.25, "test_time_augmentation": "none"}
+    assert SlidingWindows(mirror="all").describe()["test_time_augmentation"] == "mirror all"
+    assert SlidingWindows(mirror=(0, 2)).describe()["test_time_augmentation"] == "mirror [0, 2]"
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.yaml")))
+@pytest.mark.parametrize("shape", [(9, 12), (5, 6, 9)])
+def test_every_configured_inference_works(name, shape):
+    windows = instantiate(OmegaConf.load(FOLDER / f"{name}.yaml"), _convert_="all")
+    network, image = convolution(len(shape)), image_of(shape)
+    torch.testing.assert_close(windows(network, image, (4,) * len(shape)), whole(network, image), rtol=0, atol=1e-5)
