@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
+import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn.modules.module import register_module_module_registration_hook
 
+from segment.data.case import Dataset
 from segment.errors import UserError
-from segment.preprocessing.plan import Plan
+from segment.preprocessing.plan import NORMALIZATIONS, Plan
 from segment.provenance import write_json, written_whole
 
 TRUSTED_MODULES = ("segment.networks", "monai.networks.nets")
 MAX_JSON_BYTES = 1 << 20
 MAX_NUMBER = 1 << 16
+MAX_PARTS = 5_000  # modules of a network; the largest in use have about 1,500
+MAX_PATCH = 1 << 30  # voxels
 
 
 @dataclass(frozen=True)
@@ -118,18 +124,57 @@ def load_model(folder: Path, trust: Sequence[str] = ()) -> Model:
         plan = Plan.from_dict(content["plan"])
         labels = {str(name): int(value) for name, value in content["labels"].items()}
         channels = tuple(str(name) for name in content["channels"])
+        Dataset("", Path(), (), labels, channels)  # refuses labels that no mask can hold
+        _check_plan(plan, content["network"], len(channels), len(labels))
         inference, dataset, architecture = dict(content["inference"]), str(content["dataset"]), content["network"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(f"{path}: not a model description ({error!r}). Copy the model folder again.") from error
     network = _load_network(folder / "weights.safetensors", path, architecture, tuple(trust))
     return Model(network, plan, labels, channels, inference, dataset)
 
 
+def _check_plan(plan: Plan, architecture: Any, channels: int, labels: int) -> None:
+    """Refuse a plan that no training writes, before a scan is prepared after it."""
+    if not (len(plan.spacing) == len(plan.patch_size) in (2, 3) and len(plan.normalization) == channels):
+        raise ValueError(f"{plan} does not fit {channels} channels of 2D or 3D images")
+    if not all(0 < mm < math.inf for mm in plan.spacing) or plan.batch_size < 1:
+        raise ValueError(f"spacing and batch size of {plan} must be positive")
+    if min(plan.patch_size) < 1 or math.prod(plan.patch_size) > MAX_PATCH:
+        raise ValueError(f"no patch has {plan.patch_size} voxels")
+    if not set(plan.normalization) <= set(NORMALIZATIONS):
+        raise ValueError(f"normalization {plan.normalization} is not of {NORMALIZATIONS}")
+    shape = {"spatial_dims": len(plan.spacing), "in_channels": channels, "out_channels": labels}
+    for key, value in shape.items():
+        if isinstance(architecture, dict) and architecture.get(key, value) != value:
+            raise ValueError(f"the network's {key} is {architecture[key]}, that of the rest is {value}")
+
+
+@contextlib.contextmanager
+def _few_parts() -> Iterator[None]:
+    """Stop a construction that goes on without end."""
+    count = itertools.count(1)
+
+    def check(*_: Any) -> None:
+        if next(count) > MAX_PARTS:
+            raise UserError(f"a network of more than {MAX_PARTS} parts is not built.")
+
+    hook = register_module_module_registration_hook(check)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
 def _load_network(weights: Path, path: Path, architecture: Any, trust: tuple[str, ...]) -> nn.Module:
     try:
         # On the meta device nothing is allocated: a description that does not fit the weights costs no memory.
-        with torch.device("meta"):
+        with torch.device("meta"), _few_parts():
             shapes = {name: list(value.shape) for name, value in build(architecture, trust).state_dict().items()}
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except Exception as error:  # a constructor raises anything on arguments that are not its own
+        raise UserError(f"{path}: its network cannot be built ({error!r}). Copy the model folder again.") from error
+    try:
         with safe_open(weights, framework="pt") as file:
             stored = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
         if shapes != stored:
@@ -137,9 +182,7 @@ def _load_network(weights: Path, path: Path, architecture: Any, trust: tuple[str
             raise ValueError(f"tensor {wrong!r} is {stored.get(wrong)} in the file, {shapes.get(wrong)} in the network")
         network = build(architecture, trust)
         network.load_state_dict(load_file(weights))
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-    except (OSError, SafetensorError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+    except Exception as error:  # as do readers of files that are not what they claim
         raise UserError(f"{weights}: does not fit {path.name} ({error}). Copy the model folder again.") from error
     return network.eval()
 
@@ -169,7 +212,7 @@ def _resolve(node: Any, trusted: tuple[str, ...]) -> Any:
         if len(node) > MAX_NUMBER:
             raise UserError(f"a list of {len(node)} entries describes no network.")
         return [_resolve(value, trusted) for value in node]
-    if isinstance(node, int | float) and not (math.isfinite(node) and abs(node) <= MAX_NUMBER):
+    if isinstance(node, int | float) and not abs(node) <= MAX_NUMBER:  # NaN compares as not smaller
         raise UserError(f"the number {node} describes no network.")
     return node
 

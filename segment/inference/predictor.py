@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -17,8 +18,10 @@ from segment.errors import UserError
 from segment.inference.model import Model
 from segment.inference.windows import SlidingWindows
 from segment.networks.padding import channels_last
-from segment.preprocessing.plan import Plan
+from segment.preprocessing.plan import Plan, resampled_shape
 from segment.preprocessing.prepare import prepare_image, restore
+
+MAX_VOXELS = 1 << 31  # of a resampled scan; a whole body at 1 mm has a quarter of it
 
 
 class Predictor:
@@ -66,6 +69,12 @@ class Predictor:
             raise UserError(
                 f"{images[0]}: a {image.grid.ndim}D image with {image.array.shape[0]} channel(s), but the model was "
                 f"trained on {dims}D images with {channels}. Give it images like those it was trained on."
+            )
+        shape = resampled_shape(image.grid, self.plan.spacing)
+        if math.prod(shape) > MAX_VOXELS:
+            raise UserError(
+                f"{images[0]}: its voxels of {image.grid.spacing} mm would become {shape} voxels of the model's "
+                f"{self.plan.spacing} mm. Mend the spacing in the file's header, or use another model."
             )
         prepared = torch.from_numpy(prepare_image(image, self.plan))
         return self.predict_prepared(prepared.to(next(self.network.parameters()).device), image.grid)

@@ -24,8 +24,6 @@ class SlidingWindows:
         mirror: ``"all"``, or the spatial axes (array order) of which every combination is flipped and averaged;
             empty for none. Three axes cost eight passes.
         sigma: Standard deviation of the Gaussian weights in window lengths.
-        stretch: Along an axis where the scan is at most this many windows long, one longer window covers it all;
-            a scan a few voxels larger than the window otherwise costs two windows an axis. 1 for never.
     """
 
     def __init__(
@@ -34,13 +32,9 @@ class SlidingWindows:
         batch_size: int = 4,
         mirror: str | Sequence[int] = (),
         sigma: float = 0.125,
-        stretch: float = 1.5,
     ) -> None:
         if not 0 <= overlap < 1:
             raise ValueError(f"overlap={overlap} must lie in [0, 1)")
-        if stretch < 1:
-            raise ValueError(f"stretch={stretch} must be at least 1")
-        self.stretch = stretch
         self.overlap = overlap
         self.batch_size = batch_size
         self.mirror = mirror
@@ -70,10 +64,6 @@ class SlidingWindows:
             (class, *spatial) float32, summing to 1 over the classes.
         """
         dims = image.ndim - 1
-        window = [
-            size if patch < size <= self.stretch * patch else patch
-            for size, patch in zip(image.shape[1:], window, strict=True)
-        ]
         inferer = SlidingWindowInferer(
             window, self.batch_size, self.overlap, mode="gaussian", sigma_scale=self.sigma, padding_mode="constant"
         )

@@ -35,7 +35,7 @@ class UNet(nn.Module):
         in_channels: Channels of the image.
         out_channels: Classes, background included.
         features: Channels of each stage, finest first; its length is the number of stages.
-        strides: Step into each stage, an integer or one an axis; the first is usually 1. None: 1, then 2 everywhere.
+        strides: Step into each stage, an integer or one an axis; the first is 1. None: 1, then 2 everywhere.
         kernel_sizes: Odd convolution size of each stage, an integer or one an axis. None: 3 everywhere.
         convolutions: Convolutions in each encoder stage (and bottleneck).
         decoder_convolutions: Convolutions in each decoder stage.
@@ -69,11 +69,15 @@ class UNet(nn.Module):
         kernel_sizes = [3] * stages if kernel_sizes is None else kernel_sizes
         if not len(strides) == len(kernel_sizes) == stages:
             raise ValueError(f"{stages} features, {len(strides)} strides and {len(kernel_sizes)} kernel_sizes differ")
+        steps = [per_axis(s, spatial_dims) for s in strides]
+        if steps[0] != (1,) * spatial_dims:
+            raise ValueError(f"strides[0]={strides[0]} must be 1: the logits have the image's resolution")
         if not 0 <= deep_supervision <= max(0, stages - 2):
             raise ValueError(f"deep_supervision={deep_supervision} must lie between 0 and {max(0, stages - 2)}")
-        steps = [per_axis(s, spatial_dims) for s in strides]
         kernels = [per_axis(k, spatial_dims) for k in kernel_sizes]
-        self.divisor = tuple(int(d) for d in np.prod(steps, axis=0))
+        # Voxels of the image in one voxel of each stage.
+        self.strides = np.cumprod(steps, axis=0).tolist()
+        self.divisor = tuple(self.strides[-1])
         style: dict[str, Any] = {
             "spatial_dims": spatial_dims,
             "adn_ordering": "DNA",
@@ -114,7 +118,7 @@ class UNet(nn.Module):
 
         Returns:
             Logits (batch, out_channels, *spatial). While training with deep supervision a list of logits, finest
-            first, the coarser ones at the resolution of their decoder stage.
+            first, the coarser ones at the resolution of their decoder stage, cut to the part that lies on the image.
         """
         shape = image.shape[2:]
         hidden = pad_to_divisor(image, self.divisor)
@@ -131,4 +135,5 @@ class UNet(nn.Module):
         if not self.training or len(self.heads) == 1:
             return finest
         lower = reversed(coarse[-len(self.heads) : -1])
-        return [finest, *(head(h) for head, h in zip(self.heads[1:], lower, strict=True))]
+        sizes = [[-(-size // step) for size, step in zip(shape, strides, strict=True)] for strides in self.strides[1:]]
+        return [finest, *(crop_to(head(h), size) for head, h, size in zip(self.heads[1:], lower, sizes, strict=False))]

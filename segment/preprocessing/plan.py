@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -84,10 +85,11 @@ def make_plan(
     """
     dims = grids[0].ndim
     for key, value in (("plan.spacing", spacing), ("plan.patch_size", patch_size)):
-        if value is not None and (len(value) != dims or min(value) <= 0):
-            raise UserError(
-                f"{key}={list(value)} does not fit: the scans are {dims}D, so give {dims} positive numbers."
-            )
+        if value is not None and not _positive(value, dims):
+            raise UserError(f"{key}={value} does not fit: the scans are {dims}D, so give {dims} positive numbers.")
+    for key, number, least in (("plan.batch_size", batch_size, 1), ("plan.max_voxels", max_voxels, divisor**dims)):
+        if number < least:
+            raise UserError(f"{key}={number} does not fit: give at least {least}.")
     names = (normalization,) * channels if isinstance(normalization, str) else tuple(normalization)
     if len(names) != channels or not set(names) <= set(NORMALIZATIONS):
         raise UserError(
@@ -98,6 +100,10 @@ def make_plan(
     target = tuple(round(float(mm), 6) for mm in median)
     size = np.asarray(patch_size) if patch_size is not None else _median_patch(grids, target, divisor, max_voxels)
     return Plan(target, tuple(int(s) for s in size), batch_size, names)
+
+
+def _positive(value: Any, dims: int) -> bool:
+    return isinstance(value, Sequence) and len(value) == dims and all(0 < number < math.inf for number in value)
 
 
 def _median_patch(grids: Sequence[Grid], spacing: Sequence[float], divisor: int, max_voxels: int) -> np.ndarray:

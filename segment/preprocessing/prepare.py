@@ -91,4 +91,8 @@ def _resize(array: np.ndarray, shape: Sequence[int], order: int) -> np.ndarray:
 def _normalize(channel: np.ndarray, name: str) -> np.ndarray:
     if name == "none":
         return channel
-    return (channel - channel.mean()) / max(float(channel.std()), 1e-8)
+    if channel.min() == channel.max():
+        # The rounding error of the mean over that of the deviation would be 1 everywhere.
+        return np.zeros_like(channel)
+    mean, deviation = channel.mean(dtype=np.float64), channel.std(dtype=np.float64)
+    return ((channel - mean) / max(deviation, 1e-8)).astype(np.float32)

@@ -116,8 +116,12 @@ class Store:
         try:
             for name, array in prepared.items():
                 np.save(aside / f"{name}.npy", array)
-            if not self.path(case).exists():
+            try:
                 aside.rename(self.path(case))
+            except OSError:
+                # Another process prepared the same bytes meanwhile.
+                if not self.path(case).exists():
+                    raise
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 

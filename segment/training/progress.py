@@ -24,11 +24,20 @@ class TrainingProgress(ProgressBar):
         self.task: Any = None
         self.started = time.monotonic()
         self.first = 0
+        self.enabled = True
+
+    def disable(self) -> None:
+        """Lightning asks this of every process but the first."""
+        self.enabled = False
+
+    def enable(self) -> None:
+        """The opposite of :meth:`disable`."""
+        self.enabled = True
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the bar."""
         self.started, self.first = time.monotonic(), trainer.global_step
-        if not trainer.is_global_zero or not sys.stderr.isatty():
+        if not self.enabled or not sys.stderr.isatty():
             return
         self.bar = Progress(
             TextColumn("training"),
@@ -52,7 +61,7 @@ class TrainingProgress(ProgressBar):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print a line where there is no terminal."""
-        if self.bar is not None or trainer.sanity_checking or not trainer.is_global_zero:
+        if self.bar is not None or trainer.sanity_checking or not self.enabled:
             return
         done, total, passed = trainer.global_step, total_steps(trainer), time.monotonic() - self.started
         left = f"{passed / max(1, done - self.first) * (total - done) / 60:.1f} min left" if total else ""

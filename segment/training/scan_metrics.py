@@ -66,7 +66,7 @@ class ScanMetrics(pl.Callback):
         means = table.groupby("name", sort=False)[list(METRICS)].mean()
         scores = {f"val/{name}_{metric}": means.loc[name, metric] for name in means.index for metric in METRICS}
         foreground = {f"val/foreground_{metric}": float(np.nan_to_num(means[metric].mean())) for metric in METRICS}
-        pl_module.log_dict(foreground, prog_bar=True, rank_zero_only=trainer.world_size > 1)
+        pl_module.log_dict(foreground, prog_bar=True, sync_dist=trainer.world_size > 1)
         if not trainer.sanity_checking:
             for row in rows:
                 scores |= {f"scan/{row['case']}/{row['name']}_{metric}": row[metric] for metric in METRICS}

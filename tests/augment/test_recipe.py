@@ -149,7 +149,7 @@ def test_only_the_named_axes_are_mirrored(mirror, flipped):
 
 
 def test_a_flip_moves_image_and_reference_alike():
-    image, reference = batch(list(range(8)), 3)
+    _, reference = batch(list(range(8)), 3)
     moved, labels = Recipe(mirror="all", seed=3)(reference.float(), reference, list(range(8)), SPACING[3])
     assert torch.equal(moved, labels.float())
     assert not torch.equal(labels, reference)

@@ -81,7 +81,7 @@ def test_neutral_parameters_change_nothing(shape):
 @settings(max_examples=20, deadline=None)
 @given(angles=st.lists(angle, min_size=3, max_size=3), scale=st.floats(0.7, 1.4))
 def test_rotation_is_rigid_in_mm_and_image_and_reference_move_together(shape, spacing, angles, scale):
-    # An image of its own coordinates in mm tells of each voxel where its content came from, free of interpolation error.
+    # An image of its own coordinates in mm tells where each voxel came from, free of interpolation error.
     where = torch.from_numpy(positions_mm(shape, spacing)).float()
     reference = torch.randint(0, 250, (1, 1, *shape), dtype=torch.uint8)
     moved, labels = turn(where[None], reference, angles[: 1 if len(shape) == 2 else 3], scale, spacing)

@@ -47,7 +47,6 @@ def test_windows_of_a_pointwise_network_are_the_whole(data):
         overlap=data.draw(st.sampled_from([0, 0.25, 0.5, 0.7])),
         batch_size=data.draw(st.integers(1, 5)),
         mirror=data.draw(st.sampled_from(["all", [], [0], [1, 0]])),
-        stretch=data.draw(st.sampled_from([1.0, 1.5])),
     )
     network, image = convolution(dims), image_of(shape)
     probabilities = windows(network, image, window)
@@ -85,34 +84,33 @@ def test_every_combination_of_axes_is_flipped_once(mirror, dims, flips):
 
 
 @pytest.mark.parametrize(
-    ("shape", "stretch", "size", "count"),
+    ("shape", "overlap", "count"),
     [
-        ((24, 16), 1.5, (24, 16), 1),
-        ((24, 17), 1.5, (24, 17), 1),
-        ((24, 16), 1.0, (16, 16), 2),
-        ((25, 24), 1.5, (16, 24), 3),  # 25 is more than 1.5 windows: at 0, 8 and 9
-        ((5, 16), 1.5, (16, 16), 1),
-        ((24, 24), 1.0, (16, 16), 4),
-        ((24, 24, 20), 1.5, (24, 24, 20), 1),
-        ((24, 16, 33), 1.5, (24, 16, 16), 4),  # at 0, 8, 16 and 17
+        ((16, 16), 0.5, 1),
+        ((5, 16), 0.5, 1),
+        ((24, 16), 0.5, 2),
+        ((17, 24), 0.5, 4),
+        ((25, 16), 0.5, 3),  # at 0, 8 and 9
+        ((32, 16), 0, 2),
+        ((16, 24, 33), 0.5, 8),  # at 0 and 8; at 0, 8, 16 and 17
     ],
 )
-def test_a_longer_window_takes_the_place_of_several(shape, stretch, size, count):
+def test_windows_overlap_as_asked_and_go_through_in_batches(shape, overlap, count):
     seen = []
-    windows = SlidingWindows(overlap=0.5, batch_size=2, stretch=stretch)
-    windows(counting(convolution(len(shape)), seen), image_of(shape), (16,) * len(shape))
-    assert {shape[2:] for shape in seen} == {size}
+    network = counting(convolution(len(shape)), seen)
+    SlidingWindows(overlap=overlap, batch_size=2)(network, image_of(shape), (16,) * len(shape))
+    assert {shape[2:] for shape in seen} == {(16,) * len(shape)}
     assert [shape[0] for shape in seen] == [2] * (count // 2) + [1] * (count % 2)
 
 
-@pytest.mark.parametrize("shape", [(5, 16), (4, 3), (3, 6, 4)])
+@pytest.mark.parametrize("shape", [(5, 8), (4, 3), (3, 6, 4)])
 def test_a_scan_smaller_than_the_window_is_padded_with_zeros_about_it(shape):
     network, image = convolution(len(shape), 3), image_of(shape)
     missing = [max(0, 8 - size) for size in reversed(shape)]
     around = [part for gap in missing for part in (gap // 2, gap - gap // 2)]
     padded = whole(network, functional.pad(image, around))
     inside = tuple(slice(max(0, 8 - size) // 2, max(0, 8 - size) // 2 + size) for size in shape)
-    probabilities = SlidingWindows(stretch=2)(network, image, (8,) * len(shape))
+    probabilities = SlidingWindows()(network, image, (8,) * len(shape))
     torch.testing.assert_close(probabilities, padded[(slice(None), *inside)], rtol=0, atol=1e-5)
 
 
@@ -127,7 +125,7 @@ class MeanOfWindow(nn.Module):
 def test_logits_of_neighbouring_windows_are_blended_by_a_gaussian():
     image = torch.linspace(-3, 3, 12).view(1, 1, 12)
     first, second = float(image[..., :8].mean()), float(image[..., 4:].mean())
-    probabilities = SlidingWindows(overlap=0.5, sigma=0.25, stretch=1)(MeanOfWindow(), image, (1, 8))
+    probabilities = SlidingWindows(overlap=0.5, sigma=0.25)(MeanOfWindow(), image, (1, 8))
     x = np.arange(4, 8)
     weights = [np.exp(-((x - centre) ** 2) / (2 * 2.0**2)) for centre in (3.5, 7.5)]
     logits = (weights[0] * first + weights[1] * second) / sum(weights)
@@ -143,7 +141,7 @@ def test_nothing_is_kept_for_gradients_and_the_image_stays():
     assert torch.equal(image, before)
 
 
-@pytest.mark.parametrize("wrong", [{"overlap": 1.0}, {"overlap": -0.1}, {"stretch": 0.9}])
+@pytest.mark.parametrize("wrong", [{"overlap": 1.0}, {"overlap": -0.1}])
 def test_values_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         SlidingWindows(**wrong)
@@ -161,3 +159,12 @@ def test_every_configured_inference_works(name, shape):
     windows = instantiate(OmegaConf.load(FOLDER / f"{name}.yaml"), _convert_="all")
     network, image = convolution(len(shape)), image_of(shape)
     torch.testing.assert_close(windows(network, image, (4,) * len(shape)), whole(network, image), rtol=0, atol=1e-5)
+
+
+def test_half_precision_is_averaged_in_single():
+    network, image = convolution(2), image_of((9, 12))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        probabilities = SlidingWindows(mirror="all")(network, image, (6, 6))
+    assert probabilities.dtype == torch.float32
+    torch.testing.assert_close(probabilities.sum(dim=0), torch.ones(9, 12), rtol=0, atol=1e-5)
+    torch.testing.assert_close(probabilities, whole(network, image), rtol=0, atol=0.02)

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -68,12 +70,14 @@ def test_norm_activation_and_dropout_are_those_of_the_arguments():
         {"kernel_sizes": [3, 3, 3, 3, 3]},
         {"strides": [1, [2, 2, 2], 2, 2]},
         {"kernel_sizes": [3, [3], 3, 3]},
+        {"strides": [2, 2, 2, 2]},  # its logits would be half the image's size
+        {"features": []},
         {"deep_supervision": 3},
         {"deep_supervision": -1},
     ],
 )
 def test_lists_that_do_not_fit_are_refused(wrong):
-    with pytest.raises(ValueError, match=r"differ|axes|deep_supervision"):
+    with pytest.raises(ValueError, match=r"differ|axes|strides|deep_supervision"):
         tiny(**wrong)
 
 
@@ -85,9 +89,9 @@ def test_parameters_are_those_of_nnunet_on_the_hippocampus():
     def block(channels_in: int, channels: int) -> int:
         return 27 * channels_in * channels + channels + 2 * channels  # weights, bias, affine norm
 
-    encoder = sum(block(a, b) + block(b, b) for a, b in zip([1, *features], features, strict=False))
+    encoder = sum(block(a, b) + block(b, b) for a, b in pairwise([1, *features]))
     decoder = sum(block(2 * c, c) + block(c, c) for c in features[:-1])
-    up = sum(8 * b * a + a for a, b in zip(features, features[1:], strict=False))
+    up = sum(8 * b * a + a for a, b in pairwise(features))
     heads = sum(3 * c + 3 for c in features[:-1])
     network = UNet(3, 1, 3, features, convolutions=2, decoder_convolutions=2, deep_supervision=2)
     assert count_parameters(network.encoder) == encoder

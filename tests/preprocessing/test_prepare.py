@@ -149,10 +149,17 @@ def test_an_image_is_turned_as_its_mask_is(grid):
     np.testing.assert_array_equal(image[0], to_canonical(mask, grid))
 
 
-@pytest.mark.parametrize(("second", "expected"), [(0.2, [1, 1, 1, 0, 0, 0]), (0.4, [1, 1, 1, 1, 0, 0])])
-def test_restoring_interpolates_probabilities_not_classes(second, expected):
-    # The border lies where the interpolated probability of class 1 is 1/2, not halfway between the two voxels.
-    probability = torch.tensor([[0.9, second]])
-    back = restore(torch.stack([1 - probability, probability]), Grid((1, 6), np.eye(4)))
+@pytest.mark.parametrize(
+    ("probability", "expected"),
+    [
+        ([0.9, 0.2], [1, 1, 1, 0, 0, 0]),
+        ([0.9, 0.4], [1, 1, 1, 1, 0, 0]),
+        ([0.9, 0.4, 0, 0], [1, 1, 1, 0, 0, 0, 0, 0]),  # outer edges of voxels lie on each other, not outer centres
+    ],
+)
+def test_restoring_interpolates_probabilities_not_classes(probability, expected):
+    # The border lies where the interpolated probability of class 1 is 1/2, not halfway between two voxels.
+    first = torch.tensor([probability])
+    back = restore(torch.stack([1 - first, first]), Grid((1, len(expected)), np.eye(4)))
     assert back.dtype == np.uint8
     assert back.tolist() == [expected]

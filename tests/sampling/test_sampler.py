@@ -1,4 +1,5 @@
 import math
+from itertools import chain
 from types import SimpleNamespace
 
 import numpy as np
@@ -66,10 +67,10 @@ def test_epochs_and_ranks_share_out_every_number_once_also_when_resumed(steps, b
         return taken
 
     whole = [run(rank, 0, steps * epochs) for rank in range(ranks)]
-    assert sorted(sum(whole, [])) == list(range(steps * epochs * batch * ranks))
+    assert sorted(chain(*whole)) == list(range(steps * epochs * batch * ranks))
     assert [run(rank, 0, stop) + run(rank, stop, steps * epochs) for rank in range(ranks)] == whole
     # The ranks' batches of one step are neighbours, so two ranks see what one with twice the batch sees.
-    assert sorted(sum((share[:batch] for share in whole), [])) == list(range(batch * ranks))
+    assert sorted(chain(*(share[:batch] for share in whole))) == list(range(batch * ranks))
 
 
 # Which patch a sample is

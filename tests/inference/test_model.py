@@ -1,0 +1,392 @@
+"""A model folder is what a stranger may send: it gives back what was saved, or one paragraph, and runs nothing."""
+
+import json
+import pickle
+import resource
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from safetensors.torch import load_file, save_file
+
+from segment.errors import UserError
+from segment.inference.model import build, load_model, save_model
+from segment.preprocessing.plan import Plan
+
+NETWORKS = Path(__file__).parents[2] / "conf" / "network"
+UNET = "segment.networks.unet.UNet"
+PADDED = "segment.networks.padding.PadToDivisor"
+TINY = {"_target_": UNET, "spatial_dims": 2, "in_channels": 1, "out_channels": 3, "features": [4, 6]}
+PLAN = Plan((0.5, 1.5), (16, 24), 2, ("zscore",))
+LABELS = {"background": 0, "head": 7, "tail": 3}
+INFERENCE = {"_target_": "segment.inference.windows.SlidingWindows", "overlap": 0.5, "mirror": "all"}
+
+
+def save(folder: Path, architecture: dict = TINY, plan: Plan = PLAN) -> torch.nn.Module:
+    torch.manual_seed(0)
+    network = build(architecture)
+    save_model(folder, network, architecture, plan, LABELS, ("ct",), INFERENCE, "demo")
+    return network.eval()
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def edit(folder: Path, **changes) -> None:
+    content = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(content | changes))
+
+
+def refused(folder: Path, name: str = "model.json", **more) -> str:
+    """The refusal, which must name the file and come at once and as one paragraph."""
+    with pytest.raises(UserError) as refusal:
+        load_model(folder, **more)
+    words = str(refusal.value)
+    assert str(folder / name) in words
+    assert "\n\n" not in words
+    return words
+
+
+def test_a_saved_model_comes_back(tmp_path):
+    network = save(tmp_path / "model")
+    for place in (tmp_path, tmp_path / "model"):  # the run folder or the model folder itself
+        model = load_model(place)
+        image = torch.rand(1, 1, 13, 18)
+        with torch.inference_mode():
+            torch.testing.assert_close(model.network(image), network(image), rtol=0, atol=0)
+        assert not model.network.training
+        assert all(not value.is_meta for value in model.network.state_dict().values())
+    assert (model.plan, model.channels, model.dataset) == (PLAN, ("ct",), "demo")
+    assert list(model.labels.items()) == list(LABELS.items())
+    assert dict(model.inference) == INFERENCE
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in NETWORKS.glob("*.yaml")))
+def test_every_configured_network_can_be_shared(name, tmp_path):
+    node = OmegaConf.create({"seed": 0, "network": OmegaConf.load(NETWORKS / f"{name}.yaml")}).network
+    architecture = OmegaConf.to_container(node, resolve=True)
+    architecture |= {"spatial_dims": 2, "in_channels": 1, "out_channels": 3}
+    network = save(tmp_path, architecture)
+    image = torch.rand(1, 1, 33, 41)
+    with torch.inference_mode():
+        torch.testing.assert_close(load_model(tmp_path).network(image), network(image), rtol=0, atol=0)
+
+
+def test_weights_of_another_device_layout_or_training_state_are_saved_plainly(tmp_path):
+    network = build(TINY).to(memory_format=torch.channels_last).train()
+    save_model(tmp_path, network, TINY, PLAN, LABELS, ("ct",), INFERENCE, "demo")
+    stored = load_file(tmp_path / "weights.safetensors")
+    assert all(torch.equal(stored[key], value) for key, value in network.state_dict().items())
+    assert network.training
+
+
+def test_a_failing_save_leaves_the_former_model(folder, monkeypatch):
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    with pytest.raises(ValueError, match="JSON compliant"):
+        save_model(folder, build(TINY), TINY | {"dropout": float("nan")}, PLAN, LABELS, ("ct",), INFERENCE, "demo")
+    assert set(before) == {file.name for file in folder.iterdir()}
+    assert (folder / "model.json").read_bytes() == before["model.json"]
+
+
+# What a stranger's description may not do
+
+
+@pytest.fixture
+def evil(tmp_path, monkeypatch) -> Path:
+    """A module that tells when it is imported, and the file that it then writes."""
+    source = f"import pathlib, torch\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\n"
+    source += "class Network(torch.nn.Conv2d):\n    def __init__(self, spatial_dims, in_channels, out_channels):\n"
+    source += "        super().__init__(in_channels, out_channels, 1)\n"
+    for name in ("evil_module", "evil_modules_neighbour"):
+        (tmp_path / f"{name}.py").write_text(source)
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path / "ran"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system",
+        "builtins.exec",
+        "torch.load",
+        "torch.hub.load",
+        "torch.nn.Linear",  # a network, but not of the trusted modules
+        "subprocess.Popen",
+        "hydra.utils.instantiate",
+        "evil_module.Network",
+        "segment.networks_evil.Network",
+        "segment.networks",
+        "segment.networks.unet.np",
+        "segment.networks.unet.per_axis",
+        "segment.networks.padding.count_parameters",
+        "segment.networks.unet.torch.load",
+        "segment.networks.unet.nothing",
+        "segment.networks.nothing.Network",
+        "segment.networks..unet.UNet",
+        "monai.networks.nets.resnet18",
+        "monai.networks.nets.torch.load",
+        "monai.networks.nets.swin_unetr.rearrange",
+        "monai.bundle.ConfigParser",
+        "",
+        ".",
+        "exec",
+        7,
+        None,
+        ["os.system"],
+    ],
+)
+def test_a_target_outside_the_trusted_modules_is_refused_and_nothing_runs(folder, evil, monkeypatch, target):
+    monkeypatch.setattr("os.system", lambda *a, **k: evil.touch())
+    monkeypatch.setattr("torch.load", lambda *a, **k: evil.touch())
+    for network in ({"_target_": target, "command": "x"}, {"_target_": target, "_args_": ["x"]}):
+        edit(folder, network=network)
+        refused(folder)
+    # Nor inside of a trusted one, complete or to be called later.
+    inner = {"_target_": target, "_partial_": True}
+    for nested in (inner, inner | {"_partial_": False}):
+        edit(folder, network=TINY | {"_target_": PADDED, "divisor": 2, "network": nested})
+        refused(folder)
+    edit(folder, network=TINY | {"features": [4, {"_target_": target}]})
+    refused(folder)
+    assert not evil.exists()
+    assert "evil_module" not in sys.modules
+
+
+def test_a_refused_target_says_how_to_trust_it(folder, evil):
+    edit(folder, network={"_target_": "evil_module.Network"})
+    assert "trust=[evil_module]" in refused(folder)
+
+
+def test_trust_lets_ones_own_module_through_and_no_other(tmp_path, evil):
+    architecture = {"_target_": "evil_module.Network", "spatial_dims": 2, "in_channels": 1, "out_channels": 3}
+    save_model(tmp_path / "m", torch.nn.Conv2d(1, 3, 1), architecture, PLAN, LABELS, ("ct",), {}, "demo")
+    refused(tmp_path / "m", trust=["evil_modules_neighbour"])
+    refused(tmp_path / "m", trust=["evil"])  # a beginning of a name is not a parent
+    assert not evil.exists()
+    assert load_model(tmp_path / "m", trust=["evil_module"]).network(torch.rand(1, 1, 4, 4)).shape == (1, 3, 4, 4)
+    assert evil.exists()
+
+
+@pytest.mark.parametrize("network", [None, 3, "UNet", [], {}, {"features": [4, 6]}, [TINY]])
+def test_a_description_of_no_network_is_refused(folder, network):
+    edit(folder, network=network)
+    refused(folder)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"featuers": [4, 6]},
+        {"features": []},
+        {"features": "abc"},
+        {"features": [4, -6]},
+        {"features": [4, 6.5]},
+        {"features": {"a": 4}},
+        {"features": None},
+        {"strides": [1, 2, 2]},
+        {"strides": [1, 0]},
+        {"kernel_sizes": [[3], 3]},
+        {"spatial_dims": 7},
+        {"spatial_dims": "2"},
+        {"in_channels": 0},
+        {"norm": "nosuch"},
+        {"norm": []},
+        {"act": ["relu", {"nosuch": 1}]},
+        {"dropout": 5},
+        {"deep_supervision": 9},
+        {"convolutions": 0},
+    ],
+)
+def test_arguments_that_the_network_does_not_take_are_refused(folder, wrong):
+    edit(folder, network=TINY | wrong)
+    with pytest.raises(UserError) as refusal:
+        load_model(folder)
+    assert str(folder) in str(refusal.value)
+
+
+@pytest.mark.parametrize("number", [10**9, -(10**9), 1e300, 10**400, float("nan"), float("inf")])
+def test_absurd_numbers_are_refused(folder, number):
+    for network in (
+        TINY | {"in_channels": number},
+        TINY | {"features": [4, number]},
+        TINY | {"act": ["elu", {"alpha": number}]},
+    ):
+        edit(folder, network=network)
+        refused(folder)
+
+
+@pytest.mark.parametrize("features", [[4, 8192], [65_536] * 4], ids=["2 GB", "1 TB"])
+def test_a_gigantic_network_is_refused_before_anything_is_allocated(folder, features):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    edit(folder, network=TINY | {"features": features})
+    assert "weights.safetensors" in refused(folder, "weights.safetensors")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "network",
+    [TINY | {"convolutions": 65_000}, TINY | {"features": [4] * 60_000}],
+    ids=["convolutions", "stages"],
+)
+def test_a_network_of_endless_parts_is_refused_in_good_time(folder, network):
+    edit(folder, network=network)
+    refused(folder)
+
+
+# Damaged files
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"{}",
+        b"\xff\xfe{",
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        pickle.dumps({"network": 1}),
+    ],
+    ids=["empty", "cut", "list", "null", "no-keys", "bytes", "deep-list", "deep-object", "pickle"],
+)
+def test_a_description_that_is_none_is_refused(folder, content):
+    (folder / "model.json").write_bytes(content)
+    refused(folder)
+
+
+def test_a_description_of_megabytes_is_refused_unread(folder):
+    with (folder / "model.json").open("a") as file:
+        file.write(" " * (1 << 20))
+    assert "larger" in refused(folder)
+
+
+def test_a_deeply_nested_network_is_refused(folder):
+    text = json.dumps(json.loads((folder / "model.json").read_text()) | {"network": "HERE"})
+    (folder / "model.json").write_text(text.replace('"HERE"', '{"network":' * 900 + "1" + "}" * 900))
+    refused(folder)
+
+
+@pytest.mark.parametrize("key", ["network", "plan", "labels", "channels", "inference", "dataset"])
+def test_a_missing_entry_is_refused(folder, key):
+    content = json.loads((folder / "model.json").read_text())
+    content.pop(key)
+    (folder / "model.json").write_text(json.dumps(content))
+    assert key in refused(folder)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"spacing": [float("nan"), 1.0]},
+        {"spacing": [float("inf"), 1.0]},
+        {"spacing": [0.0, 1.0]},
+        {"spacing": [-1.0, 1.0]},
+        {"spacing": [1.0, 1.0, 1.0]},
+        {"spacing": [1.0] * 5, "patch_size": [8] * 5},
+        {"spacing": "ab"},
+        {"spacing": None},
+        {"patch_size": [16, 0]},
+        {"patch_size": [16, 10**9]},
+        {"patch_size": [60_000, 60_000]},
+        {"patch_size": [16, float("inf")]},
+        {"batch_size": float("inf")},
+        {"normalization": ["magic"]},
+        {"normalization": ["zscore", "zscore"]},
+    ],
+)
+def test_a_plan_that_cannot_be_is_refused(folder, wrong):
+    edit(folder, plan=PLAN.as_dict() | wrong)
+    refused(folder)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {},
+        {"background": 0, "a": float("inf"), "b": 2},
+        {"background": 0, "a": 1, "b": 1},
+        {"a": "x"},
+        [0, 1],
+        None,
+        {"background": 0},
+    ],
+)
+def test_labels_that_cannot_be_are_refused(folder, labels):
+    edit(folder, labels=labels)
+    refused(folder)
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def _header_of_terabytes(path: Path) -> None:
+    path.write_bytes((2**43).to_bytes(8, "little") + b"{}")
+
+
+def _tensor_of_terabytes(path: Path) -> None:
+    header = json.dumps({"w": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+
+
+def _change(path: Path, change) -> None:
+    state = load_file(path)
+    change(state)
+    save_file(state, path)
+
+
+def _reshape(state: dict) -> None:
+    key = next(key for key, value in state.items() if value.ndim == 4)
+    state[key] = state[key][:, :, :1].contiguous()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        Path.unlink,
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(bytes(range(256)) * 40),
+        _truncate,
+        _header_of_terabytes,
+        _tensor_of_terabytes,
+        partial(_change, change=lambda state: state.popitem()),
+        partial(_change, change=lambda state: state.update(more=torch.zeros(3))),
+        partial(_change, change=_reshape),
+    ],
+    ids=["missing", "empty", "garbage", "cut", "long-header", "large-tensor", "tensor-missing", "tensor-more", "shape"],
+)
+def test_weights_that_do_not_fit_are_refused(folder, damage):
+    damage(folder / "weights.safetensors")
+    refused(folder, "weights.safetensors")
+
+
+class Bomb:
+    """Touches a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("write", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
+def test_a_pickle_that_is_called_safetensors_is_refused_and_does_not_run(folder, tmp_path, write):
+    write({"state_dict": Bomb(tmp_path / "ran")}, folder / "weights.safetensors")
+    refused(folder, "weights.safetensors")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"^model=.*no model\.json"):
+        load_model(tmp_path)
