@@ -104,7 +104,7 @@ class Recipe:
             return chosen, np.float32(value if chosen else neutral)
 
         moved, scale = choose(*self.spatial)
-        axes = list(range(dims)) if self.mirror == "all" else [int(axis) for axis in self.mirror]
+        axes = spatial.spatial_axes(self.mirror, dims, "augment.mirror")
         flips = random.random(dims) < 0.5
         return {
             "moved": np.asarray(moved),

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from segment.errors import UserError
+
 
 def rotation_matrix(angles: Tensor) -> Tensor:
     """Rotation about each axis in turn.
@@ -64,6 +66,24 @@ def rotate_and_scale(
     )
     labels = functional.grid_sample(reference.float(), grid, mode="nearest", padding_mode="zeros", align_corners=False)
     return moved, labels.to(reference.dtype)
+
+
+def spatial_axes(wanted: str | Sequence[int], dims: int, key: str) -> list[int]:
+    """The spatial axes (array order) that ``"all"`` or a list stands for.
+
+    Args:
+        wanted: ``"all"`` or axis numbers from 0.
+        dims: Spatial dimensions.
+        key: The configuration key, for the error.
+
+    Raises:
+        UserError: When it is something else or names an axis that is not there.
+    """
+    if wanted == "all":
+        return list(range(dims))
+    if isinstance(wanted, str) or not all(isinstance(axis, int) and 0 <= axis < dims for axis in wanted):
+        raise UserError(f"{key}={wanted}: give all, or a list of axes from 0 to {dims - 1}; the scans are {dims}D.")
+    return list(wanted)
 
 
 def mirror(volume: Tensor, flips: Tensor) -> Tensor:

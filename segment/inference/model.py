@@ -206,6 +206,8 @@ def _resolve(node: Any, trusted: tuple[str, ...]) -> Any:
         arguments = {str(key): _resolve(value, trusted) for key, value in node.items() if not str(key).startswith("_")}
         if "_target_" not in node:
             return arguments
+        if arguments.get("pretrained"):
+            raise UserError("the network asks for pretrained weights from elsewhere; a model folder brings its own.")
         constructor = functools.partial(_trusted_class(str(node["_target_"]), trusted), **arguments)
         return constructor if node.get("_partial_") else constructor()
     if isinstance(node, list | tuple):

@@ -9,6 +9,7 @@ import torch
 from monai.inferers import SlidingWindowInferer
 from torch import Tensor, nn
 
+from segment.augment.spatial import spatial_axes
 from segment.networks.padding import memory_format
 
 
@@ -47,7 +48,7 @@ class SlidingWindows:
 
     def flips(self, dims: int) -> list[tuple[int, ...]]:
         """Tensor axes flipped in each pass; the first pass flips none."""
-        axes = range(dims) if self.mirror == "all" else [int(axis) for axis in self.mirror]
+        axes = spatial_axes(self.mirror, dims, "inference.mirror")
         subsets = chain.from_iterable(combinations(axes, n) for n in range(len(axes) + 1))
         return [tuple(axis + 2 for axis in subset) for subset in subsets]
 

@@ -44,7 +44,7 @@ class Store:
 
     Args:
         folder: Where prepared scans of all data sets lie.
-        dataset: The data set; its label and channel names are part of the key.
+        dataset: The data set; its labels are part of the key.
         plan: How scans are prepared.
         hashes: SHA-256 of every image and label file, by path.
     """
@@ -110,7 +110,10 @@ class Store:
             except ValueError as error:
                 raise UserError(f"{case.label}: {error}") from error
             reference = prepare_reference(classes, label.grid, self.plan, len(self.dataset.labels))
-            prepared |= {"reference": reference, **find_locations(reference, len(self.dataset.labels), case.id)}
+            prepared |= {
+                "reference": reference,
+                **find_locations(reference, len(self.dataset.labels), self.path(case).name),
+            }
         self.folder.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(dir=self.folder, prefix=".partial-"))
         try:
@@ -136,14 +139,14 @@ class Store:
         )
 
 
-def find_locations(reference: np.ndarray, n_classes: int, case: str) -> dict[str, np.ndarray]:
+def find_locations(reference: np.ndarray, n_classes: int, key: str) -> dict[str, np.ndarray]:
     """Positions of each foreground class's voxels, thinned to a fixed random 10,000.
 
     Returns:
         ``locations_CLASS`` to (n, spatial axes) int32, for the classes that occur.
     """
     found = {}
-    random = np.random.default_rng(int.from_bytes(case.encode()[-8:], "big"))
+    random = np.random.default_rng(int.from_bytes(key.encode()[-8:], "big"))
     for index in range(1, n_classes):
         flat = np.flatnonzero(reference == index)
         if flat.size > MAX_LOCATIONS:

@@ -131,6 +131,12 @@ def assemble(config: DictConfig, work: Work) -> tuple[SegmentationModule, pl.Tra
     """Make the network, the module, the trainer and the data module that the configuration names."""
     pl.seed_everything(config.seed, verbose=False)
     network = make(config, "network")(**shape(work))
+    divisor = getattr(network, "divisor", None)
+    if divisor and all(size <= d for size, d in zip(work.plan.patch_size, divisor, strict=True)):
+        raise UserError(
+            f"plan.patch_size={list(work.plan.patch_size)}: the network halves it down to a single voxel. "
+            "Give a larger patch or a network with fewer stages."
+        )
     module = SegmentationModule(
         network=network,
         loss=make(config, "loss"),

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segment.augment.spatial import mirror, rotate_and_scale, rotation_matrix
+from segment.augment.spatial import mirror, rotate_and_scale, rotation_matrix, spatial_axes
+from segment.errors import UserError
 
 # Angles turn about x, y, z in this order; these are the array axes (z, y, x) of each one's plane.
 PLANES = [(0, 1), (0, 2), (1, 2)]
@@ -147,3 +148,16 @@ def test_mirror_is_numpy_flip_of_each_sample(data):
         axes = tuple(axis + 1 for axis, flip in enumerate(row) if flip)
         np.testing.assert_array_equal(result, np.flip(sample.numpy(), axes))
     assert torch.equal(mirror(mirrored, torch.tensor(flips)), volume)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "dims", "axes"), [("all", 3, [0, 1, 2]), ("all", 2, [0, 1]), ([2], 3, [2]), ([], 2, [])]
+)
+def test_axes_by_word_or_list(wanted, dims, axes):
+    assert spatial_axes(wanted, dims, "key") == axes
+
+
+@pytest.mark.parametrize(("wanted", "dims"), [([2], 2), ([-1], 3), ("xy", 2), ([0.5], 2)])
+def test_an_axis_that_is_not_there_is_named(wanted, dims):
+    with pytest.raises(UserError, match=r"augment\.mirror"):
+        spatial_axes(wanted, dims, "augment.mirror")

@@ -390,3 +390,8 @@ def test_a_pickle_that_is_called_safetensors_is_refused_and_does_not_run(folder,
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"^model=.*no model\.json"):
         load_model(tmp_path)
+
+
+def test_a_description_cannot_have_weights_downloaded():
+    with pytest.raises(UserError, match="pretrained"):
+        build({"_target_": "monai.networks.nets.DynUNet", "pretrained": True})

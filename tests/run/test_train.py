@@ -1,6 +1,8 @@
 """The verb train from end to end on small data sets."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -190,3 +192,34 @@ def test_debug_configurations_run(run_train, make_dataset, tmp_path, debug, caps
         split = json.loads((run / "provenance.json").read_text())["split"]
         assert split["train"] == split["val"] == sorted(set(pd.read_csv(run / "scans.csv")["case"]))
         assert len(split["val"]) == 1
+
+
+def test_a_patch_that_the_network_halves_away_is_refused(run_train, make_dataset, tmp_path):
+    root = make_dataset(tmp_path / "data", n=4)
+    with pytest.raises(UserError, match=r"plan\.patch_size=\[8, 16, 16\]"):
+        run_train(root, "run", "network.features=[4,4,4,4,4]")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_run(make_dataset, tmp_path):
+    root = make_dataset(tmp_path / "data", n=6)
+    overrides = [
+        "data=auto", f"data.root={root}", "network.features=[4,8]", "trainer=ddp", "trainer.accelerator=cpu",
+        "trainer.devices=2", "trainer.max_steps=4", "sampler.steps_per_epoch=2", "sampler.workers=0",
+        "trainer.check_val_every_n_epoch=1", "plan.patch_size=[8,16,16]", "name=run", f"cache={tmp_path / 'cache'}",
+    ]  # fmt: skip
+    command = [sys.executable, "-m", "segment.cli", "train", *overrides]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "runs" / "run" / "report.html").exists()
+    record = json.loads((tmp_path / "runs" / "run" / "provenance.json").read_text())
+    assert set(pd.read_csv(tmp_path / "runs" / "run" / "scans.csv")["case"]) == set(record["split"]["val"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["Task04_Hippocampus", "isbi2012_em"])
+def test_the_real_data_sets_train(run_train, shared_data, tmp_path, name):
+    patch, data = ("[16,16,16]", "hippocampus") if name.startswith("Task04") else ("[64,64]", "isbi2012_em")
+    run = run_train(shared_data(name), "run", f"data={data}", f"plan.patch_size={patch}", "trainer.max_steps=2")
+    assert len(pd.read_csv(run / "scans.csv")["case"].unique()) == (52 if data == "hippocampus" else 6)
