@@ -65,9 +65,11 @@ def run(config: DictConfig) -> None:
         trainer.fit(module, datamodule)
         print("fast_dev_run: one step and one validation scan went through; nothing was kept.")
         return
+    last = folder / "checkpoints" / "last.ckpt"
+    if last.exists():
+        network_weights(last)  # so that a damaged one is told before the trainer meets it
     claim(folder, config)
     write_folds(folder / "splits.json", work.folds)
-    last = folder / "checkpoints" / "last.ckpt"
     trainer.fit(module, datamodule, ckpt_path=last if last.exists() else None, weights_only=True)
     if trainer.interrupted or not trainer.is_global_zero:
         return

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
+from segment.errors import UserError
 from segment.provenance import written_whole
 
 
@@ -25,6 +26,13 @@ def network_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
 
     Args:
         checkpoint: A file written by the trainer; read as plain data, so that nothing in it can run.
+
+    Raises:
+        UserError: When the file is damaged or holds anything but plain data.
     """
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    except Exception as error:  # readers of files that are not what they claim raise anything
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{checkpoint}: is no checkpoint of ours ({reason}). Delete it to train anew.") from error
     return {key.removeprefix("network."): value for key, value in state.items() if key.startswith("network.")}

@@ -1,9 +1,9 @@
-import pickle
 from pathlib import Path
 
 import pytest
 import torch
 
+from segment.errors import UserError
 from segment.training.checkpoints import WholeFileCheckpoints, network_weights
 
 STATE = {"network.a.weight": torch.arange(4.0), "network.b.network.bias": torch.ones(2), "loss.weight": torch.zeros(1)}
@@ -55,7 +55,7 @@ class Bomb:
 
 def test_a_malicious_checkpoint_does_not_run(tmp_path):
     torch.save({"state_dict": STATE, "callbacks": Bomb(tmp_path / "ran")}, tmp_path / "last.ckpt")
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(UserError, match="last.ckpt"):
         network_weights(tmp_path / "last.ckpt")
     assert not (tmp_path / "ran").exists()
     torch.load(tmp_path / "last.ckpt", weights_only=False)
