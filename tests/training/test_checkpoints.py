@@ -55,7 +55,7 @@ class Bomb:
 
 def test_a_malicious_checkpoint_does_not_run(tmp_path):
     torch.save({"state_dict": STATE, "callbacks": Bomb(tmp_path / "ran")}, tmp_path / "last.ckpt")
-    with pytest.raises(UserError, match="last.ckpt"):
+    with pytest.raises(UserError, match=r"last\.ckpt"):
         network_weights(tmp_path / "last.ckpt")
     assert not (tmp_path / "ran").exists()
     torch.load(tmp_path / "last.ckpt", weights_only=False)
