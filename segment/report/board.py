@@ -15,7 +15,7 @@ from segment.report.files import printable
 from segment.report.folder import notable_scans, read_run
 
 _SUFFIX = ".report"
-_NOT_COMPARED = ("output", "hydra", "name")  # differ between any two runs, so they tell nothing about them
+_NOT_COMPARED = ("output", "hydra", "name", "cache")  # differ between any two runs, so they tell nothing about them
 
 
 def write_board(run: Path) -> None:
@@ -92,14 +92,18 @@ def flatten(config: Mapping[str, Any]) -> dict[str, str | int | float]:
 
     Returns:
         Dotted name to number or text; true and false as these words, lists as text, nothing as ``none``, without the
-        top level keys that differ between any two runs (``output``, ``name``, ``hydra``).
+        top level keys that differ between any two runs (``output``, ``name``, ``hydra``, ``cache``) and without the
+        paths inside the run folder.
     """
     row: dict[str, str | int | float] = {}
+    output = str(config.get("output") or "\0")
 
     def visit(prefix: str, value: Any) -> None:
         if isinstance(value, Mapping) and value:
             for key, item in value.items():
                 visit(f"{prefix}.{key}" if prefix else str(key), item)
+        elif isinstance(value, str) and (value == output or value.startswith(f"{output}/")):
+            return
         elif value is None:
             row[prefix] = "none"
         elif isinstance(value, bool):

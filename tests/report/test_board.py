@@ -118,3 +118,8 @@ def test_configuration_becomes_one_row():
         "text": "a",
         "clip": "inf",
     }
+
+
+def test_paths_inside_the_run_folder_tell_nothing_about_a_run():
+    config = {"output": "runs/a", "cache": "x", "callbacks": {"best": {"dirpath": "runs/a/checkpoints", "mode": "max"}}}
+    assert flatten(config | {"data": {"root": "runs/ab"}}) == {"callbacks.best.mode": "max", "data.root": "runs/ab"}
