@@ -99,6 +99,8 @@ def hush() -> None:
         ".*exists and is not empty.*",
         ".*does not have many workers.*",
         ".*logging interval.*",
+        ".*dataloader is not resumable.*",  # it is: the sampler goes on from the number of batches done
+        ".*callbacks used to create the checkpoint.*",
     ):
         warnings.filterwarnings("ignore", message)
 

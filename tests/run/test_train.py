@@ -223,3 +223,18 @@ def test_the_real_data_sets_train(run_train, shared_data, tmp_path, name):
     patch, data = ("[16,16,16]", "hippocampus") if name.startswith("Task04") else ("[64,64]", "isbi2012_em")
     run = run_train(shared_data(name), "run", f"data={data}", f"plan.patch_size={patch}", "trainer.max_steps=2")
     assert len(pd.read_csv(run / "scans.csv")["case"].unique()) == (52 if data == "hippocampus" else 6)
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        ("trainer.precision=bf16-mixed", "optimizer=sgd", "scheduler=polynomial"),
+        ("network.features=[4,8,8]", "network.deep_supervision=1", "loss=generalized_dice_focal", "scheduler=cosine"),
+        ("trainer.accumulate_grad_batches=2", "callbacks=ema", "augment=none", "sampler=uniform", "loss=tversky"),
+        ("inference=mirror", "plan.spacing=[2,1.5,1.5]", "plan.normalization=none", "plan.batch_size=3"),
+    ],
+)
+def test_other_choices_train_and_score(run_train, make_dataset, tmp_path, choices):
+    run = run_train(make_dataset(tmp_path / "data", n=4), "run", *choices, "sampler.steps_per_epoch=2")
+    assert json.loads((run / "provenance.json").read_text())["steps"] == 4
+    assert pd.read_csv(run / "scans.csv")["dice"].notna().all()
