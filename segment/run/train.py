@@ -13,6 +13,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.progress import Progress
 
 from segment import provenance
 from segment.data.case import Case, Dataset
@@ -127,7 +129,9 @@ def prepare(config: DictConfig) -> Work:
         file for case in cases for file in (*case.images, *([case.label] if case.label else []))
     )
     store = Store(Path(config.cache) / "prepared", dataset, plan, hashes)
-    store.prepare(cases, progress=_preparing(len(cases)))
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("preparing scans", total=len(cases))
+        store.prepare(cases, progress=lambda done: bar.update(task, completed=done))
     return Work(dataset, all_folds, train, val, grids, hashes, plan, store)
 
 
@@ -205,13 +209,3 @@ def _case(case: Case, hashes: Mapping[str, str]) -> dict[str, Any]:
         "label": str(case.label) if case.label else None,
         "sha256": {str(file): hashes[str(file)] for file in files},
     }
-
-
-def _preparing(total: int) -> Any:
-    """A progress line for the preparation of scans."""
-
-    def show(done: int) -> None:
-        if sys.stderr.isatty():
-            print(f"\rpreparing scans {done}/{total}", end="\n" if done == total else "", file=sys.stderr)
-
-    return show
