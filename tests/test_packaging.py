@@ -65,7 +65,7 @@ def test_ones_own_network_loss_and_data_set_from_outside(installed, make_dataset
     for group, text in {
         "network": "_target_: mine.Tiny\n_partial_: true\nwidth: 4\n",
         "loss": "_target_: mine.Mine\nscale: 2.0\n",
-        "data": "# My scans.\n_target_: segment.data.open_dataset\nname: mine\nroot: scans\n",
+        "data": "# My scans.\n_target_: segment.data.open_dataset\nroot: scans\n",
     }.items():
         (tmp_path / "conf" / group).mkdir(parents=True)
         (tmp_path / "conf" / group / "mine.yaml").write_text(text)

@@ -34,11 +34,6 @@ class Grid:
         return tuple(float(value) for value in norms[::-1])
 
     @property
-    def diagonal_mm(self) -> float:
-        """Length of the scan's diagonal in mm, from outer voxel edge to outer voxel edge."""
-        return float(np.linalg.norm(np.array(self.shape) * np.array(self.spacing)))
-
-    @property
     def direction(self) -> np.ndarray:
         """``(3, 3)`` unit vectors of the voxel axes x, y, z (columns) in RAS+."""
         matrix = self.affine[:3, :3]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from segment.data.geometry import Grid, canonical_spacing, to_canonical
+from segment.data.geometry import Grid, canonical_grid, canonical_spacing
 from segment.errors import UserError
 
 NORMALIZATIONS = ("zscore", "none")
@@ -46,15 +46,9 @@ class Plan:
         )
 
 
-def canonical_shape(grid: Grid) -> tuple[int, ...]:
-    """Shape of a scan once its axes run z, y, x."""
-    # A zero-strided view turns without a voxel being touched.
-    return to_canonical(np.broadcast_to(np.uint8(0), grid.shape), grid).shape
-
-
 def resampled_shape(grid: Grid, spacing: Sequence[float]) -> tuple[int, ...]:
     """Shape of a canonical scan at another spacing; at least one voxel an axis."""
-    old = zip(canonical_shape(grid), canonical_spacing(grid), spacing, strict=True)
+    old = zip(canonical_grid(grid).shape, canonical_spacing(grid), spacing, strict=True)
     return tuple(max(1, round(size * mm / target)) for size, mm, target in old)
 
 

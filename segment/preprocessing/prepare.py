@@ -10,9 +10,9 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
-from segment.data.geometry import Grid, from_canonical, to_canonical
+from segment.data.geometry import Grid, canonical_grid, from_canonical, to_canonical
 from segment.data.images import Image
-from segment.preprocessing.plan import Plan, canonical_shape, resampled_shape
+from segment.preprocessing.plan import Plan, resampled_shape
 
 
 def prepare_image(image: Image, plan: Plan) -> np.ndarray:
@@ -69,7 +69,7 @@ def restore(probabilities: Tensor, grid: Grid) -> np.ndarray:
     Returns:
         (*spatial) uint8 class indices in the source's shape and axis order.
     """
-    shape = canonical_shape(grid)
+    shape = canonical_grid(grid).shape
     if tuple(probabilities.shape[1:]) != shape:
         mode = "trilinear" if len(shape) == 3 else "bilinear"
         probabilities = functional.interpolate(probabilities[None].float(), shape, mode=mode, align_corners=False)[0]

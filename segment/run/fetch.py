@@ -18,4 +18,4 @@ def run(config: DictConfig) -> None:
         )
     source.pop("licence", None)
     folder = download(destination=config.data.root, **{str(key): value for key, value in source.items()})
-    print(f"{folder} is ready: segment train data={config.data.name} data.root={folder}")
+    print(f"{folder} is ready: segment train data={config.data.get('name')} data.root={folder}")

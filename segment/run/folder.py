@@ -26,9 +26,6 @@ FREE = (
     "data.root",
     "output",
     "name",
-    "logger.tensorboard.save_dir",
-    "callbacks.last.dirpath",
-    "callbacks.best.dirpath",
 )
 
 
@@ -48,7 +45,7 @@ def run_name(config: DictConfig) -> str:
         None,
     )
     parts = [
-        study or f"{config.data.name or Path(config.data.root).name}-{choices['network']}",
+        study or f"{config.data.get('name') or Path(str(config.data.get('root', 'data'))).name}-{choices['network']}",
         f"fold{config.fold}",
         f"seed{config.seed}",
     ]
@@ -104,5 +101,7 @@ def claim(folder: Path, config: DictConfig, write: bool = True) -> None:
 
 
 def _flat(config: Any) -> dict[str, str]:
-    """Dotted key to the value's text."""
-    return {key: str(value) for key, value in walk(config) if not isinstance(value, dict | list)}
+    """Dotted key to the value's text, without the paths inside the run folder: they follow from ``output``."""
+    inside = f"{config.get('output')}/"
+    values = {key: str(value) for key, value in walk(config) if not isinstance(value, dict | list)}
+    return {key: value for key, value in values.items() if not f"{value}/".startswith(inside)}

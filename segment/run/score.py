@@ -49,9 +49,10 @@ def score(folder: Path, config: DictConfig, dataset: Dataset, cases: Sequence[Ca
         target = folder / "predictions" / f"{case.id}{suffix(case.label)}"
         write_label(target, dataset.decode(predictor.predict_files(case.images)), like=case.images[0])
         pairs.append((case.id, target, case.label))
-    scans = score_pairs(pairs, dataset.labels, split="val", fold=config.fold)
+    split = "train" if config.overfit else "val"
+    scans = score_pairs(pairs, dataset.labels, split=split, fold=config.fold)
     write_scans(folder / "scans.csv", scans)
-    protocol = {"dataset": dataset.name, "split": "val", "fold": config.fold, **windows.describe(), "weights": "last"}
+    protocol = {"dataset": dataset.name, "split": split, "fold": config.fold, **windows.describe(), "weights": "last"}
     summary = summarise(scans, protocol)
     write_summary(folder / "summary.json", summary)
     write_json(folder / "provenance.json", record)

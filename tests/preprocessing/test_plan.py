@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segment.data.geometry import Grid
+from segment.data.geometry import Grid, canonical_grid
 from segment.errors import UserError
-from segment.preprocessing.plan import Plan, canonical_shape, make_plan, resampled_shape
+from segment.preprocessing.plan import Plan, make_plan, resampled_shape
 
 CODES = ["RAS", "LPS", "PIR", "ASL", "SRP", "IPL"]
 
@@ -31,7 +31,7 @@ def flat(shape: tuple[int, int]) -> Grid:
 @pytest.mark.parametrize("codes", CODES)
 def test_shapes_are_those_along_anatomical_axes(codes):
     grid = oriented(codes, (4, 10, 7), (3.0, 1.0, 0.5))
-    assert canonical_shape(grid) == (4, 10, 7)
+    assert canonical_grid(grid).shape == (4, 10, 7)
     assert resampled_shape(grid, (1.5, 2.0, 0.25)) == (8, 5, 14)
     assert resampled_shape(grid, (100.0, 1.0, 0.5)) == (1, 10, 7)
 

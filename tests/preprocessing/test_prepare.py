@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from segment.data.geometry import Grid, canonical_spacing, to_canonical
+from segment.data.geometry import Grid, canonical_grid, canonical_spacing, to_canonical
 from segment.data.images import Image
-from segment.preprocessing.plan import Plan, canonical_shape
+from segment.preprocessing.plan import Plan
 from segment.preprocessing.prepare import prepare_image, prepare_reference, restore
 
 
@@ -37,7 +37,7 @@ def grids(draw, largest: int = 7) -> Grid:
 def test_without_resampling_a_mask_comes_back_exactly(grid, n):
     mask = np.random.default_rng(0).integers(0, n, grid.shape).astype(np.uint8)
     reference = prepare_reference(mask, grid, plan_of(canonical_spacing(grid)), n)
-    assert reference.shape == canonical_shape(grid)
+    assert reference.shape == canonical_grid(grid).shape
     assert reference.dtype == np.uint8
     assert reference.flags.c_contiguous
     np.testing.assert_array_equal(restore(one_hot(reference, n), grid), mask)

@@ -192,6 +192,7 @@ def test_debug_configurations_run(run_train, make_dataset, tmp_path, debug, caps
         split = json.loads((run / "provenance.json").read_text())["split"]
         assert split["train"] == split["val"] == sorted(set(pd.read_csv(run / "scans.csv")["case"]))
         assert len(split["val"]) == 1
+        assert set(pd.read_csv(run / "scans.csv")["split"]) == {"train"}
 
 
 def test_a_patch_that_the_network_halves_away_is_refused(run_train, make_dataset, tmp_path):
