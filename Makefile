@@ -42,9 +42,10 @@ $(VENV)/.installed: $(VENV)/.python pyproject.toml constraints.txt
 	$(PIP) -e .
 	@touch $@
 
-$(VENV)/.installed-test: $(VENV)/.python pyproject.toml constraints.txt
+$(VENV)/.installed-test: $(VENV)/.python pyproject.toml constraints.txt tests/requirements-no-deps.txt
 	@echo "Installing into $(VENV) (about 1.7 GB, a few minutes the first time) ..."
 	$(PIP) -e '.[test]'
+	$(PIP) --no-deps -r tests/requirements-no-deps.txt
 	@touch $@ $(VENV)/.installed
 
 clean: ## remove the environment and the caches, not the runs

@@ -37,8 +37,11 @@ def test_every_verb_has_its_file_and_configuration(verb):
     [
         (["trian"], ["'trian'", "Did you mean 'train'?"]),
         (["train", "network=unett"], ["network=unett", "Did you mean 'unet'?"]),
-        (["train", "network.featurs=[8]"], ["network.featurs", "Did you mean 'network.features'?"]),
-        (["train", "+network.featurs=[8]"], ["network.featurs", "Did you mean 'features'?"]),
+        (
+            ["train", "network.encoder.featurs=[8]"],
+            ["network.encoder.featurs", "Did you mean 'network.encoder.features'?"],
+        ),
+        (["train", "+network.encoder.featurs=[8]"], ["network.encoder.featurs", "Did you mean 'features'?"]),
         (["train", "trainer.max_step=3"], ["trainer.max_step", "Did you mean 'trainer.max_steps'?"]),
         (["train", "+experiments/nothing=here"], ["experiments/nothing", "segment list"]),
         (["train", "data=auto"], ["data.root"]),

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -21,6 +20,7 @@ from torch.nn.modules.module import register_module_module_registration_hook
 
 from segment.data.case import Dataset
 from segment.errors import UserError
+from segment.networks.meta import on_meta
 from segment.preprocessing.plan import NORMALIZATIONS, Plan
 from segment.provenance import write_json, written_whole
 
@@ -168,7 +168,7 @@ def _few_parts() -> Iterator[None]:
 def _load_network(weights: Path, path: Path, architecture: Any, trust: tuple[str, ...]) -> nn.Module:
     try:
         # On the meta device nothing is allocated: a description that does not fit the weights costs no memory.
-        with torch.device("meta"), _few_parts():
+        with on_meta(), _few_parts():
             shapes = {name: list(value.shape) for name, value in build(architecture, trust).state_dict().items()}
     except UserError as error:
         raise UserError(f"{path}: {error}") from error

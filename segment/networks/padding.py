@@ -13,6 +13,9 @@ from torch.nn import functional
 def pad_to_divisor(image: Tensor, divisor: Sequence[int]) -> Tensor:
     """Pad the far end of every spatial axis to the next multiple, repeating the border.
 
+    Where that leaves one multiple along every axis, the last axis gets two: the network's coarsest map would have a
+    single voxel, which no norm over voxels takes.
+
     Args:
         image: (batch, channel, *spatial).
         divisor: One positive integer a spatial axis.
@@ -21,6 +24,8 @@ def pad_to_divisor(image: Tensor, divisor: Sequence[int]) -> Tensor:
         The padded tensor; the input itself when nothing is missing.
     """
     missing = [-size % d for size, d in zip(image.shape[2:], divisor, strict=True)]
+    if max(divisor) > 1 and all(size <= d for size, d in zip(image.shape[2:], divisor, strict=True)):
+        missing[-1] += divisor[-1]
     if not any(missing):
         return image
     padding = [p for end in reversed(missing) for p in (0, end)]
@@ -48,6 +53,8 @@ class PadToDivisor(nn.Module):
         self, network: Callable[..., nn.Module], divisor: int, spatial_dims: int, in_channels: int, out_channels: int
     ) -> None:
         super().__init__()
+        if divisor < 1:
+            raise ValueError(f"divisor={divisor} must be positive")
         self.network = network(spatial_dims=spatial_dims, in_channels=in_channels, out_channels=out_channels)
         self.divisor = (divisor,) * spatial_dims
 

@@ -1,51 +1,46 @@
-"""The U-Net in 2D and 3D, composed from MONAI's blocks."""
+"""The U-Net: any encoder, any decoder, and heads that give the logits."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
-from monai.networks.blocks import Convolution
 from torch import Tensor, nn
 
+from segment.errors import did_you_mean
+from segment.networks.encoders.classic import CLASSIC
+from segment.networks.heads import ConvHead
 from segment.networks.padding import crop_to, pad_to_divisor
-
-PerAxis = int | Sequence[int]
-
-
-def per_axis(value: PerAxis, spatial_dims: int) -> tuple[int, ...]:
-    """One integer an axis from an integer or a sequence of ``spatial_dims`` integers."""
-    axes = (value,) * spatial_dims if isinstance(value, int) else tuple(value)
-    if len(axes) != spatial_dims:
-        raise ValueError(f"{value!r} needs one value for each of {spatial_dims} axes")
-    return axes
+from segment.networks.stages import Stage
 
 
 class UNet(nn.Module):
-    """Encoder and decoder of plain convolutions, joined by concatenation (Ronneberger et al. 2015; Cicek et al. 2016).
-
-    With the defaults it is nnU-Net's plain U-Net (Isensee et al. 2021): strided convolutions down, transposed
-    convolutions up, instance normalisation and leaky ReLU. Each convolution is MONAI's ``Convolution`` block.
+    """An encoder's maps through a decoder, and a convolution to one logit a class.
 
     Args:
         spatial_dims: 2 or 3.
         in_channels: Channels of the image.
         out_channels: Classes, background included.
-        features: Channels of each stage, finest first; its length is the number of stages.
-        strides: Step into each stage, an integer or one an axis; the first is 1. None: 1, then 2 everywhere.
-        kernel_sizes: Odd convolution size of each stage, an integer or one an axis. None: 3 everywhere.
-        convolutions: Convolutions in each encoder stage (and bottleneck).
-        decoder_convolutions: Convolutions in each decoder stage.
-        deep_supervision: How many coarser decoder stages also give logits while training, at their own resolution.
-        norm: MONAI's name of the normalisation, or (name, arguments).
-        act: MONAI's name of the activation, or (name, arguments).
-        dropout: Probability of dropping a channel after each convolution.
+        encoder: Makes the encoder from spatial_dims and in_channels, or the name of a classic one.
+        decoder: Makes the decoder from spatial_dims and the encoder.
+        deep_supervision: How many further maps of the decoder also give logits while training, each at its own
+            resolution.
+        average: While predicting, give the mean of the logits of all heads instead of the first head's; for decoders
+            whose maps all have the image's resolution (UNet++, "accurate mode").
+        head: Makes a head; see :mod:`segment.networks.heads`.
+        he_slope: Start all convolutions from He et al.'s normal distribution for a leaky ReLU of this slope, and their
+            biases from zero (arXiv 1502.01852); None for torch's own start.
+        checkpointing: Compute the stages' activations anew in the backward pass instead of keeping them: less memory,
+            about a third more time.
+
+    Attributes:
+        encoder: The encoder.
+        decoder: The decoder.
+        divisor: What each axis of the image is padded to a multiple of.
 
     Raises:
-        ValueError: When the lists differ in length or a value has the wrong number of axes.
+        ValueError: When encoder, decoder and deep_supervision do not fit.
     """
 
     def __init__(
@@ -53,62 +48,42 @@ class UNet(nn.Module):
         spatial_dims: int,
         in_channels: int,
         out_channels: int,
-        features: Sequence[int] = (32, 64, 128, 256, 320, 320),
-        strides: Sequence[PerAxis] | None = None,
-        kernel_sizes: Sequence[PerAxis] | None = None,
-        convolutions: int = 2,
-        decoder_convolutions: int = 2,
+        encoder: str | Callable[..., nn.Module],
+        decoder: Callable[..., nn.Module],
         deep_supervision: int = 0,
-        norm: str | tuple | Sequence = ("instance", {"affine": True}),
-        act: str | tuple | Sequence = ("leakyrelu", {"inplace": True, "negative_slope": 0.01}),
-        dropout: float = 0.0,
+        average: bool = False,
+        head: Callable[..., nn.Module] = ConvHead,
+        he_slope: float | None = None,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        stages = len(features)
-        strides = [1] + [2] * (stages - 1) if strides is None else strides
-        kernel_sizes = [3] * stages if kernel_sizes is None else kernel_sizes
-        if not len(strides) == len(kernel_sizes) == stages:
-            raise ValueError(f"{stages} features, {len(strides)} strides and {len(kernel_sizes)} kernel_sizes differ")
-        steps = [per_axis(s, spatial_dims) for s in strides]
-        if steps[0] != (1,) * spatial_dims:
-            raise ValueError(f"strides[0]={strides[0]} must be 1: the logits have the image's resolution")
-        if not 0 <= deep_supervision <= max(0, stages - 2):
-            raise ValueError(f"deep_supervision={deep_supervision} must lie between 0 and {max(0, stages - 2)}")
-        kernels = [per_axis(k, spatial_dims) for k in kernel_sizes]
-        # Voxels of the image in one voxel of each stage.
-        self.strides = np.cumprod(steps, axis=0).tolist()
-        self.divisor = tuple(self.strides[-1])
-        style: dict[str, Any] = {
-            "spatial_dims": spatial_dims,
-            "adn_ordering": "DNA",
-            "norm": norm if isinstance(norm, str) else tuple(norm),
-            "act": act if isinstance(act, str) else tuple(act),
-            "dropout": dropout or None,
-            "bias": True,
-        }
-
-        def stage(channels: Sequence[int], kernel: tuple[int, ...], step: tuple[int, ...] | int = 1) -> nn.Sequential:
-            parts = [
-                Convolution(in_channels=c, out_channels=d, kernel_size=kernel, strides=step if i == 0 else 1, **style)
-                for i, (c, d) in enumerate(pairwise(channels))
-            ]
-            return nn.Sequential(*parts)
-
-        inputs = [in_channels, *features]
-        self.encoder = nn.ModuleList(
-            stage([inputs[i]] + [features[i]] * convolutions, kernels[i], steps[i]) for i in range(stages)
-        )
-        self.up = nn.ModuleList()
-        self.decoder = nn.ModuleList()
-        transposed: Any = nn.ConvTranspose3d if spatial_dims == 3 else nn.ConvTranspose2d
-        for i in reversed(range(stages - 1)):
-            step = steps[i + 1]
-            self.up.append(transposed(features[i + 1], features[i], kernel_size=step, stride=step))
-            self.decoder.append(stage([2 * features[i]] + [features[i]] * decoder_convolutions, kernels[i]))
-        pointwise = nn.Conv3d if spatial_dims == 3 else nn.Conv2d
+        if isinstance(encoder, str):
+            if encoder not in CLASSIC:
+                near = did_you_mean(encoder, CLASSIC)
+                raise ValueError(f"encoder={encoder!r} is no classic encoder.{near} There are {', '.join(CLASSIC)}")
+            encoder = CLASSIC[encoder]
+        made: Any = encoder(spatial_dims=spatial_dims, in_channels=in_channels)
+        self.encoder = made
+        self.divisor: tuple[int, ...] = tuple(getattr(made, "divisor", made.strides[-1]))
+        made = decoder(spatial_dims=spatial_dims, encoder=made)
+        self.decoder = made
+        self.strides: list[tuple[int, ...]] = made.strides
+        features: list[int] = made.features
+        if not 0 <= deep_supervision < len(features):
+            raise ValueError(f"deep_supervision={deep_supervision} must lie between 0 and {len(features) - 1}")
+        if deep_supervision and max(self.strides[0]) > 1:
+            raise ValueError("deep_supervision needs a decoder whose first map has the image's resolution")
         self.heads = nn.ModuleList(
-            pointwise(features[i], out_channels, kernel_size=1) for i in range(deep_supervision + 1)
+            head(spatial_dims, channels, out_channels) for channels in features[: deep_supervision + 1]
         )
+        if average and any(step != 1 for stride in self.strides[: deep_supervision + 1] for step in stride):
+            raise ValueError("average=true needs a decoder whose maps all have the image's resolution")
+        self.average = average
+        if he_slope is not None:
+            he_normal(self, he_slope)
+        for module in self.modules():
+            if isinstance(module, Stage):
+                module.checkpointing = checkpointing
 
     def forward(self, image: Tensor) -> Tensor | list[Tensor]:
         """Logits of every voxel.
@@ -121,19 +96,20 @@ class UNet(nn.Module):
             first, the coarser ones at the resolution of their decoder stage, cut to the part that lies on the image.
         """
         shape = image.shape[2:]
-        hidden = pad_to_divisor(image, self.divisor)
-        skips = []
-        for stage in self.encoder:
-            hidden = stage(hidden)
-            skips.append(hidden)
-        skips.pop()
-        coarse = []
-        for up, stage in zip(self.up, self.decoder, strict=True):
-            hidden = stage(torch.cat((up(hidden), skips.pop()), dim=1))
-            coarse.append(hidden)
-        finest = crop_to(self.heads[0](hidden), shape)
-        if not self.training or len(self.heads) == 1:
-            return finest
-        lower = reversed(coarse[-len(self.heads) : -1])
-        sizes = [[-(-size // step) for size, step in zip(shape, strides, strict=True)] for strides in self.strides[1:]]
-        return [finest, *(crop_to(head(h), size) for head, h, size in zip(self.heads[1:], lower, sizes, strict=False))]
+        maps = self.decoder(self.encoder(pad_to_divisor(image, self.divisor)))
+        if len(self.heads) == 1 or not (self.training or self.average):
+            return crop_to(self.heads[0](maps[0]), shape)
+        logits = [
+            crop_to(head(hidden), [-(-size // step) for size, step in zip(shape, stride, strict=True)])
+            for head, hidden, stride in zip(self.heads, maps, self.strides, strict=False)
+        ]
+        return logits if self.training else torch.stack(logits).mean(dim=0)
+
+
+def he_normal(network: nn.Module, slope: float) -> None:
+    """Start all convolutions from N(0, 2 / ((1 + slope^2) fan_in)) and their biases from 0 (arXiv 1502.01852)."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+            nn.init.kaiming_normal_(module.weight, a=slope)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

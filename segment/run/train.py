@@ -22,7 +22,7 @@ from segment.data.geometry import Grid
 from segment.data.images import read_grid
 from segment.data.splits import Fold, folds, pick_fold, write_folds
 from segment.errors import UserError
-from segment.inference.model import save_model
+from segment.inference.model import find_model, save_model
 from segment.preprocessing.plan import Plan, make_plan
 from segment.preprocessing.store import Store
 from segment.report.files import read_mapping
@@ -32,6 +32,7 @@ from segment.run.score import score
 from segment.sampling.datamodule import PatchDataModule
 from segment.training.checkpoints import network_weights
 from segment.training.module import SegmentationModule
+from segment.training.pretrained import load_weights
 from segment.training.scan_metrics import ScanMetrics
 
 
@@ -63,11 +64,13 @@ def run(config: DictConfig) -> None:
     work = prepare(config)
     debugging = bool(config.trainer.get("fast_dev_run"))
     module, trainer, datamodule = assemble(config, work)
+    last = folder / "checkpoints" / "last.ckpt"
+    if config.weights and not last.exists():
+        print(f"Starting from {load_weights(module.network, Path(config.weights))}.")
     if debugging:
         trainer.fit(module, datamodule)
         print("fast_dev_run: one step and one validation scan went through; nothing was kept.")
         return
-    last = folder / "checkpoints" / "last.ckpt"
     if last.exists():
         network_weights(last)  # so that a damaged one is told before the trainer meets it
     claim(folder, config)
@@ -81,7 +84,7 @@ def run(config: DictConfig) -> None:
         )
     module.network.load_state_dict(network_weights(last))
     save(config, work, module, folder)
-    record = provenance.collect(config.seed, started, **describe(work, trainer, config.trainer.max_time))
+    record = provenance.collect(config.seed, started, **describe(work, trainer, config))
     score(folder, config, work.dataset, work.val, record)
 
 
@@ -189,17 +192,26 @@ def save(config: DictConfig, work: Work, module: SegmentationModule, folder: Pat
     )
 
 
-def describe(work: Work, trainer: pl.Trainer, max_time: str | None) -> dict[str, Any]:
+def describe(work: Work, trainer: pl.Trainer, config: DictConfig) -> dict[str, Any]:
     """Entries of provenance.json that this run alone knows."""
     return {
         "dataset": {"name": work.dataset.name, "root": str(work.dataset.root), "licence": work.dataset.licence},
         "notice": work.dataset.notice,
         "labels": dict(work.dataset.labels),
         "steps": trainer.global_step,
-        "max_time": max_time,
+        "max_time": config.trainer.max_time,
+        "weights": _weights(config.weights),
         "split": {"train": [case.id for case in work.train], "val": [case.id for case in work.val]},
         "cases": {case.id: _case(case, work.hashes) for case in dict.fromkeys([*work.train, *work.val])},
     }
+
+
+def _weights(source: str | None) -> dict[str, str]:
+    """File that the run started from, and its hash; nothing where it started from chance or the file is gone."""
+    if source is None or not Path(source).exists():
+        return {}
+    file = Path(source) if Path(source).is_file() else find_model(Path(source)) / "weights.safetensors"
+    return provenance.hash_files([file])
 
 
 def _case(case: Case, hashes: Mapping[str, str]) -> dict[str, Any]:

@@ -12,14 +12,29 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
+from segment import cli
 from segment.errors import UserError
 from segment.inference.model import build, load_model, save_model
 from segment.preprocessing.plan import Plan
+from segment.run import configure
 
 NETWORKS = Path(__file__).parents[2] / "conf" / "network"
 UNET = "segment.networks.unet.UNet"
 PADDED = "segment.networks.padding.PadToDivisor"
-TINY = {"_target_": UNET, "spatial_dims": 2, "in_channels": 1, "out_channels": 3, "features": [4, 6]}
+STAGED = {"_target_": "segment.networks.encoders.staged.StagedEncoder", "_partial_": True}
+DECODER = {"_target_": "segment.networks.decoders.unet.UNetDecoder", "_partial_": True}
+STAGE = {"_target_": "segment.networks.stages.ConvStage", "_partial_": True}
+
+
+def tiny(**encoder) -> dict:
+    """A small network's description; the arguments are its encoder's."""
+    encoder = STAGED | {"features": [4, 6]} | encoder
+    return {"_target_": UNET, "spatial_dims": 2, "in_channels": 1, "out_channels": 3, "encoder": encoder} | {
+        "decoder": DECODER
+    }
+
+
+TINY = tiny()
 PLAN = Plan((0.5, 1.5), (16, 24), 2, ("zscore",))
 LABELS = {"background": 0, "head": 7, "tail": 3}
 INFERENCE = {"_target_": "segment.inference.windows.SlidingWindows", "overlap": 0.5, "mirror": "all"}
@@ -69,7 +84,7 @@ def test_a_saved_model_comes_back(tmp_path):
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in NETWORKS.glob("*.yaml")))
 def test_every_configured_network_can_be_shared(name, tmp_path):
-    node = OmegaConf.create({"seed": 0, "network": OmegaConf.load(NETWORKS / f"{name}.yaml")}).network
+    node = configure.compose("train", [f"network={name}"], cli.config_folders()).network
     architecture = OmegaConf.to_container(node, resolve=True)
     architecture |= {"spatial_dims": 2, "in_channels": 1, "out_channels": 3}
     network = save(tmp_path, architecture)
@@ -89,7 +104,7 @@ def test_weights_of_another_device_layout_or_training_state_are_saved_plainly(tm
 def test_a_failing_save_leaves_the_former_model(folder, monkeypatch):
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
     with pytest.raises(ValueError, match="JSON compliant"):
-        save_model(folder, build(TINY), TINY | {"dropout": float("nan")}, PLAN, LABELS, ("ct",), INFERENCE, "demo")
+        save_model(folder, build(TINY), TINY | {"he_slope": float("nan")}, PLAN, LABELS, ("ct",), INFERENCE, "demo")
     assert set(before) == {file.name for file in folder.iterdir()}
     assert (folder / "model.json").read_bytes() == before["model.json"]
 
@@ -153,7 +168,7 @@ def test_a_target_outside_the_trusted_modules_is_refused_and_nothing_runs(folder
     for nested in (inner, inner | {"_partial_": False}):
         edit(folder, network=TINY | {"_target_": PADDED, "divisor": 2, "network": nested})
         refused(folder)
-    edit(folder, network=TINY | {"features": [4, {"_target_": target}]})
+    edit(folder, network=tiny(features=[4, {"_target_": target}]))
     refused(folder)
     assert not evil.exists()
     assert "evil_module" not in sys.modules
@@ -183,25 +198,36 @@ def test_a_description_of_no_network_is_refused(folder, network):
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"featuers": [4, 6]},
-        {"features": []},
-        {"features": "abc"},
-        {"features": [4, -6]},
-        {"features": [4, 6.5]},
-        {"features": {"a": 4}},
-        {"features": None},
-        {"strides": [1, 2, 2]},
-        {"strides": [1, 0]},
-        {"kernel_sizes": [[3], 3]},
         {"spatial_dims": 7},
         {"spatial_dims": "2"},
         {"in_channels": 0},
-        {"norm": "nosuch"},
-        {"norm": []},
-        {"act": ["relu", {"nosuch": 1}]},
-        {"dropout": 5},
+        {"encoder": None},
+        {"encoder": "nosuch"},
+        {"encoder": STAGED},
+        {"decoder": {}},
+        {"decoder": STAGED},
+        {"decoder": DECODER | {"depths": [1, 2, 3]}},
+        {"decoder": DECODER | {"up_features": "nosuch"}},
+        {"head": STAGE | {"depth": -1}},
         {"deep_supervision": 9},
-        {"convolutions": 0},
+        {"deep_supervision": 1.5},
+        tiny(featuers=[4, 6]),
+        tiny(features=[]),
+        tiny(features="abc"),
+        tiny(features=[4, -6]),
+        tiny(features=[4, 6.5]),
+        tiny(features={"a": 4}),
+        tiny(features=None),
+        tiny(strides=[1, 2, 2]),
+        tiny(strides=[1, 0]),
+        tiny(kernel_sizes=[[3], 3]),
+        tiny(depths=[0, 0]),
+        tiny(stage=STAGE | {"norm": "nosuch"}),
+        tiny(stage=STAGE | {"norm": []}),
+        tiny(stage=STAGE | {"act": ["relu", {"nosuch": 1}]}),
+        tiny(stage=STAGE | {"dropout": 5}),
+        tiny(stage={"_target_": "segment.networks.stages.DenseStage", "_partial_": True}),
+        tiny(each={"dropout": [0.1]}),
     ],
 )
 def test_arguments_that_the_network_does_not_take_are_refused(folder, wrong):
@@ -215,8 +241,8 @@ def test_arguments_that_the_network_does_not_take_are_refused(folder, wrong):
 def test_absurd_numbers_are_refused(folder, number):
     for network in (
         TINY | {"in_channels": number},
-        TINY | {"features": [4, number]},
-        TINY | {"act": ["elu", {"alpha": number}]},
+        tiny(features=[4, number]),
+        tiny(stage=STAGE | {"act": ["elu", {"alpha": number}]}),
     ):
         edit(folder, network=network)
         refused(folder)
@@ -225,7 +251,7 @@ def test_absurd_numbers_are_refused(folder, number):
 @pytest.mark.parametrize("features", [[4, 8192], [65_536] * 4], ids=["2 GB", "1 TB"])
 def test_a_gigantic_network_is_refused_before_anything_is_allocated(folder, features):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    edit(folder, network=TINY | {"features": features})
+    edit(folder, network=tiny(features=features))
     assert "weights.safetensors" in refused(folder, "weights.safetensors")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
 
@@ -233,12 +259,34 @@ def test_a_gigantic_network_is_refused_before_anything_is_allocated(folder, feat
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize(
     "network",
-    [TINY | {"convolutions": 65_000}, TINY | {"features": [4] * 60_000}],
+    [tiny(depths=65_000), tiny(features=[4] * 60_000)],
     ids=["convolutions", "stages"],
 )
 def test_a_network_of_endless_parts_is_refused_in_good_time(folder, network):
     edit(folder, network=network)
     refused(folder)
+
+
+def swin(**wrong) -> dict:
+    """A small Swin UNETR's description; its constructor reads values of a tensor."""
+    node = {"_target_": "monai.networks.nets.SwinUNETR", "_partial_": True, "feature_size": 12, "depths": [1, 1, 1, 1]}
+    shape = {"spatial_dims": 2, "in_channels": 1, "out_channels": 3}
+    return {"_target_": PADDED, "divisor": 32, "network": node | wrong} | shape
+
+
+def test_a_constructor_that_reads_values_is_built_too(tmp_path):
+    network = save(tmp_path, swin())
+    image = torch.rand(1, 1, 33, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(load_model(tmp_path).network(image), network(image), rtol=0, atol=0)
+
+
+@pytest.mark.timeout(20)
+def test_a_constructor_cannot_be_made_to_read_values_without_end(folder):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    edit(folder, network=swin(depths=[65_000] * 50_000))  # a schedule of 13 GB
+    assert "3250000000 values" in refused(folder)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
 
 
 # Damaged files

@@ -1,87 +1,151 @@
-"""One contract for every conf/network/*.yaml: a new file there is tested by being there."""
+"""One contract for every conf/network/*.yaml: a new file there is tested by being there.
 
+Where a network cannot be exported, its file says so in a comment: ``# onnx: no, REASON``.
+"""
+
+import functools
+import warnings
 from pathlib import Path
 
+import onnxruntime
 import pytest
 import torch
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from hydra.core.global_hydra import GlobalHydra
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from segment import cli
+from segment.networks.encoders.classic import CLASSIC
+from segment.networks.meta import on_meta
+from segment.run import configure
+
 FOLDER = Path(__file__).parents[2] / "conf" / "network"
-NETWORKS = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+FILES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+# Every file, and every classic encoder under the decoder of unet_encoder.
+NETWORKS = FILES + [f"unet_encoder network.encoder={name}" for name in CLASSIC]
 CLASSES = 3
 ODD = {2: (33, 41), 3: (17, 19, 21)}
 
 every_network = pytest.mark.parametrize("name", NETWORKS)
+every_file = pytest.mark.parametrize("name", FILES)
 both_dimensions = pytest.mark.parametrize("dims", [2, 3])
 
 
-def build(name: str, dims: int, channels: int = 1, seed: int = 0) -> nn.Module:
-    node = OmegaConf.create({"seed": 0, "network": OmegaConf.load(FOLDER / f"{name}.yaml")}).network
+@functools.cache
+def settings(name: str):
+    GlobalHydra.instance().clear()
+    return configure.compose("train", [f"network={name.split()[0]}", *name.split()[1:]], cli.config_folders())
+
+
+def build(name: str, dims: int, channels: int = 1, seed: int = 0, classes: int = CLASSES) -> nn.Module:
     torch.manual_seed(seed)
-    return instantiate(node, _convert_="all")(spatial_dims=dims, in_channels=channels, out_channels=CLASSES)
+    make = configure.make(settings(name), "network")
+    return make(spatial_dims=dims, in_channels=channels, out_channels=classes)
 
 
-def finest(output: torch.Tensor | list[torch.Tensor]) -> torch.Tensor:
-    return output if isinstance(output, torch.Tensor) else output[0]
+def listed(output: torch.Tensor | list[torch.Tensor]) -> list[torch.Tensor]:
+    return [output] if isinstance(output, torch.Tensor) else output
 
 
-def test_there_are_networks():
-    assert {"unet", "unet_small"} <= set(NETWORKS)
+def comment(name: str, key: str) -> str | None:
+    """What follows ``# KEY:`` in the network's file."""
+    for line in (FOLDER / f"{name.split()[0]}.yaml").read_text().splitlines():
+        if line.startswith(f"# {key}:"):
+            return line.removeprefix(f"# {key}:").strip()
+    return None
 
 
-@every_network
-@pytest.mark.parametrize(("dims", "channels"), [(2, 1), (3, 3)])
-def test_an_odd_size_comes_back_and_every_parameter_learns(name, dims, channels):
-    network = build(name, dims, channels).train()
-    output = network(torch.randn(1, channels, *ODD[dims], generator=torch.Generator().manual_seed(1)))
-    assert finest(output).shape == (1, CLASSES, *ODD[dims])
-    outputs = [output] if isinstance(output, torch.Tensor) else output
-    sum((logits**2).mean() for logits in outputs).backward()
+def check_shapes_and_gradients(network: nn.Module, image: torch.Tensor) -> None:
+    """The finest logits have the image's size, coarser ones that of their stage, and every parameter learns."""
+    first, *coarser = listed(network.train()(image))
+    shape = image.shape[2:]
+    assert first.shape == (len(image), CLASSES, *shape)
+    for output, stride in zip(coarser, getattr(network, "strides", [])[1:], strict=False):
+        assert output.shape == (len(image), CLASSES, *(-(-n // s) for n, s in zip(shape, stride, strict=True)))
+    sum((logits**2).mean() for logits in (first, *coarser)).backward()
     for key, parameter in network.named_parameters():
         assert parameter.grad is not None, f"{key} takes no part in the loss"
-        assert torch.isfinite(parameter.grad).all(), key
+        if not image.is_meta:
+            assert torch.isfinite(parameter.grad).all(), key
+
+
+# Seconds each; the slow run has them.
+HEAVY = {
+    *(
+        "denseunet",
+        "fc_densenet",
+        "mednext_b",
+        "r2unet",
+        "transunet",
+        "unetr",
+        "unet3plus",
+        "nnunet_resenc_l",
+        "nnunet_resenc_xl",
+    ),
+    *("mednext_m", "mednext_l", "mednext_s_k5", "mednext_b_k5", "mednext_m_k5", "mednext_l_k5"),
+}
+VALUED = [pytest.param(name, marks=pytest.mark.slow if name in HEAVY else ()) for name in FILES]
+
+
+@pytest.fixture(scope="module", params=VALUED)
+def built(request) -> tuple[str, nn.Module]:
+    """Each network once, in 2D, for the tests that need its values."""
+    return request.param, build(request.param, 2, seed=5).eval()
+
+
+def test_the_networks_of_the_field_are_there():
+    assert set(FILES) >= {
+        *("unet", "unet3d", "vnet", "attention_unet", "unetpp", "unetpp_ds", "unet3plus", "resunet", "r2unet"),
+        *("denseunet", "nnunet_plain", "nnunet_resenc_m", "nnunet_resenc_l", "nnunet_resenc_xl", "segresnet"),
+        *("dynunet", "unetr", "swinunetr", "transunet", "linknet", "ternausnet", "unet_encoder", "unet_small"),
+        *(f"mednext_{size}{kernel}" for size in "sbml" for kernel in ("", "_k5")),
+    }
 
 
 @every_network
+@pytest.mark.parametrize(("dims", "channels"), [(2, 1), (2, 3), (3, 1), (3, 4)])
+def test_any_dimension_and_channels_give_logits_and_gradients(name, dims, channels):
+    # Without values: shapes and the paths of gradients are the same on the meta device.
+    with on_meta():
+        network = build(name, dims, channels)
+        check_shapes_and_gradients(network, torch.empty(1, channels, *ODD[dims]))
+
+
+@pytest.mark.slow
+@every_network
 @both_dimensions
-def test_evaluation_gives_one_finite_tensor_that_does_not_depend_on_the_batch(name, dims):
-    network = build(name, dims).eval()
-    images = torch.randn(2, 1, *[20] * dims, generator=torch.Generator().manual_seed(2))
+def test_every_gradient_is_finite_at_odd_sizes(name, dims):
+    image = torch.randn(1, 1, *ODD[dims], generator=torch.Generator().manual_seed(1))
+    check_shapes_and_gradients(build(name, dims), image)
+
+
+def test_evaluation_gives_one_finite_tensor_that_does_not_depend_on_the_batch(built):
+    _, network = built
+    images = torch.randn(2, 1, 72, 96, generator=torch.Generator().manual_seed(2))
     with torch.inference_mode():
         together, alone = network(images), network(images[1:])
     assert isinstance(together, torch.Tensor)
-    assert together.shape == (2, CLASSES, *[20] * dims)
+    assert together.shape == (2, CLASSES, 72, 96)
     assert together.dtype == torch.float32
     assert torch.isfinite(together).all()
     torch.testing.assert_close(together[1:], alone, rtol=1e-4, atol=1e-4)
 
 
-@every_network
-def test_the_seed_decides_the_weights(name):
-    first, same, other = (build(name, 2, seed=seed).state_dict() for seed in (5, 5, 6))
-    assert first.keys() == same.keys() == other.keys()
-    assert all(torch.equal(first[key], same[key]) for key in first)
-    assert any(not torch.equal(first[key], other[key]) for key in first)
-
-
-@every_network
-def test_weights_come_back_through_safetensors(name, tmp_path):
-    network, other = build(name, 2, seed=1).eval(), build(name, 2, seed=2).eval()
+def test_the_seed_decides_the_weights_and_safetensors_keep_them(built, tmp_path):
+    name, network = built
+    state, other = network.state_dict(), build(name, 2, seed=6)
+    assert any(not torch.equal(value, other.state_dict()[key]) for key, value in state.items())
     # Cloned because DynUNet registers each block under two names.
-    save_file({key: value.clone() for key, value in network.state_dict().items()}, tmp_path / "weights.safetensors")
-    other.load_state_dict(load_file(tmp_path / "weights.safetensors"))
-    image = torch.randn(1, 1, 33, 41)
-    with torch.inference_mode():
-        torch.testing.assert_close(other(image), network(image), rtol=0, atol=0)
+    save_file({key: value.clone() for key, value in state.items()}, tmp_path / "weights.safetensors")
+    same = build(name, 2, seed=5).state_dict()
+    stored = load_file(tmp_path / "weights.safetensors")
+    assert stored.keys() == state.keys() == same.keys()
+    assert all(torch.equal(value, same[key]) and torch.equal(value, stored[key]) for key, value in state.items())
 
 
-@every_network
-def test_half_precision_gives_finite_logits_near_those_of_single_precision(name):
-    network = build(name, 2).eval()
-    image = torch.randn(1, 1, 32, 32, generator=torch.Generator().manual_seed(3))
+def test_half_precision_gives_finite_logits_near_those_of_single_precision(built):
+    _, network = built
+    image = torch.randn(1, 1, 16, 24, generator=torch.Generator().manual_seed(3))
     with torch.inference_mode():
         single = network(image)
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -89,3 +153,30 @@ def test_half_precision_gives_finite_logits_near_those_of_single_precision(name)
     assert half.dtype in (torch.bfloat16, torch.float32)
     assert torch.isfinite(half).all()
     assert (half.float() - single).abs().mean() < 0.1 * single.std()
+
+
+@pytest.mark.slow
+def test_the_onnx_export_gives_the_same_logits(built, tmp_path):
+    name, network = built
+    reason = comment(name, "onnx")
+    if reason is not None:
+        pytest.skip(f"{name}: {reason}")
+    image = torch.randn(1, 1, 64, 96, generator=torch.Generator().manual_seed(4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(network, (image,), tmp_path / "network.onnx", dynamo=True, verbose=False)
+    session = onnxruntime.InferenceSession(tmp_path / "network.onnx", providers=["CPUExecutionProvider"])
+    (logits,) = session.run(None, {session.get_inputs()[0].name: image.numpy()})
+    with torch.inference_mode():
+        torch.testing.assert_close(torch.from_numpy(logits), network(image), rtol=1e-3, atol=1e-3)
+
+
+@every_file
+def test_the_file_names_its_paper_and_its_recipe(name):
+    first = (FOLDER / f"{name}.yaml").read_text().splitlines()[0]
+    assert first.startswith("# ")
+    assert "https://" in first or name == "unet_small"
+    config = settings(name)
+    if "Transformer" in first or "transformer" in first or "attention under" in first:
+        assert config.optimizer._target_.endswith("AdamW"), "transformers are not trained with SGD"
+    assert configure.make(config, "optimizer")([nn.Parameter(torch.zeros(1))]).param_groups[0]["lr"] > 0

@@ -11,7 +11,7 @@ from segment.run import configure, train
 TINY = (
     "data=auto",
     "network=unet_small",
-    "network.features=[4,8]",
+    "network.encoder.features=[4,8]",
     "trainer.max_steps=4",
     "sampler.steps_per_epoch=2",
     "trainer.check_val_every_n_epoch=1",

@@ -51,7 +51,7 @@ def test_a_constructor_that_refuses_its_arguments_is_told_as_the_users_mistake()
     config = compose("inference.overlap=1.5")
     with pytest.raises(UserError, match=r"inference.*overlap=1.5"):
         configure.make(config, "inference")
-    config = compose("+network.strides=[1]")
+    config = compose("network.encoder.strides=[1]")
     with pytest.raises(UserError, match="network: 4 features, 1 strides"):
         configure.make(config, "network")(spatial_dims=3, in_channels=1, out_channels=2)
 

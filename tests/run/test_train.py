@@ -102,7 +102,8 @@ def test_a_run_that_time_ended_goes_on_to_the_same_weights(
 ):
     root = make_dataset(tmp_path / "data", n=4)
     more = (
-        "trainer.max_steps=9", "sampler.steps_per_epoch=3", "network.dropout=0.2", f"callbacks={callbacks}",
+        "trainer.max_steps=9", "sampler.steps_per_epoch=3", "network.encoder.stage.dropout=0.2",
+        f"callbacks={callbacks}",
         "+callbacks.stop={_target_: stopping.StopAt}",
     )  # fmt: skip
     whole = run_train(root, "whole", *more)
@@ -198,7 +199,7 @@ def test_debug_configurations_run(run_train, make_dataset, tmp_path, debug, caps
 def test_a_patch_that_the_network_halves_away_is_refused(run_train, make_dataset, tmp_path):
     root = make_dataset(tmp_path / "data", n=4)
     with pytest.raises(UserError, match=r"plan\.patch_size=\[8, 16, 16\]"):
-        run_train(root, "run", "network.features=[4,4,4,4,4]")
+        run_train(root, "run", "network.encoder.features=[4,4,4,4,4]")
     assert not (tmp_path / "runs").exists()
 
 
@@ -206,7 +207,7 @@ def test_a_patch_that_the_network_halves_away_is_refused(run_train, make_dataset
 def test_two_processes_share_a_run(make_dataset, tmp_path):
     root = make_dataset(tmp_path / "data", n=6)
     overrides = [
-        "data=auto", f"data.root={root}", "network.features=[4,8]", "trainer=ddp", "trainer.accelerator=cpu",
+        "data=auto", f"data.root={root}", "network.encoder.features=[4,8]", "trainer=ddp", "trainer.accelerator=cpu",
         "trainer.devices=2", "trainer.max_steps=4", "sampler.steps_per_epoch=2", "sampler.workers=0",
         "trainer.check_val_every_n_epoch=1", "plan.patch_size=[8,16,16]", "name=run", f"cache={tmp_path / 'cache'}",
     ]  # fmt: skip
@@ -230,7 +231,12 @@ def test_the_real_data_sets_train(run_train, shared_data, tmp_path, name):
     "choices",
     [
         ("trainer.precision=bf16-mixed", "optimizer=sgd", "scheduler=polynomial"),
-        ("network.features=[4,8,8]", "network.deep_supervision=1", "loss=generalized_dice_focal", "scheduler=cosine"),
+        (
+            "network.encoder.features=[4,8,8]",
+            "network.deep_supervision=1",
+            "loss=generalized_dice_focal",
+            "scheduler=cosine",
+        ),
         ("trainer.accumulate_grad_batches=2", "callbacks=ema", "augment=none", "sampler=uniform", "loss=tversky"),
         ("inference=mirror", "plan.spacing=[2,1.5,1.5]", "plan.normalization=none", "plan.batch_size=3"),
     ],

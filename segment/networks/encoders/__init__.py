@@ -1,0 +1,1 @@
+"""Encoders: an image to feature maps of falling resolution, finest first."""

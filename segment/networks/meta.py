@@ -1,0 +1,40 @@
+"""Networks without memory: parameters and activations have shapes, but no values."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+MAX_VALUES = 1 << 16  # of one linspace; a schedule over the layers of any network is far shorter
+
+
+class _Shapes(TorchFunctionMode):
+    """Gives constructors the few numbers that they read, and draws none that nobody sees."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is torch.linspace:
+            # SwinUNETR and others read from it how often each layer is dropped.
+            steps = kwargs.get("steps", args[2] if len(args) > 2 else 0)
+            if not 0 <= steps <= MAX_VALUES:
+                raise ValueError(f"a schedule of {steps} values belongs to no network")
+            kwargs.setdefault("device", "cpu")
+        elif func in (Tensor.normal_, Tensor.uniform_) and args[0].is_meta:
+            return args[0]  # torch's own way to the same no-op is slow, and imports its compiler
+        return func(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def on_meta() -> Iterator[None]:
+    """Build networks on the meta device; values of ``torch.linspace`` are real, because constructors read them.
+
+    Raises:
+        ValueError: From within, when a constructor asks for an absurd number of such values.
+    """
+    with torch.device("meta"), _Shapes():
+        yield

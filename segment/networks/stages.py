@@ -1,0 +1,313 @@
+"""Stages: what an encoder or a decoder does at one resolution, as a stack of blocks.
+
+Every stage is built as ``Stage(spatial_dims, in_channels, out_channels, depth=, kernel_size=, stride=, ...)`` and maps
+(batch, in_channels, *spatial) to (batch, out_channels, *spatial / stride), so that any of them fits any place.
+``stage.out_channels`` says what it gives where that is not what was asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from itertools import pairwise
+from typing import Any
+
+import torch
+from monai.networks.layers.utils import get_act_layer
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from segment.networks.blocks import (
+    ConvBlock,
+    DenseLayer,
+    MedNeXtBlock,
+    Named,
+    PerAxis,
+    PreActivationBlock,
+    RecurrentBlock,
+    ResidualBlock,
+    activation,
+    per_axis,
+)
+
+
+class Stage(nn.Sequential):
+    """Blocks one after another, whose activations can be computed anew in the backward pass instead of kept.
+
+    Attributes:
+        checkpointing: Trade time for memory while training (Chen et al. 2016, arXiv 1604.06174).
+    """
+
+    checkpointing = False
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map (batch, in_channels, *spatial) to (batch, out_channels, *spatial / stride)."""
+        if self.checkpointing and self.training and torch.is_grad_enabled():
+            recomputed: Tensor = checkpoint(
+                self.run, image, use_reentrant=False, context_fn=lambda: (nullcontext(), _statistics_kept(self))
+            )
+            return recomputed
+        return self.run(image)
+
+    def run(self, image: Tensor) -> Tensor:
+        """The blocks in order."""
+        result: Tensor = super().forward(image)
+        return result
+
+
+@contextmanager
+def _statistics_kept(module: nn.Module) -> Iterator[None]:
+    """Batch norms leave their running statistics alone: they have counted this batch the first time."""
+    norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+        norm.num_batches_tracked = None
+    try:
+        yield
+    finally:
+        for norm, (momentum, batches) in zip(norms, kept, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, batches
+
+
+def _stack(
+    block: Callable[..., nn.Module],
+    spatial_dims: int,
+    in_channels: int,
+    out_channels: int,
+    depth: int,
+    kernel_size: PerAxis,
+    stride: PerAxis,
+    **more: Any,
+) -> list[nn.Module]:
+    """Blocks of equal kind, of which the first changes channels and resolution."""
+    return [
+        block(spatial_dims, out_channels if i else in_channels, out_channels, kernel_size, 1 if i else stride, **more)
+        for i in range(depth)
+    ]
+
+
+def _refuse_stride(stride: PerAxis, spatial_dims: int) -> None:
+    if per_axis(stride, spatial_dims) != (1,) * spatial_dims:
+        raise ValueError(f"this kind of stage changes no resolution (stride {stride}); give the encoder a 'down'")
+
+
+class ConvStage(Stage):
+    """Convolutions with norm and activation (Ronneberger et al. 2015, fig. 1; Isensee et al. 2021).
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: Channels it takes.
+        out_channels: Channels it gives.
+        depth: Number of convolutions.
+        kernel_size: Odd size, an integer or one an axis.
+        stride: Of the first convolution.
+        half_first: The first of two convolutions gives half the channels (3D U-Net: doubled before pooling).
+        **block: Further arguments of :class:`ConvBlock`.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        out_channels: int,
+        depth: int = 2,
+        kernel_size: PerAxis = 3,
+        stride: PerAxis = 1,
+        half_first: bool = False,
+        **block: Any,
+    ) -> None:
+        channels = [in_channels] + [out_channels] * depth
+        if half_first and depth > 1:
+            channels[1] = out_channels // 2
+        super().__init__(
+            *(
+                ConvBlock(spatial_dims, c, d, kernel_size, 1 if i else stride, **block)
+                for i, (c, d) in enumerate(pairwise(channels))
+            )
+        )
+
+
+class ResidualStage(Stage):
+    """Residual blocks, plain or with a bottleneck; ``block`` goes to :class:`ResidualBlock`."""
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        out_channels: int,
+        depth: int = 2,
+        kernel_size: PerAxis = 3,
+        stride: PerAxis = 1,
+        **block: Any,
+    ) -> None:
+        super().__init__(
+            *_stack(ResidualBlock, spatial_dims, in_channels, out_channels, depth, kernel_size, stride, **block)
+        )
+
+
+class PreActivationStage(Stage):
+    """Residual blocks that start with norm and activation; ``block`` goes to :class:`PreActivationBlock`."""
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        out_channels: int,
+        depth: int = 1,
+        kernel_size: PerAxis = 3,
+        stride: PerAxis = 1,
+        **block: Any,
+    ) -> None:
+        super().__init__(
+            *_stack(PreActivationBlock, spatial_dims, in_channels, out_channels, depth, kernel_size, stride, **block)
+        )
+
+
+class RecurrentResidualStage(Stage):
+    """Recurrent convolutions over a 1x1 convolution, added to it (Alom et al. 2018, arXiv 1802.06955, fig. 4d).
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: Channels it takes.
+        out_channels: Channels it gives.
+        depth: Number of recurrent convolutions.
+        kernel_size: Odd size, an integer or one an axis.
+        stride: Of the 1x1 convolution.
+        **block: steps, norm, act and bias of :class:`RecurrentBlock`.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        out_channels: int,
+        depth: int = 2,
+        kernel_size: PerAxis = 3,
+        stride: PerAxis = 1,
+        **block: Any,
+    ) -> None:
+        super().__init__(
+            ConvBlock(spatial_dims, in_channels, out_channels, 1, stride, norm=None, act=None),
+            Residual(*(RecurrentBlock(spatial_dims, out_channels, kernel_size, **block) for _ in range(depth))),
+        )
+
+
+class Residual(nn.Sequential):
+    """Its modules in order, added to their input."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map (batch, channels, *spatial) to the same shape."""
+        result: Tensor = image + super().forward(image)
+        return result
+
+
+class DenseStage(Stage):
+    """Layers that each read all maps before them (Huang et al. 2017; as a U-Net: Jegou et al. 2017, arXiv 1611.09326).
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: Channels it takes.
+        out_channels: Either in_channels + depth * growth (the input is passed on with the new maps) or depth * growth
+            (only the new maps, as on the way up).
+        depth: Number of layers.
+        kernel_size: Odd size, an integer or one an axis.
+        stride: Must be 1; a dense stage changes no resolution.
+        growth: Channels that each layer adds.
+        **layer: norm, act and dropout of :class:`DenseLayer`.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        out_channels: int,
+        depth: int = 4,
+        kernel_size: PerAxis = 3,
+        stride: PerAxis = 1,
+        growth: int = 16,
+        **layer: Any,
+    ) -> None:
+        new = depth * growth
+        if out_channels not in (new, in_channels + new):
+            raise ValueError(
+                f"a dense stage of {depth} layers of {growth} gives {in_channels + new} channels, or {new} without its "
+                f"{in_channels} inputs, not {out_channels}"
+            )
+        _refuse_stride(stride, spatial_dims)
+        super().__init__(
+            *(DenseLayer(spatial_dims, in_channels + i * growth, growth, kernel_size, **layer) for i in range(depth))
+        )
+        # The input's channels that the output leaves out.
+        self.first = 0 if out_channels == in_channels + new else in_channels
+
+    def run(self, image: Tensor) -> Tensor:
+        """The layers in order, each on all maps before it."""
+        for layer in self:
+            image = torch.cat((image, layer(image)), dim=1)
+        return image[:, self.first :]
+
+
+class VNetStage(Stage):
+    """Convolutions added to the stage's input, then the activation (V-Net: Milletari et al. 2016, sec. 2, fig. 2).
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: Channels it takes; repeated up to, or cut to, out_channels for the sum.
+        out_channels: Channels it gives.
+        depth: Number of convolutions.
+        kernel_size: Odd size, an integer or one an axis.
+        stride: Must be 1.
+        act: As in :class:`ConvBlock`; after each convolution, after the last one behind the sum.
+        **block: norm, dropout and bias of :class:`ConvBlock`.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        out_channels: int,
+        depth: int = 2,
+        kernel_size: PerAxis = 5,
+        stride: PerAxis = 1,
+        act: Named = "prelu",
+        **block: Any,
+    ) -> None:
+        _refuse_stride(stride, spatial_dims)
+        channels = [in_channels] + [out_channels] * depth
+        acts = [act] * (depth - 1) + [None]
+        super().__init__(
+            *(
+                ConvBlock(spatial_dims, c, d, kernel_size, act=a, **block)
+                for (c, d), a in zip(pairwise(channels), acts, strict=True)
+            )
+        )
+        self.channels = out_channels
+        self.last = get_act_layer(activation(act, out_channels))
+
+    def run(self, image: Tensor) -> Tensor:
+        """The convolutions, the sum, the activation."""
+        repeated = torch.cat([image] * -(-self.channels // image.shape[1]), dim=1)[:, : self.channels]
+        hidden = image
+        for block in list(self)[:-1]:
+            hidden = block(hidden)
+        result: Tensor = self.last(hidden + repeated)
+        return result
+
+
+class MedNeXtStage(Stage):
+    """Depthwise convolution, expansion and compression, residual; ``block`` goes to :class:`MedNeXtBlock`."""
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        out_channels: int,
+        depth: int = 2,
+        kernel_size: PerAxis = 3,
+        stride: PerAxis = 1,
+        **block: Any,
+    ) -> None:
+        super().__init__(
+            *_stack(MedNeXtBlock, spatial_dims, in_channels, out_channels, depth, kernel_size, stride, **block)
+        )

@@ -1,0 +1,268 @@
+"""Weights from a file or an earlier run: what fits is loaded; what a stranger sends runs nothing, changes nothing."""
+
+import os
+import re
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from segment.errors import UserError
+from segment.inference.model import save_model
+from segment.networks.encoders.classic import alexnet
+from segment.preprocessing.plan import Plan
+from segment.training import pretrained
+from segment.training.pretrained import load_weights
+
+
+class Network(nn.Module):
+    """A little network of the shape that ours have: an encoder, something more, heads."""
+
+    def __init__(self, classes: int = 3, kernel: int = 3, heads: int = 1, seed: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.encoder = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4))
+        self.decoder = nn.Conv2d(4, 4, kernel, padding=kernel // 2, groups=4)
+        self.heads = nn.ModuleList(nn.Conv2d(4, classes, 1) for _ in range(heads))
+
+
+def run_folder(folder: Path, network: nn.Module) -> Path:
+    plan = Plan((1.0, 1.0), (16, 16), 2, ("zscore",))
+    save_model(folder / "model", network, {}, plan, {"background": 0, "a": 1, "b": 2}, ("ct",), {}, "demo")
+    return folder
+
+
+def state_of(network: nn.Module) -> dict[str, Tensor]:
+    return {key: value.clone() for key, value in network.state_dict().items()}
+
+
+def equal(network: nn.Module, state: dict[str, Tensor]) -> bool:
+    return all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
+
+
+def save(state: object, path: Path) -> Path:
+    if path.suffix == ".safetensors":
+        save_file(state, path)
+    else:
+        torch.save(state, path, _use_new_zipfile_serialization=path.suffix != ".pt")  # .pt: as before torch 1.6
+    return path
+
+
+def refused(network: nn.Module, path: Path) -> str:
+    before = state_of(network)
+    with pytest.raises(UserError) as refusal:
+        load_weights(network, path)
+    assert equal(network, before)
+    words = str(refusal.value)
+    assert words.startswith(f"weights={path}: ")
+    assert "\n" not in words
+    assert len(words) < 700
+    return words
+
+
+# An encoder's file
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a.pth", "a.pt", "A.PTH"])
+def test_a_file_goes_into_the_encoder_only(name, tmp_path):
+    source, network = Network(seed=1), Network(seed=2)
+    before = state_of(network)
+    path = save(state_of(source.encoder), tmp_path / name)
+    assert load_weights(network, path) == f"encoder: 7 tensors from {path}"
+    assert equal(network.encoder, source.encoder.state_dict())
+    assert equal(network, before | {f"encoder.{key}": value for key, value in source.encoder.state_dict().items()})
+
+
+def test_published_weights_go_into_a_classic_encoder_of_a_volume(tmp_path):
+    source, network = alexnet(2, 3), nn.Module()
+    network.encoder = alexnet(3, 2)
+    published = {source.published_name(key): value for key, value in source.state_dict().items()}
+    load_weights(network, save(published | {"classifier.1.weight": torch.zeros(2, 2)}, tmp_path / "alexnet.pth"))
+    torch.testing.assert_close(network.encoder.trunk[3].weight.sum(2), source.trunk[3].weight)
+    torch.testing.assert_close(network.encoder.trunk[0].weight.sum((1, 2)), source.trunk[0].weight.sum(1))
+
+
+def test_an_encoder_may_adapt_the_weights_itself(tmp_path):
+    class Adapting(nn.Linear):
+        def adapt(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {name: value.reshape(self.state_dict()[name].shape) for name, value in state.items()}
+
+    network = nn.Module()
+    network.encoder = Adapting(2, 3)
+    load_weights(network, save({"weight": torch.arange(6.0), "bias": torch.zeros(3)}, tmp_path / "a.pth"))
+    assert torch.equal(network.encoder.weight, torch.arange(6.0).view(3, 2))
+    assert "does not fit" in refused(network, save({"weight": torch.zeros(7)}, tmp_path / "b.pth"))
+
+
+def test_parameters_are_taken_and_training_leaves_the_file_alone(tmp_path):
+    path = save(Network(seed=1).encoder.state_dict(keep_vars=True), tmp_path / "a.pth")
+    content, network = path.read_bytes(), Network(seed=2)
+    load_weights(network, path)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+    assert path.read_bytes() == content
+    assert all(parameter.is_leaf and parameter.requires_grad for parameter in network.parameters())
+
+
+def test_weights_from_an_accelerator_are_taken_anywhere(tmp_path):
+    path, network = save(state_of(Network(seed=1).encoder), tmp_path / "a.pt"), Network(seed=2)
+    content = path.read_bytes()
+    place, elsewhere = (b"X" + len(name).to_bytes(4, "little") + name for name in (b"cpu", b"cuda:9"))
+    assert place in content
+    path.write_bytes(content.replace(place, elsewhere))
+    load_weights(network, path)
+    assert equal(network.encoder, Network(seed=1).encoder.state_dict())
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a.pth", "a.pt"])
+def test_weights_of_another_encoder_are_refused(name, tmp_path):
+    path = save({"0.weight": torch.zeros(4, 2, 3, 3), "0.bias": torch.zeros(4)}, tmp_path / name)
+    assert "'0.weight' is (4, 2, 3, 3) in the weights, (4, 1, 3, 3) in the network" in refused(Network(), path)
+
+
+def test_a_network_without_an_encoder_says_so(tmp_path):
+    path = save({"weight": torch.zeros(1)}, tmp_path / "a.pth")
+    assert "Linear has no encoder" in refused(nn.Linear(1, 1), path)
+
+
+# The folder of a run
+
+
+@pytest.mark.parametrize("place", ["", "model"])
+def test_a_run_or_model_folder_gives_the_whole_network(place, tmp_path):
+    source, network = Network(seed=1), Network(seed=2)
+    text = load_weights(network, run_folder(tmp_path, source) / place)
+    assert equal(network, source.state_dict())
+    assert text == f"network: 11 tensors from {tmp_path / 'model' / 'weights.safetensors'}"
+
+
+def test_heads_of_another_number_of_classes_keep_their_own_start(tmp_path):
+    source, network = Network(seed=1), Network(classes=5, seed=2)
+    before = state_of(network)
+    text = load_weights(network, run_folder(tmp_path, source))
+    heads = {key: value for key, value in before.items() if key.startswith("heads.")}
+    assert equal(network, source.state_dict() | heads)
+    assert text.startswith("network: 9 tensors")
+    assert "heads.0.weight (3, 4, 1, 1) -> (5, 4, 1, 1)" in text
+
+
+@pytest.mark.parametrize(("there", "here"), [(1, 2), (2, 1)])
+def test_heads_that_only_one_side_has_are_no_hindrance(there, here, tmp_path):
+    source, network = Network(heads=there, seed=1), Network(heads=here, seed=2)
+    before = state_of(network)
+    text = load_weights(network, run_folder(tmp_path, source))
+    assert equal(network, before | source.state_dict())
+    assert re.search(r"own start \(heads\.1\.\w+ (\(3,.*\) -> absent|absent -> \(3,.*\))\)$", text)
+
+
+def test_smaller_depthwise_kernels_are_interpolated(tmp_path):
+    source, network = Network(seed=1), Network(kernel=5, seed=2)
+    text = load_weights(network, run_folder(tmp_path, source))
+    assert "1 of them kernels interpolated" in text
+    torch.testing.assert_close(network.decoder.weight[:, :, ::2, ::2], source.decoder.weight)
+    assert torch.equal(network.encoder[0].weight, source.encoder[0].weight)
+
+
+def test_another_networks_run_is_refused(tmp_path):
+    words = refused(Network(), run_folder(tmp_path, Network(kernel=5)))
+    assert "'decoder.weight' is (4, 1, 5, 5) in the weights, (4, 1, 3, 3) in the network" in words
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    assert "no model.json" in refused(Network(), tmp_path)
+
+
+def test_a_model_folder_without_its_weights_is_refused(tmp_path):
+    (run_folder(tmp_path, Network()) / "model" / "weights.safetensors").unlink()
+    with pytest.raises(UserError, match=r"weights\.safetensors: cannot be read"):
+        load_weights(Network(), tmp_path)
+
+
+# What a stranger sends
+
+
+class Bomb:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.command = f"touch {path}"
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt"])
+def test_a_malicious_file_runs_nothing(suffix, tmp_path):
+    state = state_of(Network().encoder) | {"bomb": Bomb(tmp_path / "ran")}
+    path = save(state, tmp_path / f"evil{suffix}")
+    refused(Network(), path)
+    assert not (tmp_path / "ran").exists()
+    torch.load(path, weights_only=False)  # the bomb is a bomb
+    assert (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
+@pytest.mark.parametrize("part", [0.0, 0.01, 0.5, 0.99])
+def test_a_truncated_file_is_refused(suffix, part, tmp_path):
+    path = save(state_of(Network(seed=1).encoder), tmp_path / f"a{suffix}")
+    path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
+    assert "cannot be read" in refused(Network(), path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        [torch.zeros(1)],
+        torch.zeros(1),
+        5,
+        {"0.weight": 1.0},
+        {7: torch.zeros(1)},
+        {"state_dict": {"a": torch.zeros(1)}},
+    ]
+    + [{"0.bias": value} for value in (torch.zeros(4, device="meta"), torch.eye(4).to_sparse(), torch.zeros(4) * 1j)],
+)
+def test_what_is_no_state_dict_is_refused(content, tmp_path):
+    assert "holds no state dict" in refused(Network(), save(content, tmp_path / "a.pth"))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # quantised tensors are on their way out of torch
+def test_values_of_a_kind_that_cannot_be_copied_leave_nothing_half_loaded(tmp_path):
+    state = state_of(Network(seed=1).encoder)
+    state["1.bias"] = torch.quantize_per_tensor(state["1.bias"], 0.1, 0, torch.qint8)
+    refused(Network(), save(state, tmp_path / "a.pth"))
+
+
+def test_a_compressed_archive_is_refused_before_it_unfolds(tmp_path):
+    path = save(state_of(Network(seed=1).encoder), tmp_path / "a.pth")
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in entries.items():
+            archive.writestr(name, data)
+    assert "compressed" in refused(Network(), path)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_file_that_is_too_large_is_not_opened(suffix, tmp_path, monkeypatch):
+    path = save(state_of(Network().encoder), tmp_path / f"a{suffix}")
+    with path.open("r+b") as file:
+        file.truncate(pretrained.MAX_BYTES + 1)  # takes no room on the disk
+    monkeypatch.setattr(torch, "load", None)
+    monkeypatch.setattr(pretrained, "load_file", None)
+    assert "are more than" in refused(Network(), path)
+
+
+def test_a_tensor_repeated_beyond_all_memory_is_refused(tmp_path):
+    path = save({"0.weight": torch.zeros(1).expand(1 << 40, 3, 3, 3)}, tmp_path / "a.pth")
+    assert path.stat().st_size < 1 << 20
+    assert "larger than the file" in refused(Network(), path)
+
+
+def test_a_missing_file_and_another_kind_of_file_are_refused(tmp_path):
+    assert "does not exist" in refused(Network(), tmp_path / "a.pth")
+    assert "no file of weights" in refused(Network(), save({}, tmp_path / "last.ckpt"))
