@@ -72,8 +72,8 @@ def our_seconds(features: list[int], patch: list[int], batch: int, steps: int) -
                 nib.save(nib.Nifti1Image(voxels.astype(np.uint8), np.eye(4)), root / "data" / kind / f"c{case}.nii.gz")
         overrides = [
             "data=auto", f"data.root={root / 'data'}", f"output={root / 'run'}", f"cache={root}", "name=x",
-            "network=unet",
-            f"network.features={features}", f"plan.patch_size={patch}", f"plan.batch_size={batch}",
+            "network=nnunet_plain", "network.deep_supervision=0", "optimizer=adamw", "scheduler=one_cycle",
+            f"network.encoder.features={features}", f"plan.patch_size={patch}", f"plan.batch_size={batch}",
             f"trainer.max_steps={steps + 2}", f"sampler.steps_per_epoch={steps + 2}", "folds=4",
         ]  # fmt: skip
         config = configure.compose("train", overrides, cli.config_folders())

@@ -12,7 +12,7 @@ VERBS = {
     "predict": "masks for new scans, on their own grid    model=RUN input=FILE_OR_FOLDER output=FOLDER",
     "evaluate": "scores masks from any program             predictions=FOLDER references=FOLDER output=FOLDER",
     "fetch": "downloads a data set, checksum verified   data=NAME [data.root=FOLDER]",
-    "list": "what there is                             [networks|data|studies] [format=json]",
+    "list": "what there is                             [networks [network=NAME ...]|data|studies] [format=json]",
 }
 
 HELP = """segment: medical image segmentation experiments, named in configuration, scored scan by scan.
@@ -22,7 +22,7 @@ usage: segment VERB [key=value ...]
 {verbs}
 
 Every key=value is a Hydra override: segment VERB --help lists the choices, --cfg job prints the configuration,
--m runs a sweep (segment train -m network=unet,unet_small fold=0,1).
+-m runs a sweep (segment train -m network=nnunet_plain,mednext_s fold=0,1).
 A folder conf/ beside you is searched before the built-in one.
 
   segment train                                        trains on the demonstration data, results in runs/

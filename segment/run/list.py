@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
-import torch
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
-from omegaconf import DictConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
+from torch import nn
 
 from segment.errors import UserError, did_you_mean
-from segment.networks.padding import count_parameters
-from segment.run.configure import make
+from segment.networks.blocks import per_axis
+from segment.networks.describe import Description, build, describe
+from segment.run.configure import check_targets, make
+
+WIDTH = 140  # where the output is no terminal
+LEAST_WIDTH = {"paper": 125, "about": 95}  # of a terminal that shows these columns
+WORDS = ("name", "dims", "study", "part", "paper", "about")  # columns that are not numbers
+CHOICE = re.compile(r"\+*(network\b|experiments/)")  # an override that speaks of one network
+LINK = re.compile(r",?\s*(https?://\S+)")
+COUNTED = (
+    "For one channel and two classes. Operations are floating point operations of convolutions and matrix products in "
+    "one forward pass\nin evaluation mode, a multiplication with its addition as two, over the voxels of "
+)
 
 
 def run(config: DictConfig) -> None:
@@ -28,43 +47,215 @@ def run(config: DictConfig) -> None:
         raise UserError(f"list {config.what}: there is no such list.{near} There are: {', '.join(rooms)}.")
     if config.format not in ("text", "json"):
         raise UserError(f"format={config.format}: must be text or json.")
+    if any(CHOICE.match(override) for override in HydraConfig.get().overrides.task):
+        one_network(config)
+        return
+    if config.dims is not None or config.size is not None:
+        raise UserError("dims and size are those of one network: add network=NAME.")
     found = {name: room() for name, room in rooms.items() if config.what in (None, name)}
     if config.format == "json":
-        print(json.dumps(found if config.what is None else found[config.what], indent=2))
+        output().out(json.dumps(found if config.what is None else found[config.what], indent=2))
         return
-    console = Console(width=None if Console().is_terminal else 140)
+    console = output()
     for name, rows in found.items():
-        table = Table(title=name, title_justify="left", box=None, pad_edge=False)
-        for column in rows[0] if rows else ():
-            table.add_column(column, justify="right" if "parameters" in column else "left")
-        for row in rows:
-            table.add_row(*(f"{v:,}" if isinstance(v, int) else str(v if v is not None else "-") for v in row.values()))
-        console.print(table if rows else f"{name}: none yet")
-        console.print()
+        print_table(console, name, [shown_network(row) for row in rows] if name == "networks" else rows)
+        if name == "networks":
+            console.out(f"{COUNTED}192x192 or 96x96x96, or the next size that needs no padding.")
+            console.out("deep: further outputs while training. ", end="")
+            console.out("'segment list networks network=NAME network.key=value ...' shows one of them part by part.")
+        console.out()
 
 
 def networks() -> list[dict[str, Any]]:
-    """Name, parameters in 2D and 3D for one channel and two classes, and what the first comment says."""
-    rows = []
-    for name in options("network"):
-        config = hydra.compose("train", [f"network={name}"])
-        rows.append(
-            {
-                "name": name,
-                **{f"parameters {d}D": parameters(config, d) for d in (2, 3)},
-                "about": about("network", name),
-            }
-        )
-    return rows
-
-
-def parameters(config: DictConfig, dims: int) -> int | None:
-    """Trainable scalars of the configured network for one channel and two classes; None where it has no such form."""
+    """One row a network file: what it is and costs in 2D and in 3D, for one channel and two classes."""
+    console = Console(stderr=True)
+    names = track(options("network"), "networks", console=console, transient=True, disable=not console.is_terminal)
+    gc.disable()  # a fifth of the time: modules refer to each other, and none of them holds memory
     try:
-        with torch.device("meta"):
-            return count_parameters(make(config, "network")(spatial_dims=dims, in_channels=1, out_channels=2))
-    except (UserError, NotImplementedError):
-        return None
+        return [network_row(name) for name in names]
+    finally:
+        gc.enable()
+
+
+def network_row(name: str) -> dict[str, Any]:
+    """A network file in numbers; None where it has no such form."""
+    found: dict[int, Description] = {}
+    reasons = []
+    try:
+        constructor = make(hydra.compose("train", [f"network={name}"]), "network")
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        reasons.append(one_line(error))
+    else:
+        for dims in (2, 3):
+            try:
+                found[dims] = described(constructor, dims)
+            except UserError as error:
+                reasons.append(str(error))
+    if not found:
+        print(f"segment: network={name} cannot be described: {'; '.join(dict.fromkeys(reasons))}", file=sys.stderr)
+    either = found.get(3) or found.get(2)
+    return {
+        "name": name,
+        "dimensions": sorted(found),
+        **{f"parameters {d}D": found[d].parameters if d in found else None for d in (2, 3)},
+        **{f"operations per voxel {d}D": found[d].operations_per_voxel if d in found else None for d in (2, 3)},
+        "divisor": list(either.divisor) if either else None,
+        "deep supervision": either.deep_supervision if either else None,
+        **source(name),
+    }
+
+
+def described(constructor: Callable[..., nn.Module], dims: int, size: Any = None) -> Description:
+    """A network in numbers.
+
+    Args:
+        constructor: Of the network.
+        dims: 2 or 3.
+        size: Of the image, an integer or one an axis; None for the usual one.
+
+    Raises:
+        UserError: When it cannot be built, or does not take the image.
+    """
+    try:
+        return describe(build(constructor, dims), dims, None if size is None else per_axis(size, dims))
+    except Exception as error:  # a stranger's network raises anything on what it does not take
+        raise UserError(one_line(error).removeprefix("network: ")) from error
+
+
+def one_network(config: DictConfig) -> None:
+    """Print the configured network, overrides included, part by part.
+
+    Raises:
+        UserError: When it cannot be described.
+    """
+    if config.what not in (None, "networks"):
+        raise UserError(f"network: belongs to 'segment list networks', not to 'segment list {config.what}'.")
+    if config.dims not in (None, 2, 3):
+        raise UserError(f"dims={config.dims}: must be 2 or 3.")
+    plain: Any = OmegaConf.to_container(OmegaConf.masked_copy(config, ["size"]))
+    size = plain["size"]
+    axes = size if isinstance(size, list) else [96 if size is None else size] * 3
+    if len(axes) not in (2, 3) or not all(isinstance(voxels, int) and 0 < voxels < 1 << 16 for voxels in axes):
+        raise UserError(f"size={size}: must be a positive integer, or one for each of two or three axes.")
+    check_targets(OmegaConf.masked_copy(config, ["network"]))
+    constructor, reasons = make(config, "network"), []
+    for dims in [config.dims] if config.dims else [len(size)] if isinstance(size, list) else [3, 2]:
+        try:
+            result = described(constructor, dims, size)
+        except UserError as error:
+            reasons.append(str(error))
+        else:
+            print_network(str(HydraConfig.get().runtime.choices["network"]), dims, result, config.format)
+            return
+    raise UserError(f"network: cannot be described: {'; '.join(dict.fromkeys(reasons))}.")
+
+
+def print_network(name: str, dims: int, result: Description, form: str) -> None:
+    """Print one network part by part."""
+    about = source(name)
+    parts = [
+        {
+            "name": part.name,
+            "channels": part.channels,
+            "stride": part.stride,
+            "size": part.size,
+            "parameters": part.parameters,
+            "operations": part.operations,
+            "share": part.operations / max(1, result.operations),
+        }
+        for part in result.parts
+    ]
+    if form == "json":
+        numbers = {
+            "parameters": result.parameters,
+            "operations per voxel": result.operations_per_voxel,
+            "divisor": result.divisor,
+            "deep supervision": result.deep_supervision,
+            "size": result.size,
+            "operations": result.operations,
+        }
+        output().out(json.dumps({"name": name, "dimensions": dims, **numbers, **about, "parts": parts}, indent=2))
+        return
+    console = output()
+    console.out(f"{name}: {', '.join(filter(None, [about['about'], about['paper']]))}")
+    console.out(
+        f"{dims}D, {result.parameters:,} parameters, {result.operations_per_voxel:,} operations a voxel, images padded "
+        f"to multiples of {shown_axes(result.divisor)}, {result.deep_supervision} further outputs while training\n"
+    )
+    print_table(console, "", [shown_part(part) for part in parts])
+    console.out(f"{COUNTED}{'x'.join(map(str, result.size))}.")
+
+
+def shown_network(row: Mapping[str, Any]) -> dict[str, str]:
+    """A row of the networks, as short as it can be read."""
+    paper = (row["paper"] or "-").removeprefix("https://").replace("arxiv.org/abs/", "arXiv:")
+    return {
+        "name": row["name"],
+        "dims": " ".join(f"{d}D" for d in row["dimensions"]) or "-",
+        **{f"params\n{d}D": shown_number(row[f"parameters {d}D"]) for d in (2, 3)},
+        **{f"ops per\nvoxel {d}D": shown_number(row[f"operations per voxel {d}D"]) for d in (2, 3)},
+        "divisor": shown_axes(row["divisor"]),
+        "deep": shown_number(row["deep supervision"]),
+        "paper": paper.replace("doi.org/", "doi:"),
+        "about": row["about"],
+    }
+
+
+def shown_part(part: Mapping[str, Any]) -> dict[str, str]:
+    """A row of a network's parts."""
+    return {
+        "part": part["name"],
+        "channels": str(part["channels"] or "-"),
+        "stride": shown_axes(part["stride"]),
+        "size": "x".join(map(str, part["size"] or "-")),
+        "parameters": f"{part['parameters']:,}",
+        "operations": f"{part['share']:.1%}",
+    }
+
+
+def shown_axes(values: Sequence[int] | None) -> str:
+    """``16`` where all axes are alike, else ``8 16 16``."""
+    return "-" if values is None else " ".join(str(v) for v in (values if len(set(values)) > 1 else values[:1]))
+
+
+def shown_number(value: int | None) -> str:
+    """Three digits and a unit: ``31.0 M``."""
+    if value is None:
+        return "-"
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if value >= 0.9995 * size:
+            scaled = value / size
+            return f"{scaled:.{max(0, 2 - len(str(int(scaled))) + 1)}f} {unit}"
+    return str(value)
+
+
+def output() -> Console:
+    """Standard output; it ends quietly where a pipe is closed."""
+    width = None if Console().is_terminal else WIDTH
+    return Console(width=width, highlight=False)
+
+
+def print_table(console: Console, title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows of equal keys, one line each where there are many."""
+    if not rows:
+        console.out(f"{title}: none yet")
+        return
+    many = len(rows[0]) > 4
+    columns = [key for key in rows[0] if not many or console.width >= LEAST_WIDTH.get(key, 0)]
+    table = Table(
+        title=title or None, title_justify="left", box=None, pad_edge=False, expand=many and "about" in columns
+    )
+    for column in columns:
+        table.add_column(
+            column,
+            justify="left" if column in WORDS else "right",
+            no_wrap=many,
+            max_width=30 if column == "paper" else None,
+            ratio=1 if many and column == "about" else None,
+        )
+    for row in rows:
+        table.add_row(*(str(row[column]) for column in columns))
+    console.print(table)
 
 
 def data_sets() -> list[dict[str, Any]]:
@@ -86,6 +277,13 @@ def options(group: str, kind: ObjectType = ObjectType.CONFIG) -> list[str]:
     return sorted(GlobalHydra.instance().config_loader().get_group_options(group, kind))
 
 
+def source(network: str) -> dict[str, str | None]:
+    """The paper's address and the rest of what a network's first comment says."""
+    said = about("network", network)
+    link = LINK.search(said)
+    return {"paper": link[1] if link else None, "about": LINK.sub("", said).strip()}
+
+
 def about(group: str, name: str) -> str:
     """First comment of a configuration file that is not a directive."""
     search: ConfigSearchPath = GlobalHydra.instance().config_loader().get_search_path()
@@ -102,3 +300,8 @@ def about(group: str, name: str) -> str:
             ]
             return next((line for line in lines if line and not line.startswith("@")), "")
     return ""
+
+
+def one_line(error: Exception) -> str:
+    """What an exception says, without line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,265 @@
+"""What a network costs and gives: parameters and operations, in all and part by part."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from segment.networks.blocks import per_axis
+from segment.networks.meta import on_meta
+from segment.networks.padding import PadToDivisor, count_parameters
+from segment.networks.unet import UNet
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a network; of a U-Net, the modules that work one after another at one resolution.
+
+    Attributes:
+        name: What its modules are called in the network.
+        channels: Channels of its output; None where it gives no map or does not run in evaluation.
+        stride: Image voxels in one voxel of its output, one number an axis, rounded where a map is cut short.
+        size: Voxels of its output along each axis.
+        parameters: Trainable scalars; those that several parts share count in the first.
+        operations: See :func:`describe`.
+    """
+
+    name: str
+    channels: int | None
+    stride: tuple[int, ...] | None
+    size: tuple[int, ...] | None
+    parameters: int
+    operations: int
+
+
+@dataclass(frozen=True)
+class Description:
+    """A network in numbers.
+
+    Attributes:
+        parameters: Trainable scalars.
+        divisor: What each axis of the image is padded to a multiple of.
+        deep_supervision: Further outputs while training.
+        size: Voxels of the image along each axis, for which operations and parts hold.
+        operations: See :func:`describe`.
+        parts: In the order in which they finish; then what does not run in evaluation; then what lies in no part.
+    """
+
+    parameters: int
+    divisor: tuple[int, ...]
+    deep_supervision: int
+    size: tuple[int, ...]
+    operations: int
+    parts: list[Part]
+
+    @property
+    def operations_per_voxel(self) -> int:
+        """Operations over the voxels of the image."""
+        return round(self.operations / math.prod(self.size))
+
+
+def build(network: Callable[..., nn.Module], dims: int, channels: int = 1, classes: int = 2) -> nn.Module:
+    """Build a network on the meta device, in evaluation mode.
+
+    Args:
+        network: Its constructor, called with spatial_dims, in_channels and out_channels.
+        dims: 2 or 3.
+        channels: Of the image.
+        classes: Background included.
+    """
+    with on_meta():
+        made = network(spatial_dims=dims, in_channels=channels, out_channels=classes).eval()
+    return made if all(value.is_meta for value in made.state_dict().values()) else made.to("meta")
+
+
+def describe(network: nn.Module, dims: int, size: Sequence[int] | None = None, channels: int = 1) -> Description:
+    """Count what one forward pass in evaluation mode costs, without computing anything.
+
+    Operations are those of convolutions, transposed convolutions and matrix products (linear layers and attention
+    too), each multiplication with its addition as two; those on the padding of the image are among them. Biases,
+    norms, activations, sums, pooling and interpolation do not count. Attention over the whole image has the more
+    operations a voxel the larger the image is.
+
+    Args:
+        network: As :func:`build` gives it.
+        dims: Axes of the image.
+        size: Voxels of the image along each axis; None for :func:`usual_size`.
+        channels: Of the image.
+    """
+    divisor = per_axis(getattr(network, "divisor", 1), dims)
+    size = usual_size(divisor) if size is None else tuple(size)
+    units = _units(network)
+    calls, padded, total = _calls(network, units, torch.empty(1, channels, *size, device="meta"))
+    parts = _parts(calls, _own_parameters(units), padded, isinstance(network, UNet))
+    parameters = count_parameters(network)
+    rest = parameters - sum(part.parameters for part in parts), total - sum(part.operations for part in parts)
+    if any(rest):
+        parts.append(Part("(in no part)", None, None, None, *rest))
+    outputs = len(network.heads) - 1 if isinstance(network, UNet) else 0
+    return Description(parameters, divisor, outputs, size, total, parts)
+
+
+def usual_size(divisor: Sequence[int]) -> tuple[int, ...]:
+    """The size at which networks are compared: 192 a side in 2D, 96 in 3D, or the next larger without padding."""
+    least = 96 if len(divisor) == 3 else 192
+    # Two multiples, because pad_to_divisor makes two of one.
+    return tuple(step * max(2, -(-least // step)) for step in divisor)
+
+
+class _OnlyCounted(TorchFunctionMode):
+    """Leaves out what neither counts nor changes a shape: half of the time."""
+
+    skipped = frozenset(
+        {
+            *(torch.batch_norm, torch.instance_norm, torch.group_norm, torch.layer_norm, torch.relu, torch.relu_),
+            *(functional.batch_norm, functional.instance_norm, functional.group_norm, functional.layer_norm),
+            *(functional.relu, functional.leaky_relu, functional.gelu, functional.dropout, torch.prelu),
+        }
+    )
+
+    def __torch_function__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
+        return args[0] if func in self.skipped and args else func(*args, **(kwargs or {}))
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One call of a unit: what it gave, and its operations without those of other units within it."""
+
+    unit: str
+    shape: tuple[int, ...]
+    operations: int
+
+
+def _units(network: nn.Module) -> dict[str, nn.Module]:
+    """Name and module of what is told apart: the children of a U-Net's parts, or those of another network.
+
+    Lists are opened; so is a plain sequence in a U-Net, such as the layers of a classic encoder.
+    """
+    if isinstance(network, UNet):
+        parts = ("encoder", "decoder", "heads")
+        found = {f"{part}.{name}": unit for part in parts for name, unit in _opened(network.get_submodule(part), True)}
+    else:
+        found = dict(_opened(_first(network), False))
+    # A module may be registered under several names.
+    names = {id(unit): name for name, unit in reversed(found.items())}
+    return {name: unit for name, unit in found.items() if names[id(unit)] == name and type(unit) is not nn.Identity}
+
+
+def _opened(module: nn.Module, sequences: bool) -> Iterator[tuple[str, nn.Module]]:
+    """Name and module of each child; in place of lists and, where asked for, plain sequences, of what lies in them."""
+    for name, child in module.named_children():
+        if type(child) in (nn.ModuleList, nn.ModuleDict) or (sequences and type(child) is nn.Sequential):
+            yield from ((f"{name}.{key}", unit) for key, unit in _opened(child, False))
+        else:
+            yield name, child
+
+
+def _first(network: nn.Module) -> nn.Module:
+    """What gets the padded image."""
+    if isinstance(network, UNet):
+        return network.get_submodule("encoder")
+    return network.network if isinstance(network, PadToDivisor) else network
+
+
+def _own_parameters(units: Mapping[str, nn.Module]) -> dict[str, int]:
+    """Trainable scalars of each unit, those of several only in the first."""
+    seen: set[int] = set()
+    own = {}
+    for name, unit in units.items():
+        new = [p for p in unit.parameters() if p.requires_grad and id(p) not in seen]
+        seen.update(id(p) for p in new)
+        own[name] = sum(p.numel() for p in new)
+    return own
+
+
+def _calls(network: nn.Module, units: Mapping[str, nn.Module], image: Tensor) -> tuple[list[_Call], list[int], int]:
+    """The calls of units in the order in which they end, the padded image's size, and all operations."""
+    counter = FlopCounterMode(display=False)
+    calls: list[_Call] = []
+    padded = list(image.shape[2:])
+    running: list[list[int]] = []  # of each call under way: operations before it, and of other units within it
+
+    def enter(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        padded[:] = inputs[0].shape[2:]
+
+    def begin(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        running.append([counter.get_total_flops(), 0])
+
+    def end(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        before, within = running.pop()
+        spent = counter.get_total_flops() - before
+        if running:
+            running[-1][1] += spent
+        while isinstance(output, list | tuple) and output:  # of several maps the last, mostly the coarsest
+            output = output[-1]
+        calls.append(_Call(name, tuple(getattr(output, "shape", ())), spent - within))
+
+    hooks = [_first(network).register_forward_pre_hook(enter)]
+    for name, unit in units.items():
+        hooks += [unit.register_forward_pre_hook(begin), unit.register_forward_hook(partial(end, name))]
+    try:
+        with torch.no_grad(), counter, _OnlyCounted():
+            network(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return calls, padded, counter.get_total_flops()
+
+
+def _parts(calls: Sequence[_Call], own: dict[str, int], padded: Sequence[int], unet: bool) -> list[Part]:
+    """The calls as parts, and what was not called."""
+    parts: list[Part] = []
+    for call in calls:
+        part = Part(call.unit, None, None, None, own.pop(call.unit, 0), call.operations)
+        if len(call.shape) == len(padded) + 2:
+            size = call.shape[2:]
+            stride = tuple(round(whole / voxels) for whole, voxels in zip(padded, size, strict=True))
+            part = replace(part, channels=call.shape[1], stride=stride, size=size)
+        elif len(call.shape) == 3 and parts:  # the tokens of the map before
+            part = replace(part, channels=call.shape[2], stride=parts[-1].stride, size=parts[-1].size)
+        parts.append(part)
+    # Of another network only what has parameters or operations: wrappers end after what they hold.
+    parts = _by_resolution(parts) if unet else [part for part in parts if part.parameters or part.operations]
+    idle = [Part(name, None, None, None, parameters, 0) for name, parameters in own.items() if parameters]
+    if idle:
+        idle = [_joined(idle)]
+        parts.append(replace(idle[0], name=f"{idle[0].name} (not in evaluation)"))
+    return parts
+
+
+def _by_resolution(parts: Sequence[Part]) -> list[Part]:
+    """Neighbours of one side of a U-Net at one resolution joined, but not a second way up or stage to the first."""
+    groups: list[list[Part]] = []
+    for part in parts:
+        group = groups[-1] if groups else []
+        side, within = part.name.partition(".")[0], part.name.rpartition(".")[0]
+        held = [other.name.rpartition(".")[0] for other in group]
+        again = within != side and within in held and within != held[-1]
+        if group and group[-1].size == part.size and held[0].partition(".")[0] == side and not again:
+            group.append(part)
+        else:
+            groups.append([part])
+    return [_joined(group) for group in groups]
+
+
+def _joined(parts: Sequence[Part]) -> Part:
+    """Parts that run one after another as one, with the output of the last."""
+    names: list[str] = []
+    for within, run in groupby((part.name for part in parts), key=lambda name: name.rpartition(".")[0]):
+        keys = [name.rpartition(".")[2] for name in run]
+        last = f"..{keys[-1]}" if len(keys) > 1 else ""
+        names.append(f"{within}.{keys[0]}{last}".lstrip("."))
+    side = names[0].partition(".")[0]
+    told = [names[0], *(name.removeprefix(f"{side}.") for name in names[1:])]
+    parameters, operations = sum(part.parameters for part in parts), sum(part.operations for part in parts)
+    return replace(parts[-1], name=", ".join(told), parameters=parameters, operations=operations)
