@@ -83,3 +83,17 @@ def test_fifty_steps_on_the_demo_scans_lower_the_loss(name, shared):
         network = configure.make(config, "network")(spatial_dims=3, in_channels=1, out_channels=2)
     patch = PATCHES["large" if max(network.divisor) > 16 else "small"]
     check(name, losses(shared, name, f"data.root={shared / 'demo'}", f"plan.patch_size={patch}"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_half_precision_ends_within_two_percent_of_single_precision(shared):
+    # A narrow network: processors without bf16 multiply it a hundred times more slowly.
+    narrow = ("network.encoder.features=[8,16,32]", "network.deep_supervision=1", "plan.patch_size=[16,16,24]")
+    single, half = (
+        np.mean(losses(shared, "nnunet_plain", f"data.root={shared / 'demo'}", f"trainer.precision={p}", *narrow)[-10:])
+        for p in ("32-true", "bf16-mixed")
+    )
+    print(f"fp32 {single:.4f}, bf16 {half:.4f}")
+    assert half == pytest.approx(single, rel=0.02)
+    assert half != single

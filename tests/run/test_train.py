@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from segment.errors import UserError
 from segment.metrics.scan import score_scan
+from segment.provenance import hash_files
 
 CONTRACT = (
     "config.yaml", "provenance.json", "checkpoints/last.ckpt", "checkpoints/best.ckpt", "model/weights.safetensors",
@@ -194,6 +195,45 @@ def test_debug_configurations_run(run_train, make_dataset, tmp_path, debug, caps
         assert split["train"] == split["val"] == sorted(set(pd.read_csv(run / "scans.csv")["case"]))
         assert len(split["val"]) == 1
         assert set(pd.read_csv(run / "scans.csv")["split"]) == {"train"}
+
+
+def test_a_run_starts_from_the_weights_of_another(run_train, make_dataset, tmp_path, capsys):
+    root = make_dataset(tmp_path / "data", n=4)
+    first = run_train(root, "first")
+    still = ("optimizer.lr=0", "optimizer.weight_decay=0", "scheduler=constant", "trainer.max_steps=2")
+    second = run_train(root, "second", f"weights={first}", "seed=7", *still)
+    assert f"Starting from network: {len(weights(first))} tensors from {first}" in capsys.readouterr().out
+    assert same(weights(first), weights(second))
+    file = first / "model" / "weights.safetensors"
+    assert json.loads((second / "provenance.json").read_text())["weights"] == hash_files([file])
+    assert json.loads((first / "provenance.json").read_text())["weights"] == {}
+
+
+def test_published_weights_go_into_the_encoder(run_train, make_dataset, tmp_path):
+    root = make_dataset(tmp_path / "data", n=4)
+    encoder = (
+        "network.encoder=resnet18",
+        "network.decoder.stage={_target_: segment.networks.stages.ConvStage, _partial_: true}",
+        "plan.patch_size=[8,40,16]", "trainer.max_steps=1",
+    )  # fmt: skip
+    layout = json.loads((Path(__file__).parents[1] / "networks/encoders/torchvision_layout.json").read_text())[
+        "resnet18"
+    ]
+    draw = torch.Generator().manual_seed(3)
+    state = {name: torch.rand(shape, generator=draw) if shape else torch.tensor(1) for name, shape in layout}
+    torch.save(state, tmp_path / "resnet18.pth")
+    still = ("optimizer.lr=0", "scheduler=constant", "sampler.steps_per_epoch=1")
+    run = run_train(root, "run", *encoder, *still, f"weights={tmp_path / 'resnet18.pth'}")
+    learnt = weights(run)["encoder.trunk.layer1.0.conv1.weight"]
+    torch.testing.assert_close(learnt.sum(dim=2), state["layer1.0.conv1.weight"])
+
+
+@pytest.mark.parametrize("wrong", ["nowhere.pth", "data"])
+def test_weights_that_are_none_are_refused_before_anything_is_written(run_train, make_dataset, tmp_path, wrong):
+    root = make_dataset(tmp_path / "data", n=4)
+    with pytest.raises(UserError, match=f"weights={tmp_path / wrong}"):
+        run_train(root, "run", f"weights={tmp_path / wrong}")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_patch_that_the_network_halves_away_is_refused(run_train, make_dataset, tmp_path):
