@@ -1,8 +1,9 @@
 """One training step of nnunet_plain beside nnU-Net's own network: forward, loss at every scale, backward, SGD.
 
-Both get the same images, loss and optimiser. nnU-Net's network runs as its package gives it: eager, fp32, in torch's
-default memory layout. Ours runs as ``segment train`` runs it: the precision that suits the processor, channels last.
-The machine's limit, a matrix product in each precision, is printed beside them.
+Both get the same images, loss and optimiser, each in a process of its own, in turns. nnU-Net's network runs as its
+package gives it: eager, fp32, in torch's default memory layout. Ours runs as ``segment train`` runs it: the precision
+that suits the processor, channels last, freed memory kept. The machine's limit, a matrix product in each precision, is
+printed too.
 
 Needs tests/requirements-no-deps.txt, which ``make test`` installs.
 """
@@ -10,6 +11,7 @@ Needs tests/requirements-no-deps.txt, which ``make test`` installs.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
@@ -25,6 +27,9 @@ from segment.losses.deep_supervision import AnyScale
 from segment.networks.padding import channels_last, memory_format
 from segment.run import configure
 from segment.run.folder import precision
+from segment.training.memory import keep_freed_memory
+
+HALF = precision("auto", "cpu") == "bf16-mixed"
 
 
 def theirs(features: list[int]) -> nn.Module:
@@ -72,37 +77,44 @@ def product(dtype: torch.dtype) -> float:
     return 2 * 1024**3 / min(seconds(lambda: a @ a) for _ in range(3)) / 1e9
 
 
+def measure(name: str, features: list[int], patch: list[int], batch: int, steps: int) -> tuple[list[float], int]:
+    """Seconds of each step after the first, and the operations of one."""
+    torch.manual_seed(0)
+    image = torch.randn(batch, 1, *patch)
+    reference = torch.randint(0, 3, image.shape)
+    if name == "segment":
+        keep_freed_memory()
+        work = step(ours(features), image.contiguous(memory_format=memory_format(3)), reference, HALF)
+    else:
+        work = step(theirs(features), image, reference, half=False)
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return [seconds(work) for _ in range(steps)], counter.get_total_flops()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--features", type=int, nargs="+", default=[32, 64, 128, 256])
     parser.add_argument("--patch", type=int, nargs=3, default=[40, 56, 40])
     parser.add_argument("--batch", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     given = parser.parse_args()
-    half = precision("auto", "cpu") == "bf16-mixed"
-    torch.manual_seed(0)
-    image = torch.randn(given.batch, 1, *given.patch)
-    reference = torch.randint(0, 3, image.shape)
-    networks = {"nnU-Net's": theirs(given.features), "segment's": ours(given.features)}
-    works = {
-        "nnU-Net's": step(networks["nnU-Net's"], image, reference, half=False),
-        "segment's": step(networks["segment's"], image.contiguous(memory_format=memory_format(3)), reference, half),
-    }
-    times: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(given.steps + 1):
-        for name, work in works.items():
-            times[name].append(seconds(work))
-    with FlopCounterMode(display=False) as counter:
-        works["nnU-Net's"]()
-    operations = counter.get_total_flops()
-    limits = {dtype: product(dtype) for dtype in (torch.float32, torch.bfloat16)}
+    times: dict[str, list[float]] = {"nnU-Net": [], "segment": []}
+    operations = 0
+    for _ in range(given.rounds):
+        for name, measured in times.items():
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                new, operations = pool.apply(measure, (name, given.features, given.patch, given.batch, given.steps))
+            measured += new
+    limits = ", ".join(f"{str(d)[6:]} {product(d):.0f} GFLOP/s" for d in (torch.float32, torch.bfloat16))
     print(f"{given.batch} x {given.patch}, features {given.features}, {torch.get_num_threads()} threads")
-    print("matrix product: " + ", ".join(f"{str(d)[6:]} {limit:.0f} GFLOP/s" for d, limit in limits.items()))
-    medians = {name: statistics.median(values[1:]) for name, values in times.items()}
-    for name, median in medians.items():
-        mode = "bfloat16, channels last" if half and name == "segment's" else "float32"
-        print(f"{name:10} {median:7.3f} s a step, {operations / median / 1e9:.0f} GFLOP/s ({mode})")
-    print(f"ratio {medians['nnU-Net' + chr(39) + 's'] / medians['segment' + chr(39) + 's']:.2f} x as fast")
+    print(f"matrix product: {limits}")
+    for name, measured in times.items():
+        median, mode = statistics.median(measured), "bfloat16" if HALF and name == "segment" else "float32"
+        print(f"{name:8} {median:7.3f} s a step ({min(measured):.3f} - {max(measured):.3f}), {mode}, "
+              f"{operations / median / 1e9:.0f} GFLOP/s")  # fmt: skip
+    print(f"ratio {statistics.median(times['nnU-Net']) / statistics.median(times['segment']):.2f} x as fast")
 
 
 if __name__ == "__main__":

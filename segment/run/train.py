@@ -31,6 +31,7 @@ from segment.run.folder import claim, settle
 from segment.run.score import score
 from segment.sampling.datamodule import PatchDataModule
 from segment.training.checkpoints import network_weights
+from segment.training.memory import keep_freed_memory
 from segment.training.module import SegmentationModule
 from segment.training.pretrained import load_weights
 from segment.training.scan_metrics import ScanMetrics
@@ -54,6 +55,8 @@ def run(config: DictConfig) -> None:
     """Train, score every validation scan and report; on an existing run folder, go on where it stopped."""
     started = time.time()
     hush()
+    if config.trainer.accelerator == "cpu":
+        keep_freed_memory()
     check_targets(config)
     settle(config)
     folder = Path(config.output)

@@ -1,0 +1,27 @@
+"""Memory that the processor's training gives back and asks for again in every step."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+# Of glibc's malloc.h.
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+
+
+def keep_freed_memory() -> bool:
+    """Let this process keep the memory it frees, instead of handing it back to the system and faulting it in again.
+
+    The activations of a step are large, so glibc maps each from the system and unmaps it when it is freed; touching the
+    new pages takes a third of a step's time. Costs up to a third more memory, which stays in use until the end.
+
+    Returns:
+        Whether that could be set: with glibc only.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
