@@ -16,7 +16,7 @@ demo: $(VENV)/.installed ## train, score and report on the embedded demonstratio
 test: $(VENV)/.installed-test ## the fast tests
 	$(BIN)/python -m pytest
 
-slow: $(VENV)/.installed-test ## the tests that take minutes
+slow: $(VENV)/.installed-test ## the tests that take minutes each, hours in all
 	$(BIN)/python -m pytest -m slow
 
 check: $(VENV)/.installed-test ## lint, format, types, import floors
