@@ -12,8 +12,8 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 def keep_freed_memory() -> bool:
     """Let this process keep the memory it frees, instead of handing it back to the system and faulting it in again.
 
-    The activations of a step are large, so glibc maps each from the system and unmaps it when it is freed; touching the
-    new pages takes a third of a step's time. Costs up to a third more memory, which stays in use until the end.
+    The activations of a step are large, so glibc maps each from the system and unmaps it when it is freed, and every
+    new page is faulted in. Costs memory: what was in use once stays in use until the end.
 
     Returns:
         Whether that could be set: with glibc only.
