@@ -20,12 +20,9 @@ from torch.utils.checkpoint import checkpoint
 from segment.networks.blocks import (
     ConvBlock,
     DenseLayer,
-    MedNeXtBlock,
     Named,
     PerAxis,
-    PreActivationBlock,
     RecurrentBlock,
-    ResidualBlock,
     activation,
     per_axis,
 )
@@ -70,40 +67,24 @@ def _statistics_kept(module: nn.Module) -> Iterator[None]:
             norm.momentum, norm.num_batches_tracked = momentum, batches
 
 
-def _stack(
-    block: Callable[..., nn.Module],
-    spatial_dims: int,
-    in_channels: int,
-    out_channels: int,
-    depth: int,
-    kernel_size: PerAxis,
-    stride: PerAxis,
-    **more: Any,
-) -> list[nn.Module]:
-    """Blocks of equal kind, of which the first changes channels and resolution."""
-    return [
-        block(spatial_dims, out_channels if i else in_channels, out_channels, kernel_size, 1 if i else stride, **more)
-        for i in range(depth)
-    ]
-
-
 def _refuse_stride(stride: PerAxis, spatial_dims: int) -> None:
     if per_axis(stride, spatial_dims) != (1,) * spatial_dims:
         raise ValueError(f"this kind of stage changes no resolution (stride {stride}); give the encoder a 'down'")
 
 
-class ConvStage(Stage):
-    """Convolutions with norm and activation (Ronneberger et al. 2015, fig. 1; Isensee et al. 2021).
+class BlockStage(Stage):
+    """Blocks of one kind: convolutions, unless told otherwise, as in a U-Net (Ronneberger et al. 2015, fig. 1).
 
     Args:
         spatial_dims: 2 or 3.
         in_channels: Channels it takes.
         out_channels: Channels it gives.
-        depth: Number of convolutions.
+        depth: Number of blocks.
         kernel_size: Odd size, an integer or one an axis.
-        stride: Of the first convolution.
-        half_first: The first of two convolutions gives half the channels (3D U-Net: doubled before pooling).
-        **block: Further arguments of :class:`ConvBlock`.
+        stride: Of the first block.
+        half_first: The first of several blocks gives half the channels (3D U-Net: doubled before pooling).
+        block: Makes a block; see :mod:`segment.networks.blocks`.
+        **more: Further arguments of the block.
     """
 
     def __init__(
@@ -115,52 +96,17 @@ class ConvStage(Stage):
         kernel_size: PerAxis = 3,
         stride: PerAxis = 1,
         half_first: bool = False,
-        **block: Any,
+        block: Callable[..., nn.Module] = ConvBlock,
+        **more: Any,
     ) -> None:
         channels = [in_channels] + [out_channels] * depth
         if half_first and depth > 1:
             channels[1] = out_channels // 2
         super().__init__(
             *(
-                ConvBlock(spatial_dims, c, d, kernel_size, 1 if i else stride, **block)
+                block(spatial_dims, c, d, kernel_size, 1 if i else stride, **more)
                 for i, (c, d) in enumerate(pairwise(channels))
             )
-        )
-
-
-class ResidualStage(Stage):
-    """Residual blocks, plain or with a bottleneck; ``block`` goes to :class:`ResidualBlock`."""
-
-    def __init__(
-        self,
-        spatial_dims: int,
-        in_channels: int,
-        out_channels: int,
-        depth: int = 2,
-        kernel_size: PerAxis = 3,
-        stride: PerAxis = 1,
-        **block: Any,
-    ) -> None:
-        super().__init__(
-            *_stack(ResidualBlock, spatial_dims, in_channels, out_channels, depth, kernel_size, stride, **block)
-        )
-
-
-class PreActivationStage(Stage):
-    """Residual blocks that start with norm and activation; ``block`` goes to :class:`PreActivationBlock`."""
-
-    def __init__(
-        self,
-        spatial_dims: int,
-        in_channels: int,
-        out_channels: int,
-        depth: int = 1,
-        kernel_size: PerAxis = 3,
-        stride: PerAxis = 1,
-        **block: Any,
-    ) -> None:
-        super().__init__(
-            *_stack(PreActivationBlock, spatial_dims, in_channels, out_channels, depth, kernel_size, stride, **block)
         )
 
 
@@ -293,21 +239,3 @@ class VNetStage(Stage):
             hidden = block(hidden)
         result: Tensor = self.last(hidden + repeated)
         return result
-
-
-class MedNeXtStage(Stage):
-    """Depthwise convolution, expansion and compression, residual; ``block`` goes to :class:`MedNeXtBlock`."""
-
-    def __init__(
-        self,
-        spatial_dims: int,
-        in_channels: int,
-        out_channels: int,
-        depth: int = 2,
-        kernel_size: PerAxis = 3,
-        stride: PerAxis = 1,
-        **block: Any,
-    ) -> None:
-        super().__init__(
-            *_stack(MedNeXtBlock, spatial_dims, in_channels, out_channels, depth, kernel_size, stride, **block)
-        )

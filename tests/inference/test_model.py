@@ -23,7 +23,7 @@ UNET = "segment.networks.unet.UNet"
 PADDED = "segment.networks.padding.PadToDivisor"
 STAGED = {"_target_": "segment.networks.encoders.staged.StagedEncoder", "_partial_": True}
 DECODER = {"_target_": "segment.networks.decoders.unet.UNetDecoder", "_partial_": True}
-STAGE = {"_target_": "segment.networks.stages.ConvStage", "_partial_": True}
+STAGE = {"_target_": "segment.networks.stages.BlockStage", "_partial_": True}
 
 
 def tiny(**encoder) -> dict:

@@ -8,7 +8,7 @@ from monai.networks.nets import DynUNet, SwinUNETR
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from segment.networks.blocks import ConvBlock
+from segment.networks.blocks import ConvBlock, ResidualBlock
 from segment.networks.decoders.nested import NestedDecoder
 from segment.networks.decoders.unet import UNetDecoder
 from segment.networks.decoders.unetr import UNETRDecoder
@@ -18,8 +18,10 @@ from segment.networks.encoders.vit import SelfAttention, ViT
 from segment.networks.meta import on_meta
 from segment.networks.padding import PadToDivisor, count_parameters
 from segment.networks.resample import MaxPool
-from segment.networks.stages import ResidualStage
+from segment.networks.stages import BlockStage
 from segment.networks.unet import UNet
+
+ResidualStage = partial(BlockStage, block=ResidualBlock)
 
 STAGED = partial(StagedEncoder, features=[4, 8, 16])
 PLAIN = partial(UNet, encoder=STAGED, decoder=UNetDecoder)

@@ -22,7 +22,7 @@ from segment.networks.decoders.unet import UNetDecoder
 from segment.networks.encoders.staged import StagedEncoder
 from segment.networks.padding import count_parameters
 from segment.networks.resample import TransposedConv
-from segment.networks.stages import ConvStage
+from segment.networks.stages import BlockStage
 from segment.networks.unet import UNet
 from segment.run import configure
 
@@ -224,7 +224,7 @@ def test_without_biases_it_is_monais_dynunet(shape):
     theirs: Any = DynUNet(
         dims, 2, 3, [3] * len(features), strides, strides[1:], features, deep_supervision=True, deep_supr_num=deep
     )
-    stage = partial(ConvStage, bias=False)
+    stage = partial(BlockStage, bias=False)
     ours: Any = UNet(
         dims,
         2,

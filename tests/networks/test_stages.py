@@ -8,22 +8,17 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from segment.networks.blocks import LEAKY
-from segment.networks.stages import (
-    ConvStage,
-    DenseStage,
-    MedNeXtStage,
-    PreActivationStage,
-    RecurrentResidualStage,
-    ResidualStage,
-    Stage,
-    VNetStage,
-)
+from segment.networks.blocks import LEAKY, MedNeXtBlock, PreActivationBlock, ResidualBlock
+from segment.networks.stages import BlockStage, DenseStage, RecurrentResidualStage, Stage, VNetStage
+
+ResidualStage = partial(BlockStage, block=ResidualBlock)
+PreActivationStage = partial(BlockStage, block=PreActivationBlock)
+MedNeXtStage = partial(BlockStage, block=MedNeXtBlock)
 
 BATCH = {"norm": "batch", "act": "relu"}
 STRIDED = {
-    "conv": ConvStage,
-    "half_first": partial(ConvStage, half_first=True),
+    "conv": BlockStage,
+    "half_first": partial(BlockStage, half_first=True),
     "residual": ResidualStage,
     "bottleneck": partial(ResidualStage, bottleneck=2),
     "preactivation": PreActivationStage,
@@ -110,7 +105,7 @@ def test_checkpointing_runs_twice_and_changes_no_output_gradient_or_statistic(st
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_running_statistics_count_every_batch_once(checkpointing):
-    made = ConvStage(2, 1, 2, 2, **BATCH).train()
+    made = BlockStage(2, 1, 2, 2, **BATCH).train()
     made.checkpointing = checkpointing
     for count in (1, 2):
         made(noise(2, 1, 4, 4)).sum().backward()
@@ -118,7 +113,7 @@ def test_running_statistics_count_every_batch_once(checkpointing):
 
 
 def test_checkpointing_keeps_less_and_only_while_training():
-    made = ConvStage(2, 2, 8, 4)
+    made = BlockStage(2, 2, 8, 4)
 
     def kept() -> int:
         sizes = []
@@ -143,7 +138,7 @@ def test_checkpointing_keeps_less_and_only_while_training():
 
 def test_half_first_doubles_within_the_stage():
     def channels(**more):
-        return [(block.conv.in_channels, block.conv.out_channels) for block in ConvStage(2, 3, 8, **more)]
+        return [(block.conv.in_channels, block.conv.out_channels) for block in BlockStage(2, 3, 8, **more)]
 
     assert channels(half_first=True) == [(3, 4), (4, 8)]
     assert channels(half_first=True, depth=1) == [(3, 8)]
@@ -209,5 +204,5 @@ def test_vnet_adds_its_repeated_input_before_the_last_activation(into, out):
 
 def test_a_stage_of_no_blocks_changes_nothing():
     image = noise(1, 3, 4, 4)
-    for made in (Stage(), ConvStage(2, 3, 8, 0), MedNeXtStage(2, 3, 8, 0)):
+    for made in (Stage(), BlockStage(2, 3, 8, 0), MedNeXtStage(2, 3, 8, 0)):
         assert torch.equal(made(image), image)

@@ -14,7 +14,7 @@ from segment.networks.encoders.staged import StagedEncoder
 from segment.networks.heads import ConvHead, UpHead, VNetHead
 from segment.networks.padding import count_parameters
 from segment.networks.resample import MaxPool
-from segment.networks.stages import ConvStage, Stage
+from segment.networks.stages import BlockStage, Stage
 from segment.networks.unet import UNet
 
 
@@ -92,7 +92,7 @@ def test_the_number_of_convolutions_is_that_of_the_arguments():
 
 
 def test_norm_activation_and_dropout_are_those_of_the_arguments():
-    stage = partial(ConvStage, norm="batch", act=["relu", {"inplace": False}], dropout=0.25)
+    stage = partial(BlockStage, norm="batch", act=["relu", {"inplace": False}], dropout=0.25)
     network = tiny(stage=stage, decoder={"stage": stage})
     kinds = {type(module) for module in network.modules()}
     assert nn.BatchNorm2d in kinds

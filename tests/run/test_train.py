@@ -213,7 +213,7 @@ def test_published_weights_go_into_the_encoder(run_train, make_dataset, tmp_path
     root = make_dataset(tmp_path / "data", n=4)
     encoder = (
         "network.encoder=resnet18",
-        "network.decoder.stage={_target_: segment.networks.stages.ConvStage, _partial_: true}",
+        "network.decoder.stage={_target_: segment.networks.stages.BlockStage, _partial_: true}",
         "plan.patch_size=[8,40,16]", "trainer.max_steps=1",
     )  # fmt: skip
     layout = json.loads((Path(__file__).parents[1] / "networks/encoders/torchvision_layout.json").read_text())[

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from segment.networks.maps import Maps, finer, kernels_of, step_between
 from segment.networks.resample import TransposedConv, channels_of
-from segment.networks.stages import ConvStage
+from segment.networks.stages import BlockStage
 
 
 class NestedDecoder(nn.Module):
@@ -37,7 +37,7 @@ class NestedDecoder(nn.Module):
         spatial_dims: int,
         encoder: Maps,
         depth: int = 2,
-        stage: Callable[..., nn.Module] = ConvStage,
+        stage: Callable[..., nn.Module] = BlockStage,
         up: Callable[..., nn.Module] = TransposedConv,
     ) -> None:
         super().__init__()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from segment.networks.joins import Concatenate
 from segment.networks.maps import Maps, finer, kernels_of, per_stage, step_between
 from segment.networks.resample import TransposedConv, channels_of
-from segment.networks.stages import ConvStage
+from segment.networks.stages import BlockStage
 
 Make = Callable[..., nn.Module]
 
@@ -52,7 +52,7 @@ class UNetDecoder(nn.Module):
         encoder: Maps,
         features: Sequence[int] | None = None,
         depths: int | Sequence[int] = 2,
-        stage: Make | Sequence[Make] = ConvStage,
+        stage: Make | Sequence[Make] = BlockStage,
         up: Make | Sequence[Make] = TransposedConv,
         up_features: str | Sequence[int] = "stage",
         join: Make | Sequence[Make] = Concatenate,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from segment.networks.blocks import PerAxis, per_axis
 from segment.networks.maps import per_stage
 from segment.networks.resample import channels_of
-from segment.networks.stages import ConvStage
+from segment.networks.stages import BlockStage
 
 
 class StagedEncoder(nn.Module):
@@ -51,7 +51,7 @@ class StagedEncoder(nn.Module):
         strides: Sequence[PerAxis] | None = None,
         kernel_sizes: int | Sequence[PerAxis] = 3,
         depths: int | Sequence[int] = 2,
-        stage: Callable[..., nn.Module] = ConvStage,
+        stage: Callable[..., nn.Module] = BlockStage,
         down: Callable[..., nn.Module] | None = None,
         stem: Callable[..., nn.Module] | None = None,
         stem_features: int | None = None,

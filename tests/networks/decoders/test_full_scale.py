@@ -12,7 +12,7 @@ from segment.networks.encoders.staged import StagedEncoder
 from segment.networks.heads import ConvHead
 from segment.networks.padding import count_parameters
 from segment.networks.resample import MaxPool
-from segment.networks.stages import ConvStage
+from segment.networks.stages import BlockStage
 from segment.networks.unet import UNet
 
 FLAT = SimpleNamespace(features=[2, 3, 4, 5], strides=[(1, 1), (2, 2), (4, 4), (8, 8)])
@@ -92,7 +92,7 @@ def test_an_encoder_that_starts_coarse_is_refused():
 def test_it_has_as_many_parameters_as_the_authors(in_channels, deep_supervision, count):
     # Counted on models/UNet_3Plus.py of ZJUGiveLab/UNet-Version, commit 8ecd067, for one class; 26.97 M in the paper.
     style = {"norm": "batch", "act": "relu"}
-    stage = partial(ConvStage, **style)
+    stage = partial(BlockStage, **style)
     encoder = partial(StagedEncoder, features=[64, 128, 256, 512, 1024], stage=stage, down=MaxPool)
     decoder = partial(FullScaleDecoder, block=partial(ConvBlock, **style))
     head = partial(ConvHead, kernel_size=3)

@@ -5,13 +5,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from segment.networks.blocks import ResidualBlock
 from segment.networks.decoders.nested import NestedDecoder
 from segment.networks.decoders.unet import UNetDecoder
 from segment.networks.encoders.staged import StagedEncoder
 from segment.networks.padding import count_parameters
 from segment.networks.resample import Interpolation, MaxPool, TransposedConv
-from segment.networks.stages import ConvStage, ResidualStage
+from segment.networks.stages import BlockStage
 from segment.networks.unet import UNet
+
+ResidualStage = partial(BlockStage, block=ResidualBlock)
 
 FLAT = SimpleNamespace(features=[2, 3, 4, 5], strides=[(1, 1), (2, 2), (4, 4), (8, 8)])
 THICK = SimpleNamespace(
@@ -70,7 +73,7 @@ def test_kernels_strides_depth_and_stage_are_those_of_the_arguments():
     assert decoder.stages["1_1"][0].conv.kernel_size == (3, 1, 1)
     assert decoder.ups["0_1"][0].stride == (1, 2, 2)
     assert decoder.ups["1_1"][0].stride == (2, 2, 2)
-    assert {type(stage) for stage in NestedDecoder(2, FLAT, stage=ResidualStage).stages.values()} == {ResidualStage}
+    assert {type(node[0]) for node in NestedDecoder(2, FLAT, stage=ResidualStage).stages.values()} == {ResidualBlock}
 
 
 @pytest.mark.parametrize("stride", [(2, 2), (1, 2)])
@@ -111,7 +114,7 @@ def test_every_parameter_learns_with_all_heads():
 @pytest.mark.parametrize(("deep_supervision", "count"), [(0, 9_041_601), (3, 9_041_700)])
 def test_it_has_as_many_parameters_as_the_authors(deep_supervision, count):
     # As commented in keras/helper_functions.py of MrGiovanni/UNetPlusPlus, commit 2659ddc, for 1 channel and 1 class.
-    stage = partial(ConvStage, norm=None, act="relu")
+    stage = partial(BlockStage, norm=None, act="relu")
     encoder = partial(StagedEncoder, features=[32, 64, 128, 256, 512], stage=stage, down=MaxPool)
     with torch.device("meta"):
         network = UNet(2, 1, 1, encoder, partial(NestedDecoder, stage=stage), deep_supervision=deep_supervision)

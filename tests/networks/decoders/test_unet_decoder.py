@@ -8,12 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from segment.networks.blocks import ConvBlock
+from segment.networks.blocks import ConvBlock, MedNeXtBlock, ResidualBlock
 from segment.networks.decoders.unet import UNetDecoder
 from segment.networks.joins import Add, AttentionGate, Concatenate
 from segment.networks.maps import finer, per_stage, step_between
 from segment.networks.resample import Interpolation, LinkNetUp, MedNeXtUp, TransposedConv
-from segment.networks.stages import ConvStage, DenseStage, MedNeXtStage, ResidualStage, VNetStage
+from segment.networks.stages import BlockStage, DenseStage, VNetStage
+
+ResidualStage = partial(BlockStage, block=ResidualBlock)
+MedNeXtStage = partial(BlockStage, block=MedNeXtBlock)
 
 JOINS = {"concatenate": Concatenate, "add": Add, "gate": AttentionGate}
 UPS = {"transposed": TransposedConv, "linear": Interpolation, "mednext": MedNeXtUp, "linknet": LinkNetUp}
@@ -118,11 +121,11 @@ def test_every_stage_may_be_of_its_own_kind_finest_first():
         like,
         features=[3, 4, 8],
         depths=[1, 3, 2],
-        stage=[ConvStage, ResidualStage, MedNeXtStage],
+        stage=[BlockStage, ResidualStage, MedNeXtStage],
         up=[Interpolation, TransposedConv, LinkNetUp],
         join=[Concatenate, Add],  # one a skip
     )
-    assert [type(m) for m in reversed(decoder.stages)] == [ConvStage, ResidualStage, MedNeXtStage]
+    assert [type(m[0]) for m in reversed(decoder.stages)] == [ConvBlock, ResidualBlock, MedNeXtBlock]
     assert [type(m) for m in reversed(decoder.ups)] == [Interpolation, TransposedConv, LinkNetUp]
     assert [type(m) for m in reversed(decoder.joins)] == [Concatenate, Add]
     assert [len(m) for m in reversed(decoder.stages)] == [1, 3, 2]
@@ -232,7 +235,7 @@ def test_every_parameter_learns_and_no_part_of_the_encoder_is_kept():
         ({"features": [4, 8]}, "2 features"),
         ({"depths": [1, 1]}, "2 depths"),
         ({"depths": [1, 1, -1]}, "depths"),
-        ({"stage": [ConvStage, VNetStage]}, "2 stages"),
+        ({"stage": [BlockStage, VNetStage]}, "2 stages"),
         ({"up": [TransposedConv] * 4}, "4 ups"),
         ({"join": [Add] * 3}, "3 joins"),
         ({"up_features": [1, 2]}, "2 up_features"),

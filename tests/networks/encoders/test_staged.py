@@ -6,18 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from segment.networks.blocks import ConvBlock, MedNeXtBlock
+from segment.networks.blocks import ConvBlock, MedNeXtBlock, PreActivationBlock, ResidualBlock
 from segment.networks.encoders.staged import StagedEncoder
 from segment.networks.resample import MaxPool, StridedConv, TransitionDown
-from segment.networks.stages import (
-    ConvStage,
-    DenseStage,
-    MedNeXtStage,
-    PreActivationStage,
-    RecurrentResidualStage,
-    ResidualStage,
-    VNetStage,
-)
+from segment.networks.stages import BlockStage, DenseStage, RecurrentResidualStage, VNetStage
+
+ResidualStage = partial(BlockStage, block=ResidualBlock)
+PreActivationStage = partial(BlockStage, block=PreActivationBlock)
+MedNeXtStage = partial(BlockStage, block=MedNeXtBlock)
 
 DOWN = {
     "the stage's stride": None,
@@ -27,7 +23,7 @@ DOWN = {
     "mednext": MedNeXtBlock,
 }
 STAGES = {
-    "conv": ConvStage,
+    "conv": BlockStage,
     "residual": ResidualStage,
     "preactivation": PreActivationStage,
     "recurrent": RecurrentResidualStage,
@@ -109,7 +105,7 @@ def test_a_stem_comes_first_with_its_own_channels_and_kernel():
 
 
 def test_the_last_stage_may_be_of_another_kind():
-    encoder = StagedEncoder(2, 1, [2, 4, 6], bottleneck=partial(ConvStage, dropout=0.5))
+    encoder = StagedEncoder(2, 1, [2, 4, 6], bottleneck=partial(BlockStage, dropout=0.5))
     assert [bool([m for m in stage.modules() if isinstance(m, nn.Dropout)]) for stage in encoder.stages] == [
         False,
         False,
