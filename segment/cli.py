@@ -11,6 +11,9 @@ VERBS = {
     "train": "trains and scores every validation scan   data=NAME network=NAME fold=N",
     "predict": "masks for new scans, on their own grid    model=RUN input=FILE_OR_FOLDER output=FOLDER",
     "evaluate": "scores masks from any program             predictions=FOLDER references=FOLDER output=FOLDER",
+    "check": "proves a data set sound                   data=NAME [format=json]",
+    "plan": "writes a data set's plan                  data=NAME output=plan.yaml preset=nnunet",
+    "show": "draws what augmentation does              augment data=NAME output=FILE.png",
     "fetch": "downloads a data set, checksum verified   data=NAME [data.root=FOLDER]",
     "list": "what there is                             [networks [network=NAME ...]|data|studies] [format=json]",
 }
@@ -61,7 +64,7 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
-    if verb == "list" and rest and "=" not in rest[0] and not rest[0].startswith("-"):
+    if verb in ("list", "show") and rest and "=" not in rest[0] and not rest[0].startswith("-"):
         rest[0] = f"what={rest[0]}"
     # One Python file of the user's own beside the command is enough to add a network or a loss.
     sys.path.append(os.getcwd())  # noqa: PTH109

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +42,11 @@ class Dataset:
         labels: Label name to integer value in the files: the background first, then by value. The background is the
             label called ``background``, else the first one given; its value need not be 0.
         channels: Channel names, in the order of the image channels.
+        regions: Region name to the file values whose union it is, where overlapping structures are to be found
+            instead of labels; empty otherwise. `labels` then names the single values.
+        region_order: Where regions are found: the file value that each region writes into a mask, in the order of
+            `regions`, later ones over earlier ones (nnU-Net's ``regions_class_order``).
+        ignore: File value of voxels that nobody annotated; they count in no loss and no score. None for none.
         test_cases: Cases set aside by the data set's authors, with or without labels.
         licence: Licence of the data, as its authors state it.
         notice: One sentence that is printed wherever results on this data set are shown; may be empty.
@@ -55,6 +60,9 @@ class Dataset:
     test_cases: tuple[Case, ...] = ()
     licence: str = ""
     notice: str = ""
+    regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    region_order: tuple[int, ...] = ()
+    ignore: int | None = None
 
     def __post_init__(self) -> None:
         """Put the labels in class order.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,37 +13,100 @@ import numpy as np
 from segment.data.geometry import Grid, canonical_grid, canonical_spacing
 from segment.errors import UserError
 
-NORMALIZATIONS = ("zscore", "none")
+NORMALIZATIONS = ("zscore", "masked_zscore", "ct", "rescale", "rgb", "percentiles", "none")
+
+
+@dataclass(frozen=True)
+class Intensity:
+    """Intensities of one channel within the foreground of the training scans, each scan counting the same.
+
+    Attributes:
+        mean: Mean.
+        sd: Standard deviation.
+        low: 0.5th percentile.
+        high: 99.5th percentile.
+    """
+
+    mean: float
+    sd: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How scans are prepared and cut. Axes in array order: z, y, x after orientation to RAS; y, x in 2D.
+    """How scans are prepared and cut, and the network that fits them: one configuration of a plan file.
+
+    Axes are in array order, z, y, x after orientation to RAS and then after `transpose`; y, x for flat images.
 
     Attributes:
-        spacing: Voxel size in mm that every scan is resampled to.
-        patch_size: Voxels of a training patch and of an inference window.
+        spacing: Voxel size in mm that every scan is resampled to. Two numbers where 3D scans are cut into slices
+            (nnU-Net's 2d configuration): the slices keep their own distance.
+        patch_size: Voxels of a training patch and of an inference window, as many numbers as `spacing`.
         batch_size: Patches a step.
-        normalization: One of ``zscore`` or ``none`` a channel.
+        normalization: One of `NORMALIZATIONS` a channel.
+        transpose: For each axis of the scan, which anatomical axis (0: z, 1: y, 2: x) it was: ``(0, 1, 2)`` leaves them
+            as they are; nnU-Net puts the coarsest first. Empty: as they are, and as many as `spacing` has.
+        intensities: One a channel; needed by ``ct`` alone, may be empty otherwise.
+        strides: Step into each stage of the network, one number an axis of the patch.
+        kernel_sizes: Kernel of each stage, one number an axis of the patch.
+        features: Feature maps of each stage.
+        blocks: Convolutions (or residual blocks) of each encoder stage.
+        decoder_blocks: Convolutions of each decoder stage, coarsest last as in `blocks`; one fewer.
     """
 
     spacing: tuple[float, ...]
     patch_size: tuple[int, ...]
     batch_size: int
     normalization: tuple[str, ...]
+    transpose: tuple[int, ...] = ()
+    intensities: tuple[Intensity, ...] = ()
+    strides: tuple[tuple[int, ...], ...] = ()
+    kernel_sizes: tuple[tuple[int, ...], ...] = ()
+    features: tuple[int, ...] = ()
+    blocks: tuple[int, ...] = ()
+    decoder_blocks: tuple[int, ...] = ()
+
+    @property
+    def sliced(self) -> bool:
+        """Whether 3D scans are cut into slices along their first axis."""
+        return len(self.transpose) == 3 and len(self.patch_size) == 2
 
     def as_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, as written to model.json."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return json.loads(json.dumps(asdict(self)))
 
     @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> Plan:
-        """Inverse of :meth:`as_dict`."""
+    def from_dict(cls, content: Mapping[str, Any]) -> Plan:
+        """Inverse of :meth:`as_dict`.
+
+        Raises:
+            LookupError: When one of the first four entries is missing.
+            TypeError: When an entry is of another kind.
+            ValueError: When a number is none.
+        """
+
+        def numbers(key: str) -> tuple[int, ...]:
+            return tuple(int(number) for number in content.get(key, ()))
+
+        def rows(key: str) -> tuple[tuple[int, ...], ...]:
+            return tuple(tuple(int(number) for number in row) for row in content.get(key, ()))
+
         return cls(
-            spacing=tuple(float(s) for s in content["spacing"]),
-            patch_size=tuple(int(s) for s in content["patch_size"]),
+            spacing=tuple(float(mm) for mm in content["spacing"]),
+            patch_size=tuple(int(size) for size in content["patch_size"]),
             batch_size=int(content["batch_size"]),
-            normalization=tuple(str(n) for n in content["normalization"]),
+            normalization=tuple(str(name) for name in content["normalization"]),
+            transpose=numbers("transpose"),
+            intensities=tuple(
+                Intensity(**{key: float(row[key]) for key in ("mean", "sd", "low", "high")})
+                for row in content.get("intensities", ())
+            ),
+            strides=rows("strides"),
+            kernel_sizes=rows("kernel_sizes"),
+            features=numbers("features"),
+            blocks=numbers("blocks"),
+            decoder_blocks=numbers("decoder_blocks"),
         )
 
 
