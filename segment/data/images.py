@@ -15,7 +15,6 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from segment.data.case import smallest_type
 from segment.data.formats import (
     DEFLATE_LIMIT,
     SUFFIXES,
@@ -33,6 +32,7 @@ from segment.data.geometry import (
     grid_difference,
     to_canonical,
 )
+from segment.data.labels import smallest_type
 from segment.errors import UserError
 from segment.provenance import written_whole
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
-from segment.data.case import Dataset
+from segment.data.labels import Labels
 from segment.errors import UserError
 from segment.networks.meta import on_meta
 from segment.preprocessing.plan import NORMALIZATIONS, Plan
@@ -38,7 +38,7 @@ class Model:
     Attributes:
         network: The network with its weights, in evaluation mode.
         plan: How its scans are prepared.
-        labels: Label name to the value written into masks, background first.
+        labels: What the values in masks stand for.
         channels: Channel names in order.
         inference: Plain arguments of the windows it was scored with.
         dataset: Name of the data set it was trained on.
@@ -46,7 +46,7 @@ class Model:
 
     network: nn.Module
     plan: Plan
-    labels: Mapping[str, int]
+    labels: Labels
     channels: tuple[str, ...]
     inference: Mapping[str, Any]
     dataset: str
@@ -57,7 +57,7 @@ def save_model(
     network: nn.Module,
     architecture: Mapping[str, Any],
     plan: Plan,
-    labels: Mapping[str, int],
+    labels: Labels,
     channels: Sequence[str],
     inference: Mapping[str, Any],
     dataset: str,
@@ -69,7 +69,7 @@ def save_model(
         network: Source of the weights.
         architecture: Plain ``_target_`` description of the network (nested ones too) with all its arguments.
         plan: How scans are prepared.
-        labels: Label name to file value, background first.
+        labels: What the values in masks stand for.
         channels: Channel names in order.
         inference: Plain arguments of the windows.
         dataset: Name of the data set.
@@ -82,7 +82,8 @@ def save_model(
         "dataset": dataset,
         "network": dict(architecture),
         "plan": plan.as_dict(),
-        "labels": dict(labels),
+        "labels": labels.declared,
+        "region_order": list(labels.region_order) or None,
         "channels": list(channels),
         "inference": dict(inference),
     }
@@ -122,10 +123,9 @@ def load_model(folder: Path, trust: Sequence[str] = ()) -> Model:
             raise ValueError(f"larger than {MAX_JSON_BYTES} bytes")
         content = json.loads(path.read_text(encoding="utf-8"))
         plan = Plan.from_dict(content["plan"])
-        labels = {str(name): int(value) for name, value in content["labels"].items()}
+        labels = Labels(content["labels"], content.get("region_order"))
         channels = tuple(str(name) for name in content["channels"])
-        Dataset("", Path(), (), labels, channels)  # refuses labels that no mask can hold
-        _check_plan(plan, content["network"], len(channels), len(labels))
+        _check_plan(plan, content["network"], len(channels), labels.outputs)
         inference, dataset, architecture = dict(content["inference"]), str(content["dataset"]), content["network"]
     except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(f"{path}: not a model description ({error!r}). Copy the model folder again.") from error

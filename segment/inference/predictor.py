@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from segment.data.geometry import Grid
 from segment.data.images import read_image
+from segment.data.labels import Labels
 from segment.errors import UserError
 from segment.inference.model import Model
 from segment.inference.windows import SlidingWindows
@@ -31,6 +33,7 @@ class Predictor:
         network: Maps (n, channel, *window) to logits (n, class, *window).
         plan: How the network's scans are prepared.
         windows: How a scan is covered.
+        labels: What the outputs stand for.
         precision: Makes the context the network runs in, such as Lightning's ``forward_context`` or an autocast.
     """
 
@@ -39,11 +42,13 @@ class Predictor:
         network: nn.Module,
         plan: Plan,
         windows: SlidingWindows,
+        labels: Labels,
         precision: Callable[[], AbstractContextManager] = contextlib.nullcontext,
     ) -> None:
         self.network = network
         self.plan = plan
         self.windows = windows
+        self.labels = labels
         self.precision = precision
 
     def predict_prepared(self, image: Tensor, grid: Grid) -> np.ndarray:
@@ -52,10 +57,10 @@ class Predictor:
         self.network.eval()
         try:
             with self.precision():
-                probabilities = self.windows(self.network, image, self.plan.patch_size)
+                probabilities = self.windows(self.network, image, self.plan.patch_size, bool(self.labels.regions))
         finally:
             self.network.train(training)
-        return restore(probabilities, grid)
+        return restore(probabilities, grid, functools.partial(decide, labels=self.labels))
 
     def predict_files(self, images: Sequence[Path]) -> np.ndarray:
         """Class indices (*spatial) uint8 on the grid of the image files, one a channel or one with all channels.
@@ -80,6 +85,25 @@ class Predictor:
         return self.predict_prepared(prepared.to(next(self.network.parameters()).device), image.grid)
 
 
+def decide(probabilities: Tensor, labels: Labels) -> Tensor:
+    """Class of every voxel.
+
+    Args:
+        probabilities: (output, *spatial). Classes: the most probable wins. Regions: each region above one half writes
+            its class, later regions over earlier ones (nnU-Net's ``regions_class_order``).
+        labels: What the outputs stand for.
+
+    Returns:
+        (*spatial) uint8 class indices.
+    """
+    if not labels.regions:
+        return probabilities.argmax(dim=0).to(torch.uint8)
+    classes = torch.zeros(probabilities.shape[1:], dtype=torch.uint8, device=probabilities.device)
+    for region, index in zip(probabilities, labels.painted, strict=True):
+        classes[region > 0.5] = index
+    return classes
+
+
 def predictor_of(model: Model, windows: SlidingWindows, device: torch.device, precision: str) -> Predictor:
     """A predictor from a loaded model.
 
@@ -92,5 +116,7 @@ def predictor_of(model: Model, windows: SlidingWindows, device: torch.device, pr
     network = channels_last(model.network, len(model.plan.spacing)).to(device)
     types = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
     if precision not in types:
-        return Predictor(network, model.plan, windows)
-    return Predictor(network, model.plan, windows, lambda: torch.autocast(device.type, dtype=types[precision]))
+        return Predictor(network, model.plan, windows, model.labels)
+    return Predictor(
+        network, model.plan, windows, model.labels, lambda: torch.autocast(device.type, dtype=types[precision])
+    )

@@ -53,16 +53,17 @@ class SlidingWindows:
         return [tuple(axis + 2 for axis in subset) for subset in subsets]
 
     @torch.inference_mode()
-    def __call__(self, network: nn.Module, image: Tensor, window: Sequence[int]) -> Tensor:
-        """Probabilities of every class.
+    def __call__(self, network: nn.Module, image: Tensor, window: Sequence[int], regions: bool = False) -> Tensor:
+        """Probabilities of every class or region.
 
         Args:
             network: Maps (n, channel, *window) to logits (n, class, *window); must be in evaluation mode.
             image: (channel, *spatial) on the network's device.
             window: Voxels of a window; a smaller scan is padded with 0.
+            regions: Whether each output stands for itself (sigmoid), not one of several classes (softmax).
 
         Returns:
-            (class, *spatial) float32, summing to 1 over the classes.
+            (output, *spatial) float32 in [0, 1], summing to 1 over classes.
         """
         dims = image.ndim - 1
         inferer = SlidingWindowInferer(
@@ -76,7 +77,8 @@ class SlidingWindows:
         passes = self.flips(dims)
         for axes in passes:
             logits = inferer(torch.flip(image[None], axes), forward)
-            probabilities = torch.flip(torch.softmax(logits[0], dim=0), [axis - 1 for axis in axes])
+            scores = torch.sigmoid(logits[0]) if regions else torch.softmax(logits[0], dim=0)
+            probabilities = torch.flip(scores, [axis - 1 for axis in axes])
             total = probabilities if total is None else total.add_(probabilities)
         assert total is not None
         return total.div_(len(passes))

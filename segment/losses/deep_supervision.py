@@ -1,13 +1,12 @@
-"""One loss over the outputs of several resolutions."""
+"""One loss over the outputs of several resolutions, over labels or regions, without the voxels nobody annotated."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
-from monai.losses import DeepSupervisionLoss
+import torch
 from torch import Tensor, nn
-from torch.nn.modules.loss import _Loss
+from torch.nn import functional
 
 
 class AnyScale(nn.Module):
@@ -17,19 +16,46 @@ class AnyScale(nn.Module):
     figure is comparable with and without deep supervision. References are brought down by nearest neighbour.
 
     Args:
-        loss: Called with logits (batch, class, *spatial) and class indices (batch, 1, *spatial).
+        loss: Called with logits (batch, output, *spatial) and float class indices (batch, 1, *spatial); with regions
+            with a float target (batch, output, *spatial) of 0 and 1. Where voxels are ignored it sees the annotated
+            voxels of the whole batch in a row, (1, output, n): any loss that is a sum over voxels or over the batch
+            comes out the same.
+        regions: For each output the class indices it is the union of; empty where the outputs are the classes.
+        ignore: Class index of voxels that count in nothing; None where there are none.
     """
 
-    def __init__(self, loss: nn.Module) -> None:
+    members: Tensor
+
+    def __init__(self, loss: nn.Module, regions: Sequence[Sequence[int]] = (), ignore: int | None = None) -> None:
         super().__init__()
         self.loss = loss
-        self.scales = DeepSupervisionLoss(cast("_Loss", loss), weight_mode="exp")
+        self.ignore = ignore
+        members = torch.zeros(len(regions), 256)
+        for row, classes in zip(members, regions, strict=True):
+            row[list(classes)] = 1
+        self.register_buffer("members", members, persistent=False)
 
     def forward(self, logits: Tensor | Sequence[Tensor], reference: Tensor) -> Tensor:
         """Loss of logits against class indices (batch, 1, *spatial) of any integer type."""
-        # MONAI's interpolation and one-hot both want floats; its losses cast back where they need integers.
-        reference = reference.float()
         if isinstance(logits, Tensor):
-            return self.loss(logits.float(), reference)
-        total: Tensor = self.scales([scale.float() for scale in logits], reference)
-        return total / sum(self.scales.get_weights(len(logits)))
+            return self._one(logits, reference)
+        weights = [0.5**scale for scale in range(len(logits))]
+        # Nearest neighbour knows floats and bytes alone.
+        finest = reference if reference.dtype == torch.uint8 else reference.float()
+        losses = [
+            weight * self._one(scale, functional.interpolate(finest, scale.shape[2:], mode="nearest-exact"))
+            for weight, scale in zip(weights, logits, strict=True)
+        ]
+        return torch.stack(losses).sum() / sum(weights)
+
+    def _one(self, logits: Tensor, reference: Tensor) -> Tensor:
+        logits = logits.float()
+        if self.ignore is not None:
+            known = reference[:, 0] != self.ignore
+            if not known.any():
+                return logits.sum() * 0.0
+            logits = logits.movedim(1, -1)[known].T[None]
+            reference = reference[:, 0][known][None, None]
+        if not len(self.members):
+            return self.loss(logits, reference.float())
+        return self.loss(logits, self.members.T[reference[:, 0].long()].movedim(-1, 1))

@@ -44,20 +44,22 @@ def confusion(prediction: Mask, reference: Mask, n_classes: int) -> np.ndarray:
     return table.reshape(n_classes, n_classes).to(device="cpu", dtype=torch.int64).numpy()
 
 
-def dice_and_iou(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Dice and IoU of every class.
+def dice_and_iou(shared: np.ndarray, referenced: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Dice and IoU from voxel counts.
 
     Args:
-        table: Voxel counts ``(L, L)`` as `confusion` returns them.
+        shared: Voxels ``(S,)`` of each structure that both masks hold; for the classes of a table of `confusion` its
+            diagonal.
+        referenced: Voxels of each in the reference.
+        predicted: Voxels of each in the prediction.
 
     Returns:
-        Dice ``(L,)`` and IoU ``(L,)``, float64 in [0, 1]; NaN for a class that neither mask holds.
+        Dice ``(S,)`` and IoU ``(S,)``, float64 in [0, 1]; NaN for a structure that neither mask holds.
     """
-    shared = np.diagonal(table).astype(np.float64)
-    total = table.sum(axis=0) + table.sum(axis=1)
+    total = np.asarray(referenced + predicted, np.float64)
     present = total > 0
-    dice = np.divide(2 * shared, total, out=np.full(len(table), np.nan), where=present)
-    iou = np.divide(shared, total - shared, out=np.full(len(table), np.nan), where=present)
+    dice = np.divide(2.0 * shared, total, out=np.full(len(total), np.nan), where=present)
+    iou = np.divide(shared, total - shared, out=np.full(len(total), np.nan), where=present)
     return dice, iou
 
 

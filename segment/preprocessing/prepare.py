@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
-import torch
 from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
@@ -59,12 +58,13 @@ def prepare_reference(classes: np.ndarray, grid: Grid, plan: Plan, n_classes: in
     return result
 
 
-def restore(probabilities: Tensor, grid: Grid) -> np.ndarray:
+def restore(probabilities: Tensor, grid: Grid, decide: Callable[[Tensor], Tensor]) -> np.ndarray:
     """Bring class probabilities from the plan's grid to class indices on the scan's own grid.
 
     Args:
         probabilities: (class, *spatial) on the plan's grid; any monotone score per class will do.
         grid: The source grid.
+        decide: Turns probabilities (output, *spatial) into class indices (*spatial) uint8.
 
     Returns:
         (*spatial) uint8 class indices in the source's shape and axis order.
@@ -73,7 +73,7 @@ def restore(probabilities: Tensor, grid: Grid) -> np.ndarray:
     if tuple(probabilities.shape[1:]) != shape:
         mode = "trilinear" if len(shape) == 3 else "bilinear"
         probabilities = functional.interpolate(probabilities[None].float(), shape, mode=mode, align_corners=False)[0]
-    classes = probabilities.argmax(dim=0).to(torch.uint8).cpu().numpy()
+    classes = decide(probabilities).cpu().numpy()
     return np.ascontiguousarray(from_canonical(classes, grid))
 
 

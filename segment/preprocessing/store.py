@@ -106,7 +106,7 @@ class Store:
                     "Resample the mask onto the image's grid."
                 )
             try:
-                classes = self.dataset.encode(label.array)
+                classes = self.dataset.labels.encode(label.array)
             except ValueError as error:
                 raise UserError(f"{case.label}: {error}") from error
             reference = prepare_reference(classes, label.grid, self.plan, len(self.dataset.labels))

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from segment.data.case import Dataset
 from segment.data.images import canonical_spacing, is_image_file, read_image, read_label, stem, to_canonical
+from segment.data.labels import IGNORE, Labels
 from segment.errors import UserError
 from segment.report.files import printable, read_mapping
 from segment.report.pictures import panel
@@ -106,26 +106,12 @@ def notable_scans(run: RunFolder) -> list[NotableScan]:
     return found
 
 
-def label_values(run: RunFolder) -> dict[str, int]:
-    """The labels of a run with their values in files, from its provenance.
-
-    Args:
-        run: A finished run.
-
-    Returns:
-        Label name to value, the background first; empty when the provenance does not say.
-    """
-    labels = run.provenance.get("labels")
-    if not isinstance(labels, dict) or not all(type(value) is int for value in labels.values()):
-        return {}
+def _labels(run: RunFolder) -> Labels:
+    """The labels of a run, from its provenance."""
     try:
-        return dict(_classes(labels).labels)
-    except ValueError:
-        return {}
-
-
-def _classes(labels: Mapping[str, int]) -> Dataset:
-    return Dataset(name="", root=Path(), cases=(), labels=labels, channels=())
+        return Labels(run.provenance["labels"], run.provenance.get("region_order"))
+    except (ValueError, TypeError, AttributeError, LookupError) as error:
+        raise UserError(f"provenance.json does not hold the labels ({error}).") from error
 
 
 def _draw(run: RunFolder, case: str) -> np.ndarray:
@@ -136,14 +122,19 @@ def _draw(run: RunFolder, case: str) -> np.ndarray:
     files = [file for file in images if isinstance(file, str)] if isinstance(images, list) else []
     if not files or not isinstance(label, str):
         raise UserError("provenance.json does not name its image and label files.")
-    classes = _classes(label_values(run))
+    labels = _labels(run)
     image, reference = read_image([Path(file) for file in files]), read_label(Path(label))
     prediction = read_label(_prediction(run.path / "predictions", case))
     if not image.array.shape[1:] == reference.array.shape == prediction.array.shape:
         raise UserError("its image, reference and prediction differ in shape.")
-    masks = [to_canonical(classes.encode(mask.array), reference.grid) for mask in (reference, prediction)]
+    masks = [to_canonical(_known(labels.encode(mask.array)), reference.grid) for mask in (reference, prediction)]
     anatomical = to_canonical(image.array, image.grid)
-    return panel(anatomical, masks[0], masks[1], len(classes.labels), canonical_spacing(image.grid))
+    return panel(anatomical, masks[0], masks[1], len(labels), canonical_spacing(image.grid))
+
+
+def _known(classes: np.ndarray) -> np.ndarray:
+    """Voxels that nobody annotated are drawn as background."""
+    return np.where(classes == IGNORE, 0, classes)
 
 
 def _prediction(folder: Path, case: str) -> Path:

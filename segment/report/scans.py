@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from segment.data.case import MAX_LABELS, Dataset
 from segment.data.images import grid_difference, is_image_file, read_label, stem
+from segment.data.labels import IGNORE, MAX_LABELS, Labels
 from segment.errors import UserError, did_you_mean
 from segment.metrics.scan import STATUSES, score_scan
 from segment.provenance import write_text
@@ -187,7 +187,7 @@ def pair_folders(predictions: Path, references: Path, ignore_extra: bool = False
     return [(name, predicted[name], file) for name, file in referenced.items()]
 
 
-def discover_labels(pairs: Sequence[tuple[str, Path, Path]]) -> dict[str, int]:
+def discover_labels(pairs: Sequence[tuple[str, Path, Path]]) -> Labels:
     """Name labels after the values that masks hold, for masks that nobody gave names for.
 
     Args:
@@ -208,12 +208,12 @@ def discover_labels(pairs: Sequence[tuple[str, Path, Path]]) -> dict[str, int]:
                     f"{file} brings the number of different label values to {len(found)}, more than {MAX_LABELS}: "
                     "it is probably an image, not a mask. Name the folder of masks."
                 )
-    return {"background": 0, **{f"label_{value}": value for value in sorted(found - {0})}}
+    return Labels({"background": 0, **{f"label_{value}": value for value in sorted(found - {0})}})
 
 
 def score_pairs(
     pairs: Sequence[tuple[str, Path, Path]],
-    labels: Mapping[str, int],
+    labels: Labels,
     split: str,
     fold: int | None,
     workers: int = 2,
@@ -223,7 +223,7 @@ def score_pairs(
 
     Args:
         pairs: (case id, prediction file, reference file).
-        labels: Label name to value in the files, background included; classes are in the order of `Dataset.labels`.
+        labels: What the values in the masks stand for.
         split: Split the scans belong to, e.g. ``val``.
         fold: Fold the scans belong to; None when there is none.
         workers: Scans that are read and scored at the same time, in threads.
@@ -233,16 +233,12 @@ def score_pairs(
         Table with `COLUMNS`, one row a (scan, label), scans in the order of `pairs`, labels in that of their indices.
 
     Raises:
-        UserError: A file cannot be read or is no mask, the two masks of a scan lie on different grids, a mask holds a
-            value that no label has, or the labels contradict each other.
+        UserError: A file cannot be read or is no mask, the two masks of a scan lie on different grids, or a mask
+            holds a value that no label has.
     """
-    try:
-        classes = Dataset(name="", root=Path(), cases=(), labels=labels, channels=())
-    except ValueError as error:
-        raise UserError(f"The labels cannot be used: {error}.") from None
 
     def score(pair: tuple[str, Path, Path]) -> list[dict[str, Any]]:
-        return _score_pair(pair, classes)
+        return _score_pair(pair, labels)
 
     rows: list[dict[str, Any]] = []
     with ThreadPoolExecutor(max(1, workers)) as pool:
@@ -260,7 +256,7 @@ def score_pairs(
     return scans[list(COLUMNS)]
 
 
-def _score_pair(pair: tuple[str, Path, Path], classes: Dataset) -> list[dict[str, Any]]:
+def _score_pair(pair: tuple[str, Path, Path], labels: Labels) -> list[dict[str, Any]]:
     """Read and score one scan."""
     case, prediction, reference = pair
     masks = read_label(prediction), read_label(reference)
@@ -273,10 +269,10 @@ def _score_pair(pair: tuple[str, Path, Path], classes: Dataset) -> list[dict[str
     encoded = []
     for file, mask in zip((prediction, reference), masks, strict=True):
         try:
-            encoded.append(classes.encode(mask.array))
+            encoded.append(labels.encode(mask.array))
         except ValueError as error:
             raise UserError(f"{file}: {error}. Declare every value that the masks hold.") from None
-    scores = score_scan(encoded[0], encoded[1], classes.class_names)
+    scores = score_scan(encoded[0], encoded[1], labels.structures, len(labels), IGNORE)
     return [{"case": case, **asdict(score)} for score in scores]
 
 

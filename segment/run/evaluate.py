@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import Progress
 
+from segment.data.labels import Labels
 from segment.data.layouts.common import label_table, read_json
 from segment.errors import UserError
 from segment.report.scans import discover_labels, pair_folders, score_pairs, write_scans
@@ -38,7 +39,7 @@ def run(config: DictConfig) -> None:
     print(f"Results: {output / 'scans.csv'} and {output / 'summary.json'}")
 
 
-def declared_labels(config: DictConfig, references: Path) -> dict[str, int] | None:
+def declared_labels(config: DictConfig, references: Path) -> Labels | None:
     """Labels from the command line, or from a dataset.json in or beside the folder of references."""
     if config.labels is not None:
         given = OmegaConf.to_container(config.labels)
@@ -46,8 +47,9 @@ def declared_labels(config: DictConfig, references: Path) -> dict[str, int] | No
             raise UserError(
                 f"labels={config.labels}: give names and values, e.g. 'labels={{background: 0, liver: 1}}'."
             )
-        return label_table(given, "labels")
+        return label_table(given, "labels", config.region_order)
     for folder in (references, references.parent):
         if (folder / "dataset.json").is_file():
-            return label_table(read_json(folder / "dataset.json").get("labels", {}), folder / "dataset.json")
+            content = read_json(folder / "dataset.json")
+            return label_table(content.get("labels", {}), folder / "dataset.json", content.get("regions_class_order"))
     return None

@@ -11,7 +11,6 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 
-from segment.data.case import Dataset
 from segment.data.formats import SUFFIXES, is_image_file, stem, suffix
 from segment.data.images import write_label
 from segment.data.layouts.common import image_files, split_channel
@@ -30,7 +29,6 @@ def run(config: DictConfig) -> None:
     gpu = config.accelerator in ("gpu", "cuda") or (config.accelerator == "auto" and torch.cuda.is_available())
     device = torch.device("cuda" if gpu else "cpu")
     predictor = predictor_of(model, windows, device, precision(config.precision, "gpu" if gpu else "cpu"))
-    classes = Dataset("", Path(), (), model.labels, model.channels)
     output = Path(config.output)
     taken = {file.resolve() for _, files in scans for file in files}
     for name, _ in scans:
@@ -38,8 +36,8 @@ def run(config: DictConfig) -> None:
             raise UserError(f"output={output}: the mask {name} would take the place of an input. Give another folder.")
     output.mkdir(parents=True, exist_ok=True)
     for name, files in track(scans, "predicting", console=Console(stderr=True)):
-        write_label(output / name, classes.decode(predictor.predict_files(files)), like=files[0])
-    print(f"{len(scans)} mask(s) in {output}, labels {dict(model.labels)}")
+        write_label(output / name, model.labels.decode(predictor.predict_files(files)), like=files[0])
+    print(f"{len(scans)} mask(s) in {output}, labels {model.labels.declared}")
 
 
 def find_scans(source: Path, channels: int) -> Iterator[tuple[str, list[Path]]]:

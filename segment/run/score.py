@@ -47,7 +47,7 @@ def score(folder: Path, config: DictConfig, dataset: Dataset, cases: Sequence[Ca
     for case in track(cases, "predicting", console=Console(stderr=True)):
         assert case.label is not None
         target = folder / "predictions" / f"{case.id}{suffix(case.label)}"
-        write_label(target, dataset.decode(predictor.predict_files(case.images)), like=case.images[0])
+        write_label(target, dataset.labels.decode(predictor.predict_files(case.images)), like=case.images[0])
         pairs.append((case.id, target, case.label))
     split = "train" if config.overfit else "val"
     scans = score_pairs(pairs, dataset.labels, split=split, fold=config.fold)

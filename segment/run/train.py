@@ -12,14 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import Progress
+from torch import nn
 
 from segment import provenance
 from segment.data.case import Case, Dataset
 from segment.data.geometry import Grid
 from segment.data.images import read_grid
+from segment.data.labels import Labels
 from segment.data.splits import Fold, folds, pick_fold, write_folds
 from segment.errors import UserError
 from segment.inference.model import find_model, save_model
@@ -153,11 +157,12 @@ def assemble(config: DictConfig, work: Work) -> tuple[SegmentationModule, pl.Tra
         )
     module = SegmentationModule(
         network=network,
-        loss=make(config, "loss"),
+        loss=loss_for(config, work.dataset.labels),
         optimizer=make(config, "optimizer"),
         scheduler=make(config, "scheduler"),
         augment=make(config, "augment"),
         plan=work.plan,
+        labels=work.dataset.labels,
         windows=make(config, "inference", mirror=[]),
         grids=[work.grids[case.id] for case in work.val],
         seed=config.seed,
@@ -169,12 +174,31 @@ def assemble(config: DictConfig, work: Work) -> tuple[SegmentationModule, pl.Tra
     return module, trainer, PatchDataModule(work.store, work.train, work.val, seed=config.seed, **config.sampler)
 
 
+def loss_for(config: DictConfig, labels: Labels) -> nn.Module:
+    """The loss that the configuration names.
+
+    Raises:
+        UserError: When it tells classes apart and the data set has regions, which overlap.
+    """
+    loss: nn.Module = make(config, "loss")
+    if labels.regions:
+        target = torch.zeros(1, labels.outputs, 8, 8)
+        try:
+            loss(target, target)
+        except Exception as error:
+            raise UserError(
+                f"loss={HydraConfig.get().runtime.choices.get('loss')}: tells classes apart, but the data set has "
+                f"regions ({', '.join(labels.regions)}), which overlap. Take loss=dice_ce, or one with sigmoids."
+            ) from error
+    return loss
+
+
 def shape(work: Work) -> dict[str, int]:
     """What the data decide about a network."""
     return {
         "spatial_dims": len(work.plan.spacing),
         "in_channels": len(work.dataset.channels),
-        "out_channels": len(work.dataset.labels),
+        "out_channels": work.dataset.labels.outputs,
     }
 
 
@@ -200,7 +224,8 @@ def describe(work: Work, trainer: pl.Trainer, config: DictConfig) -> dict[str, A
     return {
         "dataset": {"name": work.dataset.name, "root": str(work.dataset.root), "licence": work.dataset.licence},
         "notice": work.dataset.notice,
-        "labels": dict(work.dataset.labels),
+        "labels": work.dataset.labels.declared,
+        "region_order": list(work.dataset.labels.region_order) or None,
         "steps": trainer.global_step,
         "max_time": config.trainer.max_time,
         "weights": _weights(config.weights),

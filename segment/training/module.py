@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from segment.data.geometry import Grid
+from segment.data.labels import IGNORE, Labels
 from segment.inference.predictor import Predictor
 from segment.inference.windows import SlidingWindows
 from segment.losses.deep_supervision import AnyScale
@@ -27,11 +28,13 @@ class SegmentationModule(pl.LightningModule):
     Args:
         network: Maps (batch, channel, *patch) to logits (batch, class, *patch), or to a list, finest first, while
             training with deep supervision.
-        loss: Called with logits (batch, class, *patch) and class indices (batch, 1, *patch).
+        loss: Called with logits (batch, output, *patch) and class indices (batch, 1, *patch), or regions as `AnyScale`
+            makes them.
         optimizer: Makes the optimiser from the parameters.
         scheduler: Makes the learning-rate schedule, stepped after every optimiser step; None for a constant rate.
         augment: Called with image, reference, sample numbers and spacing on the training device; None for none.
         plan: How scans are prepared.
+        labels: What the outputs stand for.
         windows: How validation scans are covered.
         grids: Source grids of the validation scans, in the order of the loader's indices.
         seed: The run's seed; random layers draw from (seed, step).
@@ -45,6 +48,7 @@ class SegmentationModule(pl.LightningModule):
         scheduler: Callable[[Optimizer], LRScheduler] | None,
         augment: Augmentation | None,
         plan: Plan,
+        labels: Labels,
         windows: SlidingWindows,
         grids: Sequence[Grid],
         seed: int = 0,
@@ -52,7 +56,9 @@ class SegmentationModule(pl.LightningModule):
         super().__init__()
         self.dims = len(plan.spacing)
         self.network = channels_last(network, self.dims)
-        self.loss = AnyScale(loss)
+        self.labels = labels
+        regions = labels.structures.values() if labels.regions else ()
+        self.loss = AnyScale(loss, [*regions], None if labels.ignore is None else IGNORE)
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         self.augment = augment
@@ -79,7 +85,7 @@ class SegmentationModule(pl.LightningModule):
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
         """Class indices of one whole scan on its source grid."""
-        predictor = Predictor(self.network, self.plan, self.windows)
+        predictor = Predictor(self.network, self.plan, self.windows, self.labels)
         return {"prediction": predictor.predict_prepared(batch["image"], self.grids[batch["index"]])}
 
     def configure_optimizers(self) -> Any:

@@ -12,6 +12,7 @@ import torch
 
 from segment.data.case import Case, Dataset
 from segment.data.images import read_label
+from segment.data.labels import IGNORE
 from segment.metrics.scan import score_scan
 
 METRICS = ("dice", "iou")
@@ -48,9 +49,10 @@ class ScanMetrics(pl.Callback):
     ) -> None:
         """Score one scan."""
         case = self.cases[batch["index"]]
+        labels = self.dataset.labels
         assert case.label is not None
-        reference = self.dataset.encode(read_label(case.label).array)
-        for score in score_scan(outputs["prediction"], reference, self.dataset.class_names):
+        reference = labels.encode(read_label(case.label).array)
+        for score in score_scan(outputs["prediction"], reference, labels.structures, len(labels), IGNORE):
             self.rows.append({"case": case.id, "name": score.name, "dice": score.dice, "iou": score.iou})
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -55,9 +55,11 @@ def test_configuration_objects_are_taken_as_mappings_and_lists(make_dataset, tmp
     )
     dataset = open_dataset(root, **{key: options[key] for key in options})
     assert (dataset.labels, dataset.channels, dataset.licence) == ({"background": 0, "a": 1, "b": 2}, ("T1",), "x")
-    assert type(dataset.labels) is dict
-    with pytest.raises(UserError, match=r"data\.labels: label 'a' is the region \[1, 2\]"):
-        open_dataset(root, labels=OmegaConf.create({"background": 0, "a": [1, 2]}))
+    regions = OmegaConf.create({"background": 0, "a": [1, 2], "b": [2]})
+    assert open_dataset(root, labels=regions).labels.declared == {"background": 0, "a": [1, 2], "b": [2]}
+    assert open_dataset(root, labels=regions, region_order=[2, 1]).labels.region_order == (2, 1)
+    with pytest.raises(UserError, match=r"data\.labels: the order of regions \[1\] must give one"):
+        open_dataset(root, labels=regions, region_order=[1])
 
 
 def test_names_come_from_dataset_json_or_the_values_found(make_dataset, tmp_path):
@@ -85,8 +87,8 @@ def test_a_mask_with_white_background(tmp_path):
         (tmp_path / folder).mkdir()
         Image.fromarray(mask).save(tmp_path / folder / "0.png")
     dataset = open_dataset(tmp_path, labels={"background": 255, "membrane": 0})
-    assert dataset.foreground == {"membrane": 0}
-    assert dataset.encode(read_label(dataset.cases[0].label).array).sum() == 6
+    assert [*dataset.labels] == ["background", "membrane"]
+    assert dataset.labels.encode(read_label(dataset.cases[0].label).array).sum() == 6
 
 
 def test_a_missing_root_says_how_to_get_it(tmp_path):
@@ -198,12 +200,12 @@ def test_a_dataset_json_may_not_name_files_outside(make_dataset, tmp_path, path)
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
-        ({"background": 0, "whole": [1, 2], "core": [2]}, "'whole' is the region"),
-        ({"background": 0, "a": 1, "b": 1}, "stands twice"),
+        ({"background": 0, "whole": [1, 2], "core": [1, 2]}, "region 'whole': 0 of its values"),
+        ({"background": 0, "a": 1, "b": 1}, "two labels share a value"),
         ({"background": 0, "a": 1.5}, "not a whole number"),
         ({"background": 0, "a": True}, "not a whole number"),
-        ({"background": 0, "a": 1, "ignore": 2}, "ignore"),
-        ({"background": 0}, "2 to 255"),
+        ({"background": 0, "a": 1, "ignore": [2, 3]}, "ignore"),
+        ({"background": 0}, "no label but the background"),
         ([1, 2], "must map names"),
         (None, "must map names"),
     ],
@@ -213,6 +215,14 @@ def test_labels_that_are_not_sound_are_named(make_dataset, tmp_path, labels, sai
     edit(root, labels=labels)
     with pytest.raises(UserError, match=f"dataset.json: .*{said}"):
         open_dataset(root)
+
+
+def test_regions_and_the_ignore_label_are_read_as_nnunet_writes_them(make_dataset, tmp_path):
+    root = make_dataset(tmp_path, "nnunet", n=2, shape=(4, 5, 6))
+    edit(root, labels={"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}, regions_class_order=[1, 2])
+    labels = open_dataset(root).labels
+    assert labels.structures == {"whole": (1, 2), "core": (2,)}
+    assert (labels.region_order, labels.ignore) == ((1, 2), 3)
 
 
 @pytest.mark.parametrize(
@@ -320,7 +330,7 @@ def test_masks_with_too_many_values_or_none_are_refused(tmp_path):
     for folder in ("images", "labels"):
         (tmp_path / folder).mkdir()
         Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).save(tmp_path / folder / "a.png")
-    with pytest.raises(UserError, match=r"a\.png: more than 255 values"):
+    with pytest.raises(UserError, match=r"a\.png: more than 254 values"):
         open_dataset(tmp_path)
     Image.fromarray(np.zeros((16, 16), np.uint8)).save(tmp_path / "labels" / "a.png")
     with pytest.raises(UserError, match="nothing but 0"):
@@ -337,7 +347,7 @@ def test_the_real_hippocampus_is_read(shared_data):
 def test_the_real_em_slices_are_read(shared_data):
     dataset = open_dataset(shared_data("isbi2012_em"), labels={"background": 255, "membrane": 0})
     assert len(dataset.cases) == 30
-    shares = [dataset.encode(read_label(case.label).array).mean() for case in dataset.cases[:3]]
+    shares = [dataset.labels.encode(read_label(case.label).array).mean() for case in dataset.cases[:3]]
     assert all(0.15 < share < 0.3 for share in shares)  # membrane is the lesser part
     case = dataset.cases[0]
     dark, bright = (

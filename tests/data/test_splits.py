@@ -6,13 +6,14 @@ import pytest
 from sklearn.model_selection import KFold
 
 from segment.data import Case, Dataset, open_dataset
+from segment.data.labels import Labels
 from segment.data.splits import folds, pick_fold, write_folds
 from segment.errors import UserError
 
 
 def dataset(ids, groups=None):
     cases = tuple(Case(name, (Path(name),), Path(name), group) for name, group in zip(ids, groups or [None] * len(ids)))  # noqa: B905
-    return Dataset("d", Path(), cases, {"background": 0, "a": 1}, ("image",))
+    return Dataset("d", Path(), cases, Labels({"background": 0, "a": 1}), ("image",))
 
 
 def nnunet_folds(identifiers):

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
 from segment import cli
+from segment.data.labels import Labels
 from segment.errors import UserError
 from segment.inference.model import build, load_model, save_model
 from segment.preprocessing.plan import Plan
@@ -36,7 +37,7 @@ def tiny(**encoder) -> dict:
 
 TINY = tiny()
 PLAN = Plan((0.5, 1.5), (16, 24), 2, ("zscore",))
-LABELS = {"background": 0, "head": 7, "tail": 3}
+LABELS = Labels({"background": 0, "head": 7, "tail": 3})
 INFERENCE = {"_target_": "segment.inference.windows.SlidingWindows", "overlap": 0.5, "mirror": "all"}
 
 

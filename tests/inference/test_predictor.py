@@ -7,13 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from segment.data.geometry import Grid
+from segment.data.labels import Labels
 from segment.errors import UserError
 from segment.inference.model import Model
-from segment.inference.predictor import Predictor, predictor_of
+from segment.inference.predictor import Predictor, decide, predictor_of
 from segment.inference.windows import SlidingWindows
 from segment.preprocessing.plan import Plan
 
 CODES = ["RAS", "LPS", "PIR", "ASL", "SRP", "IPL"]
+LABELS = Labels({"background": 0, "a": 1, "b": 2})
 SPACING = {"R": 1.0, "L": 1.0, "A": 1.5, "P": 1.5, "S": 3.0, "I": 3.0}
 
 
@@ -59,7 +61,7 @@ def blob(shape: tuple[int, ...]) -> np.ndarray:
 def test_the_mask_lies_on_the_files_own_grid(tmp_path, codes):
     array = blob((10, 14, 12))
     world = write(tmp_path / "scan.nii.gz", codes, array)
-    predicted = Predictor(Threshold(), plan_of(), SlidingWindows()).predict_files([tmp_path / "scan.nii.gz"])
+    predicted = Predictor(Threshold(), plan_of(), SlidingWindows(), LABELS).predict_files([tmp_path / "scan.nii.gz"])
     assert predicted.dtype == np.uint8
     # The network sees every scan with its feet first, whatever the order and direction of the stored axes.
     expected = np.where(array > 100, np.where(world[2] > 0, 2, 1), 0)
@@ -71,7 +73,7 @@ def test_the_mask_lies_on_the_files_own_grid(tmp_path, codes):
 def test_the_mask_lies_on_the_files_own_grid_after_resampling(tmp_path, codes):
     array = blob((20, 24, 22))
     write(tmp_path / "scan.nii.gz", codes, array)
-    predictor = Predictor(Threshold(), plan_of((2.0, 1.2, 1.4), (8, 16, 16)), SlidingWindows())
+    predictor = Predictor(Threshold(), plan_of((2.0, 1.2, 1.4), (8, 16, 16)), SlidingWindows(), LABELS)
     predicted = predictor.predict_files([tmp_path / "scan.nii.gz"])
     assert predicted.shape == array.shape
     found, truth = predicted > 0, array > 100
@@ -90,7 +92,7 @@ def test_channels_come_from_one_file_each_in_order(tmp_path):
         def forward(self, image: Tensor) -> Tensor:
             return super().forward(image[:, :1])
 
-    predictor = Predictor(FirstChannel(), plan_of(channels=2), SlidingWindows())
+    predictor = Predictor(FirstChannel(), plan_of(channels=2), SlidingWindows(), LABELS)
     files = [tmp_path / "a.nii.gz", tmp_path / "b.nii.gz"]
     assert (predictor.predict_files(files) > 0).sum() == (array > 0).sum()
     assert (predictor.predict_files(files[::-1]) > 0).sum() == 0
@@ -106,13 +108,13 @@ def test_channels_come_from_one_file_each_in_order(tmp_path):
 def test_an_image_of_another_kind_is_refused(tmp_path, plan, words):
     write(tmp_path / "scan.nii.gz", "RAS", blob((4, 5, 6)))
     with pytest.raises(UserError, match=rf"scan\.nii\.gz: .*{words}"):
-        Predictor(Threshold(), plan, SlidingWindows()).predict_files([tmp_path / "scan.nii.gz"])
+        Predictor(Threshold(), plan, SlidingWindows(), LABELS).predict_files([tmp_path / "scan.nii.gz"])
 
 
 def test_a_scan_that_would_grow_without_bound_is_refused(tmp_path):
     # A header that claims metres for millimetres, or a plan that was tampered with.
     write(tmp_path / "scan.nii.gz", "RAS", blob((4, 5, 6)))
-    predictor = Predictor(Threshold(), plan_of((1e-4, 1e-4, 1e-4)), SlidingWindows())
+    predictor = Predictor(Threshold(), plan_of((1e-4, 1e-4, 1e-4)), SlidingWindows(), LABELS)
     with pytest.raises(UserError, match=r"scan\.nii\.gz"):
         predictor.predict_files([tmp_path / "scan.nii.gz"])
 
@@ -120,7 +122,7 @@ def test_a_scan_that_would_grow_without_bound_is_refused(tmp_path):
 @pytest.mark.parametrize("training", [True, False])
 def test_the_network_predicts_in_evaluation_mode_and_gets_its_mode_back(training):
     network = Threshold().train(training)
-    predictor = Predictor(network, plan_of((1.0, 1.0), (8, 8)), SlidingWindows())
+    predictor = Predictor(network, plan_of((1.0, 1.0), (8, 8)), SlidingWindows(), LABELS)
     predictor.predict_prepared(torch.zeros(1, 8, 8), Grid((8, 8), np.eye(4)))
     assert network.modes == [False]
     assert network.training == training
@@ -138,7 +140,7 @@ def test_the_network_runs_in_the_context_of_the_precision():
         entered.append(True)
         yield
 
-    predictor = Predictor(Threshold(), plan_of((1.0, 1.0), (8, 8)), SlidingWindows(), context)
+    predictor = Predictor(Threshold(), plan_of((1.0, 1.0), (8, 8)), SlidingWindows(), LABELS, context)
     predictor.predict_prepared(torch.zeros(1, 8, 8), Grid((8, 8), np.eye(4)))
     assert entered == [True]
 
@@ -146,10 +148,17 @@ def test_the_network_runs_in_the_context_of_the_precision():
 @pytest.mark.parametrize(("precision", "halved"), [("bf16-mixed", True), ("32-true", False)])
 def test_a_loaded_model_predicts_in_the_precision_asked_for(precision, halved):
     network = Threshold()
-    model = Model(network, plan_of((1.0, 1.0), (8, 8)), {"background": 0, "low": 1, "high": 2}, ("ct",), {}, "demo")
+    model = Model(network, plan_of((1.0, 1.0), (8, 8)), LABELS, ("ct",), {}, "demo")
     predictor = predictor_of(model, SlidingWindows(), torch.device("cpu"), precision)
     image = torch.zeros(1, 8, 8)
     image[0, 2:6, 3:5] = 200
     predicted = predictor.predict_prepared(image, Grid((8, 8), np.eye(4)))
     assert network.autocast == [halved]
     assert predicted.tolist() == np.where(image[0] > 0, np.array([[1]] * 4 + [[2]] * 4), 0).tolist()
+
+
+def test_regions_above_one_half_write_their_class_later_ones_over_earlier_ones():
+    labels = Labels({"background": 0, "whole": [1, 2, 4], "core": [1, 4], "enhancing": [4]})
+    shares = torch.tensor([[0.4, 0.6, 0.9, 0.9, 0.2], [0.3, 0.5, 0.8, 0.7, 0.1], [0.1, 0.2, 0.3, 0.6, 0.9]])
+    np.testing.assert_array_equal(labels.decode(decide(shares, labels).numpy()), [0, 2, 1, 4, 4])
+    np.testing.assert_array_equal(decide(shares, LABELS).numpy(), [0, 0, 0, 0, 2])

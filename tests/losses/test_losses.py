@@ -104,6 +104,51 @@ def test_one_scale_is_the_plain_loss_and_half_precision_is_computed_in_single(na
     torch.testing.assert_close(half, build(name)(logits.bfloat16().float(), reference.float()))
 
 
+@every_loss
+@both_dimensions
+def test_ignored_voxels_count_in_nothing(name, dims):
+    if name in ("hausdorff",):
+        pytest.skip("distances between voxels need their places")
+    reference = nested_boxes(dims)
+    hidden = torch.rand(reference.shape) < 0.5
+    logits = torch.randn(2, CLASSES, *reference.shape[2:], requires_grad=True)
+    loss = AnyScale(build(name), ignore=255)
+    value = loss(logits, torch.where(hidden, 255, reference))
+    value.backward()
+    assert not logits.grad[hidden.expand_as(logits)].any()
+    assert (logits.grad[~hidden.expand_as(logits)] != 0).float().mean() > 0.9
+    with torch.no_grad():
+        torch.testing.assert_close(value, loss(logits + 5 * hidden, torch.where(hidden, 255, reference)))
+    # With nothing hidden the loss of one sample is the ordinary one.
+    one = slice(0, 1)
+    torch.testing.assert_close(loss(logits[one], reference[one]), AnyScale(build(name))(logits[one], reference[one]))
+
+
+def test_a_batch_without_annotation_gives_a_loss_of_nought_with_a_gradient():
+    logits = torch.randn(1, CLASSES, 4, 4, requires_grad=True)
+    loss = AnyScale(build("dice_ce"), ignore=255)(logits, torch.full((1, 1, 4, 4), 255))
+    loss.backward()
+    assert (loss.item(), logits.grad.abs().sum().item()) == (0, 0)
+
+
+@both_dimensions
+def test_regions_are_told_one_by_one(dims):
+    reference = nested_boxes(dims)
+    loss = AnyScale(build("dice_ce"), regions=[(1, 2), (2,)])
+    whole, core = (reference > 0), (reference == 2)
+    right = 20.0 * torch.cat((whole, core), dim=1).float() - 10
+    assert loss(right, reference) < 1e-3
+    assert loss([right, right[(..., *[slice(1, None, 2)] * dims)]], reference) < 1e-3
+    # Each output answers for its own region alone.
+    logits = torch.randn(2, 2, *reference.shape[2:])
+    target = torch.cat((whole, core), dim=1).float()
+    expected = functional.binary_cross_entropy_with_logits(logits, target)
+    shares = torch.sigmoid(logits)
+    axes = (0, *range(2, 2 + dims))
+    dice = 1 - (2 * (shares * target).sum(axes) + 1e-5) / (shares.sum(axes) + target.sum(axes) + 1e-5)
+    torch.testing.assert_close(loss(logits, reference), expected + dice.mean())
+
+
 @both_dimensions
 def test_scales_weigh_one_half_and_quarter_over_their_sum(dims):
     def mean_of_index_zero(logits: Tensor, reference: Tensor) -> Tensor:

@@ -18,6 +18,10 @@ def mask_pairs(draw, most_classes=20):
     return masks[0], masks[1], n_classes
 
 
+def of_classes(table):
+    return dice_and_iou(np.diagonal(table), table.sum(axis=1), table.sum(axis=0))
+
+
 @given(mask_pairs())
 @settings(max_examples=60, deadline=None)
 def test_every_cell_counts_its_voxels(pair):
@@ -32,10 +36,10 @@ def test_every_cell_counts_its_voxels(pair):
 @settings(max_examples=60, deadline=None)
 def test_symmetric_bounded_consistent_and_blind_to_flips(pair, data):
     prediction, reference, n_classes = pair
-    dice, iou = dice_and_iou(confusion(prediction, reference, n_classes))
-    swapped = dice_and_iou(confusion(reference, prediction, n_classes))
+    dice, iou = of_classes(confusion(prediction, reference, n_classes))
+    swapped = of_classes(confusion(reference, prediction, n_classes))
     axes = data.draw(st.sets(st.integers(0, prediction.ndim - 1)))
-    flipped = dice_and_iou(confusion(np.flip(prediction, tuple(axes)), np.flip(reference, tuple(axes)), n_classes))
+    flipped = of_classes(confusion(np.flip(prediction, tuple(axes)), np.flip(reference, tuple(axes)), n_classes))
     for other in (swapped, flipped):
         np.testing.assert_array_equal(other[0], dice)
         np.testing.assert_array_equal(other[1], iou)
@@ -48,7 +52,7 @@ def test_symmetric_bounded_consistent_and_blind_to_flips(pair, data):
 @settings(max_examples=60, deadline=None)
 def test_equals_sets_of_positions(pair):
     prediction, reference, n_classes = pair
-    dice, iou = dice_and_iou(confusion(prediction, reference, n_classes))
+    dice, iou = of_classes(confusion(prediction, reference, n_classes))
     for label in range(n_classes):
         p = set(zip(*np.nonzero(prediction == label), strict=True))
         r = set(zip(*np.nonzero(reference == label), strict=True))

@@ -11,7 +11,7 @@ from monai.networks.utils import one_hot
 
 from segment.metrics.scan import STATUSES, score_scan
 
-NAMES = ["background", "liver", "tumour"]
+LABELS = {"liver": [1], "tumour": [2]}, 3
 MASK = hnp.arrays(np.uint8, (3, 4, 5), elements=st.integers(0, 2))
 
 
@@ -23,7 +23,7 @@ def test_one_policy_for_empty_structures(predicted, referenced, status, score):
     prediction, reference = np.zeros((2, 3, 3), np.uint8)
     prediction.ravel()[:predicted] = 2
     reference.ravel()[:referenced] = 2
-    tumour = score_scan(prediction, reference, NAMES)[1]
+    tumour = score_scan(prediction, reference, *LABELS)[1]
     assert (tumour.name, tumour.label, tumour.status) == ("tumour", 2, status)
     assert (tumour.reference_voxels, tumour.predicted_voxels) == (referenced, predicted)
     for value in (tumour.dice, tumour.iou):
@@ -31,14 +31,14 @@ def test_one_policy_for_empty_structures(predicted, referenced, status, score):
 
 
 def test_structures_that_do_not_meet_score_zero_but_are_not_missed():
-    score = score_scan(np.array([1, 0, 0]), np.array([0, 0, 1]), ["background", "a"])[0]
+    score = score_scan(np.array([1, 0, 0]), np.array([0, 0, 1]), {"a": [1]}, 2)[0]
     assert (score.status, score.dice, score.iou) == ("ok", 0.0, 0.0)
 
 
 @given(MASK, MASK)
 @settings(max_examples=40, deadline=None)
 def test_scores_are_missing_exactly_when_both_are_empty(prediction, reference):
-    for score in score_scan(prediction, reference, NAMES):
+    for score in score_scan(prediction, reference, *LABELS):
         assert score.status in STATUSES
         assert math.isnan(score.dice) == math.isnan(score.iou) == (score.status == "both_empty")
         assert score.reference_voxels == (reference == score.label).sum()
@@ -50,7 +50,7 @@ def test_scores_are_missing_exactly_when_both_are_empty(prediction, reference):
 def test_equals_monai_where_the_reference_is_not_empty(prediction, reference):
     encode = [one_hot(torch.tensor(mask)[None, None].long(), 3) for mask in (prediction, reference)]
     theirs = DiceMetric(include_background=False, reduction="none")(*encode)[0]
-    for score, dice in zip(score_scan(prediction, reference, NAMES), theirs, strict=True):
+    for score, dice in zip(score_scan(prediction, reference, *LABELS), theirs, strict=True):
         if score.reference_voxels:
             assert score.dice == pytest.approx(float(dice), abs=1e-6)
         else:
@@ -58,6 +58,28 @@ def test_equals_monai_where_the_reference_is_not_empty(prediction, reference):
 
 
 def test_background_alone_gives_no_scores_and_unnamed_class_is_refused():
-    assert score_scan(np.zeros((2, 2), int), np.zeros((2, 2), int), ["background"]) == []
+    assert score_scan(np.zeros((2, 2), int), np.zeros((2, 2), int), {}, 1) == []
     with pytest.raises(ValueError, match="0 to 2"):
-        score_scan(np.array([3]), np.array([1]), NAMES)
+        score_scan(np.array([3]), np.array([1]), *LABELS)
+
+
+@given(MASK, MASK)
+@settings(max_examples=25, deadline=None)
+def test_a_region_scores_as_the_union_of_its_classes_and_ignored_voxels_as_if_cut_out(prediction, reference):
+    regions = {"whole": [1, 2], "core": [2]}
+    for region, classes in zip(score_scan(prediction, reference, regions, 3), regions.values(), strict=True):
+        union = [np.isin(mask, classes).astype(np.uint8) for mask in (prediction, reference)]
+        alone = score_scan(*union, {region.name: [1]}, 2)[0]
+        assert (region.dice, region.iou, region.status) == pytest.approx(
+            (alone.dice, alone.iou, alone.status), nan_ok=True
+        )
+    hidden = reference.copy()
+    hidden[0] = 255
+    cut = score_scan(prediction[1:], reference[1:], *LABELS)
+    for kept, score in zip(cut, score_scan(prediction, hidden, *LABELS, ignore=255), strict=True):
+        assert (kept.reference_voxels, kept.predicted_voxels, kept.status) == (
+            score.reference_voxels,
+            score.predicted_voxels,
+            score.status,
+        )
+        assert score.dice == pytest.approx(kept.dice, nan_ok=True)

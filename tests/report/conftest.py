@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from segment.data.labels import Labels
 from segment.report.scans import score_pairs, write_scans
 from segment.report.summary import summarise, write_summary
 
@@ -61,7 +62,7 @@ def make_run(tmp_path):
             hashes = {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in (image, label)}
             cases[id_] = {"images": [str(image)], "label": str(label), "sha256": hashes}
             pairs.append((id_, prediction, label))
-        scans = score_pairs(pairs, LABELS, "val", 0)
+        scans = score_pairs(pairs, Labels(LABELS), "val", 0)
         write_scans(run / "scans.csv", scans)
         write_summary(run / "summary.json", summarise(scans, PROTOCOL))
         (run / "config.yaml").write_text(CONFIG.format(name=name, lr=lr))

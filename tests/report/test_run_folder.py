@@ -7,7 +7,7 @@ import pytest
 from segment.errors import UserError
 from segment.provenance import write_text
 from segment.report.files import read_mapping
-from segment.report.folder import label_values, notable_scans, read_run
+from segment.report.folder import notable_scans, read_run
 
 
 def test_worst_and_median_scan_are_found_and_drawn(make_run):
@@ -19,7 +19,6 @@ def test_worst_and_median_scan_are_found_and_drawn(make_run):
     assert median.dice == pytest.approx(0.8)
     assert worst.picture.shape[0] == 256 + 20
     assert not np.array_equal(worst.picture, median.picture)
-    assert label_values(run) == {"background": 0, "Anterior": 1, "Posterior": 2}
 
 
 def test_scans_in_other_orientation_are_drawn_alike(make_run):
@@ -80,7 +79,6 @@ def test_run_without_provenance_has_no_pictures(make_run):
     (path / "provenance.json").unlink()
     run = read_run(path)
     assert notable_scans(run) == []
-    assert label_values(run) == {}
 
 
 @pytest.mark.parametrize("name", ["scans.csv", "summary.json", "config.yaml"])

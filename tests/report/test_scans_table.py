@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from segment.data.labels import Labels
 from segment.errors import UserError
 from segment.report.scans import COLUMNS, discover_labels, pair_folders, read_scans, scan_rows, score_pairs, write_scans
 
@@ -33,7 +34,7 @@ def pairs(tmp_path):
 
 
 def test_one_row_a_scan_and_label_with_the_policy(pairs):
-    scans = score_pairs(pairs, LABELS, "val", 3)
+    scans = score_pairs(pairs, Labels(LABELS), "val", 3)
     assert tuple(scans.columns) == COLUMNS == tuple(HEADER.split(","))
     assert scans[["case", "name"]].to_numpy().tolist() == [[c, n] for c in ("s1", "s2", "s3") for n in ("a", "b")]
     assert scans["status"].tolist() == ["ok", "missed", "ok", "ok", "both_empty", "invented"]
@@ -45,7 +46,7 @@ def test_one_row_a_scan_and_label_with_the_policy(pairs):
 
 @pytest.mark.parametrize("fold", [0, None])
 def test_reading_gives_back_what_was_written(pairs, tmp_path, fold):
-    scans = score_pairs(pairs, LABELS, "val", fold).assign(hd95_mm=[0.1, 1 / 3, 2, 1e-17, np.nan, 7])
+    scans = score_pairs(pairs, Labels(LABELS), "val", fold).assign(hd95_mm=[0.1, 1 / 3, 2, 1e-17, np.nan, 7])
     scans["case"] = ["007", "007", "NA", "NA", 'a,"b"', 'a,"b"']
     write_scans(tmp_path / "run" / "scans.csv", scans[["hd95_mm", *COLUMNS]])
     assert (tmp_path / "run" / "scans.csv").read_text().splitlines()[0] == HEADER + ",hd95_mm"
@@ -100,7 +101,7 @@ def test_bytes_that_are_no_text_are_a_user_error(tmp_path):
 
 
 def test_rows_by_scan_keep_folds_apart(pairs):
-    scans = pd.concat([score_pairs(pairs, LABELS, "val", fold) for fold in (0, 1)])
+    scans = pd.concat([score_pairs(pairs, Labels(LABELS), "val", fold) for fold in (0, 1)])
     rows = scan_rows(scans, "dice")
     assert rows.shape == (6, 2)
     assert list(rows.columns) == ["a", "b"]
@@ -115,22 +116,17 @@ def test_file_values_are_mapped_to_classes(tmp_path):
         (tmp_path / folder).mkdir()
         Image.fromarray(np.array(pixels, np.uint8)).save(tmp_path / folder / "7.png")
     pairs = pair_folders(tmp_path / "p", tmp_path / "r")
-    row = score_pairs(pairs, {"background": 0, "cell": 255}, "val", None).iloc[0]
+    row = score_pairs(pairs, Labels({"background": 0, "cell": 255}), "val", None).iloc[0]
     assert (row["label"], row["name"], row["reference_voxels"], row["predicted_voxels"]) == (1, "cell", 2, 3)
     # The background may be any value: here the white one.
-    row = score_pairs(pairs, {"background": 255, "membrane": 0}, "val", None).iloc[0]
+    row = score_pairs(pairs, Labels({"background": 255, "membrane": 0}), "val", None).iloc[0]
     assert (row["name"], row["reference_voxels"], row["predicted_voxels"]) == ("membrane", 2, 1)
     assert row["dice"] == pytest.approx(2 / 3)
 
 
 def test_undeclared_value_names_file_and_value(pairs):
     with pytest.raises(UserError, match=r"references/s1\.nii\.gz: .*undeclared value\(s\) 2;"):
-        score_pairs(pairs, {"background": 0, "a": 1}, "val", 0)
-
-
-def test_labels_that_share_a_value_are_refused(pairs):
-    with pytest.raises(UserError, match="share a value"):
-        score_pairs(pairs, {"background": 0, "a": 1, "b": 1}, "val", 0)
+        score_pairs(pairs, Labels({"background": 0, "a": 1}), "val", 0)
 
 
 @pytest.mark.parametrize(
@@ -141,16 +137,16 @@ def test_other_grid_names_both_files_and_the_numbers(tmp_path, other, spacing, n
     prediction = save(tmp_path / "p" / "x.nii.gz", other, spacing)
     reference = save(tmp_path / "r" / "x.nii.gz", mask(1))
     with pytest.raises(UserError, match=numbers) as caught:
-        score_pairs([("x", prediction, reference)], LABELS, "val", 0)
+        score_pairs([("x", prediction, reference)], Labels(LABELS), "val", 0)
     assert str(prediction) in str(caught.value)
     assert str(reference) in str(caught.value)
 
 
 def test_every_scan_is_reported_when_done_whatever_the_workers(pairs):
     done = []
-    scans = score_pairs(pairs, LABELS, "val", 0, workers=3, advance=done.append)
+    scans = score_pairs(pairs, Labels(LABELS), "val", 0, workers=3, advance=done.append)
     assert done == ["s1", "s2", "s3"]
-    pd.testing.assert_frame_equal(scans, score_pairs(pairs, LABELS, "val", 0, workers=1))
+    pd.testing.assert_frame_equal(scans, score_pairs(pairs, Labels(LABELS), "val", 0, workers=1))
 
 
 def test_missing_prediction_is_refused_by_name(pairs, tmp_path):

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from segment.data.labels import Labels
 from segment.errors import UserError
 from segment.inference.model import save_model
 from segment.networks.encoders.classic import alexnet
@@ -31,7 +32,7 @@ class Network(nn.Module):
 
 def run_folder(folder: Path, network: nn.Module) -> Path:
     plan = Plan((1.0, 1.0), (16, 16), 2, ("zscore",))
-    save_model(folder / "model", network, {}, plan, {"background": 0, "a": 1, "b": 2}, ("ct",), {}, "demo")
+    save_model(folder / "model", network, {}, plan, Labels({"background": 0, "a": 1, "b": 2}), ("ct",), {}, "demo")
     return folder
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from segment.data.case import Case, Dataset
+from segment.data.labels import Labels
 from segment.training.scan_metrics import ScanMetrics
 
 LABELS = {"background": 0, "head": 10, "tail": 20}
@@ -19,7 +20,7 @@ def dataset(tmp_path) -> Dataset:
         file = tmp_path / f"{name}.nii.gz"
         nib.save(nib.Nifti1Image(np.array(row, np.uint8).reshape(8, 1, 1), np.eye(4)), file)
         cases.append(Case(name, (file,), file))
-    return Dataset("two", tmp_path, tuple(cases), LABELS, ("ct",))
+    return Dataset("two", tmp_path, tuple(cases), Labels(LABELS), ("ct",))
 
 
 def scan(*row: int) -> np.ndarray:
@@ -89,7 +90,7 @@ def test_a_rank_without_scans_logs_nothing(dataset):
 
 def test_foreground_of_scans_without_any_structure_is_a_number(dataset):
     # Whoever watches this figure to keep the best checkpoint must not compare with NaN.
-    empty = Dataset("two", dataset.root, dataset.cases, LABELS | {"third": 30}, ("ct",))
+    empty = Dataset("two", dataset.root, dataset.cases, Labels(LABELS | {"third": 30}), ("ct",))
     module_log, logger_log = validate(empty, [scan(1, 1, 1, 1, 2, 2, 0, 0)])
     assert module_log[0]["val/foreground_dice"] == 1
     assert not any("third" in key for key in logger_log[0][0])

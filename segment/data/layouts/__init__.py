@@ -9,6 +9,7 @@ from typing import Any
 
 from segment.data.case import Dataset
 from segment.data.layouts import folders, msd, nnunet, patients, table
+from segment.data.layouts.common import label_table
 from segment.errors import UserError, did_you_mean
 
 # In the order in which they are tried: nnU-Net's dataset.json may carry MSD's keys as well, and a table may list what
@@ -20,7 +21,8 @@ def open_dataset(
     root: str | Path,
     name: str | None = None,
     layout: str = "auto",
-    labels: Mapping[str, int] | None = None,
+    labels: Mapping[str, int | Sequence[int]] | None = None,
+    region_order: Sequence[int] | None = None,
     channels: Sequence[str] | None = None,
     source: Mapping[str, Any] | None = None,
     notice: str = "",
@@ -35,8 +37,10 @@ def open_dataset(
         root: The data set's folder (for a table also the CSV itself); nothing in it is changed.
         name: Short name; None takes the folder's.
         layout: ``msd``, ``nnunet``, ``folders``, ``table``, ``patients``, or ``auto`` to go by what lies there.
-        labels: Label name to value in the files, in place of the data set's own; the one called ``background`` is the
-            background whatever its value.
+        labels: Label name to value in the files, or to the list of values whose union is a region, in place of the data
+            set's own; the one called ``background`` is the background whatever its value, ``ignore`` are voxels that
+            nobody annotated.
+        region_order: For each region the value it writes into a mask; None where it follows from the regions.
         channels: Channel names in place of the data set's own.
         source: Where the data come from: ``{url, md5 or sha256, archive_folder, licence}``; only for messages here.
         notice: One sentence to print beside results.
@@ -54,7 +58,8 @@ def open_dataset(
     if not path.exists():
         raise UserError(f"{path} does not exist, so the data set {named!r} cannot be read. {_way(name, source, terms)}")
     module = _layout(path, layout)
-    dataset = module.read(path, named, labels, channels)
+    given = None if labels is None else label_table(labels, "data.labels", region_order)
+    dataset = module.read(path, named, given, channels)
     return replace(dataset, notice=notice or dataset.notice, licence=licence or terms or dataset.licence)
 
 

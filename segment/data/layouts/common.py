@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from segment.data.case import MAX_LABELS, Case
+from segment.data.case import Case
 from segment.data.formats import is_image_file, stem
 from segment.data.images import count_channels, read_label
+from segment.data.labels import MAX_LABELS, Labels
 from segment.errors import UserError
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
@@ -109,56 +110,58 @@ def inside(root: Path, text: object, where: Path) -> Path:
     return root / text
 
 
-def label_table(labels: Mapping[Any, Any], where: Path | str) -> dict[str, int]:
+def label_table(labels: Mapping[Any, Any], where: Path | str, region_order: Sequence[int] | None = None) -> Labels:
     """Bring label names and values into one form, the background first.
 
     The background is the label called so (in any case), else the one of value 0; when neither is there,
     ``background: 0`` is added.
 
     Args:
-        labels: Name to value, or value (as text) to name, as MSD writes it.
+        labels: Name to value, or value (as text) to name, as MSD writes it, or name to the list of values whose union
+            is a region; ``ignore`` names the value of voxels that nobody annotated (both as nnU-Net writes them).
         where: The file or key they come from, for errors.
+        region_order: The value that each region writes into a mask (nnU-Net's ``regions_class_order``).
 
     Returns:
-        Name to file value.
+        The labels.
 
     Raises:
-        UserError: When the table is no such mapping, repeats a value, has no foreground, or describes regions.
+        UserError: When the table is no such mapping, repeats a value, has no foreground, or its regions cannot be
+            written as a mask.
     """
     if not isinstance(labels, Mapping) or not labels:
         raise UserError(f"{where}: labels must map names to values, for example {{background: 0, liver: 1}}.")
-    table: dict[str, int] = {}
+    table: dict[str, int | list[int]] = {}
     for key, value in labels.items():
-        name, number = (
-            (value, key) if isinstance(value, str) and not value.strip().lstrip("-").isdigit() else (key, value)
-        )
-        if isinstance(number, Sequence) and not isinstance(number, str):
-            raise UserError(
-                f"{where}: label {name!r} is the region {list(number)}, a union of values; regions are not supported. "
-                "Give every structure one value of its own (labels=...)."
-            )
-        text = str(number).strip()
-        if isinstance(number, bool) or not text.lstrip("-").isdigit() or not -(2**31) <= int(text) < 2**31:
-            raise UserError(
-                f"{where}: label {name!r} has the value {number!r}, which is not a whole number. Correct it."
-            )
-        name = "background" if str(name).lower() == "background" else str(name)
-        if name == "ignore":
-            raise UserError(
-                f"{where}: an 'ignore' label is not supported yet. Take it out, or map it to the background."
-            )
-        if name in table or int(text) in table.values():
-            raise UserError(f"{where}: label {name!r} or its value {text} stands twice. Correct the labels.")
-        table[name] = int(text)
-    if "background" not in table and 0 not in table.values():
+        turned = isinstance(value, str) and not value.strip().lstrip("-").isdigit()
+        name, number = (value, key) if turned else (key, value)
+        name = str(name).lower() if str(name).lower() in ("background", "ignore") else str(name)
+        if name in table:
+            raise UserError(f"{where}: label {name!r} stands twice. Correct the labels.")
+        several = isinstance(number, Sequence) and not isinstance(number, str)
+        table[name] = [_whole(n, name, where) for n in number] if several else _whole(number, name, where)
+    taken = [value for value in table.values() if isinstance(value, int)]
+    if "background" not in table and 0 not in taken:
         table["background"] = 0
-    if not 2 <= len(table) <= MAX_LABELS:
-        raise UserError(f"{where}: {len(table)} labels with the background; there must be 2 to {MAX_LABELS}.")
     first = "background" if "background" in table else next(name for name, value in table.items() if value == 0)
-    return {first: table.pop(first)} | table
+    order = None if region_order is None else [_whole(value, "regions_class_order", where) for value in region_order]
+    try:
+        found = Labels({first: table.pop(first)} | table, order)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}. Correct the labels.") from error
+    if len(found) < 2:
+        raise UserError(f"{where}: there is no label but the background. Name what is to be found.")
+    return found
 
 
-def found_labels(cases: Iterable[Case]) -> dict[str, int]:
+def _whole(number: Any, name: str, where: Path | str) -> int:
+    text = str(number).strip()
+    if isinstance(number, bool) or not text.lstrip("-").isdigit() or not -(2**31) <= int(text) < 2**31:
+        raise UserError(f"{where}: label {name!r} has the value {number!r}, which is not a whole number. Correct it.")
+    return int(text)
+
+
+def found_labels(cases: Iterable[Case]) -> Labels:
     """Name labels after the values found in the masks (reads every mask).
 
     Args:
@@ -183,7 +186,7 @@ def found_labels(cases: Iterable[Case]) -> dict[str, int]:
             )
     if not values - {0}:
         raise UserError(f"The masks beside {last} hold nothing but 0. Give the labels' values with data.labels.")
-    return {"background": 0} | {f"label_{value}": value for value in sorted(values - {0})}
+    return Labels({"background": 0} | {f"label_{value}": value for value in sorted(values - {0})})
 
 
 def channel_table(channels: Any, where: Path | str) -> tuple[str, ...]:

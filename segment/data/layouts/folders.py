@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from segment.data.case import Case, Dataset
+from segment.data.labels import Labels
 from segment.data.layouts.common import (
     by_stem,
     checked,
     found_labels,
     image_files,
-    label_table,
     named_channels,
     split_channel,
 )
@@ -33,7 +33,7 @@ def recognise(root: Path) -> bool:
     return _pair(root) is not None
 
 
-def read(root: Path, name: str, labels: Mapping[str, int] | None, channels: Sequence[str] | None) -> Dataset:
+def read(root: Path, name: str, labels: Labels | None, channels: Sequence[str] | None) -> Dataset:
     """Read the cases of two folders.
 
     A scan of several files is ``CASE_0000.ext``, ``CASE_0001.ext``, ... with the mask ``CASE.ext``; mask and image may
@@ -42,7 +42,7 @@ def read(root: Path, name: str, labels: Mapping[str, int] | None, channels: Sequ
     Args:
         root: The folder with both folders.
         name: Name to give the data set.
-        labels: Label name to file value; None names them after the values found, which reads every mask.
+        labels: What the masks hold; None names them after the values found, which reads every mask.
         channels: Channel names; None numbers them.
 
     Returns:
@@ -64,7 +64,7 @@ def read(root: Path, name: str, labels: Mapping[str, int] | None, channels: Sequ
             f"{images}: the cases {', '.join(map(repr, counts.values()))} have different numbers of channels."
         )
     tests = checked(_cases(root / "imagesTs", root / "labelsTs", need_label=False), root)
-    table = found_labels(cases) if labels is None else label_table(labels, "data.labels")
+    table = found_labels(cases) if labels is None else labels
     return Dataset(name, root, cases, table, named_channels(cases, channels, "data.channels"), tests)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from segment.data.case import Case, Dataset
 from segment.data.formats import stem, suffix
+from segment.data.labels import Labels
 from segment.data.layouts.common import (
     channel_table,
     checked,
@@ -34,13 +35,13 @@ def recognise(root: Path) -> bool:
     return path.is_file() and isinstance(read_json(path).get("training"), list)
 
 
-def read(root: Path, name: str, labels: Mapping[str, int] | None, channels: Sequence[str] | None) -> Dataset:
+def read(root: Path, name: str, labels: Labels | None, channels: Sequence[str] | None) -> Dataset:
     """Read the cases of an MSD data set.
 
     Args:
         root: The folder with ``dataset.json``.
         name: Name to give the data set.
-        labels: Label name to file value; None takes those of ``dataset.json``.
+        labels: What the masks hold; None takes those of ``dataset.json``.
         channels: Channel names; None takes the ``modality`` of ``dataset.json``.
 
     Returns:
@@ -65,14 +66,13 @@ def read(root: Path, name: str, labels: Mapping[str, int] | None, channels: Sequ
     listed = content.get("test")
     tests = [_case(root, entry, path) for entry in listed] if isinstance(listed, list) else []
     present = [case for case in tests if case is not None and case.images[0].parent.is_dir()]
-    given = "data.labels" if labels is not None else path
     modality = content.get("modality", content.get("channel_names"))
     named = channel_table(modality, path) if channels is None and modality else named_channels(cases, channels, path)
     return Dataset(
         name=name,
         root=root,
         cases=cases,
-        labels=label_table(content.get("labels", {}) if labels is None else labels, given),
+        labels=labels or label_table(content.get("labels", {}), path, content.get("regions_class_order")),
         channels=named,
         test_cases=checked(present, path),
         licence=str(content.get("licence", content.get("license", ""))),

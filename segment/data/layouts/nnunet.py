@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from segment.data.case import Case, Dataset
 from segment.data.formats import SUFFIXES
+from segment.data.labels import Labels
 from segment.data.layouts.common import (
     channel_table,
     checked,
@@ -38,20 +39,20 @@ def recognise(root: Path) -> bool:
     return "channel_names" in content and "file_ending" in content
 
 
-def read(root: Path, name: str, labels: Mapping[str, int] | None, channels: Sequence[str] | None) -> Dataset:
+def read(root: Path, name: str, labels: Labels | None, channels: Sequence[str] | None) -> Dataset:
     """Read the cases of an nnU-Net raw data set.
 
     Args:
         root: The folder with ``dataset.json``.
         name: Name to give the data set.
-        labels: Label name to file value; None takes those of ``dataset.json``.
+        labels: What the masks hold; None takes those of ``dataset.json``.
         channels: Channel names; None takes those of ``dataset.json``.
 
     Returns:
         The data set; ``imagesTs`` (with ``labelsTs`` where it exists) become its test scans.
 
     Raises:
-        UserError: When ``dataset.json`` is not sound, its labels are regions, or a file is missing.
+        UserError: When ``dataset.json`` is not sound or a file is missing.
     """
     path = root / "dataset.json"
     content = read_json(path)
@@ -61,8 +62,7 @@ def read(root: Path, name: str, labels: Mapping[str, int] | None, channels: Sequ
     ending = str(content["file_ending"])
     if ending not in SUFFIXES:
         raise UserError(f"{path}: file_ending {ending!r} is not read here.{did_you_mean(ending, SUFFIXES)}")
-    given = "data.labels" if labels is not None else path
-    table = label_table(content.get("labels", {}) if labels is None else labels, given)
+    table = labels or label_table(content.get("labels", {}), path, content.get("regions_class_order"))
     count = len(channel_table(content["channel_names"], path))
     if isinstance(content.get("dataset"), dict):
         found = [_listed(root, key, entry, path) for key, entry in content["dataset"].items()]

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from segment.data.case import Case, Dataset
 from segment.data.formats import stem
+from segment.data.labels import Labels
 from segment.data.layouts.common import (
     by_stem,
     channel_table,
     checked,
     found_labels,
     image_files,
-    label_table,
     named_channels,
 )
 from segment.errors import UserError
@@ -39,7 +39,7 @@ def recognise(root: Path) -> bool:
     return sum(masks) == 1 and len(masks) > 1
 
 
-def read(root: Path, name: str, labels: Mapping[str, int] | None, channels: Sequence[str] | None) -> Dataset:
+def read(root: Path, name: str, labels: Labels | None, channels: Sequence[str] | None) -> Dataset:
     """Read one case from every folder.
 
     ``BraTS_001/BraTS_001_flair.nii.gz`` is the channel ``flair`` of the case ``BraTS_001``; channels go by name.
@@ -47,7 +47,7 @@ def read(root: Path, name: str, labels: Mapping[str, int] | None, channels: Sequ
     Args:
         root: The folder of patients' folders.
         name: Name to give the data set.
-        labels: Label name to file value; None names them after the values found, which reads every mask.
+        labels: What the masks hold; None names them after the values found, which reads every mask.
         channels: The channels to take, by name and in this order; with one image a patient, the name to give it.
 
     Returns:
@@ -73,7 +73,7 @@ def read(root: Path, name: str, labels: Mapping[str, int] | None, channels: Sequ
         cases.append(Case(patient, tuple(images[key] for key in keys), mask))
     training = checked((case for case in cases if case.label), root)
     tests = checked((case for case in cases if not case.label), root)
-    table = found_labels(training) if labels is None else label_table(labels, "data.labels")
+    table = found_labels(training) if labels is None else labels
     named = named_channels(training, channels, "data.channels") if single else tuple(wanted)
     return Dataset(name, root, training, table, named, tests)
 

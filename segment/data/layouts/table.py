@@ -9,7 +9,8 @@ from pathlib import Path
 
 from segment.data.case import Case, Dataset
 from segment.data.formats import stem
-from segment.data.layouts.common import checked, found_labels, label_table, named_channels, split_channel
+from segment.data.labels import Labels
+from segment.data.layouts.common import checked, found_labels, named_channels, split_channel
 from segment.errors import UserError, did_you_mean
 
 LOOKED_FOR = "a CSV (or a folder with exactly one *.csv) with the columns image and label"
@@ -34,7 +35,7 @@ def recognise(root: Path) -> bool:
     return "label" in columns and any(_IMAGE.fullmatch(column) for column in columns)
 
 
-def read(root: Path, name: str, labels: Mapping[str, int] | None, channels: Sequence[str] | None) -> Dataset:
+def read(root: Path, name: str, labels: Labels | None, channels: Sequence[str] | None) -> Dataset:
     """Read the cases that a table lists.
 
     Relative paths start at the table's folder; absolute ones are taken as they are. ``group`` (a patient) never
@@ -43,7 +44,7 @@ def read(root: Path, name: str, labels: Mapping[str, int] | None, channels: Sequ
     Args:
         root: The CSV file, or the folder that holds exactly one.
         name: Name to give the data set.
-        labels: Label name to file value; None names them after the values found, which reads every mask.
+        labels: What the masks hold; None names them after the values found, which reads every mask.
         channels: Channel names; None numbers them.
 
     Returns:
@@ -73,7 +74,7 @@ def read(root: Path, name: str, labels: Mapping[str, int] | None, channels: Sequ
     cases = checked(training, path)
     if not cases:
         raise UserError(f"{path} lists no training scan.")
-    table = found_labels(cases) if labels is None else label_table(labels, "data.labels")
+    table = found_labels(cases) if labels is None else labels
     return Dataset(
         name, path.parent, cases, table, named_channels(cases, channels, "data.channels"), checked(tests, path)
     )

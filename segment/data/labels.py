@@ -1,0 +1,212 @@
+"""What the values in masks stand for: labels, overlapping regions, and voxels that nobody annotated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+IGNORE = 255  # class index of voxels that nobody annotated
+MAX_LABELS = 254  # class indices are uint8, and 254 marks a value that is not declared
+_UNDECLARED = 254
+
+
+class Labels(Mapping[str, int]):
+    """The labels of a data set: a mapping of each single label's name to its value in the files, background first.
+
+    Networks, losses and metrics see class indices 0..L-1 (background 0, then the others by value) and `IGNORE`; files
+    hold values. `encode` and `decode` go between the two.
+
+    What is to be found are the *structures*. Without regions these are the labels but the background, and a network
+    tells them apart (softmax over L classes). With regions (nnU-Net's region-based training: BraTS's whole tumour is
+    the union of three labels) each structure is a union of classes, structures may overlap, and a network says yes or
+    no to each (sigmoid, one output a region).
+
+    Args:
+        declared: Name to value, or to the list of values whose union is a region. The background is the entry called
+            ``background``, else the first one; an entry called ``ignore`` names the value of voxels without annotation.
+        region_order: For each region the value that it writes into a mask, later ones over earlier ones (nnU-Net's
+            ``regions_class_order``). None: the one value of each region that no later region holds.
+
+    Raises:
+        ValueError: When there are no labels or more than 254, two share a value, or no mask can hold the regions.
+    """
+
+    def __init__(self, declared: Mapping[str, int | Sequence[int]], region_order: Sequence[int] | None = None) -> None:
+        entries = {str(name): _values(name, value) for name, value in declared.items()}
+        ignored = entries.pop("ignore", ())
+        if len(ignored) > 1:
+            raise ValueError(f"the ignore label is one value, not {list(ignored)}")
+        self.ignore = ignored[0] if ignored else None
+        self.regions: dict[str, tuple[int, ...]] = {}
+        self.region_order: tuple[int, ...] = ()
+        if any(len(values) > 1 for values in entries.values()):
+            entries = self._set_regions(entries, region_order)
+        elif region_order is not None:
+            raise ValueError(f"an order of regions {list(region_order)} is given, but no label is a union of values")
+        values = {name: value for name, (value,) in entries.items()}
+        if not 1 <= len(values) <= MAX_LABELS:
+            raise ValueError(f"a data set has between 1 and {MAX_LABELS} labels, not {len(values)}")
+        taken = [*values.values(), *([self.ignore] if self.ignore is not None else [])]
+        if len(set(taken)) < len(taken):
+            raise ValueError(f"two labels share a value: {dict(declared)}")
+        first = "background" if "background" in values else next(iter(values))
+        self._values = dict(sorted(values.items(), key=lambda item: (item[0] != first, item[1])))
+
+    def _set_regions(
+        self, entries: Mapping[str, tuple[int, ...]], order: Sequence[int] | None
+    ) -> dict[str, tuple[int, ...]]:
+        """Take the regions out of the entries; what is left are single values, named where a region is just one."""
+        unions = dict(entries)
+        background = unions.pop("background", ())
+        if len(background) != 1:
+            raise ValueError("beside regions there must be the label 'background' with one value")
+        for name, values in unions.items():
+            if background[0] in values or self.ignore in values:
+                raise ValueError(f"region {name!r} = {list(values)} holds the value of the background or of ignore")
+        if order is None:
+            order = [self._own_value(name, unions) for name in unions]
+        singles = sorted({value for values in unions.values() for value in values})
+        if len(order) != len(unions) or not set(order) <= set(singles):
+            raise ValueError(f"the order of regions {list(order)} must give one of their values for each: {[*unions]}")
+        self.regions, self.region_order = unions, tuple(order)
+        names = {values[0]: name for name, values in unions.items() if len(values) == 1}
+        return {"background": background, **{names.get(value, f"value {value}"): (value,) for value in singles}}
+
+    @staticmethod
+    def _own_value(name: str, unions: Mapping[str, tuple[int, ...]]) -> int:
+        later = [values for other, values in unions.items() if [*unions].index(other) > [*unions].index(name)]
+        own = [value for value in unions[name] if not any(value in values for values in later)]
+        if len(own) != 1:
+            raise ValueError(
+                f"region {name!r}: {len(own)} of its values are in no later region, so which one a mask gets must be "
+                "said by the order of regions (regions_class_order)"
+            )
+        return own[0]
+
+    def __getitem__(self, name: str) -> int:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"Labels({self.declared})"
+
+    @property
+    def declared(self) -> dict[str, Any]:
+        """What `Labels` takes first, as plain data: regions as lists, the ignore value under its name."""
+        entries: dict[str, Any] = dict(self)
+        if self.regions:
+            entries = {self.background: self[self.background]} | {n: list(v) for n, v in self.regions.items()}
+        return entries | ({} if self.ignore is None else {"ignore": self.ignore})
+
+    @property
+    def background(self) -> str:
+        """Name of the background label."""
+        return next(iter(self))
+
+    @property
+    def structures(self) -> dict[str, tuple[int, ...]]:
+        """What is to be found and scored: name to the class indices it consists of, the background left out."""
+        if not self.regions:
+            return {name: (index,) for index, name in enumerate(self) if index}
+        index = {value: index for index, value in enumerate(self.values())}
+        return {name: tuple(index[value] for value in values) for name, values in self.regions.items()}
+
+    @property
+    def outputs(self) -> int:
+        """Output channels of a network: one a class, or one a region."""
+        return len(self.regions) or len(self)
+
+    @property
+    def painted(self) -> tuple[int, ...]:
+        """With regions: the class index that each region writes, in the order of `structures`."""
+        index = {value: index for index, value in enumerate(self.values())}
+        return tuple(index[value] for value in self.region_order)
+
+    def encode(self, mask: np.ndarray) -> np.ndarray:
+        """Turn file values into class indices.
+
+        Args:
+            mask: Integer array of any shape with the declared values.
+
+        Returns:
+            uint8 array of the same shape, values 0..L-1, background 0, and `IGNORE`.
+
+        Raises:
+            ValueError: When the array is not of integers, or holds values that are not declared; lists them.
+        """
+        if mask.dtype == bool:
+            mask = mask.astype(np.uint8)
+        if mask.dtype.kind not in "iu":
+            raise ValueError(f"a mask holds integers, not {mask.dtype}")
+        if mask.size == 0:
+            return np.zeros(mask.shape, np.uint8)
+        known = [*enumerate(self.values()), *([(IGNORE, self.ignore)] if self.ignore is not None else [])]
+        low, high = int(mask.min()), int(mask.max())
+        if high - low < 1 << 16:
+            table = np.full(high - low + 1, _UNDECLARED, np.uint8)
+            for index, value in known:
+                if low <= value <= high:
+                    table[value - low] = index
+            # Unsigned 8-bit masks, the usual ones, index the table without a wider copy.
+            indices = table[mask] if low == 0 else table[mask.astype(np.int64) - low]
+        else:
+            indices = np.full(mask.shape, _UNDECLARED, np.uint8)
+            for index, value in known:
+                indices[mask == value] = index
+        unknown = indices == _UNDECLARED
+        if unknown.any():
+            found = np.unique(mask[unknown])
+            listed = ", ".join(str(value) for value in found[:10]) + (", ..." if len(found) > 10 else "")
+            raise ValueError(f"the mask holds undeclared value(s) {listed}; the labels are {self.declared}")
+        return indices
+
+    def decode(self, indices: np.ndarray) -> np.ndarray:
+        """Turn class indices into the values that files hold; the inverse of `encode`.
+
+        Args:
+            indices: Integer array of any shape, values 0..L-1.
+
+        Returns:
+            Array of the same shape with file values, in the smallest of uint8, uint16 and int32 that holds every label.
+
+        Raises:
+            ValueError: When an index lies outside 0..L-1.
+        """
+        values = np.array(list(self.values()), dtype=np.int64)
+        if indices.size and (indices.min() < 0 or indices.max() >= len(values)):
+            raise ValueError(f"class indices {indices.min()}..{indices.max()} outside 0..{len(values) - 1}")
+        return values.astype(smallest_type(values))[indices]
+
+
+def _values(name: Any, value: Any) -> tuple[int, ...]:
+    """One value or several, as they may stand in a file from elsewhere."""
+    values = tuple(value) if isinstance(value, list | tuple) else (value,)
+    if not values or not all(type(number) is int and -(2**31) <= number < 2**31 for number in values):
+        raise ValueError(f"label {name!r} must have a whole number or a list of them, not {value!r}")
+    return tuple(dict.fromkeys(values))
+
+
+def smallest_type(values: np.ndarray) -> type[np.integer]:
+    """The smallest of uint8, uint16 and int32 that holds every value.
+
+    Args:
+        values: Integers.
+
+    Returns:
+        A numpy integer type.
+
+    Raises:
+        ValueError: When a value fits none of them.
+    """
+    low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
+    for kind in (np.uint8, np.uint16, np.int32):
+        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
+            return kind
+    raise ValueError(f"label values {low}..{high} do not fit 32 bits")
