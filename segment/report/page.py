@@ -17,7 +17,7 @@ from segment.report.files import plain, printable
 from segment.report.folder import RunFolder, notable_scans, read_run
 from segment.report.pictures import colours, png
 from segment.report.scans import scan_rows
-from segment.report.summary import empties_line, protocol_line
+from segment.report.summary import cost_lines, empties_line, protocol_line
 
 
 def write_page(run: Path) -> None:
@@ -52,6 +52,7 @@ def _render(run: RunFolder) -> str:
         summary=run.summary,
         swatches=[f"rgb({red}, {green}, {blue})" for red, green, blue in palette],
         protocol=protocol_line(run.summary),
+        cost=cost_lines(run.summary),
         empties=empties_line(run.summary),
         pictures=[_picture(scan.kind, scan.case, scan.dice, scan.picture) for scan in notable_scans(run)],
         scans=_scan_table(run.scans, list(run.summary["labels"])),

@@ -25,12 +25,15 @@ EMPTIES = ("both_empty", "missed", "invented")
 _LONGEST_NAME = 32
 
 
-def summarise(scans: pd.DataFrame, protocol: Mapping[str, Any]) -> dict[str, Any]:
+def summarise(
+    scans: pd.DataFrame, protocol: Mapping[str, Any], cost: Mapping[str, float] | None = None
+) -> dict[str, Any]:
     """Summarise the scores of a run.
 
     Args:
         scans: Table of scans, as `segment.report.scans.read_scans` returns it.
         protocol: What the numbers were made with: ``split``, ``fold``, ``overlap``, ``test_time_augmentation``, ...
+        cost: What the training took: ``seconds_per_step`` and ``waiting_share`` (for data, 0 to 1).
 
     Returns:
         The content of ``summary.json``, every number None where it is not defined:
@@ -41,7 +44,7 @@ def summarise(scans: pd.DataFrame, protocol: Mapping[str, Any]) -> dict[str, Any
         - ``labels``: name -> metric -> the same over the scans that have a score; ``sd`` has n - 1 below.
         - ``scans``: number of scans.
         - ``empty``: ``both_empty``, ``missed``, ``invented`` -> name -> number of scans.
-        - ``protocol``: as given.
+        - ``protocol``, ``cost``: as given.
     """
     metrics = metric_columns(scans)
     tables = {metric: scan_rows(scans, metric) for metric in metrics}
@@ -57,6 +60,7 @@ def summarise(scans: pd.DataFrame, protocol: Mapping[str, Any]) -> dict[str, Any
             for status in EMPTIES
         },
         "protocol": dict(protocol),
+        "cost": dict(cost or {}),
     }
     return plain(summary)
 
@@ -140,7 +144,7 @@ def text_table(summary: Mapping[str, Any], scans: pd.DataFrame) -> str:
     with console.capture() as captured:
         console.print(table)
     lines = [line.rstrip() for line in captured.get().splitlines()]
-    return "\n".join([*lines, "", protocol_line(summary), empties_line(summary)]) + "\n"
+    return "\n".join([*lines, "", protocol_line(summary), empties_line(summary), *cost_lines(summary)]) + "\n"
 
 
 def protocol_line(summary: Mapping[str, Any]) -> str:
@@ -180,6 +184,23 @@ def empties_line(summary: Mapping[str, Any]) -> str:
         f"empty structures: {counts['both_empty']} in both masks (left out of means), "
         f"{counts['missed']} missed and {counts['invented']} invented (scored 0)"
     )
+
+
+def cost_lines(summary: Mapping[str, Any]) -> list[str]:
+    """What a training step took and how much of it was waiting for data; no line where it was not measured.
+
+    Args:
+        summary: What `summarise` returned, or what a file holds.
+
+    Returns:
+        One line or none.
+    """
+    cost = summary.get("cost")
+    figures = [cost.get(key) for key in ("seconds_per_step", "waiting_share")] if isinstance(cost, Mapping) else [None]
+    if not all(isinstance(figure, int | float) for figure in figures):
+        return []
+    seconds, share = figures
+    return [f"training step {seconds:.3g} s, {share:.1%} of it waiting for data"]
 
 
 def _statistics(values: np.ndarray) -> dict[str, Any]:

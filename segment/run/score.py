@@ -26,7 +26,14 @@ from segment.run.configure import make
 from segment.run.explain import walk
 
 
-def score(folder: Path, config: DictConfig, dataset: Dataset, cases: Sequence[Case], record: Mapping[str, Any]) -> None:
+def score(
+    folder: Path,
+    config: DictConfig,
+    dataset: Dataset,
+    cases: Sequence[Case],
+    record: Mapping[str, Any],
+    cost: Mapping[str, float],
+) -> None:
     """Fill a run folder from its model with predictions/, scans.csv, summary.json, tensorboard/ and report.html.
 
     The model is read back from model/, so the scores are those of what is shared.
@@ -37,6 +44,7 @@ def score(folder: Path, config: DictConfig, dataset: Dataset, cases: Sequence[Ca
         dataset: Labels of the masks.
         cases: Validation scans.
         record: Contents of provenance.json.
+        cost: What a training step took.
     """
     windows: SlidingWindows = make(config, "inference")
     # The configuration is the user's own, so whatever module it names is trusted; a model file's word alone is not.
@@ -53,7 +61,7 @@ def score(folder: Path, config: DictConfig, dataset: Dataset, cases: Sequence[Ca
     scans = score_pairs(pairs, dataset.labels, split=split, fold=config.fold)
     write_scans(folder / "scans.csv", scans)
     protocol = {"dataset": dataset.name, "split": split, "fold": config.fold, **windows.describe(), "weights": "last"}
-    summary = summarise(scans, protocol)
+    summary = summarise(scans, protocol, cost)
     write_summary(folder / "summary.json", summary)
     write_json(folder / "provenance.json", record)
     write_board(folder)

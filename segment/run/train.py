@@ -37,6 +37,7 @@ from segment.sampling.datamodule import PatchDataModule
 from segment.training.checkpoints import network_weights
 from segment.training.memory import keep_freed_memory
 from segment.training.module import SegmentationModule
+from segment.training.pace import Pace
 from segment.training.pretrained import load_weights
 from segment.training.scan_metrics import ScanMetrics
 
@@ -92,7 +93,8 @@ def run(config: DictConfig) -> None:
     module.network.load_state_dict(network_weights(last))
     save(config, work, module, folder)
     record = provenance.collect(config.seed, started, **describe(work, trainer, config))
-    score(folder, config, work.dataset, work.val, record)
+    pace = next((callback for callback in trainer.callbacks if isinstance(callback, Pace)), Pace())  # type: ignore[attr-defined]
+    score(folder, config, work.dataset, work.val, record, pace.cost())
 
 
 def finished(folder: Path, config: DictConfig) -> bool:

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from segment.data.case import Case
 from segment.preprocessing.store import Store
+from segment.sampling.loader import TimedLoader
 from segment.sampling.sampler import Patches, SampleNumbers, Scans
 
 
@@ -55,7 +56,7 @@ class PatchDataModule(pl.LightningDataModule):
             trainer.global_rank,
             trainer.world_size,
         )
-        return DataLoader(
+        return TimedLoader(
             self.patches,
             batch_size=self.store.plan.batch_size,
             sampler=numbers,
