@@ -74,7 +74,11 @@ def fit(clock, folder, measured, steps, checkpoint=None) -> Kept:
     )
     numbers = Numbers(clock)
     trainer.fit(
-        Module(clock), loader.TimedLoader(numbers, batch_size=2), torch.utils.data.DataLoader(numbers), checkpoint
+        Module(clock),
+        loader.TimedLoader(numbers, batch_size=2),
+        torch.utils.data.DataLoader(numbers),
+        ckpt_path=checkpoint,
+        weights_only=True,
     )
     trainer.save_checkpoint(folder / "last.ckpt")
     return logger
