@@ -1,17 +1,14 @@
-"""Decisions a data set asks for: spacing, patch, batch and normalisation, read from headers alone."""
+"""What was decided for a data set: how its scans are prepared and cut, and the network that fits them."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
-
 from segment.data.geometry import Grid, canonical_grid, canonical_spacing
-from segment.errors import UserError
+from segment.errors import UserError, did_you_mean
 
 NORMALIZATIONS = ("zscore", "masked_zscore", "ct", "rescale", "rgb", "percentiles", "none")
 
@@ -53,6 +50,8 @@ class Plan:
         features: Feature maps of each stage.
         blocks: Convolutions (or residual blocks) of each encoder stage.
         decoder_blocks: Convolutions of each decoder stage, coarsest last as in `blocks`; one fewer.
+        batch_dice: Whether the Dice loss counts a batch as one large scan, rather than each patch for itself.
+        previous_stage: Configuration whose predictions are this one's further input (a cascade); empty for none.
     """
 
     spacing: tuple[float, ...]
@@ -66,6 +65,8 @@ class Plan:
     features: tuple[int, ...] = ()
     blocks: tuple[int, ...] = ()
     decoder_blocks: tuple[int, ...] = ()
+    batch_dice: bool = False
+    previous_stage: str = ""
 
     @property
     def sliced(self) -> bool:
@@ -107,67 +108,74 @@ class Plan:
             features=numbers("features"),
             blocks=numbers("blocks"),
             decoder_blocks=numbers("decoder_blocks"),
+            batch_dice=bool(content.get("batch_dice", False)),
+            previous_stage=str(content.get("previous_stage", "")),
         )
+
+
+@dataclass(frozen=True)
+class DatasetPlan:
+    """Everything that was decided for a data set: the content of a plan file.
+
+    Axes are those of :class:`Plan`: z, y, x after `transpose`; y, x for flat images.
+
+    Attributes:
+        dataset: Name of the data set.
+        preset: Set of rules that decided, a key of :data:`segment.preprocessing.planner.PRESETS`.
+        memory: Memory of the accelerator in GB that patch and batch were chosen for.
+        scans: Number of training scans that it was decided from.
+        channels: Channel names.
+        median_shape: Voxels of the median scan, cropped to what is not 0, at its own spacing.
+        median_spacing: Median voxel size in mm.
+        transpose: As in :class:`Plan`; empty for flat images.
+        intensities: One a channel; empty where no scan has foreground.
+        configurations: By name: ``2d``, ``3d_fullres``, ``3d_lowres``, ``3d_cascade_fullres`` or one of the user's own.
+        reasons: Why, by ``KEY`` or ``CONFIGURATION.KEY``; not part of what makes two plans equal.
+    """
+
+    dataset: str
+    preset: str
+    memory: float
+    scans: int
+    channels: tuple[str, ...]
+    median_shape: tuple[int, ...]
+    median_spacing: tuple[float, ...]
+    transpose: tuple[int, ...]
+    intensities: tuple[Intensity, ...]
+    configurations: Mapping[str, Plan]
+    reasons: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    def pick(self, name: str | None = None) -> Plan:
+        """One configuration.
+
+        Args:
+            name: Its name; None for ``3d_fullres`` where there is one, else ``2d``.
+
+        Raises:
+            UserError: When there is none of that name.
+        """
+        wanted = name or ("3d_fullres" if "3d_fullres" in self.configurations else "2d")
+        if wanted not in self.configurations:
+            raise UserError(
+                f"plan.configuration={wanted}: the plan of {self.dataset} has none of that name."
+                f"{did_you_mean(wanted, self.configurations)} It has: {', '.join(self.configurations)}."
+            )
+        return self.configurations[wanted]
+
+
+def shape_at(shape: Sequence[int], spacing: Sequence[float], target: Sequence[float]) -> tuple[int, ...]:
+    """Shape of an array at another spacing; at least one voxel an axis.
+
+    Args:
+        shape: Voxels.
+        spacing: Voxel size in mm along the same axes.
+        target: The other voxel size.
+    """
+    # nnU-Net's order of multiplying, so that halves are rounded alike.
+    axes = zip(shape, spacing, target, strict=True)
+    return tuple(max(1, round(float(mm) / float(new) * size)) for size, mm, new in axes)
 
 
 def resampled_shape(grid: Grid, spacing: Sequence[float]) -> tuple[int, ...]:
     """Shape of a canonical scan at another spacing; at least one voxel an axis."""
-    old = zip(canonical_grid(grid).shape, canonical_spacing(grid), spacing, strict=True)
-    return tuple(max(1, round(size * mm / target)) for size, mm, target in old)
-
-
-def make_plan(
-    grids: Sequence[Grid],
-    channels: int,
-    spacing: Sequence[float] | None = None,
-    patch_size: Sequence[int] | None = None,
-    batch_size: int = 2,
-    normalization: str | Sequence[str] = "zscore",
-    divisor: int = 8,
-    max_voxels: int = 128**3,
-) -> Plan:
-    """Decide what is not given: the median spacing, and the median scan (cut down to ``max_voxels``) as the patch.
-
-    Args:
-        grids: Source grids of the training scans, all 2D or all 3D.
-        channels: Image channels.
-        spacing: Voxel size in mm; None for the median over the scans.
-        patch_size: None for the median scan at that spacing, its longest axis shrunk until it fits.
-        batch_size: Patches a step.
-        normalization: One name for all channels or one a channel.
-        divisor: A decided patch is a multiple of it along every axis.
-        max_voxels: Largest decided patch.
-
-    Raises:
-        UserError: When a given value does not fit the data, naming the key.
-    """
-    dims = grids[0].ndim
-    for key, value in (("plan.spacing", spacing), ("plan.patch_size", patch_size)):
-        if value is not None and not _positive(value, dims):
-            raise UserError(f"{key}={value} does not fit: the scans are {dims}D, so give {dims} positive numbers.")
-    for key, number, least in (("plan.batch_size", batch_size, 1), ("plan.max_voxels", max_voxels, divisor**dims)):
-        if number < least:
-            raise UserError(f"{key}={number} does not fit: give at least {least}.")
-    names = (normalization,) * channels if isinstance(normalization, str) else tuple(normalization)
-    if len(names) != channels or not set(names) <= set(NORMALIZATIONS):
-        raise UserError(
-            f"plan.normalization={list(names)} does not fit: give one of {', '.join(NORMALIZATIONS)} "
-            f"for all channels, or a list of {channels}."
-        )
-    median = np.median([canonical_spacing(grid) for grid in grids], axis=0) if spacing is None else spacing
-    target = tuple(round(float(mm), 6) for mm in median)
-    size = np.asarray(patch_size) if patch_size is not None else _median_patch(grids, target, divisor, max_voxels)
-    return Plan(target, tuple(int(s) for s in size), batch_size, names)
-
-
-def _positive(value: Any, dims: int) -> bool:
-    return isinstance(value, Sequence) and len(value) == dims and all(0 < number < math.inf for number in value)
-
-
-def _median_patch(grids: Sequence[Grid], spacing: Sequence[float], divisor: int, max_voxels: int) -> np.ndarray:
-    """The median scan, rounded up to the divisor and its longest axis shrunk until it fits."""
-    median = np.median([resampled_shape(grid, spacing) for grid in grids], axis=0)
-    size = (np.ceil(median / divisor) * divisor).astype(int)
-    while np.prod(size) > max_voxels:
-        size[np.argmax(size)] -= divisor
-    return size
+    return shape_at(canonical_grid(grid).shape, canonical_spacing(grid), spacing)

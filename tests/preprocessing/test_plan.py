@@ -1,14 +1,13 @@
 import json
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from segment.data.geometry import Grid, canonical_grid
 from segment.errors import UserError
-from segment.preprocessing.plan import Plan, make_plan, resampled_shape
+from segment.preprocessing.plan import DatasetPlan, Intensity, Plan, resampled_shape, shape_at
 
 CODES = ["RAS", "LPS", "PIR", "ASL", "SRP", "IPL"]
 
@@ -24,10 +23,6 @@ def oriented(codes: str, shape_zyx: tuple[int, int, int], spacing_zyx: tuple[flo
     return Grid(stored[::-1], nib.affines.from_matvec(matrix, [3.0, -2.0, 9.0]))
 
 
-def flat(shape: tuple[int, int]) -> Grid:
-    return Grid(shape, np.eye(4))
-
-
 @pytest.mark.parametrize("codes", CODES)
 def test_shapes_are_those_along_anatomical_axes(codes):
     grid = oriented(codes, (4, 10, 7), (3.0, 1.0, 0.5))
@@ -36,77 +31,41 @@ def test_shapes_are_those_along_anatomical_axes(codes):
     assert resampled_shape(grid, (100.0, 1.0, 0.5)) == (1, 10, 7)
 
 
-def test_median_spacing_and_shape_over_orientations():
-    shapes = [(20, 30, 40), (22, 34, 44), (24, 38, 48), (90, 90, 90), (10, 10, 10)]
-    spacings = [(1.0, 1.5, 2.0), (2.0, 1.5, 1.0), (3.0, 1.5, 4.0), (1.5, 1.5, 0.5), (2.5, 1.5, 9.0)]
-    grids = [oriented(*given) for given in zip(CODES, shapes, spacings, strict=False)]
-    assert make_plan(grids, 1).spacing == (2.0, 1.5, 2.0)
-    same = [oriented(code, shape, (1.0, 1.0, 1.0)) for code, shape in zip(CODES, shapes, strict=False)]
-    assert make_plan(same, 1).patch_size == (24, 40, 48)  # 22, 34, 44 rounded up to multiples of 8
-    # The shape is measured at the plan's spacing: half of it doubles the voxels.
-    assert make_plan(same, 1, spacing=(0.5, 1.0, 1.0)).patch_size == (48, 40, 48)
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    shapes=st.lists(st.tuples(*[st.integers(3, 200)] * 3), min_size=1, max_size=4),
-    divisor=st.sampled_from([4, 8, 16]),
-    max_voxels=st.integers(16**3, 128**3),
-)
-def test_a_decided_patch_is_a_multiple_of_the_divisor_within_the_limit(shapes, divisor, max_voxels):
-    grids = [oriented("RAS", shape, (1.0, 1.0, 1.0)) for shape in shapes]
-    patch = make_plan(grids, 1, divisor=divisor, max_voxels=max_voxels).patch_size
-    assert all(size > 0 and size % divisor == 0 for size in patch)
-    assert np.prod(patch) <= max_voxels
-    median = np.median(shapes, axis=0)
-    assert all(size < extent + divisor for size, extent in zip(patch, median, strict=True))
-    # Only the longest axes were shrunk: none that was cut is shorter than one that was not.
-    cut = [size for size, extent in zip(patch, median, strict=True) if size < extent]
-    assert all(size <= min(cut) + divisor for size in patch if cut)
-
-
-def test_given_values_are_kept():
-    grids = [oriented("LPS", (20, 30, 40), (1.0, 2.0, 3.0))]
-    plan = make_plan(grids, 2, [1, 1, 1.5], [20, 33, 40], 5, ["none", "zscore"])
-    assert plan == Plan((1.0, 1.0, 1.5), (20, 33, 40), 5, ("none", "zscore"))
-    assert make_plan(grids, 3, normalization="none").normalization == ("none",) * 3
-
-
-def test_flat_images_get_flat_plans():
-    plan = make_plan([flat((30, 50)), flat((40, 50)), flat((50, 90))], 1)
-    assert plan.spacing == (1.0, 1.0)
-    assert plan.patch_size == (40, 56)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "key"),
-    [
-        ({"spacing": [1.0, 1.0]}, "plan.spacing"),
-        ({"spacing": [1.0, 1.0, 0.0]}, "plan.spacing"),
-        ({"spacing": [1.0, 1.0, float("nan")]}, "plan.spacing"),
-        ({"spacing": [1.0, 1.0, float("inf")]}, "plan.spacing"),
-        ({"spacing": 1.0}, "plan.spacing"),
-        ({"patch_size": [8, 8, 8, 8]}, "plan.patch_size"),
-        ({"patch_size": [8, -8, 8]}, "plan.patch_size"),
-        ({"patch_size": 64}, "plan.patch_size"),
-        ({"batch_size": 0}, "plan.batch_size"),
-        ({"normalization": "zscroe"}, "plan.normalization"),
-        ({"normalization": ["zscore"]}, "plan.normalization"),
-        ({"normalization": ["zscore", "ct"]}, "plan.normalization"),
-        ({"max_voxels": 500}, "plan.max_voxels"),  # less than one divisor cubed
-    ],
-)
-def test_values_that_do_not_fit_are_refused_by_the_name_of_their_key(wrong, key):
-    with pytest.raises(UserError, match=rf"^{key}="):
-        make_plan([oriented("RAS", (20, 30, 40), (1.0, 1.0, 1.0))], 2, **wrong)
+def test_halves_are_rounded_as_nnunet_rounds_them():
+    # 0.7 / 0.2 * 5 is 17.499999999999996; 0.7 * 5 / 0.2 is 17.5, which would be 18.
+    assert shape_at((5, 5), (0.7, 0.7), (0.2, 1.4)) == (17, 2)
+    assert shape_at((1,), (0.1,), (4.0,)) == (1,)
 
 
 def test_a_plan_survives_json():
-    plan = Plan((1.0, 0.5), (64, 48), 2, ("zscore", "none"))
-    assert plan.as_dict() == {
-        "spacing": [1.0, 0.5],
-        "patch_size": [64, 48],
-        "batch_size": 2,
-        "normalization": ["zscore", "none"],
-    }
+    plan = Plan(
+        spacing=(1.0, 0.5),
+        patch_size=(64, 48),
+        batch_size=2,
+        normalization=("ct", "none"),
+        transpose=(2, 0, 1),
+        intensities=(Intensity(1.0, 2.0, -3.0, 4.0), Intensity(0.0, 1.0, 0.0, 1.0)),
+        strides=((1, 1), (2, 1)),
+        kernel_sizes=((3, 1), (3, 3)),
+        features=(32, 64),
+        blocks=(1, 3),
+        decoder_blocks=(1,),
+        batch_dice=True,
+        previous_stage="3d_lowres",
+    )
     assert Plan.from_dict(json.loads(json.dumps(plan.as_dict()))) == plan
+    assert plan.sliced
+    short = Plan((1.0, 0.5), (64, 48), 2, ("zscore", "none"))
+    assert Plan.from_dict({key: short.as_dict()[key] for key in list(short.as_dict())[:4]}) == short
+
+
+def test_a_configuration_is_picked_by_name_or_the_3d_one_at_full_resolution():
+    flat, full = Plan((1.0, 1.0), (8, 8), 2, ("zscore",)), Plan((1.0,) * 3, (8, 8, 8), 2, ("zscore",))
+    both = DatasetPlan(
+        "d", "nnunet", 8, 1, ("MRI",), (8,) * 3, (1.0,) * 3, (0, 1, 2), (), {"2d": flat, "3d_fullres": full}
+    )
+    assert both.pick() is full
+    assert both.pick("2d") is flat
+    assert replace(both, configurations={"2d": flat}).pick() is flat
+    with pytest.raises(UserError, match=r"plan\.configuration=3d_fulres.*Did you mean '3d_fullres'"):
+        both.pick("3d_fulres")
