@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 
 import numpy as np
+import torch
 
 
 def generator(seed: int, sample: int, purpose: str) -> np.random.Generator:
@@ -18,3 +19,16 @@ def generator(seed: int, sample: int, purpose: str) -> np.random.Generator:
         purpose: What the numbers are for; different purposes are independent.
     """
     return np.random.Generator(np.random.Philox(key=[seed, sample], counter=[0, 0, 0, zlib.crc32(purpose.encode())]))
+
+
+def field_generator(seed: int, sample: int, purpose: str, device: torch.device) -> torch.Generator:
+    """A generator of random fields (noise, a number a voxel) that its arguments and the kind of device decide.
+
+    Args:
+        seed: The run's seed, >= 0.
+        sample: The sample's number over the whole training, >= 0.
+        purpose: What the numbers are for.
+        device: Where the field is to be drawn.
+    """
+    number = generator(seed, sample, f"{purpose} field").integers(2**63)
+    return torch.Generator(device).manual_seed(int(number))

@@ -1,169 +1,184 @@
-"""Which augmentation with which probability: sampled per sample from (seed, sample), so that any can be replayed."""
+"""Which augmentation with which probability: drawn per sample from (seed, sample), so that any can be replayed."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from segment.augment import intensity, spatial
-from segment.augment.counter import generator
+from segment.augment.changes import Change
+from segment.augment.counter import field_generator, generator
+from segment.augment.resampling import bspline_field, control_points, resample
+from segment.augment.spatial import Motion, Spatial, moves_in_plane, source_extent, spatial_axes
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """Everything that is random about the augmentation of a batch, one row a sample.
+    """Everything that is drawn for one sample, but the fields of random numbers.
 
     Attributes:
-        moved: (batch,) which samples are resampled.
-        angles: (batch, 1 or 3) radians.
-        scale: (batch,) factor on structure size.
-        flips: (batch, spatial axes) booleans.
-        noise: (batch,) standard deviation.
-        brightness: (batch,) factor.
-        contrast: (batch,) factor.
-        gamma: (batch,) exponent.
+        sample: Its number.
+        motion: How it is resampled; None where it stays.
+        flips: Which spatial axes are mirrored, after the motion.
+        changes: By name, the numbers of the intensity changes that it meets, (channels, 3), NaN for a channel that
+            does not; in the order they are applied.
     """
 
-    moved: Tensor
-    angles: Tensor
-    scale: Tensor
-    flips: Tensor
-    noise: Tensor
-    brightness: Tensor
-    contrast: Tensor
-    gamma: Tensor
+    sample: int
+    motion: Motion | None
+    flips: tuple[bool, ...]
+    changes: Mapping[str, np.ndarray]
 
 
 class Recipe:
-    """Random rotation and scale, mirrors, noise, brightness, contrast and gamma on a batch.
+    """Augmentation of a batch on the device it lies on: one resampling, mirrors, then intensity changes.
 
-    Each ``*_probability`` is a sample's chance of that change; ranges are uniform.
+    What is drawn for a sample is a function of (seed, sample number): the same in any batch, on any worker, whatever
+    else the recipe holds. On a CPU the result is the same bit for bit.
 
     Args:
-        spatial_probability: Chance of a rotation with scaling.
-        rotation: Largest rotation about each axis, degrees.
-        scale: Range of the factor on structure size.
+        spatial: Rotation, scale and elastic deformation; None for none.
         mirror: Spatial axes (array order) that may be flipped, each with chance 1/2; ``"all"`` or a list.
-        noise_probability: Chance of Gaussian noise.
-        noise: Range of its standard deviation, in standard deviations of the image.
-        brightness_probability: Chance of a brightness factor.
-        brightness: Its range.
-        contrast_probability: Chance of a contrast factor.
-        contrast: Its range.
-        gamma_probability: Chance of a gamma curve.
-        gamma: Range of its exponent.
+        changes: Intensity changes in the order they are applied. Their names are the second half of their key: a
+            change that is added, taken out or altered does not shift the others.
+        dummy_2d: Whether the first axis of 3D patches is left out of motion and coarsening; ``"auto"``: where the
+            patch is more than three times as long as its first axis, as in nnU-Net.
         seed: First half of the key of every random number; the sample's number is the second half.
     """
 
     def __init__(
         self,
-        spatial_probability: float = 0.0,
-        rotation: float = 0.0,
-        scale: Sequence[float] = (1.0, 1.0),
+        spatial: Spatial | None = None,
         mirror: str | Sequence[int] = (),
-        noise_probability: float = 0.0,
-        noise: Sequence[float] = (0.0, 0.0),
-        brightness_probability: float = 0.0,
-        brightness: Sequence[float] = (1.0, 1.0),
-        contrast_probability: float = 0.0,
-        contrast: Sequence[float] = (1.0, 1.0),
-        gamma_probability: float = 0.0,
-        gamma: Sequence[float] = (1.0, 1.0),
+        changes: Mapping[str, Change] | None = None,
+        dummy_2d: bool | str = "auto",
         seed: int = 0,
     ) -> None:
-        self.rotation = math.radians(rotation)
+        self.spatial = spatial
         self.mirror = mirror
-        self.spatial = (spatial_probability, scale, 1.0)
-        self.noise = (noise_probability, noise, 0.0)
-        self.brightness = (brightness_probability, brightness, 1.0)
-        self.contrast = (contrast_probability, contrast, 1.0)
-        self.gamma = (gamma_probability, gamma, 1.0)
+        self.changes = {name: change for name, change in (changes or {}).items() if change is not None}
+        self.dummy_2d = dummy_2d
         self.seed = seed
+        moves_in_plane((1, 1, 1), dummy_2d)  # refuses what it does not know
 
-    def parameters(self, samples: Sequence[int], dims: int) -> Parameters:
-        """Sample the parameters of a batch.
+    def parameters(self, samples: Sequence[int], patch_size: Sequence[int], channels: int) -> list[Parameters]:
+        """What is drawn for samples, one row a sample.
 
         Args:
-            samples: The batch's sample numbers, unique over the whole training.
-            dims: Spatial dimensions, 2 or 3.
+            samples: Sample numbers, unique over the whole training.
+            patch_size: Voxels an axis.
+            channels: Image channels.
         """
-        rows = [self._row(sample, dims) for sample in samples]
-        return Parameters(**{key: torch.from_numpy(np.stack([row[key] for row in rows])) for key in rows[0]})
+        return [self._row(sample, patch_size, channels) for sample in samples]
 
-    def _row(self, sample: int, dims: int) -> dict[str, np.ndarray]:
-        # Every number is drawn whether it is used or not, so that one probability does not shift the others.
-        random = generator(self.seed, sample, "augment")
-
-        def choose(probability: float, span: Sequence[float], neutral: float) -> tuple[bool, np.float32]:
-            chosen, value = random.random() < probability, random.uniform(span[0], span[1])
-            return chosen, np.float32(value if chosen else neutral)
-
-        moved, scale = choose(*self.spatial)
-        axes = spatial.spatial_axes(self.mirror, dims, "augment.mirror")
-        flips = random.random(dims) < 0.5
-        return {
-            "moved": np.asarray(moved),
-            "scale": np.asarray(scale),
-            "angles": random.uniform(-self.rotation, self.rotation, 1 if dims == 2 else 3).astype(np.float32),
-            "flips": flips & np.isin(np.arange(dims), axes),
-            "noise": np.asarray(choose(*self.noise)[1]),
-            "brightness": np.asarray(choose(*self.brightness)[1]),
-            "contrast": np.asarray(choose(*self.contrast)[1]),
-            "gamma": np.asarray(choose(*self.gamma)[1]),
-        }
-
-    def __call__(
-        self, image: Tensor, reference: Tensor, samples: Sequence[int], spacing: Sequence[float]
-    ) -> tuple[Tensor, Tensor]:
-        """Augment a batch on the device it lies on.
+    def extent(self, sample: int, patch_size: Sequence[int], spacing: Sequence[float]) -> tuple[int, ...]:
+        """Voxels of the box about a patch that a sample's motion takes its values from.
 
         Args:
-            image: (batch, channel, *spatial), normalised.
-            reference: (batch, 1, *spatial) class indices.
-            samples: The batch's sample numbers.
-            spacing: Voxel size in mm, one a spatial axis.
+            sample: The sample's number.
+            patch_size: Voxels an axis.
+            spacing: Voxel size in mm, one an axis.
 
         Returns:
-            New image and reference of the same shapes.
+            The patch's size where the sample stays; otherwise larger by an even number along each axis.
         """
-        drawn = self.parameters(samples, image.ndim - 2)
-        image, reference = move(image, reference, drawn, spacing)
-        if drawn.noise.any():
-            generators = [torch.Generator().manual_seed(self._noise_seed(sample)) for sample in samples]
-            image = intensity.add_noise(image, drawn.noise, generators)
-        for name, change in (
-            ("brightness", intensity.scale_brightness),
-            ("contrast", intensity.scale_contrast),
-            ("gamma", intensity.gamma),
-        ):
-            value = getattr(drawn, name)
-            chosen = value != 1
-            if chosen.any():
-                rows = chosen.nonzero()[:, 0].to(image.device)
-                image = image.index_copy(0, rows, change(image[rows], value[chosen].to(image.device)))
-        return image, reference
+        motion = self._motion(sample, patch_size)
+        return tuple(patch_size) if motion is None else source_extent(motion, patch_size, spacing)
 
-    def _noise_seed(self, sample: int) -> int:
-        return int(generator(self.seed, sample, "noise").integers(2**63))
+    def __call__(
+        self,
+        image: Tensor | Sequence[Tensor],
+        reference: Tensor | Sequence[Tensor],
+        samples: Sequence[int],
+        spacing: Sequence[float],
+        patch_size: Sequence[int],
+    ) -> tuple[Tensor, Tensor]:
+        """Augment a batch.
 
+        Args:
+            image: One (channel, *box) a sample, normalised; the box is the patch or a larger one about it (`extent`).
+            reference: One (1, *box) a sample, uint8 class indices; 255 (nobody annotated) is one more class.
+            samples: The batch's sample numbers.
+            spacing: Voxel size in mm, one a spatial axis.
+            patch_size: Voxels of the result, one a spatial axis.
 
-def move(image: Tensor, reference: Tensor, drawn: Parameters, spacing: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """Apply the spatial part of sampled parameters; samples that stay where they are cost nothing."""
-    if drawn.moved.any():
-        rows = drawn.moved.nonzero()[:, 0].to(image.device)
-        moved, labels = spatial.rotate_and_scale(
-            image[rows],
-            reference[rows],
-            drawn.angles[drawn.moved].to(image.device),
-            drawn.scale[drawn.moved].to(image.device),
-            spacing,
+        Returns:
+            New tensors (batch, channel, *patch) and (batch, 1, *patch).
+        """
+        channels = image[0].shape[0]
+        images = image[0].new_empty(len(samples), channels, *patch_size)
+        references = reference[0].new_empty(len(samples), 1, *patch_size)
+        in_plane = moves_in_plane(patch_size, self.dummy_2d)
+        for i, drawn in enumerate(self.parameters(samples, patch_size, channels)):
+            moved = self.move(image[i], reference[i], drawn, spacing, patch_size)
+            flipped = [axis + 1 for axis, flip in enumerate(drawn.flips) if flip]
+            for result, part in zip((images, references), moved, strict=True):
+                result[i] = part.flip(flipped) if flipped else part
+            for name, numbers in drawn.changes.items():
+                field = field_generator(self.seed, drawn.sample, f"augment {name}", images.device)
+                self.changes[name].apply(images[i], numbers, field, in_plane)
+        return images, references
+
+    def move(
+        self, image: Tensor, reference: Tensor, drawn: Parameters, spacing: Sequence[float], patch_size: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Cut the patch out of one sample's box, along its motion where it has one.
+
+        Args:
+            image: (channel, *box).
+            reference: (1, *box).
+            drawn: The sample's parameters.
+            spacing: Voxel size in mm.
+            patch_size: Voxels of the result.
+        """
+        motion, axes = drawn.motion, len(patch_size)
+        if motion is not None:
+            axes -= motion.axes
+        corner = [(box - size) // 2 for box, size in zip(image.shape[1:], patch_size, strict=True)]
+        for axis in range(axes):
+            image, reference = (part.narrow(axis + 1, corner[axis], patch_size[axis]) for part in (image, reference))
+        if motion is None:
+            return image, reference
+        moving = tuple(patch_size[axes:])
+        bend = self._bend(drawn.sample, motion, moving, spacing[axes:], image.device)
+        # Slices that move in plane do so like channels.
+        parts = image.reshape(-1, *image.shape[axes + 1 :]), reference.reshape(-1, *reference.shape[axes + 1 :])
+        moved = resample(*parts, motion.matrix(spacing), moving, bend)
+        return moved[0].view(image.shape[0], *patch_size), moved[1].view(1, *patch_size)
+
+    def _row(self, sample: int, patch_size: Sequence[int], channels: int) -> Parameters:
+        dims = len(patch_size)
+        allowed = spatial_axes(self.mirror, dims, "augment.mirror")
+        # Every number is drawn whether it is used or not, so that one choice does not shift the others.
+        flips = generator(self.seed, sample, "augment mirror").random(3)[:dims] < 0.5
+        drawn = {
+            name: change.draw(generator(self.seed, sample, f"augment {name}"), channels)
+            for name, change in self.changes.items()
+        }
+        return Parameters(
+            sample,
+            self._motion(sample, patch_size),
+            tuple(bool(flip) and axis in allowed for axis, flip in enumerate(flips)),
+            {name: numbers for name, numbers in drawn.items() if numbers is not None},
         )
-        image, reference = image.index_copy(0, rows, moved), reference.index_copy(0, rows, labels)
-    if drawn.flips.any():
-        image, reference = spatial.mirror(image, drawn.flips), spatial.mirror(reference, drawn.flips)
-    return image, reference
+
+    def _motion(self, sample: int, patch_size: Sequence[int]) -> Motion | None:
+        if self.spatial is None:
+            return None
+        return self.spatial.draw(self.seed, sample, patch_size, moves_in_plane(patch_size, self.dummy_2d))
+
+    def _bend(
+        self, sample: int, motion: Motion, shape: Sequence[int], spacing: Sequence[float], device: torch.device
+    ) -> Tensor | None:
+        """Displacement field of a sample in voxels (axes, *shape), or None."""
+        if not motion.elastic_spacing * motion.elastic_strength:
+            return None
+        mm = np.asarray(spacing, float)
+        distance = motion.elastic_spacing * (np.asarray(shape) * mm).max()
+        random = generator(self.seed, sample, "augment elastic field")
+        control = random.uniform(-1, 1, (len(shape), *control_points(shape, distance / mm)))
+        control *= motion.elastic_strength * distance / mm.reshape(-1, *[1] * len(shape))
+        return bspline_field(control, shape, distance / mm, device)

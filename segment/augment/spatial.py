@@ -1,71 +1,194 @@
-"""Spatial augmentation of whole batches: one resampling for rotation and scale, and mirroring."""
+"""Spatial augmentation, first half: what is drawn, and which voxels of the scan it will need."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-from torch.nn import functional
+import numpy as np
 
+from segment.augment.counter import generator
 from segment.errors import UserError
 
+FLAT = 3  # nnU-Net's ANISO_THRESHOLD: a patch this many times longer than its first axis is moved in plane only
+ELONGATED = 1.5  # nnU-Net turns a flat patch longer than this by 15 degrees at most
+LARGEST = 2.2  # of a source box over its patch, along an axis
+FOLDS = 0.4  # of the distance of control points: displacements up to it cannot fold (Choi and Lee 2000)
 
-def rotation_matrix(angles: Tensor) -> Tensor:
-    """Rotation about each axis in turn.
+
+@dataclass(frozen=True)
+class Motion:
+    """How one sample is moved; `axes` numbers the same as the patch, or one fewer where it is moved in plane only.
+
+    Attributes:
+        angles: 1 (in plane) or 3 angles in radians.
+        scale: Factor on the field of view, one an axis that moves; above 1 shows more, so structures get smaller.
+        elastic_spacing: Distance of the control points as a fraction of the patch's longest side; 0 for none.
+        elastic_strength: Largest displacement of a control point as a fraction of that distance.
+    """
+
+    angles: tuple[float, ...]
+    scale: tuple[float, ...]
+    elastic_spacing: float = 0.0
+    elastic_strength: float = 0.0
+
+    @property
+    def axes(self) -> int:
+        """How many axes move, the last ones of the patch."""
+        return len(self.scale)
+
+    def matrix(self, spacing: Sequence[float]) -> np.ndarray:
+        """Where a voxel of the patch comes from, both counted from the centre: source = matrix @ voxel.
+
+        The rotation is rigid in millimetres also where voxels are not cubes.
+
+        Args:
+            spacing: Voxel size in mm of the patch, one an axis, array order.
+
+        Returns:
+            (axes, axes) in array order, in voxels.
+        """
+        mm = np.asarray(spacing, float)[-self.axes :]
+        return rotation_matrix(self.angles) * mm[None, :] / mm[:, None] * np.asarray(self.scale)[None, :]
+
+
+@dataclass(frozen=True)
+class Spatial:
+    """Chances and ranges of rotation, scale and elastic deformation, which are applied in one resampling.
+
+    Attributes:
+        rotation_probability: Chance of a rotation.
+        rotation: Largest angle about each axis in degrees; ``auto``: nnU-Net's, 30 in 3D, 180 in plane, 15 for flat
+            patches longer than 1.5 times their width.
+        rotation_axis_probability: Chance of each axis to take part in a rotation.
+        scale_probability: Chance of another scale.
+        scale: Range of the factor on the field of view; above 1 shows more, so structures get smaller.
+        scale_axes_together: Whether all axes have the same factor.
+        elastic_probability: Chance of a free-form deformation by cubic B-splines (Rueckert et al. 1999).
+        elastic_spacing: Range of the distance of its control points, as a fraction of the patch's longest side in mm.
+        elastic_strength: Range of the largest displacement, as a fraction of that distance; at most 0.4, up to which
+            nothing can fold (Choi and Lee 2000).
+    """
+
+    rotation_probability: float = 0.0
+    rotation: float | str = "auto"
+    rotation_axis_probability: float = 1.0
+    scale_probability: float = 0.0
+    scale: Sequence[float] = (1.0, 1.0)
+    scale_axes_together: bool = True
+    elastic_probability: float = 0.0
+    elastic_spacing: Sequence[float] = (0.2, 0.5)
+    elastic_strength: Sequence[float] = (0.0, 0.25)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be.
+
+        Raises:
+            UserError: Naming the key.
+        """
+        for key in ("rotation_probability", "rotation_axis_probability", "scale_probability", "elastic_probability"):
+            check_probability(f"augment.spatial.{key}", getattr(self, key))
+        if self.rotation != "auto" and not isinstance(self.rotation, int | float):
+            raise UserError(f"augment.spatial.rotation={self.rotation}: give degrees, or auto for nnU-Net's.")
+        check_range("augment.spatial.scale", self.scale, 0.2, 5.0)
+        check_range("augment.spatial.elastic_spacing", self.elastic_spacing, 0.05, 1.0)
+        check_range("augment.spatial.elastic_strength", self.elastic_strength, 0.0, FOLDS)
+
+    def draw(self, seed: int, sample: int, patch_size: Sequence[int], in_plane: bool) -> Motion | None:
+        """The motion of a sample, a function of the arguments; None where it stays.
+
+        Args:
+            seed: The run's seed.
+            sample: The sample's number.
+            patch_size: Voxels an axis.
+            in_plane: Whether the first axis of a 3D patch stays as it is.
+        """
+        axes = len(patch_size) - in_plane
+        turn, zoom, bend = (generator(seed, sample, f"augment {name}") for name in ("rotation", "scale", "elastic"))
+        turned, zoomed, bent = (
+            random.random() < chance
+            for random, chance in (
+                (turn, self.rotation_probability),
+                (zoom, self.scale_probability),
+                (bend, self.elastic_probability),
+            )
+        )
+        if not (turned or zoomed or bent):
+            return None
+        # Three of each whatever the axes, so that a patch of other dimensions does not shift the numbers.
+        largest = math.radians(self._largest(patch_size, in_plane))
+        angles = turn.uniform(-largest, largest, 3) * (turn.random(3) < self.rotation_axis_probability) * turned
+        scales = zoom.uniform(self.scale[0], self.scale[1], 3) if zoomed else np.ones(3)
+        return Motion(
+            tuple(angles.tolist()[: 1 if axes == 2 else 3]),
+            tuple((np.full(3, scales[0]) if self.scale_axes_together else scales).tolist()[:axes]),
+            float(bend.uniform(self.elastic_spacing[0], self.elastic_spacing[1])) if bent else 0.0,
+            float(bend.uniform(self.elastic_strength[0], self.elastic_strength[1])) if bent else 0.0,
+        )
+
+    def _largest(self, patch_size: Sequence[int], in_plane: bool) -> float:
+        if self.rotation != "auto":
+            return float(self.rotation)
+        if len(patch_size) == 2:
+            return 15 if max(patch_size) > ELONGATED * min(patch_size) else 180
+        return 180 if in_plane else 30
+
+
+def moves_in_plane(patch_size: Sequence[int], dummy_2d: bool | str) -> bool:
+    """Whether a patch is moved without its first axis: nnU-Net's dummy 2D augmentation of thick slices.
 
     Args:
-        angles: (batch, 1) for 2D or (batch, 3) for 3D, radians.
+        patch_size: Voxels an axis.
+        dummy_2d: True or False, or ``auto``: where the longest axis is more than 3 times the first.
+
+    Raises:
+        UserError: When it is something else.
+    """
+    if dummy_2d not in (True, False, "auto"):
+        raise UserError(f"augment.dummy_2d={dummy_2d}: give auto, true or false.")
+    if len(patch_size) != 3:
+        return False
+    return max(patch_size) > FLAT * patch_size[0] if dummy_2d == "auto" else bool(dummy_2d)
+
+
+def source_extent(motion: Motion, patch_size: Sequence[int], spacing: Sequence[float]) -> tuple[int, ...]:
+    """Voxels of the box that a motion takes its values from, about the same centre as the patch.
+
+    Args:
+        motion: How the sample is moved.
+        patch_size: Voxels an axis.
+        spacing: Voxel size in mm, one an axis.
 
     Returns:
-        (batch, d, d) rotation matrices in x, y(, z) order.
+        One number an axis, the patch's or larger by an even number, at most 2.2 times as large.
     """
-    cos, sin = torch.cos(angles), torch.sin(angles)
-    size = 2 if angles.shape[1] == 1 else 3
-    matrix = torch.eye(size, dtype=angles.dtype, device=angles.device).repeat(len(angles), 1, 1)
+    still, size = tuple(patch_size[: -motion.axes]), np.asarray(patch_size[-motion.axes :])
+    mm = np.asarray(spacing, float)[-motion.axes :]
+    reach = (size - 1) / 2 + motion.elastic_spacing * motion.elastic_strength * (size * mm).max() / mm
+    half = np.abs(motion.matrix(spacing)) @ reach + 0.01  # rounding errors of the positions
+    more = np.ceil(half - (size - 1) / 2).clip(0)
+    return still + tuple(int(n + 2 * min(m, LARGEST * n // 2 - n // 2)) for n, m in zip(size, more, strict=True))
+
+
+def rotation_matrix(angles: Sequence[float]) -> np.ndarray:
+    """Rotation within each pair of axes in turn.
+
+    Args:
+        angles: One angle for 2 axes, three for 3, radians.
+
+    Returns:
+        (axes, axes), acting on vectors in array order.
+    """
+    size = 2 if len(angles) == 1 else 3
     planes = [(0, 1)] if size == 2 else [(1, 2), (0, 2), (0, 1)]
-    for k, (i, j) in enumerate(planes):
-        turn = torch.eye(size, dtype=angles.dtype, device=angles.device).repeat(len(angles), 1, 1)
-        turn[:, i, i] = turn[:, j, j] = cos[:, k]
-        turn[:, i, j] = -sin[:, k]
-        turn[:, j, i] = sin[:, k]
+    matrix = np.eye(size)
+    for angle, (i, j) in zip(angles, planes, strict=True):
+        turn = np.eye(size)
+        turn[i, i] = turn[j, j] = math.cos(angle)
+        turn[i, j], turn[j, i] = -math.sin(angle), math.sin(angle)
         matrix = matrix @ turn
     return matrix
-
-
-def rotate_and_scale(
-    image: Tensor, reference: Tensor, angles: Tensor, scale: Tensor, spacing: Sequence[float]
-) -> tuple[Tensor, Tensor]:
-    """Resample image (linear) and reference (nearest) once, about the centre of the patch.
-
-    The rotation is rigid in millimetres also where voxels are not cubes. Outside the patch the image's border is
-    repeated and the reference is background.
-
-    Args:
-        image: (batch, channel, *spatial).
-        reference: (batch, 1, *spatial) class indices.
-        angles: (batch, 1 or 3) radians.
-        scale: (batch,) factor on structure size; above 1 enlarges.
-        spacing: Voxel size in mm, one a spatial axis in array order.
-
-    Returns:
-        Image and reference of the same shapes and types.
-    """
-    dims = image.ndim - 2
-    extent = torch.tensor(
-        [size * mm for size, mm in zip(reversed(image.shape[2:]), reversed(list(spacing)), strict=True)],
-        dtype=torch.float32,
-        device=image.device,
-    )
-    matrix = rotation_matrix(angles.float()) / scale.float()[:, None, None]
-    matrix = matrix * extent[None, None, :] / extent[None, :, None]
-    theta = torch.cat((matrix, torch.zeros(len(image), dims, 1, device=image.device)), dim=2)
-    grid = functional.affine_grid(theta, [len(image), 1, *image.shape[2:]], align_corners=False)
-    moved = functional.grid_sample(
-        image, grid.to(image.dtype), mode="bilinear", padding_mode="border", align_corners=False
-    )
-    labels = functional.grid_sample(reference.float(), grid, mode="nearest", padding_mode="zeros", align_corners=False)
-    return moved, labels.to(reference.dtype)
 
 
 def spatial_axes(wanted: str | Sequence[int], dims: int, key: str) -> list[int]:
@@ -86,18 +209,22 @@ def spatial_axes(wanted: str | Sequence[int], dims: int, key: str) -> list[int]:
     return list(wanted)
 
 
-def mirror(volume: Tensor, flips: Tensor) -> Tensor:
-    """Flip each sample along its own axes.
+def check_probability(key: str, value: float) -> None:
+    """Refuse what is no probability.
 
-    Args:
-        volume: (batch, channel, *spatial).
-        flips: (batch, spatial axes) booleans.
-
-    Returns:
-        A new tensor of the same shape.
+    Raises:
+        UserError: Naming the key.
     """
-    samples = [
-        torch.flip(sample, [axis + 1 for axis, flip in enumerate(row) if flip])
-        for sample, row in zip(volume, flips.tolist(), strict=True)
-    ]
-    return torch.stack(samples)
+    if not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise UserError(f"{key}={value}: give a probability between 0 and 1.")
+
+
+def check_range(key: str, value: Sequence[float], least: float, most: float) -> None:
+    """Refuse what is no range, lower end first, within bounds.
+
+    Raises:
+        UserError: Naming the key.
+    """
+    numbers = isinstance(value, Sequence) and len(value) == 2 and all(isinstance(v, int | float) for v in value)
+    if not numbers or not least <= value[0] <= value[1] <= most:
+        raise UserError(f"{key}={value}: give a range [low, high] between {least:g} and {most:g}.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from segment.data.case import Case
 from segment.preprocessing.store import Store
 from segment.sampling.loader import TimedLoader
-from segment.sampling.sampler import Patches, SampleNumbers, Scans
+from segment.sampling.sampler import Patches, SampleNumbers, Scans, collate
 
 
 class PatchDataModule(pl.LightningDataModule):
@@ -25,6 +25,7 @@ class PatchDataModule(pl.LightningDataModule):
         foreground: Share of the patches centred on foreground, 0 to 1.
         steps_per_epoch: Batches between two checkpoints.
         workers: Loader processes; the samples are the same for any number.
+        extent: Tells for a sample's number how many voxels an axis its augmentation needs; None: the patch itself.
     """
 
     def __init__(
@@ -36,17 +37,21 @@ class PatchDataModule(pl.LightningDataModule):
         foreground: float = 1 / 3,
         steps_per_epoch: int = 250,
         workers: int = 0,
+        extent: Callable[[int], Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
         self.store = store
         self.train = list(train)
         self.val = list(val)
-        self.patches = Patches(store, train, store.plan.patch_size, seed, foreground)
+        self.patches = Patches(store, train, store.plan.patch_size, seed, foreground, extent)
         self.steps_per_epoch = steps_per_epoch
         self.workers = workers
 
     def train_dataloader(self) -> DataLoader:
-        """Batches of patches: image (batch, channel, *patch), reference (batch, 1, *patch), sample (batch,)."""
+        """Batches of patches: image (batch, channel, *patch), reference (batch, 1, *patch), sample (batch,).
+
+        Where a sample's augmentation needs a larger box, image and reference are lists of one tensor a sample.
+        """
         trainer = self.trainer
         assert trainer is not None
         numbers = SampleNumbers(
@@ -60,6 +65,7 @@ class PatchDataModule(pl.LightningDataModule):
             self.patches,
             batch_size=self.store.plan.batch_size,
             sampler=numbers,
+            collate_fn=collate,
             **self._loading(),
             persistent_workers=self.workers > 0,
         )

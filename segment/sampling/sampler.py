@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, Sampler, default_collate
 
 from segment.augment.counter import generator
 from segment.data.case import Case
@@ -53,24 +54,35 @@ class Patches(Dataset):
         patch_size: Voxels an axis; scans smaller than it are padded with 0 (the mean) and background.
         seed: The run's seed.
         foreground: Share of the patches that is centred on a random voxel of a random class that occurs.
+        extent: Tells for a sample's number how many voxels an axis its augmentation needs, the patch's or larger by an
+            even number; the box that is cut has the patch in its middle. None: the patch itself.
     """
 
     def __init__(
-        self, store: Store, cases: Sequence[Case], patch_size: Sequence[int], seed: int, foreground: float = 1 / 3
+        self,
+        store: Store,
+        cases: Sequence[Case],
+        patch_size: Sequence[int],
+        seed: int,
+        foreground: float = 1 / 3,
+        extent: Callable[[int], Sequence[int]] | None = None,
     ) -> None:
         self.store = store
         self.cases = list(cases)
         self.patch_size = np.asarray(patch_size)
         self.seed = seed
         self.foreground = foreground
+        self.extent = extent
 
     def __getitem__(self, sample: int) -> dict[str, Tensor | int]:
-        """Patch number ``sample``: image (channel, *patch) float32, reference (1, *patch) uint8, sample."""
+        """Patch number ``sample``: image (channel, *box) float32, reference (1, *box) uint8, sample."""
         random = generator(self.seed, sample, "patch")
         scan = self.store.load(self.cases[random.integers(len(self.cases))])
         corner = self._corner(scan, random)
-        image = cut(scan.image, corner, self.patch_size)
-        reference = cut(scan.reference[None], corner, self.patch_size)
+        size = self.patch_size if self.extent is None else np.asarray(self.extent(sample))
+        corner = corner - (size - self.patch_size) // 2
+        image = cut(scan.image, corner, size)
+        reference = cut(scan.reference[None], corner, size)
         return {"image": torch.from_numpy(image), "reference": torch.from_numpy(reference), "sample": sample}
 
     def _corner(self, scan: Prepared, random: np.random.Generator) -> np.ndarray:
@@ -84,6 +96,23 @@ class Patches(Dataset):
         classes = sorted(scan.locations)
         voxels = scan.locations[classes[random.integers(len(classes))]]
         return np.clip(voxels[random.integers(len(voxels))] - self.patch_size // 2, low, high)
+
+
+def collate(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Make a batch of patches.
+
+    Args:
+        items: What `Patches` gives.
+
+    Returns:
+        image and reference, stacked where all boxes are of one size, else a list of one tensor a sample; sample
+        (batch,).
+    """
+    batch: dict[str, Any] = {"sample": torch.tensor([item["sample"] for item in items])}
+    for key in ("image", "reference"):
+        boxes = [item[key] for item in items]
+        batch[key] = default_collate(boxes) if len({box.shape for box in boxes}) == 1 else boxes
+    return batch
 
 
 def cut(volume: np.ndarray, corner: np.ndarray, size: np.ndarray) -> np.ndarray:

@@ -19,7 +19,8 @@ from segment.losses.deep_supervision import AnyScale
 from segment.networks.padding import channels_last, memory_format
 from segment.preprocessing.plan import Plan
 
-Augmentation = Callable[[Tensor, Tensor, Sequence[int], Sequence[float]], tuple[Tensor, Tensor]]
+Boxes = Tensor | Sequence[Tensor]  # one a sample, stacked where they are of one size
+Augmentation = Callable[[Boxes, Boxes, Sequence[int], Sequence[float], Sequence[int]], tuple[Tensor, Tensor]]
 
 
 class SegmentationModule(pl.LightningModule):
@@ -32,7 +33,8 @@ class SegmentationModule(pl.LightningModule):
             makes them.
         optimizer: Makes the optimiser from the parameters.
         scheduler: Makes the learning-rate schedule, stepped after every optimiser step; None for a constant rate.
-        augment: Called with image, reference, sample numbers and spacing on the training device; None for none.
+        augment: Called with image, reference, sample numbers, spacing and patch size on the training device, gives
+            image and reference stacked at patch size; None for none.
         plan: How scans are prepared.
         labels: What the outputs stand for.
         windows: How validation scans are covered.
@@ -67,16 +69,17 @@ class SegmentationModule(pl.LightningModule):
         self.grids = grids
         self.seed = seed
 
-    def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Seed the random layers by the number of the batch, so that a resumed run draws the same numbers."""
         torch.manual_seed(hash((self.seed, self.trainer.fit_loop.total_batch_idx, self.global_rank)) % 2**63)
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Loss of one batch of patches."""
         image, reference = batch["image"], batch["reference"]
         if self.augment is not None:
             with torch.autocast(image.device.type, enabled=False):
-                image, reference = self.augment(image, reference, batch["sample"].tolist(), self.plan.spacing)
+                numbers = batch["sample"].tolist()
+                image, reference = self.augment(image, reference, numbers, self.plan.spacing, self.plan.patch_size)
         logits = self.network(image.contiguous(memory_format=memory_format(self.dims)))
         with torch.autocast(image.device.type, enabled=False):
             loss: Tensor = self.loss(logits, reference)
