@@ -52,6 +52,19 @@ def _corners(grid: Grid) -> np.ndarray:
     return (picks * last) @ grid.affine[:3, : grid.ndim].T + grid.affine[:3, 3]
 
 
+def furthest_apart(a: Grid, b: Grid) -> float:
+    """How far equal voxels of two grids lie apart at most.
+
+    Args:
+        a: One grid.
+        b: The other, of the same shape.
+
+    Returns:
+        Millimetres.
+    """
+    return float(np.linalg.norm(_corners(a) - _corners(b), axis=1).max())
+
+
 def grid_difference(a: Grid, b: Grid, tolerance: float = 0.01) -> str:
     """Say in words how two grids differ.
 
@@ -67,7 +80,7 @@ def grid_difference(a: Grid, b: Grid, tolerance: float = 0.01) -> str:
     """
     if a.shape != b.shape:
         return f"shape {a.shape} against {b.shape}"
-    apart = float(np.linalg.norm(_corners(a) - _corners(b), axis=1).max())
+    apart = furthest_apart(a, b)
     if apart <= tolerance * min(*a.spacing, *b.spacing):
         return ""
     parts = []

@@ -39,6 +39,7 @@ from segment.provenance import written_whole
 __all__ = [
     "SUFFIXES",
     "Grid",
+    "Header",
     "Image",
     "canonical_grid",
     "canonical_spacing",
@@ -47,11 +48,14 @@ __all__ = [
     "grid_difference",
     "is_image_file",
     "read_grid",
+    "read_header",
     "read_image",
     "read_label",
+    "read_voxels",
     "stem",
     "suffix",
     "to_canonical",
+    "whole_numbers",
     "write_label",
 ]
 
@@ -83,10 +87,18 @@ class Image:
 
 
 @dataclass(frozen=True, eq=False)
-class _Header:
+class Header:
+    """What a file says of itself before any voxel is read.
+
+    Attributes:
+        grid: The voxel grid of the spatial axes.
+        channels: Channels it holds, without alpha.
+        source: The nibabel image, or the SimpleITK reader, whose voxels are not read yet.
+    """
+
     grid: Grid
     channels: int
-    source: Any  # the nibabel image, or the SimpleITK reader, whose voxels are not read yet
+    source: Any
 
 
 def read_grid(path: Path) -> Grid:
@@ -101,7 +113,7 @@ def read_grid(path: Path) -> Grid:
     Raises:
         UserError: When the file is missing, damaged or of an unknown format.
     """
-    return _header(Path(path)).grid
+    return read_header(Path(path)).grid
 
 
 def count_channels(path: Path) -> int:
@@ -116,7 +128,7 @@ def count_channels(path: Path) -> int:
     Raises:
         UserError: When the file is missing, damaged or of an unknown format.
     """
-    return _header(Path(path)).channels
+    return read_header(Path(path)).channels
 
 
 def read_image(paths: Sequence[Path] | Path) -> Image:
@@ -135,7 +147,7 @@ def read_image(paths: Sequence[Path] | Path) -> Image:
         UserError: When a file is missing, damaged, holds NaN or infinity, or lies on another grid than the first.
     """
     files = [Path(paths)] if isinstance(paths, (str, os.PathLike)) else [Path(path) for path in paths]
-    headers = [_header(path) for path in files]
+    headers = [read_header(path) for path in files]
     for path, header in zip(files[1:], headers[1:], strict=True):
         difference = grid_difference(headers[0].grid, header.grid)
         if difference:
@@ -145,7 +157,7 @@ def read_image(paths: Sequence[Path] | Path) -> Image:
             )
     parts = []
     for path, header in zip(files, headers, strict=True):
-        part = _voxels(path, header, np.float32)
+        part = read_voxels(path, header, np.float32)
         bad = part.size - int(np.isfinite(part).sum())
         if bad:
             raise UserError(f"{path} holds {bad:,} voxel(s) that are NaN or infinite. Replace them by a number first.")
@@ -167,21 +179,34 @@ def read_label(path: Path) -> Image:
         UserError: When the file is missing, damaged, has several channels or holds fractions.
     """
     path = Path(path)
-    header = _header(path)
+    header = read_header(path)
     if header.channels != 1:
         raise UserError(
             f"{path} has {header.channels} channels; a mask has one, whose values are the labels. "
             "Save it as a single-channel (grey) file."
         )
-    array = _voxels(path, header, None)[0]
+    array = read_voxels(path, header, None)[0]
+    whole = whole_numbers(array)
+    if whole is None:
+        raise UserError(f"{path} is not a mask: its values are not whole numbers. Name the file of labels instead.")
+    return Image(whole, header.grid)
+
+
+def whole_numbers(array: np.ndarray) -> np.ndarray | None:
+    """Bring a mask's values, however they are stored, to integers.
+
+    Args:
+        array: Numbers of any type.
+
+    Returns:
+        The same values as integers; None where there are fractions, NaN, or numbers that do not fit 32 bits.
+    """
     if array.dtype == bool:
-        array = array.astype(np.uint8)
-    if array.dtype.kind == "f":
-        whole = array.astype(np.int32) if np.abs(array).max(initial=0) < 2**31 else None  # NaN compares as not smaller
-        if whole is None or not np.array_equal(whole, array):
-            raise UserError(f"{path} is not a mask: its values are not whole numbers. Name the file of labels instead.")
-        array = whole
-    return Image(array, header.grid)
+        return array.astype(np.uint8)
+    if array.dtype.kind != "f":
+        return array
+    whole = array.astype(np.int32) if np.abs(array).max(initial=0) < 2**31 else None  # NaN compares as not smaller
+    return whole if whole is not None and np.array_equal(whole, array) else None
 
 
 def write_label(path: Path, array: np.ndarray, like: Path) -> None:
@@ -200,7 +225,7 @@ def write_label(path: Path, array: np.ndarray, like: Path) -> None:
         ValueError: When the array is not of integers or not of the shape of ``like``.
     """
     path, like = Path(path), Path(like)
-    header = _header(like)
+    header = read_header(like)
     if array.shape != header.grid.shape:
         raise ValueError(f"mask of shape {array.shape} does not fit {like}, whose shape is {header.grid.shape}")
     if array.dtype.kind not in "iub":
@@ -218,7 +243,7 @@ def write_label(path: Path, array: np.ndarray, like: Path) -> None:
             _write_itk(aside, array, header.grid, packed=end != ".png")
 
 
-def _write_nifti(path: Path, array: np.ndarray, like: _Header) -> None:
+def _write_nifti(path: Path, array: np.ndarray, like: Header) -> None:
     if isinstance(like.source, nib.Nifti1Pair):
         header = like.source.header.copy()
         header.extensions.clear()  # may hold the patient's data
@@ -250,8 +275,18 @@ def _write_itk(path: Path, array: np.ndarray, grid: Grid, packed: bool) -> None:
     sitk.WriteImage(image, str(path), packed)
 
 
-def _header(path: Path) -> _Header:
-    """Open a file and check what its header says, before any voxel is read."""
+def read_header(path: Path) -> Header:
+    """Open a file and check what its header says, before any voxel is read.
+
+    Args:
+        path: An image or label file.
+
+    Returns:
+        Its grid, its number of channels and the way to its voxels.
+
+    Raises:
+        UserError: When the file is missing, damaged, of an unknown format, or of an impossible geometry.
+    """
     end = suffix(path)
     if not path.is_file():
         raise UserError(f"{path} does not exist or is not a file. Check the path.")
@@ -277,7 +312,7 @@ def _unreadable(path: Path, error: Exception) -> UserError:
     return UserError(f"{path} cannot be read: truncated, damaged or not what its name says{detail}. Copy it again.")
 
 
-def _nifti_header(path: Path) -> _Header:
+def _nifti_header(path: Path) -> Header:
     image = nib.load(path, mmap=False)
     if not isinstance(image, nib.Nifti1Image):  # Nifti2Image is one too
         raise UserError(f"{path} is not a NIfTI file of one part. Convert it to .nii.gz.")
@@ -293,10 +328,10 @@ def _nifti_header(path: Path) -> _Header:
     factor = DEFLATE_LIMIT if suffix(path) == ".nii.gz" else 1
     require_possible_size(path, claimed, factor)
     channels = min(colours, 3) or (rest[0] if rest else 1)
-    return _Header(Grid(space[::-1], np.asarray(image.affine, dtype=np.float64)), channels, image)
+    return Header(Grid(space[::-1], np.asarray(image.affine, dtype=np.float64)), channels, image)
 
 
-def _itk_header(path: Path, end: str) -> _Header:
+def _itk_header(path: Path, end: str) -> Header:
     import SimpleITK as sitk
 
     factor = unpacking_factor(path, end)
@@ -330,11 +365,23 @@ def _itk_header(path: Path, end: str) -> _Header:
     channels = size[3] if dims == 4 else components
     if end in _FLAT and channels in (2, 4):
         channels -= 1  # alpha
-    return _Header(Grid(size[:3][::-1], affine), channels, reader)
+    return Header(Grid(size[:3][::-1], affine), channels, reader)
 
 
-def _voxels(path: Path, header: _Header, dtype: type[np.floating] | None) -> np.ndarray:
-    """Read the voxels, ``(channels, ...)``, in ``dtype`` or in the file's own type."""
+def read_voxels(path: Path, header: Header, dtype: type[np.floating] | None) -> np.ndarray:
+    """Read the voxels.
+
+    Args:
+        path: The file.
+        header: What `read_header` gives for it.
+        dtype: Type to bring them to; None for the file's own (floating point where its header scales them).
+
+    Returns:
+        ``(channels, z, y, x)`` or ``(channels, y, x)``, C-contiguous.
+
+    Raises:
+        UserError: When the file is truncated or damaged.
+    """
     try:
         array = _nifti_voxels(header, dtype) if isinstance(header.source, nib.Nifti1Pair) else _itk_voxels(header)
     except Exception as error:  # third-party readers raise anything on a damaged file
@@ -346,7 +393,7 @@ def _voxels(path: Path, header: _Header, dtype: type[np.floating] | None) -> np.
     return np.ascontiguousarray(array)
 
 
-def _nifti_voxels(header: _Header, dtype: type[np.floating] | None) -> np.ndarray:
+def _nifti_voxels(header: Header, dtype: type[np.floating] | None) -> np.ndarray:
     source = header.source
     colours = source.get_data_dtype().names  # RGB or RGBA
     if colours:
@@ -360,7 +407,7 @@ def _nifti_voxels(header: _Header, dtype: type[np.floating] | None) -> np.ndarra
     return array.reshape((*space, header.channels), order="F").T
 
 
-def _itk_voxels(header: _Header) -> np.ndarray:
+def _itk_voxels(header: Header) -> np.ndarray:
     import SimpleITK as sitk
 
     image = header.source.Execute()
