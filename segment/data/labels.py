@@ -111,6 +111,11 @@ class Labels(Mapping[str, int]):
         return next(iter(self))
 
     @property
+    def foreground(self) -> dict[str, int]:
+        """Single labels and their values without the background."""
+        return {name: value for name, value in self.items() if name != self.background}
+
+    @property
     def structures(self) -> dict[str, tuple[int, ...]]:
         """What is to be found and scored: name to the class indices it consists of, the background left out."""
         if not self.regions:

@@ -302,14 +302,14 @@ def _mask(path: Path, header: Header, dataset: Dataset, report: Report) -> tuple
         what = f"The mask holds more than {MAX_VALUES} different values{scaled}."
         report(Problem("not_a_mask", str(path), what, "Name the file of labels instead of an image."))
         return None, {}
-    known = {*dataset.labels.values(), *([] if dataset.ignore is None else [dataset.ignore])}
+    known = {*dataset.labels.values(), *([] if dataset.labels.ignore is None else [dataset.labels.ignore])}
     unknown = [value for value in counts if value not in known]
     if unknown:
         listed = ", ".join(f"{value} ({counts[value]:,} voxels)" for value in unknown[:10])
         more = ", ..." if len(unknown) > 10 else ""
         what = f"The mask holds undeclared value(s){scaled}: {listed}{more}; the labels are {dict(dataset.labels)}."
         report(Problem("undeclared", str(path), what, "Correct the mask, or declare the value as a label."))
-    if not any(value in counts for value in dataset.foreground.values()):
+    if not any(value in counts for value in dataset.labels.foreground.values()):
         what = "The mask holds no voxel of any structure."
         report(Problem("empty", str(path), what, "See whether the scan was left without annotation.", WARNING))
     return mask, counts
@@ -348,7 +348,9 @@ def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:
 
 def _foreground(mask: np.ndarray, counts: Mapping[int, int], dataset: Dataset) -> np.ndarray:
     """Voxels of any declared label but the background; neither ignored nor undeclared ones."""
-    structures = [value for value in dataset.foreground.values() if value in counts and value != dataset.ignore]
+    structures = [
+        value for value in dataset.labels.foreground.values() if value in counts and value != dataset.labels.ignore
+    ]
     others = [value for value in counts if value not in structures]
     if len(others) == 1:
         return mask != others[0]

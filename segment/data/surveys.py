@@ -124,7 +124,7 @@ def _key(case: Case, dataset: Dataset, hashes: Mapping[str, str]) -> str:
         "names": [path.name for path in case_files(case)],  # findings name them, and a name tells the format
         "label": hashes[str(case.label)] if case.label else None,
         "labels": dict(dataset.labels),
-        "ignore": dataset.ignore,
+        "ignore": dataset.labels.ignore,
         "channels": list(dataset.channels),
     }
     return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:32]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain, combinations
+from typing import cast
 
 import torch
 from monai.inferers import SlidingWindowInferer
@@ -59,13 +60,15 @@ class SlidingWindows:
         Args:
             network: Maps (n, channel, *window) to logits (n, class, *window); must be in evaluation mode.
             image: (channel, *spatial) on the network's device.
-            window: Voxels of a window; a smaller scan is padded with 0.
+            window: Voxels of a window; a smaller scan is padded with 0. Two numbers for a 3D scan: its slices along the
+                first axis are predicted one by one.
             regions: Whether each output stands for itself (sigmoid), not one of several classes (softmax).
 
         Returns:
             (output, *spatial) float32 in [0, 1], summing to 1 over classes.
         """
-        dims = image.ndim - 1
+        dims = len(window)
+        stack = image.movedim(1, 0) if image.ndim - 1 > dims else image[None]
         inferer = SlidingWindowInferer(
             window, self.batch_size, self.overlap, mode="gaussian", sigma_scale=self.sigma, padding_mode="constant"
         )
@@ -76,9 +79,10 @@ class SlidingWindows:
         total: Tensor | None = None
         passes = self.flips(dims)
         for axes in passes:
-            logits = inferer(torch.flip(image[None], axes), forward)
-            scores = torch.sigmoid(logits[0]) if regions else torch.softmax(logits[0], dim=0)
-            probabilities = torch.flip(scores, [axis - 1 for axis in axes])
+            logits = cast("Tensor", inferer(torch.flip(stack, axes), forward))
+            scores = torch.sigmoid(logits) if regions else torch.softmax(logits, dim=1)
+            probabilities = torch.flip(scores, axes)
             total = probabilities if total is None else total.add_(probabilities)
         assert total is not None
-        return total.div_(len(passes))
+        total.div_(len(passes))
+        return total[0] if stack.ndim == image.ndim + 1 else total.movedim(0, 1)

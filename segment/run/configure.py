@@ -25,6 +25,15 @@ from segment.run.experiments import ExperimentsSource
 from segment.run.explain import explain, walk
 
 
+def _planned(key: str, default: Any, *, _root_: DictConfig) -> Any:
+    """``${planned:KEY,DEFAULT}``: what the data set's plan says of a network, or the default before there is a plan."""
+    plan = _root_.get("planned")
+    return plan[key] if plan is not None and plan.get(key) else default
+
+
+OmegaConf.register_new_resolver("planned", _planned, replace=True)
+
+
 def launch(
     verb: str, arguments: Sequence[str], work: Callable[[DictConfig], None], folders: Sequence[tuple[str, Path]]
 ) -> None:

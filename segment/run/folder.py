@@ -17,6 +17,7 @@ from segment.provenance import write_text
 from segment.report.files import read_mapping
 from segment.run.explain import walk
 
+PLAN = ("file", "preset", "memory", "configuration", "spacing", "patch_size", "batch_size", "normalization")
 # A run may be taken up again with other values of these: they do not change its numbers.
 FREE = (
     "cache",
@@ -32,9 +33,14 @@ FREE = (
 def settle(config: DictConfig) -> None:
     """Fill in what follows from the machine and from the other choices: precision, name, output."""
     with open_dict(config):
+        if isinstance(config.plan, str):  # plan=plan.yaml
+            config.plan = dict.fromkeys(PLAN) | {"file": config.plan}
         config.name = config.name or run_name(config)
         config.output = str(config.output or Path("runs") / config.name)
         config.trainer.precision = precision(config.trainer.precision, config.trainer.accelerator)
+        # What was planned for a run that is there, so that it can be compared before the data are read.
+        written = Path(config.output) / "config.yaml"
+        config.planned = read_mapping(written).get("planned") if written.is_file() else None
 
 
 def run_name(config: DictConfig) -> str:

@@ -1,36 +1,31 @@
-"""``segment train``: config -> cases -> plan -> store -> sampler -> module -> Trainer -> scan scores -> report."""
+"""``segment train``: config -> cases -> check -> plan -> store -> sampler -> module -> Trainer -> scores -> report."""
 
 from __future__ import annotations
 
+import functools
 import logging
-import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
-from rich.progress import Progress
+from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 
 from segment import provenance
-from segment.data.case import Case, Dataset
-from segment.data.geometry import Grid
-from segment.data.images import read_grid
+from segment.data.case import Case
 from segment.data.labels import Labels
-from segment.data.splits import Fold, folds, pick_fold, write_folds
+from segment.data.splits import write_folds
 from segment.errors import UserError
 from segment.inference.model import find_model, save_model
-from segment.preprocessing.plan import Plan, make_plan
-from segment.preprocessing.store import Store
+from segment.preprocessing.plan import Plan
+from segment.preprocessing.plan_file import write_plan
 from segment.report.files import read_mapping
 from segment.run.configure import check_targets, make
+from segment.run.data import Work, prepare
 from segment.run.folder import claim, settle
 from segment.run.score import score
 from segment.sampling.datamodule import PatchDataModule
@@ -40,20 +35,6 @@ from segment.training.module import SegmentationModule
 from segment.training.pace import Pace
 from segment.training.pretrained import load_weights
 from segment.training.scan_metrics import ScanMetrics
-
-
-@dataclass(frozen=True)
-class Work:
-    """The data side of a run: everything that was read before anything was written."""
-
-    dataset: Dataset
-    folds: list[Fold]
-    train: list[Case]
-    val: list[Case]
-    grids: Mapping[str, Grid]
-    hashes: Mapping[str, str]
-    plan: Plan
-    store: Store
 
 
 def run(config: DictConfig) -> None:
@@ -70,6 +51,9 @@ def run(config: DictConfig) -> None:
         print(f"{folder} is finished: see {folder / 'report.html'}. Another run needs another output= or name=.")
         return
     work = prepare(config)
+    with open_dict(config):
+        config.planned = planned(work.plan)
+    claim(folder, config, write=False)
     debugging = bool(config.trainer.get("fast_dev_run"))
     module, trainer, datamodule = assemble(config, work)
     last = folder / "checkpoints" / "last.ckpt"
@@ -83,6 +67,7 @@ def run(config: DictConfig) -> None:
         network_weights(last)  # so that a damaged one is told before the trainer meets it
     claim(folder, config)
     write_folds(folder / "splits.json", work.folds)
+    write_plan(folder / "plan.yaml", work.decided)
     trainer.fit(module, datamodule, ckpt_path=last if last.exists() else None, weights_only=True)
     if trainer.interrupted or not trainer.is_global_zero:
         return
@@ -119,34 +104,6 @@ def hush() -> None:
         warnings.filterwarnings("ignore", message)
 
 
-def prepare(config: DictConfig) -> Work:
-    """Open the data set, choose the fold, decide the plan and prepare the scans; writes to the cache only."""
-    dataset: Dataset = make(config, "data")
-    if dataset.notice:
-        print(f"Note: {dataset.notice}", file=sys.stderr)
-    by_id = {case.id: case for case in dataset.cases}
-    all_folds = folds(dataset, config.folds, file=config.splits)
-    fold = pick_fold(all_folds, config.fold)
-    train, val = ([by_id[i] for i in fold[part]] for part in ("train", "val"))
-    if config.overfit:
-        train = val = train[: config.overfit]
-    cases = list(dict.fromkeys([*train, *val]))
-    grids = {case.id: read_grid(case.images[0]) for case in cases}
-    dims = {grid.ndim for grid in grids.values()}
-    if len(dims) != 1:
-        raise UserError(f"data={dataset.name}: some scans are 2D and some 3D. Split them into two data sets.")
-    options = OmegaConf.to_container(config.plan, resolve=True)
-    plan = make_plan([grids[case.id] for case in train], len(dataset.channels), **options)  # type: ignore[arg-type]
-    hashes = provenance.hash_files(
-        file for case in cases for file in (*case.images, *([case.label] if case.label else []))
-    )
-    store = Store(Path(config.cache) / "prepared", dataset, plan, hashes)
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("preparing scans", total=len(cases))
-        store.prepare(cases, progress=lambda done: bar.update(task, completed=done))
-    return Work(dataset, all_folds, train, val, grids, hashes, plan, store)
-
-
 def assemble(config: DictConfig, work: Work) -> tuple[SegmentationModule, pl.Trainer, PatchDataModule]:
     """Make the network, the module, the trainer and the data module that the configuration names."""
     pl.seed_everything(config.seed, verbose=False)
@@ -157,23 +114,33 @@ def assemble(config: DictConfig, work: Work) -> tuple[SegmentationModule, pl.Tra
             f"plan.patch_size={list(work.plan.patch_size)}: the network halves it down to a single voxel. "
             "Give a larger patch or a network with fewer stages."
         )
+    augment = make(config, "augment")
     module = SegmentationModule(
         network=network,
         loss=loss_for(config, work.dataset.labels),
         optimizer=make(config, "optimizer"),
         scheduler=make(config, "scheduler"),
-        augment=make(config, "augment"),
+        augment=augment,
         plan=work.plan,
         labels=work.dataset.labels,
         windows=make(config, "inference", mirror=[]),
-        grids=[work.grids[case.id] for case in work.val],
+        placements=[work.store.load(case).placement for case in work.val],
         seed=config.seed,
     )
     metrics = ScanMetrics(work.dataset, work.val)
     callbacks = [metrics, *(make(config, f"callbacks.{key}") for key, node in config.callbacks.items() if node)]
     loggers = [make(config, f"logger.{key}") for key, node in config.logger.items() if node]
     trainer: pl.Trainer = make(config, "trainer", callbacks=callbacks, logger=loggers)
-    return module, trainer, PatchDataModule(work.store, work.train, work.val, seed=config.seed, **config.sampler)
+    extent = getattr(augment, "extent", None)
+    patches = PatchDataModule(
+        work.store,
+        work.train,
+        work.val,
+        seed=config.seed,
+        extent=extent and functools.partial(extent, patch_size=work.plan.patch_size, spacing=work.plan.spacing),
+        **config.sampler,
+    )
+    return module, trainer, patches
 
 
 def loss_for(config: DictConfig, labels: Labels) -> nn.Module:
@@ -189,16 +156,22 @@ def loss_for(config: DictConfig, labels: Labels) -> nn.Module:
             loss(target, target)
         except Exception as error:
             raise UserError(
-                f"loss={HydraConfig.get().runtime.choices.get('loss')}: tells classes apart, but the data set has "
-                f"regions ({', '.join(labels.regions)}), which overlap. Take loss=dice_ce, or one with sigmoids."
+                f"loss: {config.loss.get('_target_')} tells classes apart, but the data set has regions "
+                f"({', '.join(labels.regions)}), which overlap. Take loss=dice_ce, or one with sigmoids."
             ) from error
     return loss
+
+
+def planned(plan: Plan) -> dict[str, Any]:
+    """What a network's file may take from the plan: ``${planned:features,DEFAULT}`` and so on."""
+    # nnU-Net gives the two coarsest resolutions of the decoder no weight.
+    return plan.as_dict() | {"deep_supervision": max(0, len(plan.features) - 3)}
 
 
 def shape(work: Work) -> dict[str, int]:
     """What the data decide about a network."""
     return {
-        "spatial_dims": len(work.plan.spacing),
+        "spatial_dims": len(work.plan.patch_size),
         "in_channels": len(work.dataset.channels),
         "out_channels": work.dataset.labels.outputs,
     }

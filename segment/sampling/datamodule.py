@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -25,6 +25,7 @@ class PatchDataModule(pl.LightningDataModule):
         foreground: Share of the patches centred on foreground, 0 to 1.
         steps_per_epoch: Batches between two checkpoints.
         workers: Loader processes; the samples are the same for any number.
+        weights: Chance of a scan by its source; None for the same chance for each.
         extent: Tells for a sample's number how many voxels an axis its augmentation needs; None: the patch itself.
     """
 
@@ -37,13 +38,14 @@ class PatchDataModule(pl.LightningDataModule):
         foreground: float = 1 / 3,
         steps_per_epoch: int = 250,
         workers: int = 0,
+        weights: Mapping[str, float] | None = None,
         extent: Callable[[int], Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
         self.store = store
         self.train = list(train)
         self.val = list(val)
-        self.patches = Patches(store, train, store.plan.patch_size, seed, foreground, extent)
+        self.patches = Patches(store, train, seed, foreground, weights, extent)
         self.steps_per_epoch = steps_per_epoch
         self.workers = workers
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,8 @@ from torch.utils.data import Dataset, Sampler, default_collate
 
 from segment.augment.counter import generator
 from segment.data.case import Case
-from segment.preprocessing.store import Prepared, Store
+from segment.errors import UserError, did_you_mean
+from segment.preprocessing.store import ANNOTATED, Prepared, Store
 
 
 class SampleNumbers(Sampler[int]):
@@ -50,40 +52,58 @@ class Patches(Dataset):
 
     Args:
         store: Prepared scans.
-        cases: Scans to draw from, each with the same chance.
-        patch_size: Voxels an axis; scans smaller than it are padded with 0 (the mean) and background.
+        cases: Scans to draw from.
         seed: The run's seed.
-        foreground: Share of the patches that is centred on a random voxel of a random class that occurs.
+        foreground: Share of the patches that is centred on a voxel of a structure; every structure that the scan holds
+            has the same chance, however small. The others lie anywhere; in data sets with an ignore label they are
+            centred on a voxel that somebody annotated.
+        weights: Chance of a scan by where it is from (`Case.source`), relative to the others and shared out evenly over
+            the scans of one source; None gives every scan the same chance.
         extent: Tells for a sample's number how many voxels an axis its augmentation needs, the patch's or larger by an
             even number; the box that is cut has the patch in its middle. None: the patch itself.
+
+    Raises:
+        UserError: When the weights leave out a source or are no chances.
     """
 
     def __init__(
         self,
         store: Store,
         cases: Sequence[Case],
-        patch_size: Sequence[int],
         seed: int,
         foreground: float = 1 / 3,
+        weights: Mapping[str, float] | None = None,
         extent: Callable[[int], Sequence[int]] | None = None,
     ) -> None:
         self.store = store
         self.cases = list(cases)
-        self.patch_size = np.asarray(patch_size)
+        self.sliced = store.plan.sliced
+        self.patch_size = np.asarray((1, *store.plan.patch_size) if self.sliced else store.plan.patch_size)
+        self.structures = list(store.dataset.labels.structures.values())
         self.seed = seed
         self.foreground = foreground
+        self.chances = None if weights is None else chances([case.source for case in self.cases], weights)
         self.extent = extent
 
     def __getitem__(self, sample: int) -> dict[str, Tensor | int]:
         """Patch number ``sample``: image (channel, *box) float32, reference (1, *box) uint8, sample."""
         random = generator(self.seed, sample, "patch")
-        scan = self.store.load(self.cases[random.integers(len(self.cases))])
+        # The same numbers as without weights, where there are none.
+        chosen = (
+            random.integers(len(self.cases)) if self.chances is None else random.choice(len(self.cases), p=self.chances)
+        )
+        scan = self.store.load(self.cases[int(chosen)])
         corner = self._corner(scan, random)
-        size = self.patch_size if self.extent is None else np.asarray(self.extent(sample))
+        size = self.patch_size
+        if self.extent is not None:
+            wanted = self.extent(sample)
+            size = np.asarray((1, *wanted) if self.sliced else wanted)
         corner = corner - (size - self.patch_size) // 2
-        image = cut(scan.image, corner, size)
-        reference = cut(scan.reference[None], corner, size)
-        return {"image": torch.from_numpy(image), "reference": torch.from_numpy(reference), "sample": sample}
+        image = torch.from_numpy(cut(scan.image, corner, size))
+        reference = torch.from_numpy(cut(scan.reference[None], corner, size))
+        if self.sliced:
+            image, reference = image[:, 0], reference[:, 0]
+        return {"image": image, "reference": reference, "sample": sample}
 
     def _corner(self, scan: Prepared, random: np.random.Generator) -> np.ndarray:
         """First voxel of the patch, possibly negative where the scan is smaller than the patch (as in nnU-Net)."""
@@ -91,11 +111,43 @@ class Patches(Dataset):
         low = -(missing // 2)
         high = np.maximum(low, scan.reference.shape - self.patch_size + (missing + 1) // 2)
         on_foreground, free = random.random() < self.foreground, random.integers(low, high, endpoint=True)
-        if not (on_foreground and scan.locations):
+        held = [[index for index in members if index in scan.locations] for members in self.structures]
+        held = [members for members in held if members]
+        if on_foreground and held:
+            members = held[random.integers(len(held))]
+            voxels = scan.locations[members[random.integers(len(members))]]
+        elif ANNOTATED in scan.locations:
+            voxels = scan.locations[ANNOTATED]
+        else:
             return free
-        classes = sorted(scan.locations)
-        voxels = scan.locations[classes[random.integers(len(classes))]]
         return np.clip(voxels[random.integers(len(voxels))] - self.patch_size // 2, low, high)
+
+
+def chances(sources: Sequence[str], weights: Mapping[str, float]) -> np.ndarray:
+    """Chance of each scan from the weights of the sources.
+
+    Args:
+        sources: Where each scan is from.
+        weights: Weight of every source, at least 0, one above 0.
+
+    Returns:
+        float64 (scan,), sum 1.
+
+    Raises:
+        UserError: When a source has no weight, or the weights are no chances.
+    """
+    counts = Counter(sources)
+    for source in counts:
+        if source not in weights:
+            raise UserError(
+                f"sampler.weights={dict(weights)}: has no weight for the scans of {source!r}."
+                f"{did_you_mean(source, weights)} The data set's sources are {', '.join(map(repr, counts))} "
+                "(the column 'source' of its table)."
+            )
+    shares = np.array([weights[source] / counts[source] for source in sources], np.float64)
+    if not (np.isfinite(shares).all() and (shares >= 0).all() and shares.sum() > 0):
+        raise UserError(f"sampler.weights={dict(weights)}: give numbers from 0, and one above 0.")
+    return shares / shares.sum()
 
 
 def collate(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -168,3 +168,13 @@ def test_half_precision_is_averaged_in_single():
     assert probabilities.dtype == torch.float32
     torch.testing.assert_close(probabilities.sum(dim=0), torch.ones(9, 12), rtol=0, atol=1e-5)
     torch.testing.assert_close(probabilities, whole(network, image), rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("regions", [False, True])
+def test_slices_of_a_3d_scan_are_predicted_one_by_one(regions):
+    network, image = convolution(2, size=3), image_of((5, 12, 14))
+    windows = SlidingWindows(mirror=[0], overlap=0.25)
+    together = windows(network, image, (8, 8), regions)
+    one_by_one = torch.stack([windows(network, image[:, z], (8, 8), regions) for z in range(5)], dim=1)
+    torch.testing.assert_close(together, one_by_one)
+    assert together.shape == (3, 5, 12, 14)

@@ -1,4 +1,4 @@
-"""A CSV with one row a scan: ``image`` (or ``image_0``, ``image_1``, ...), ``label``, ``id``, ``group``, ``split``."""
+"""A CSV with one row a scan: ``image`` (or ``image_0``, ...), ``label``, ``id``, ``group``, ``split``, ``source``."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ def read(root: Path, name: str, labels: Labels | None, channels: Sequence[str] |
     """Read the cases that a table lists.
 
     Relative paths start at the table's folder; absolute ones are taken as they are. ``group`` (a patient) never
-    straddles folds; ``split`` is ``train`` (or empty) or ``test``; other columns are left alone.
+    straddles folds; ``source`` (a site, a data set) can be weighted in training; ``split`` is ``train`` (or empty) or
+    ``test``; other columns are left alone.
 
     Args:
         root: The CSV file, or the folder that holds exactly one.
@@ -125,4 +126,4 @@ def _case(folder: Path, row: Mapping[str, str], images: Sequence[str], where: st
     name = stem(files[0])
     default = split_channel(name)[0] if len(files) > 1 else name
     label = folder / row["label"] if row["label"] else None
-    return Case(row.get("id") or default, files, label, row.get("group") or None)
+    return Case(row.get("id") or default, files, label, row.get("group") or None, row.get("source") or "")

@@ -1,0 +1,130 @@
+"""The data side of a run: opened, checked, shared out into folds, planned and prepared. Writes to the cache only."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from segment.data.case import Case, Dataset
+from segment.data.check import Checked, check_dataset
+from segment.data.splits import Fold, folds, pick_fold
+from segment.data.survey import Survey
+from segment.errors import UserError
+from segment.preprocessing.fingerprint import take_fingerprint
+from segment.preprocessing.plan import DatasetPlan, Plan
+from segment.preprocessing.plan_file import read_plan
+from segment.preprocessing.planner import Overrides, plan_dataset
+from segment.preprocessing.store import Store
+from segment.run.configure import make
+
+
+@dataclass(frozen=True)
+class Work:
+    """The data side of a run: everything that was read before anything was written."""
+
+    dataset: Dataset
+    folds: list[Fold]
+    train: list[Case]
+    val: list[Case]
+    hashes: Mapping[str, str]
+    decided: DatasetPlan
+    plan: Plan
+    store: Store
+
+
+def prepare(config: DictConfig) -> Work:
+    """Check the data set, choose the fold, decide the plan and prepare the scans."""
+    checked = check(config, tests=False)
+    checked.require_sound(" ".join(["segment check", *_about_data()]))
+    dataset = checked.dataset
+    assert dataset is not None
+    if dataset.notice:
+        print(f"Note: {dataset.notice}", file=sys.stderr)
+    by_id = {case.id: case for case in dataset.cases}
+    all_folds = folds(dataset, config.folds, file=config.splits)
+    fold = pick_fold(all_folds, config.fold)
+    train, val = ([by_id[i] for i in fold[part]] for part in ("train", "val"))
+    if config.overfit:
+        train = val = train[: config.overfit]
+    decided = decide(config.plan, dataset, checked.surveys)
+    plan = decided.pick(config.plan.configuration)
+    if plan.previous_stage:
+        raise UserError(
+            f"plan.configuration={config.plan.configuration}: the second stage of a cascade cannot be trained yet. "
+            f"Take one of {', '.join(name for name, p in decided.configurations.items() if not p.previous_stage)}."
+        )
+    store = Store(Path(config.cache) / "prepared", dataset, plan, checked.hashes)
+    cases = list(dict.fromkeys([*train, *val]))
+    with progress("preparing scans") as advance:
+        store.prepare(cases, progress=lambda done: advance(done, len(cases)))
+    return Work(dataset, all_folds, train, val, checked.hashes, decided, plan, store)
+
+
+def _about_data() -> list[str]:
+    """What the command line said of the data."""
+    given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    return [override for override in given if re.match(r"data\b|splits=", override)]
+
+
+def check(config: DictConfig, tests: bool = True) -> Checked:
+    """Open and check the data set that the configuration names; what was found is remembered in the cache.
+
+    Args:
+        config: With ``data``, ``splits`` and ``cache``.
+        tests: Whether the test scans are read too.
+    """
+    with progress("checking scans") as advance:
+        return check_dataset(
+            lambda report: make(config, "data", report=report),
+            folder=Path(config.cache) / "checked",
+            splits=None if config.splits is None else Path(config.splits),
+            tests=tests,
+            progress=advance,
+        )
+
+
+def decide(options: DictConfig, dataset: Dataset, surveys: Mapping[str, Survey]) -> DatasetPlan:
+    """The plan of a data set: what a plan file says, else what the rules decide from its labelled scans.
+
+    Args:
+        options: The node ``plan``: ``file``, or ``preset``, ``memory`` and what the user decides himself.
+        dataset: The data set.
+        surveys: Facts about its scans by case id.
+    """
+    given: dict[str, Any] = OmegaConf.to_container(options, resolve=True)  # type: ignore[assignment]
+    overrides = {key: given[key] for key in ("spacing", "patch_size", "batch_size", "normalization")}
+    if options.file is not None:
+        decided = read_plan(Path(options.file))
+        if len(decided.channels) != len(dataset.channels):
+            raise UserError(
+                f"plan={options.file}: made for {len(decided.channels)} channel(s), but data set {dataset.name!r} has "
+                f"{len(dataset.channels)}. Write a plan of its own: segment plan data=... output=plan.yaml"
+            )
+        return decided
+    fingerprint = take_fingerprint(
+        (surveys[case.id] for case in dataset.cases),
+        dataset.channels,
+        len(dataset.labels.declared),
+    )
+    return plan_dataset(
+        fingerprint, dataset.name, options.preset, options.memory, Overrides(**overrides), where="plan."
+    )
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A line on the terminal with the time left, called with what is done of all; gone at the end."""
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
