@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from sklearn.model_selection import KFold
 
 from segment.data.case import Case, Dataset
+from segment.data.problems import Problem, Report, raise_errors
 from segment.errors import UserError, did_you_mean
 from segment.provenance import write_json
 
@@ -34,7 +36,7 @@ def folds(dataset: Dataset, n: int = 5, seed: int = 12345, file: str | Path | No
         UserError: When there are fewer than two cases (or groups), ``n`` is below 2, or the file is not sound.
     """
     if file is not None:
-        return _read(Path(file), dataset)
+        return read_folds(Path(file), dataset)
     if n < 2:
         raise UserError(f"{n} fold(s) were asked for; cross-validation needs at least 2.")
     units = _units(dataset.cases)
@@ -87,39 +89,56 @@ def _units(cases: Sequence[Case]) -> list[list[str]]:
     return list(units.values())
 
 
-def _read(path: Path, dataset: Dataset) -> list[Fold]:
+def read_folds(path: Path, dataset: Dataset, report: Report = raise_errors) -> list[Fold]:
+    """Read folds in nnU-Net's format.
+
+    Args:
+        path: The file.
+        dataset: Whose cases they share out.
+        report: Told of unknown cases, of cases that stand twice in a fold and of groups on both of its sides; raises by
+            default.
+
+    Returns:
+        One ``{"train": [ids], "val": [ids]}`` a fold.
+
+    Raises:
+        UserError: When the file is not there or holds no list of folds.
+    """
     if not path.is_file():
         raise UserError(f"The splits file {path} does not exist. Check the path.")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"The splits file {path} is not valid JSON ({error}). Mend it.") from error
     if not isinstance(content, list) or not content:
         raise UserError(
             f"The splits file {path} is not a list of folds. Write [{{'train': [...], 'val': [...]}}, ...]."
         )
-    return [_checked(fold, number, path, dataset) for number, fold in enumerate(content)]
+    return [_checked(fold, f"{path}, fold {number}", dataset, report) for number, fold in enumerate(content)]
 
 
-def _checked(fold: object, number: int, path: Path, dataset: Dataset) -> Fold:
+def _checked(fold: object, where: str, dataset: Dataset, report: Report) -> Fold:
     """Check one fold of a file: known cases, none twice, no group on both sides."""
-    where = f"The splits file {path}, fold {number}"
+
+    def refuse(what: str, mend: str) -> None:
+        report(Problem("splits", where, what, mend))
+
     groups = {case.id: case.group for case in dataset.cases}
     parts: Fold = {}
     for part in ("train", "val"):
         ids = fold.get(part) if isinstance(fold, dict) else None
         if not isinstance(ids, list) or not ids or not all(isinstance(name, str) for name in ids):
-            raise UserError(f"{where}: {part!r} is not a list of case names. Write {{'train': [...], 'val': [...]}}.")
-        unknown = [name for name in ids if name not in groups]
-        if unknown:
-            hint = did_you_mean(unknown[0], groups)
-            raise UserError(f"{where}: case {unknown[0]!r} is not in the data set {dataset.name!r}.{hint}")
-        parts[part] = list(ids)
-    both = parts["train"] + parts["val"]
-    twice = sorted({name for name in both if both.count(name) > 1}) if len(set(both)) < len(both) else []
-    if twice:
-        raise UserError(f"{where}: case {twice[0]!r} stands twice. A case trains or validates, once.")
+            refuse(f"{part!r} is not a list of case names.", "Write {'train': [...], 'val': [...]}.")
+            ids = []
+        for name in dict.fromkeys(ids):
+            if name not in groups:
+                hint = did_you_mean(name, groups)
+                refuse(f"The case {name!r} is not in the data set {dataset.name!r}.", f"Correct it.{hint}")
+        parts[part] = [name for name in ids if name in groups]
+    for name, count in Counter(parts["train"] + parts["val"]).items():
+        if count > 1:
+            refuse(f"The case {name!r} stands twice.", "A case trains or validates, once.")
     shared = {groups[name] for name in parts["train"]} & {groups[name] for name in parts["val"]} - {None}
-    if shared:
-        raise UserError(f"{where}: group {min(map(str, shared))!r} is on both sides. Move its cases to one.")
+    for group in sorted(map(str, shared)):
+        refuse(f"The group {group!r} is on both sides.", "Move its cases to one.")
     return parts

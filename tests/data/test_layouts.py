@@ -132,12 +132,12 @@ def test_images_without_a_mask_and_masks_without_an_image_are_named(make_dataset
     with pytest.raises(UserError, match="'case_b01' has the channels"):
         open_dataset(root)
     (root / "images" / "case_b01_0001.nii.gz").unlink()
-    with pytest.raises(UserError, match=r"labels/case_b01\.nii\.gz has no image"):
+    with pytest.raises(UserError, match=r"labels/case_b01\.nii\.gz: The mask has no image"):
         open_dataset(root)
     (root / "labels" / "case_b01.nii.gz").unlink()
     assert len(open_dataset(root).cases) == 2
     (root / "labels" / "case_a00.nii.gz").unlink()
-    with pytest.raises(UserError, match=r"case_a00_0000\.nii\.gz has no mask labels/case_a00"):
+    with pytest.raises(UserError, match=r"case_a00_0000\.nii\.gz: The image has no mask labels/case_a00"):
         open_dataset(root)
 
 
@@ -292,7 +292,7 @@ def test_a_table_holds_groups_splits_and_absolute_paths(make_dataset, tmp_path):
     [
         ("id,image,lable\n", "no column 'label'; its columns are id, image, lable"),
         ("id,label\n", "no column 'image'"),
-        ("image,label\na.png\n", "line 2: the row has not as many cells"),
+        ("image,label\na.png\n", "line 2: The row has not as many cells"),
         ("image,label\n,b.png\n", "line 2: the cell 'image' is empty"),
         ("image,label\na.png,\n", "line 2: a training scan needs a label"),
         ("image,label,split\na.png,b.png,tset\n", "line 2: split 'tset' is neither.*Did you mean 'test'"),
@@ -322,7 +322,7 @@ def test_one_folder_a_patient(make_dataset, tmp_path):
     assert [case.label.name for case in dataset.cases][2] == "case_c02_seg.nii.gz"
     assert open_dataset(root, channels=["t1"]).cases[0].images == (root / "case_a00" / "case_a00_t1.nii.gz",)
     (root / "case_b01" / "case_b01_t1.nii.gz").unlink()
-    with pytest.raises(UserError, match="case_b01 has the images"):
+    with pytest.raises(UserError, match="case_b01: The folder has the images"):
         open_dataset(root)
 
 
@@ -330,7 +330,7 @@ def test_masks_with_too_many_values_or_none_are_refused(tmp_path):
     for folder in ("images", "labels"):
         (tmp_path / folder).mkdir()
         Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).save(tmp_path / folder / "a.png")
-    with pytest.raises(UserError, match=r"a\.png: more than 254 values"):
+    with pytest.raises(UserError, match=r"a\.png: .* more than 254 values"):
         open_dataset(tmp_path)
     Image.fromarray(np.zeros((16, 16), np.uint8)).save(tmp_path / "labels" / "a.png")
     with pytest.raises(UserError, match="nothing but 0"):

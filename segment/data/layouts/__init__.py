@@ -10,6 +10,7 @@ from typing import Any
 from segment.data.case import Dataset
 from segment.data.layouts import folders, msd, nnunet, patients, table
 from segment.data.layouts.common import label_table
+from segment.data.problems import WARNING, Problem, Report, raise_errors, reported
 from segment.errors import UserError, did_you_mean
 
 # In the order in which they are tried: nnU-Net's dataset.json may carry MSD's keys as well, and a table may list what
@@ -27,6 +28,7 @@ def open_dataset(
     source: Mapping[str, Any] | None = None,
     notice: str = "",
     licence: str = "",
+    report: Report = raise_errors,
 ) -> Dataset:
     """List the cases of a data set on disk.
 
@@ -45,12 +47,14 @@ def open_dataset(
         source: Where the data come from: ``{url, md5 or sha256, archive_folder, licence}``; only for messages here.
         notice: One sentence to print beside results.
         licence: Licence of the data; the default is the source's, or the data set's own.
+        report: Told of everything that is not sound, so that the rest is still read; raises at the first by default.
 
     Returns:
         The data set, cases sorted by id.
 
     Raises:
-        UserError: When the folder is missing, its layout is not known, or its files are not sound.
+        UserError: When the folder is missing, its layout is not known, or nothing in it can be used; by default also
+            when any of its files is not sound.
     """
     path = Path(root).expanduser()
     named = name or (path.parent.name if path.suffix.lower() == ".csv" else path.absolute().name)
@@ -58,8 +62,15 @@ def open_dataset(
     if not path.exists():
         raise UserError(f"{path} does not exist, so the data set {named!r} cannot be read. {_way(name, source, terms)}")
     module = _layout(path, layout)
-    given = None if labels is None else label_table(labels, "data.labels", region_order)
-    dataset = module.read(path, named, given, channels)
+    described = path / "dataset.json"
+    if described.is_file() and module not in (msd, nnunet):
+        what = f"It is not used, since it is neither {msd.LOOKED_FOR} nor {nnunet.LOOKED_FOR}."
+        report(Problem("description", str(described), what, "Complete it, or take it away.", WARNING))
+    given = None
+    if labels is not None:
+        with reported(report, "labels", "data.labels"):
+            given = label_table(labels, "data.labels", region_order)
+    dataset = module.read(path, named, given, channels, report)
     return replace(dataset, notice=notice or dataset.notice, licence=licence or terms or dataset.licence)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -14,6 +15,7 @@ from segment.data.case import Case
 from segment.data.formats import is_image_file, stem
 from segment.data.images import count_channels, read_label
 from segment.data.labels import MAX_LABELS, Labels
+from segment.data.problems import Problem, Report, raise_errors, reported
 from segment.errors import UserError
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
@@ -30,16 +32,25 @@ def read_json(path: Path) -> dict[str, Any]:
         Its content.
 
     Raises:
-        UserError: When it is too large, is not JSON, or is not an object.
+        UserError: When it is too large, is not JSON, gives a key twice, or is not an object.
     """
     if path.stat().st_size > _LARGEST_JSON:
         raise UserError(f"{path} is larger than {_LARGEST_JSON >> 20} MB, which no data set description is.")
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
+        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_once)
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON ({error}). Mend it or copy it again.") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} does not hold a JSON object with the data set's description. Mend it.")
+    return content
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Python would take the last of two equal keys and say nothing; a label would be lost that way."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice")
     return content
 
 
@@ -55,25 +66,22 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if is_image_file(path)) if folder.is_dir() else []
 
 
-def by_stem(files: Iterable[Path]) -> dict[str, Path]:
+def by_stem(files: Iterable[Path], report: Report = raise_errors) -> dict[str, Path]:
     """Index files by name without format.
 
     Args:
         files: Paths of one folder.
+        report: Told of files that differ only in their format, of which the first is taken; raises by default.
 
     Returns:
         Stem to path.
-
-    Raises:
-        UserError: When two files differ only in their format.
     """
     found: dict[str, Path] = {}
     for path in files:
-        if stem(path) in found:
-            raise UserError(
-                f"{path} and {found[stem(path)].name} have the same name but for the format. Keep one of them."
-            )
-        found[stem(path)] = path
+        known = found.setdefault(stem(path), path)
+        if known != path:
+            what = f"It has the same name as {known.name} but for the format."
+            report(Problem("twice", str(path), what, "Keep one of them."))
     return found
 
 
@@ -161,17 +169,35 @@ def _whole(number: Any, name: str, where: Path | str) -> int:
     return int(text)
 
 
-def found_labels(cases: Iterable[Case]) -> Labels:
+def label_names(
+    content: Mapping[str, Any], where: Path | str, cases: Sequence[Case], report: Report = raise_errors
+) -> Labels:
+    """The labels of a ``dataset.json``; where they are refused and the reporter goes on, the values found stand in.
+
+    Args:
+        content: With ``labels`` and maybe ``regions_class_order``.
+        where: The file it comes from, for errors.
+        cases: Labelled cases.
+        report: Told of labels that are not sound; raises by default.
+
+    Returns:
+        The labels.
+    """
+    with reported(report, "labels", where):
+        return label_table(content.get("labels", {}), where, content.get("regions_class_order"))
+    return found_labels(cases, lambda problem: None)
+
+
+def found_labels(cases: Iterable[Case], report: Report = raise_errors) -> Labels:
     """Name labels after the values found in the masks (reads every mask).
 
     Args:
         cases: Labelled cases.
+        report: Told of masks that cannot be read or hold too many values, which are passed over, and of masks that all
+            hold nothing but 0; raises by default.
 
     Returns:
         ``{"background": 0, "label_1": 1, ...}``.
-
-    Raises:
-        UserError: When the masks cannot be read, hold nothing but 0, or hold too many values to be masks.
     """
     values: set[int] = set()
     last = None
@@ -179,13 +205,18 @@ def found_labels(cases: Iterable[Case]) -> Labels:
         if case.label is None:
             continue
         last = case.label
-        values.update(int(value) for value in np.unique(read_label(case.label).array))
-        if len(values | {0}) > MAX_LABELS:
-            raise UserError(
-                f"{case.label}: more than {MAX_LABELS} values, so this is no mask. Name the folder of masks."
-            )
+        held: set[int] = set()
+        with reported(report, "unreadable", case.label):
+            held = {int(value) for value in np.unique(read_label(case.label).array)}
+        if len(values | held | {0}) > MAX_LABELS:
+            what = f"Together with the other masks it holds more than {MAX_LABELS} values, so this is no mask."
+            report(Problem("not_a_mask", str(case.label), what, "Name the folder of masks."))
+            continue
+        values |= held
     if not values - {0}:
-        raise UserError(f"The masks beside {last} hold nothing but 0. Give the labels' values with data.labels.")
+        what = f"The masks beside {last} hold nothing but 0."
+        report(Problem("labels", "data.labels", what, "Give the labels' values with data.labels."))
+        values = {1}
     return Labels({"background": 0} | {f"label_{value}": value for value in sorted(values - {0})})
 
 
@@ -216,49 +247,59 @@ def channel_table(channels: Any, where: Path | str) -> tuple[str, ...]:
     )
 
 
-def named_channels(cases: Sequence[Case], channels: Any, where: Path | str) -> tuple[str, ...]:
-    """Channel names as given, or by number from the first case.
+def named_channels(
+    cases: Sequence[Case], channels: Any, where: Path | str, report: Report = raise_errors
+) -> tuple[str, ...]:
+    """Channel names as given, or by number from the first case that can be read.
 
     Args:
-        cases: The data set's cases, not empty.
-        channels: What the user gave, or None.
-        where: The key it comes from, for errors.
+        cases: The data set's cases.
+        channels: What the description or the user gives, or None.
+        where: The file or key it comes from, for errors.
+        report: Told of names that are not sound and of files that cannot be read; raises by default.
 
     Returns:
         The names given; ``("image",)`` or ``("channel_0", ...)`` otherwise.
     """
     if channels is not None:
-        return channel_table(channels, where)
-    first = cases[0].images
-    count = len(first) if len(first) > 1 else count_channels(first[0])
-    return ("image",) if count == 1 else tuple(f"channel_{number}" for number in range(count))
+        with reported(report, "channels", where):
+            return channel_table(channels, where)
+    count = 0
+    for images in (case.images for case in cases if not count):
+        with reported(report, "unreadable", images[0]):
+            count = len(images) if len(images) > 1 else count_channels(images[0])
+    return ("image",) if count < 2 else tuple(f"channel_{number}" for number in range(count))
 
 
-def checked(cases: Iterable[Case], where: Path) -> tuple[Case, ...]:
+def checked(cases: Iterable[Case], where: Path, report: Report = raise_errors) -> tuple[Case, ...]:
     """Sort cases and check that each has a name of its own and files that exist.
 
     Args:
         cases: Cases in any order.
         where: The file or folder that lists them, for errors.
+        report: Told of a case that repeats another's id, has an id that is no file name, or lacks a file; raises by
+            default.
 
     Returns:
-        The cases, sorted by id.
-
-    Raises:
-        UserError: Names the case that repeats another's id, has an id that is no file name, or lacks a file.
+        The cases, sorted by id: without those that are not sound, and those whose mask is missing without it.
     """
-    seen: set[str] = set()
-    ordered = sorted(cases, key=lambda case: case.id)
-    for case in ordered:
-        if case.id in seen:
-            raise UserError(f"{where}: two cases are called {case.id!r}. Give every case its own name.")
-        seen.add(case.id)
+    sound: dict[str, Case] = {}
+    for case in sorted(cases, key=lambda case: case.id):
+        if case.id in sound:
+            what = f"Here two cases are called {case.id!r}."
+            report(Problem("twice", str(where), what, "Give every case its own name."))
+            continue
         # Predictions are named after the case, so its id may not lead to another folder.
         if not case.id or case.id.startswith(".") or any(sign in case.id for sign in '/\\:*?"<>|\0\n'):
-            raise UserError(f"{where}: {case.id!r} cannot be a case's name, since files are named after it. Rename it.")
-        for path in (*case.images, *((case.label,) if case.label else ())):
-            if not path.is_file():
-                raise UserError(
-                    f"{where}: case {case.id!r} names {path}, which does not exist. Add it or take the case out."
-                )
-    return tuple(ordered)
+            what = f"{case.id!r} cannot be a case's name, since files are named after it."
+            report(Problem("description", str(where), what, "Rename it."))
+            continue
+        missing = [path for path in (*case.images, *((case.label,) if case.label else ())) if not path.is_file()]
+        for path in missing:
+            what = f"The case {case.id!r} names {path}, which does not exist."
+            report(Problem("missing", str(where), what, "Add it or take the case out."))
+        if case.label in missing:
+            case = replace(case, label=None)
+        if not any(path in missing for path in case.images):
+            sound[case.id] = case
+    return tuple(sound.values())

@@ -15,6 +15,7 @@ from segment.data.layouts.common import (
     named_channels,
     split_channel,
 )
+from segment.data.problems import Problem, Report, raise_errors
 from segment.errors import UserError
 
 LOOKED_FOR = "images/ and labels/ (or masks/, or imagesTr/ and labelsTr/) with files of equal names"
@@ -33,7 +34,13 @@ def recognise(root: Path) -> bool:
     return _pair(root) is not None
 
 
-def read(root: Path, name: str, labels: Labels | None, channels: Sequence[str] | None) -> Dataset:
+def read(
+    root: Path,
+    name: str,
+    labels: Labels | None,
+    channels: Sequence[str] | None,
+    report: Report = raise_errors,
+) -> Dataset:
     """Read the cases of two folders.
 
     A scan of several files is ``CASE_0000.ext``, ``CASE_0001.ext``, ... with the mask ``CASE.ext``; mask and image may
@@ -44,58 +51,57 @@ def read(root: Path, name: str, labels: Labels | None, channels: Sequence[str] |
         name: Name to give the data set.
         labels: What the masks hold; None names them after the values found, which reads every mask.
         channels: Channel names; None numbers them.
+        report: Told of every image without a mask, mask without an image and the like; raises by default.
 
     Returns:
-        The data set.
+        The data set, of what is sound.
 
     Raises:
-        UserError: Names the image without a mask or the mask without an image.
+        UserError: When the folders are not there or hold no scan.
     """
     pair = _pair(root)
     if pair is None:
         raise UserError(f"{root} does not hold {LOOKED_FOR}.")
     images, masks = root / pair[0], root / pair[1]
-    cases = checked(_cases(images, masks, need_label=True), root)
+    cases = checked(_cases(images, masks, True, report), root, report)
     if not cases:
-        raise UserError(f"{images} holds no image file. Put the scans there.")
+        raise UserError(f"{images} holds no scan that can be used. Put the scans there.")
     counts = {len(case.images): case.id for case in cases}
     if len(counts) > 1:
-        raise UserError(
-            f"{images}: the cases {', '.join(map(repr, counts.values()))} have different numbers of channels."
-        )
-    tests = checked(_cases(root / "imagesTs", root / "labelsTs", need_label=False), root)
-    table = found_labels(cases) if labels is None else labels
-    return Dataset(name, root, cases, table, named_channels(cases, channels, "data.channels"), tests)
+        what = f"The cases {', '.join(map(repr, counts.values()))} have different numbers of channels."
+        report(Problem("channels", str(images), what, "Add the missing files or take the cases out."))
+    tests = checked(_cases(root / "imagesTs", root / "labelsTs", False, report), root, report)
+    named = named_channels(cases, channels, "data.channels", report)
+    table = labels or found_labels(cases, report)
+    return Dataset(name, root, cases, table, named, tests)
 
 
 def _pair(root: Path) -> tuple[str, str] | None:
     return next((pair for pair in _PAIRS if all((root / folder).is_dir() for folder in pair)), None)
 
 
-def _cases(images: Path, masks: Path, need_label: bool) -> list[Case]:
-    labels = by_stem(image_files(masks))
+def _cases(images: Path, masks: Path, need_label: bool, report: Report) -> list[Case]:
+    labels = by_stem(image_files(masks), report)
     files: dict[str, dict[int, Path]] = {}
-    for name, path in by_stem(image_files(images)).items():
+    for name, path in by_stem(image_files(images), report).items():
         # A name that a mask bears is a whole name, even when it ends in four digits.
         case, channel = (name, 0) if name in labels else split_channel(name)
         known = files.setdefault(case, {}).setdefault(channel or 0, path)
         if known != path:
-            raise UserError(f"{path} and {known.name} are the same channel of case {case!r}. Keep one of them.")
-    lonely = sorted(set(labels) - set(files))
-    if lonely:
-        raise UserError(
-            f"{labels[lonely[0]]} has no image {images.name}/{lonely[0]}.* beside it. Add it or move the mask."
-        )
+            what = f"It and {known.name} are the same channel of case {case!r}."
+            report(Problem("twice", str(path), what, "Keep one of them."))
+    for lonely in sorted(set(labels) - set(files)):
+        what = f"The mask has no image {images.name}/{lonely}.* beside it."
+        report(Problem("missing", str(labels[lonely]), what, "Add it or move the mask."))
     found = []
     for case, channels in files.items():
         if sorted(channels) != list(range(len(channels))):
-            raise UserError(
-                f"{images}: case {case!r} has the channels {sorted(channels)}; one is missing. Add its file."
-            )
+            what = f"The case {case!r} has the channels {sorted(channels)}; one is missing."
+            report(Problem("missing", str(images), what, "Add its file."))
+            continue
         if need_label and case not in labels:
-            raise UserError(
-                f"{channels[0]} has no mask {masks.name}/{case}.* beside it. Add it, or move the image to imagesTs/, "
-                "where scans without a mask belong."
-            )
+            what = f"The image has no mask {masks.name}/{case}.* beside it."
+            mend = "Add it, or move the image to imagesTs/, where scans without a mask belong."
+            report(Problem("missing", str(channels[0]), what, mend))
         found.append(Case(case, tuple(channels[number] for number in sorted(channels)), labels.get(case)))
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,13 @@ from segment.data.case import Case, Dataset
 from segment.data.formats import stem, suffix
 from segment.data.labels import Labels
 from segment.data.layouts.common import (
-    channel_table,
     checked,
     inside,
-    label_table,
+    label_names,
     named_channels,
     read_json,
 )
+from segment.data.problems import WARNING, Problem, Report, raise_errors, reported
 from segment.errors import UserError
 
 LOOKED_FOR = "dataset.json with a 'training' list (Medical Segmentation Decathlon)"
@@ -35,7 +35,13 @@ def recognise(root: Path) -> bool:
     return path.is_file() and isinstance(read_json(path).get("training"), list)
 
 
-def read(root: Path, name: str, labels: Labels | None, channels: Sequence[str] | None) -> Dataset:
+def read(
+    root: Path,
+    name: str,
+    labels: Labels | None,
+    channels: Sequence[str] | None,
+    report: Report = raise_errors,
+) -> Dataset:
     """Read the cases of an MSD data set.
 
     Args:
@@ -43,12 +49,13 @@ def read(root: Path, name: str, labels: Labels | None, channels: Sequence[str] |
         name: Name to give the data set.
         labels: What the masks hold; None takes those of ``dataset.json``.
         channels: Channel names; None takes the ``modality`` of ``dataset.json``.
+        report: Told of every entry that is not sound and of every missing file; raises by default.
 
     Returns:
-        The data set. Its test scans are left out when the folder of test images is not there.
+        The data set, of what is sound. Its test scans are left out when the folder of test images is not there.
 
     Raises:
-        UserError: When ``dataset.json`` is not sound or a file is missing.
+        UserError: When ``dataset.json`` cannot be read or names no case whose images are there.
     """
     path = root / "dataset.json"
     content = read_json(path)
@@ -56,27 +63,46 @@ def read(root: Path, name: str, labels: Labels | None, channels: Sequence[str] |
         raise UserError(
             f"{path} has no list 'training' of cases, so this is not an MSD data set. Try data.layout=auto."
         )
-    training = [_case(root, entry, path) for entry in content["training"]]
-    cases = checked((case for case in training if case is not None), path)
+    training = _cases(root, content["training"], path, report)
+    cases = checked(training, path, report)
     if not cases:
-        raise UserError(f"{path}: the list 'training' names no case.")
-    for case in cases:
+        raise UserError(f"{path}: the list 'training' names no case whose images are there. Mend it or add the files.")
+    for case in training:
         if case.label is None:
-            raise UserError(f"{path}: training case {case.id!r} has no label. Add it, or move the case to 'test'.")
+            what = f"The training case {case.id!r} has no label."
+            report(Problem("missing", str(path), what, "Add it, or move the case to 'test'."))
     listed = content.get("test")
-    tests = [_case(root, entry, path) for entry in listed] if isinstance(listed, list) else []
-    present = [case for case in tests if case is not None and case.images[0].parent.is_dir()]
-    modality = content.get("modality", content.get("channel_names"))
-    named = channel_table(modality, path) if channels is None and modality else named_channels(cases, channels, path)
+    tests = _cases(root, listed if isinstance(listed, list) else [], path, report)
+    _compare_counts(content, {"numTraining": training, "numTest": tests}, path, report)
+    present = [case for case in tests if case.images[0].parent.is_dir()]
+    modality = content.get("modality", content.get("channel_names")) if channels is None else channels
     return Dataset(
         name=name,
         root=root,
         cases=cases,
-        labels=labels or label_table(content.get("labels", {}), path, content.get("regions_class_order")),
-        channels=named,
-        test_cases=checked(present, path),
+        labels=labels or label_names(content, path, cases, report),
+        channels=named_channels(cases, modality or None, path, report),
+        test_cases=checked(present, path, report),
         licence=str(content.get("licence", content.get("license", ""))),
     )
+
+
+def _compare_counts(content: Mapping[str, Any], cases: Mapping[str, list[Case]], path: Path, report: Report) -> None:
+    """The counts are for readers only, so that a wrong one stops nothing."""
+    for key, found in cases.items():
+        if content.get(key, len(found)) != len(found):
+            what = f"{key!r} is {content[key]!r}, but {len(found)} sound case(s) are listed."
+            report(Problem("description", str(path), what, "Copy the missing scans, or correct the number.", WARNING))
+
+
+def _cases(root: Path, entries: list[Any], where: Path, report: Report) -> list[Case]:
+    cases = []
+    for entry in entries:
+        with reported(report, "description", where):
+            case = _case(root, entry, where)
+            if case is not None:
+                cases.append(case)
+    return cases
 
 
 def _case(root: Path, entry: Any, where: Path) -> Case | None:

@@ -10,14 +10,15 @@ from segment.data.case import Case, Dataset
 from segment.data.formats import SUFFIXES
 from segment.data.labels import Labels
 from segment.data.layouts.common import (
-    channel_table,
     checked,
     image_files,
     inside,
-    label_table,
+    label_names,
+    named_channels,
     read_json,
     split_channel,
 )
+from segment.data.problems import Problem, Report, raise_errors, reported
 from segment.errors import UserError, did_you_mean
 
 LOOKED_FOR = "dataset.json with 'channel_names' and 'file_ending' (nnU-Net)"
@@ -39,7 +40,13 @@ def recognise(root: Path) -> bool:
     return "channel_names" in content and "file_ending" in content
 
 
-def read(root: Path, name: str, labels: Labels | None, channels: Sequence[str] | None) -> Dataset:
+def read(
+    root: Path,
+    name: str,
+    labels: Labels | None,
+    channels: Sequence[str] | None,
+    report: Report = raise_errors,
+) -> Dataset:
     """Read the cases of an nnU-Net raw data set.
 
     Args:
@@ -47,12 +54,13 @@ def read(root: Path, name: str, labels: Labels | None, channels: Sequence[str] |
         name: Name to give the data set.
         labels: What the masks hold; None takes those of ``dataset.json``.
         channels: Channel names; None takes those of ``dataset.json``.
+        report: Told of everything in ``dataset.json`` that is not sound and of every missing file; raises by default.
 
     Returns:
-        The data set; ``imagesTs`` (with ``labelsTs`` where it exists) become its test scans.
+        The data set, of what is sound; ``imagesTs`` (with ``labelsTs`` where it exists) become its test scans.
 
     Raises:
-        UserError: When ``dataset.json`` is not sound or a file is missing.
+        UserError: When ``dataset.json`` cannot be read, or no case has all its images.
     """
     path = root / "dataset.json"
     content = read_json(path)
@@ -62,32 +70,36 @@ def read(root: Path, name: str, labels: Labels | None, channels: Sequence[str] |
     ending = str(content["file_ending"])
     if ending not in SUFFIXES:
         raise UserError(f"{path}: file_ending {ending!r} is not read here.{did_you_mean(ending, SUFFIXES)}")
-    table = labels or label_table(content.get("labels", {}), path, content.get("regions_class_order"))
-    count = len(channel_table(content["channel_names"], path))
+    named = named_channels([], content["channel_names"], path, report)
     if isinstance(content.get("dataset"), dict):
-        found = [_listed(root, key, entry, path) for key, entry in content["dataset"].items()]
+        found = []
+        for key, entry in content["dataset"].items():
+            with reported(report, "description", path):
+                found.append(_listed(root, key, entry, path))
     else:
-        found = _folder(root, "Tr", ending, count)
-    cases = checked(found, root)
-    for case in cases:
+        found = _folder(root, "Tr", ending, len(named))
+    cases = checked(found, root, report)
+    for case in found:
         if case.label is None:
-            raise UserError(f"{root}: case {case.id!r} has no label labelsTr/{case.id}{ending}. Add it.")
-        if len(case.images) != count:
-            raise UserError(
-                f"{root}: case {case.id!r} has {len(case.images)} channel file(s); {path.name} names {count}."
-            )
-    promised = content.get("numTraining", len(cases))
-    if not cases or promised != len(cases):
-        raise UserError(
-            f"{path} promises {promised} training cases and {len(cases)} are there. Copy the rest or mend it."
-        )
+            what = f"The case {case.id!r} has no label labelsTr/{case.id}{ending}."
+            report(Problem("missing", str(root), what, "Add it."))
+        if len(case.images) != len(named):
+            what = f"The case {case.id!r} has {len(case.images)} channel file(s); {path.name} names {len(named)}."
+            report(Problem("channels", str(root), what, "Mend the case or the names."))
+    promised = content.get("numTraining", len(found))
+    if promised != len(found):
+        what = f"It promises {promised!r} training cases and {len(found)} are there."
+        report(Problem("missing", str(path), what, "Copy the rest or mend it."))
+    if not cases:
+        raise UserError(f"{root} holds no training case with all its images. Copy them there.")
+    table = labels or label_names(content, path, cases, report)
     return Dataset(
         name=name,
         root=root,
         cases=cases,
         labels=table,
-        channels=channel_table(content["channel_names"] if channels is None else channels, path),
-        test_cases=checked(_folder(root, "Ts", ending, count), root),
+        channels=named if channels is None else named_channels([], channels, "data.channels", report),
+        test_cases=checked(_folder(root, "Ts", ending, len(named)), root, report),
         licence=str(content.get("licence", content.get("license", ""))),
     )
 

@@ -17,6 +17,7 @@ from segment.data.layouts.common import (
     image_files,
     named_channels,
 )
+from segment.data.problems import Problem, Report, raise_errors
 from segment.errors import UserError
 
 LOOKED_FOR = "one folder a patient, each with its images and one file called ...seg, ...label or ...mask"
@@ -39,7 +40,13 @@ def recognise(root: Path) -> bool:
     return sum(masks) == 1 and len(masks) > 1
 
 
-def read(root: Path, name: str, labels: Labels | None, channels: Sequence[str] | None) -> Dataset:
+def read(
+    root: Path,
+    name: str,
+    labels: Labels | None,
+    channels: Sequence[str] | None,
+    report: Report = raise_errors,
+) -> Dataset:
     """Read one case from every folder.
 
     ``BraTS_001/BraTS_001_flair.nii.gz`` is the channel ``flair`` of the case ``BraTS_001``; channels go by name.
@@ -49,14 +56,15 @@ def read(root: Path, name: str, labels: Labels | None, channels: Sequence[str] |
         name: Name to give the data set.
         labels: What the masks hold; None names them after the values found, which reads every mask.
         channels: The channels to take, by name and in this order; with one image a patient, the name to give it.
+        report: Told of every patient whose files differ from the others'; raises by default.
 
     Returns:
-        The data set; patients without a mask become test scans.
+        The data set, of what is sound; patients without a mask become test scans.
 
     Raises:
-        UserError: Names the patient whose files differ from the others'.
+        UserError: When no patient has images and a mask.
     """
-    found = {folder.name: _files(folder) for folder in _folders(root)}
+    found = {folder.name: _files(folder, report) for folder in _folders(root)}
     if not any(mask for _, mask in found.values()):
         raise UserError(f"{root} does not hold {LOOKED_FOR}.")
     names = next(sorted(images) for images, mask in found.values() if mask)
@@ -67,14 +75,16 @@ def read(root: Path, name: str, labels: Labels | None, channels: Sequence[str] |
         keys = sorted(images) if single and len(images) == 1 else wanted
         lacking = [key for key in keys if key not in images]
         if lacking or not keys:
-            raise UserError(
-                f"{root / patient} has the images {sorted(images)}, not {', '.join(wanted)}. Mend the folder."
-            )
+            what = f"The folder has the images {sorted(images)}, not {', '.join(wanted)}."
+            report(Problem("missing", str(root / patient), what, "Mend the folder."))
+            continue
         cases.append(Case(patient, tuple(images[key] for key in keys), mask))
-    training = checked((case for case in cases if case.label), root)
-    tests = checked((case for case in cases if not case.label), root)
-    table = found_labels(training) if labels is None else labels
-    named = named_channels(training, channels, "data.channels") if single else tuple(wanted)
+    training = checked((case for case in cases if case.label), root, report)
+    tests = checked((case for case in cases if not case.label), root, report)
+    if not training:
+        raise UserError(f"{root} holds no patient with all images and a mask. Mend the folders.")
+    named = named_channels(training, channels, "data.channels", report) if single else tuple(wanted)
+    table = labels or found_labels(training, report)
     return Dataset(name, root, training, table, named, tests)
 
 
@@ -84,11 +94,11 @@ def _folders(root: Path) -> list[Path]:
     return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _files(folder: Path) -> tuple[dict[str, Path], Path | None]:
+def _files(folder: Path, report: Report) -> tuple[dict[str, Path], Path | None]:
     """A patient's images by channel name, and the mask."""
-    files = by_stem(image_files(folder))
+    files = by_stem(image_files(folder), report)
     masks = [name for name in files if _MASK.search(name)]
     if len(masks) > 1:
-        raise UserError(f"{folder} holds several masks: {', '.join(masks)}. Keep one.")
+        report(Problem("twice", str(folder), f"It holds several masks: {', '.join(masks)}.", "Keep one."))
     images = {name.removeprefix(folder.name).strip("_-. ") or name: files[name] for name in files if name not in masks}
     return images, files[masks[0]] if masks else None

@@ -11,6 +11,7 @@ from segment.data.case import Case, Dataset
 from segment.data.formats import stem
 from segment.data.labels import Labels
 from segment.data.layouts.common import checked, found_labels, named_channels, split_channel
+from segment.data.problems import Problem, Report, raise_errors, reported
 from segment.errors import UserError, did_you_mean
 
 LOOKED_FOR = "a CSV (or a folder with exactly one *.csv) with the columns image and label"
@@ -31,11 +32,17 @@ def recognise(root: Path) -> bool:
     path = _file(root)
     if path is None or path == root or not any((root / folder).is_dir() for folder in ("images", "imagesTr")):
         return path is not None
-    columns, _ = _rows(path, checked_cells=False)
+    columns, _ = _rows(path, lambda problem: None)
     return "label" in columns and any(_IMAGE.fullmatch(column) for column in columns)
 
 
-def read(root: Path, name: str, labels: Labels | None, channels: Sequence[str] | None) -> Dataset:
+def read(
+    root: Path,
+    name: str,
+    labels: Labels | None,
+    channels: Sequence[str] | None,
+    report: Report = raise_errors,
+) -> Dataset:
     """Read the cases that a table lists.
 
     Relative paths start at the table's folder; absolute ones are taken as they are. ``group`` (a patient) never
@@ -47,38 +54,40 @@ def read(root: Path, name: str, labels: Labels | None, channels: Sequence[str] |
         name: Name to give the data set.
         labels: What the masks hold; None names them after the values found, which reads every mask.
         channels: Channel names; None numbers them.
+        report: Told of every row with an empty cell, a missing file and the like; raises by default.
 
     Returns:
-        The data set.
+        The data set, of the rows that are sound.
 
     Raises:
-        UserError: Names the missing column, or the row with an empty cell or a missing file.
+        UserError: When there is no table, it lacks a column, or no row of it can be used.
     """
     path = _file(root)
     if path is None:
         raise UserError(f"{root} is not {LOOKED_FOR}.")
-    columns, rows = _rows(path)
+    columns, rows = _rows(path, report)
     images = _image_columns(columns, path)
     training: list[Case] = []
     tests: list[Case] = []
-    for number, row in enumerate(rows, start=2):
-        split = row.get("split", "").lower()
-        if split not in _SPLITS:
-            raise UserError(
-                f"{path}, line {number}: split {split!r} is neither train nor test.{did_you_mean(split, [*_SPLITS])} "
-                "Validation folds of one's own go into a splits file."
-            )
-        case = _case(path.parent, row, images, f"{path}, line {number}")
-        if _SPLITS[split] == "train" and case.label is None:
-            raise UserError(f"{path}, line {number}: a training scan needs a label. Fill it in, or write split=test.")
-        (training if _SPLITS[split] == "train" else tests).append(case)
-    cases = checked(training, path)
+    for number, row in rows:
+        where = f"{path}, line {number}"
+        with reported(report, "description", where):
+            split = row.get("split", "").lower()
+            if split not in _SPLITS:
+                raise UserError(
+                    f"{where}: split {split!r} is neither train nor test.{did_you_mean(split, [*_SPLITS])} "
+                    "Validation folds of one's own go into a splits file."
+                )
+            case = _case(path.parent, row, images, where)
+            (training if _SPLITS[split] == "train" else tests).append(case)
+            if _SPLITS[split] == "train" and case.label is None:
+                raise UserError(f"{where}: a training scan needs a label. Fill it in, or write split=test.")
+    cases = checked(training, path, report)
     if not cases:
-        raise UserError(f"{path} lists no training scan.")
-    table = found_labels(cases) if labels is None else labels
-    return Dataset(
-        name, path.parent, cases, table, named_channels(cases, channels, "data.channels"), checked(tests, path)
-    )
+        raise UserError(f"{path} lists no training scan whose images are there.")
+    named = named_channels(cases, channels, "data.channels", report)
+    table = labels or found_labels(cases, report)
+    return Dataset(name, path.parent, cases, table, named, checked(tests, path, report))
 
 
 def _file(root: Path) -> Path | None:
@@ -88,7 +97,7 @@ def _file(root: Path) -> Path | None:
     return tables[0] if len(tables) == 1 else None
 
 
-def _rows(path: Path, checked_cells: bool = True) -> tuple[list[str], list[dict[str, str]]]:
+def _rows(path: Path, report: Report) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """Read the table; the separator is the one of comma, semicolon and tab that the first line has most of."""
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -101,9 +110,11 @@ def _rows(path: Path, checked_cells: bool = True) -> tuple[list[str], list[dict[
     reader.fieldnames = columns
     rows = []
     for number, row in enumerate(reader, start=2):
-        if checked_cells and (None in row or None in row.values()):
-            raise UserError(f"{path}, line {number}: the row has not as many cells as the first line. Mend it.")
-        rows.append({key: (value or "").strip() for key, value in row.items() if key})
+        if None in row or None in row.values():
+            what = "The row has not as many cells as the first line."
+            report(Problem("description", f"{path}, line {number}", what, "Mend it."))
+            continue
+        rows.append((number, {key: value.strip() for key, value in row.items() if key}))
     return columns, rows
 
 
