@@ -111,7 +111,7 @@ def plan_dataset(
             f"There are: {', '.join(PRESETS)}."
         )
     memory = PRESETS[preset].memory if memory is None else memory
-    if not 0 < memory < 10_000:
+    if not 1e-6 <= memory <= 1e4:
         raise UserError(f"{where}memory={memory} does not fit: give the GB of one accelerator, such as 8.")
     given.check(fingerprint.dims, len(fingerprint.channels), where)
     budget = Budget(PRESETS[preset], memory, fingerprint.labels, given.batch_size, where)
