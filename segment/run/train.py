@@ -159,7 +159,7 @@ def assemble(config: DictConfig, work: Work) -> tuple[SegmentationModule, pl.Tra
         augment=make(config, "augment"),
         plan=work.plan,
         windows=make(config, "inference", mirror=[]),
-        grids=[work.grids[case.id] for case in work.val],
+        placements=[work.store.load(case).placement for case in work.val],
         seed=config.seed,
     )
     metrics = ScanMetrics(work.dataset, work.val)
