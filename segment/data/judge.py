@@ -35,7 +35,7 @@ def judge_labels(dataset: Dataset, training: Surveyed, report: Report) -> None:
         name: value for name, value in dataset.labels.foreground.items() if not any(value in held for held in counted)
     }
     described = str(description(dataset))
-    if len(never) == len(declared):
+    if len(never) == len(dataset.labels.foreground):
         what = f"No structure occurs in any of {len(counted)} training masks; the labels are {dict(dataset.labels)}."
         report(Problem("never", described, what, "Correct the labels' values, or the masks."))
         return

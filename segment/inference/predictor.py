@@ -13,15 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from segment.data.geometry import Grid
+from segment.data.geometry import canonical_grid
 from segment.data.images import read_image
 from segment.data.labels import Labels
 from segment.errors import UserError
 from segment.inference.model import Model
 from segment.inference.windows import SlidingWindows
 from segment.networks.padding import channels_last
-from segment.preprocessing.plan import Plan, resampled_shape
-from segment.preprocessing.prepare import prepare_image, restore
+from segment.preprocessing.plan import Plan
+from segment.preprocessing.prepare import Placement, most_likely, prepare_image, prepared_shape, restore, transposed
 
 MAX_VOXELS = 1 << 31  # of a resampled scan; a whole body at 1 mm has a quarter of it
 
@@ -51,8 +51,8 @@ class Predictor:
         self.labels = labels
         self.precision = precision
 
-    def predict_prepared(self, image: Tensor, grid: Grid) -> np.ndarray:
-        """Class indices (*spatial) uint8 on the source grid, from a prepared image (channel, *spatial)."""
+    def predict_prepared(self, image: Tensor, placement: Placement) -> np.ndarray:
+        """Class indices (*spatial) uint8 on the source grid, of a prepared image (channel, *spatial)."""
         training = self.network.training
         self.network.eval()
         try:
@@ -60,7 +60,7 @@ class Predictor:
                 probabilities = self.windows(self.network, image, self.plan.patch_size, bool(self.labels.regions))
         finally:
             self.network.train(training)
-        return restore(probabilities, grid, functools.partial(decide, labels=self.labels))
+        return restore(probabilities, placement, self.plan, functools.partial(decide, labels=self.labels))
 
     def predict_files(self, images: Sequence[Path]) -> np.ndarray:
         """Class indices (*spatial) uint8 on the grid of the image files, one a channel or one with all channels.
@@ -69,20 +69,26 @@ class Predictor:
             UserError: When a file cannot be read or has another number of channels or axes than the model.
         """
         image = read_image(images)
-        channels, dims = len(self.plan.normalization), len(self.plan.spacing)
+        channels, dims = len(self.plan.normalization), len(self.plan.transpose) or len(self.plan.spacing)
         if image.array.shape[0] != channels or image.grid.ndim != dims:
             raise UserError(
                 f"{images[0]}: a {image.grid.ndim}D image with {image.array.shape[0]} channel(s), but the model was "
                 f"trained on {dims}D images with {channels}. Give it images like those it was trained on."
             )
-        shape = resampled_shape(image.grid, self.plan.spacing)
+        grid = canonical_grid(image.grid)
+        shape = prepared_shape(transposed(grid.shape, self.plan), transposed(grid.spacing, self.plan), self.plan)
         if math.prod(shape) > MAX_VOXELS:
             raise UserError(
                 f"{images[0]}: its voxels of {image.grid.spacing} mm would become {shape} voxels of the model's "
                 f"{self.plan.spacing} mm. Mend the spacing in the file's header, or use another model."
             )
-        prepared = torch.from_numpy(prepare_image(image, self.plan))
-        return self.predict_prepared(prepared.to(next(self.network.parameters()).device), image.grid)
+        try:
+            prepared, placement = prepare_image(image, self.plan)
+        except ValueError as error:
+            raise UserError(f"{images[0]}: {error}. Give the model images like those it was trained on.") from error
+        del image  # a whole scan
+        device = next(self.network.parameters()).device
+        return self.predict_prepared(torch.from_numpy(prepared).to(device), placement)
 
 
 def decide(probabilities: Tensor, labels: Labels) -> Tensor:
@@ -97,7 +103,7 @@ def decide(probabilities: Tensor, labels: Labels) -> Tensor:
         (*spatial) uint8 class indices.
     """
     if not labels.regions:
-        return probabilities.argmax(dim=0).to(torch.uint8)
+        return most_likely(probabilities)
     classes = torch.zeros(probabilities.shape[1:], dtype=torch.uint8, device=probabilities.device)
     for region, index in zip(probabilities, labels.painted, strict=True):
         classes[region > 0.5] = index

@@ -1,98 +1,194 @@
-"""From a scan's own grid to the network's and back: orientation, spacing, normalisation."""
+"""From a scan's own grid to the network's and back: orientation, axis order, cropping, intensities, voxel size."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
-from scipy import ndimage
+import torch
 from torch import Tensor
-from torch.nn import functional
 
 from segment.data.geometry import Grid, canonical_grid, from_canonical, to_canonical
 from segment.data.images import Image
-from segment.preprocessing.plan import Plan, resampled_shape
+from segment.preprocessing.normalize import normalize
+from segment.preprocessing.plan import Plan
+from segment.preprocessing.resample import coarse_axis, nearest, neighbours, resample_image, resample_labels
+
+SLAB = 1 << 24  # scores that are resampled at once
+
+T = TypeVar("T")
+Decide = Callable[[Tensor], Tensor]
 
 
-def prepare_image(image: Image, plan: Plan) -> np.ndarray:
-    """Orient to RAS axes, resample with cubic splines and normalise.
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """Where a prepared scan comes from.
+
+    Attributes:
+        grid: The scan's own grid.
+        box: (start, stop) along each axis of the part that was kept, in voxels of the scan after orientation and the
+            plan's transpose.
+    """
+
+    grid: Grid
+    box: tuple[tuple[int, int], ...]
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """The box as an index."""
+        return tuple(slice(start, stop) for start, stop in self.box)
+
+
+def transposed(values: Sequence[T], plan: Plan) -> tuple[T, ...]:
+    """Numbers of the anatomical axes z, y, x, in the order of the plan's axes."""
+    return tuple(values[axis] for axis in plan.transpose) if plan.transpose else tuple(values)
+
+
+def target_spacing(spacing: Sequence[float], plan: Plan) -> tuple[float, ...]:
+    """Voxel size in mm that a scan is resampled to, in the plan's axis order; slices keep their own distance.
 
     Args:
-        image: (channel, *spatial) float32 on the source grid.
+        spacing: The scan's own, in the plan's axis order.
+        plan: The decisions.
+    """
+    return (spacing[0], *plan.spacing) if plan.sliced else plan.spacing
+
+
+def prepared_shape(shape: Sequence[int], spacing: Sequence[float], plan: Plan) -> tuple[int, ...]:
+    """Voxels of a scan once it is resampled, at least one an axis.
+
+    Args:
+        shape: Voxels of the kept part, in the plan's axis order.
+        spacing: Its voxel size in mm, in the same order.
+        plan: The decisions.
+    """
+    old = zip(shape, spacing, target_spacing(spacing, plan), strict=True)
+    return tuple(max(1, round(mm / target * size)) for size, mm, target in old)
+
+
+def nonzero_box(image: np.ndarray) -> tuple[tuple[int, int], ...]:
+    """The smallest box that holds every voxel that is not 0 in any channel; the whole array when all are 0.
+
+    Args:
+        image: (channel, *spatial).
+    """
+    # Slice by slice, so that no mask of the whole scan is made.
+    found = [np.zeros(size, bool) for size in image.shape[1:]]
+    for index in range(image.shape[1]):
+        inside = (image[:, index] != 0).any(axis=0)
+        found[0][index] = inside.any()
+        for axis in range(inside.ndim):
+            found[axis + 1] |= inside.any(axis=tuple(other for other in range(inside.ndim) if other != axis))
+    if not found[0].any():
+        return tuple((0, size) for size in image.shape[1:])
+    return tuple((int(places[0]), int(places[-1]) + 1) for places in map(np.flatnonzero, found))
+
+
+def prepare_image(image: Image, plan: Plan) -> tuple[np.ndarray, Placement]:
+    """Orient to RAS axes, put the axes in the plan's order, crop to what is not 0, normalise, resample.
+
+    Args:
+        image: (channel, *spatial) float32 on the source grid; not changed.
         plan: The decisions.
 
     Returns:
-        (channel, *spatial) float32, contiguous, on the plan's grid.
+        (channel, *spatial) float32, contiguous, on the plan's grid; and where it comes from.
+
+    Raises:
+        ValueError: When the intensities do not fit the normalisation.
     """
-    array = to_canonical(image.array, image.grid)
-    shape = resampled_shape(image.grid, plan.spacing)
-    channels = [
-        _normalize(_resize(channel, shape, order=3), name)
-        for channel, name in zip(array, plan.normalization, strict=True)
-    ]
-    return np.ascontiguousarray(np.stack(channels), dtype=np.float32)
+    array = _turned(to_canonical(image.array, image.grid), plan)
+    placement = Placement(image.grid, nonzero_box(array))
+    kept = np.ascontiguousarray(array[(slice(None), *placement.slices)], dtype=np.float32)
+    del array  # a whole scan each: what is no longer needed goes
+    if np.may_share_memory(kept, image.array):
+        kept = kept.copy()
+    normalize(kept, plan)
+    return resample_image(kept, *_resampling(placement, plan)), placement
 
 
-def prepare_reference(classes: np.ndarray, grid: Grid, plan: Plan, n_classes: int) -> np.ndarray:
-    """Orient and resample class indices: each class linearly, then the largest.
+def prepare_reference(classes: np.ndarray, placement: Placement, plan: Plan) -> np.ndarray:
+    """Bring class indices onto the grid of the prepared image.
 
     Args:
-        classes: (*spatial) class indices on the source grid.
-        grid: The source grid.
+        classes: (*spatial) uint8 on the source grid: class indices, or 255 for voxels that nobody annotated.
+        placement: From `prepare_image`.
         plan: The decisions.
-        n_classes: Number of classes, background included.
 
     Returns:
         (*spatial) uint8, contiguous, on the plan's grid.
     """
-    array = to_canonical(classes, grid)
-    shape = resampled_shape(grid, plan.spacing)
-    if array.shape == shape:
-        return np.ascontiguousarray(array, dtype=np.uint8)
-    best = np.zeros(shape, np.float32)
-    result = np.zeros(shape, np.uint8)
-    for index in range(n_classes):
-        share = _resize((array == index).astype(np.float32), shape, order=1)
-        result[share > best] = index
-        best = np.maximum(best, share)
-    return result
+    array = _turned(to_canonical(classes[None], placement.grid), plan)[0]
+    kept = np.ascontiguousarray(array[placement.slices], dtype=np.uint8)
+    return resample_labels(kept, *_resampling(placement, plan))
 
 
-def restore(probabilities: Tensor, grid: Grid, decide: Callable[[Tensor], Tensor]) -> np.ndarray:
-    """Bring class probabilities from the plan's grid to class indices on the scan's own grid.
+def _turned(array: np.ndarray, plan: Plan) -> np.ndarray:
+    """Spatial axes in the plan's order; a view."""
+    return array.transpose(0, *[axis + 1 for axis in plan.transpose]) if plan.transpose else array
+
+
+def _resampling(placement: Placement, plan: Plan) -> tuple[tuple[int, ...], int | None]:
+    """Shape to come, and the axis that is not interpolated."""
+    spacing = transposed(canonical_grid(placement.grid).spacing, plan)
+    shape = prepared_shape([stop - start for start, stop in placement.box], spacing, plan)
+    return shape, coarse_axis(spacing, target_spacing(spacing, plan))
+
+
+def most_likely(scores: Tensor) -> Tensor:
+    """(*spatial) uint8: the class with the greatest of (class, *spatial) scores."""
+    return scores.argmax(dim=0).to(torch.uint8)
+
+
+def restore(scores: Tensor, placement: Placement, plan: Plan, decide: Decide = most_likely) -> np.ndarray:
+    """Bring scores from the plan's grid to class indices on the scan's own grid, slab by slab in bounded memory.
+
+    Scores are interpolated linearly; along a coarse axis (`coarse_axis`) the nearest is taken.
 
     Args:
-        probabilities: (class, *spatial) on the plan's grid; any monotone score per class will do.
-        grid: The source grid.
-        decide: Turns probabilities (output, *spatial) into class indices (*spatial) uint8.
+        scores: (class, *spatial) on the plan's grid: logits or probabilities of classes, or of regions.
+        placement: From `prepare_image`.
+        plan: The decisions.
+        decide: Turns (class, *part) scores into (*part) uint8 class indices; called slab by slab.
 
     Returns:
-        (*spatial) uint8 class indices in the source's shape and axis order.
+        (*spatial) uint8 in the source's shape and axis order, 0 outside the part that was kept.
     """
-    shape = canonical_grid(grid).shape
-    if tuple(probabilities.shape[1:]) != shape:
-        mode = "trilinear" if len(shape) == 3 else "bilinear"
-        probabilities = functional.interpolate(probabilities[None].float(), shape, mode=mode, align_corners=False)[0]
-    classes = decide(probabilities).cpu().numpy()
-    return np.ascontiguousarray(from_canonical(classes, grid))
+    source = canonical_grid(placement.grid)
+    spacing = transposed(source.spacing, plan)
+    whole = np.zeros(transposed(source.shape, plan), np.uint8)
+    kept = whole[placement.slices]
+    if kept.ndim == 2:
+        _fill(kept[None], scores[:, None], 0, decide)
+    else:
+        _fill(kept, scores, coarse_axis(target_spacing(spacing, plan), spacing), decide)
+    if plan.transpose:
+        whole = whole.transpose(np.argsort(plan.transpose))
+    return np.ascontiguousarray(from_canonical(whole, placement.grid))
 
 
-def _resize(array: np.ndarray, shape: Sequence[int], order: int) -> np.ndarray:
-    """Interpolate to a shape with voxel edges aligned; overshoot of the splines is clipped to the former range."""
-    if array.shape == tuple(shape):
-        return array
-    zoom = [new / old for new, old in zip(shape, array.shape, strict=True)]
-    result = ndimage.zoom(array, zoom, order=order, mode="nearest", grid_mode=True)
-    if result.shape != tuple(shape):
-        raise AssertionError(f"resampling gave {result.shape} for {tuple(shape)}")
-    return np.clip(result, array.min(), array.max())
+def _fill(out: np.ndarray, scores: Tensor, coarse: int | None, decide: Decide) -> None:
+    """Fill (z, y, x) with the decisions on (class, z, y, x) scores of another shape."""
+    sides: list[tuple[Any, ...]] = []
+    for axis, (old, new) in enumerate(zip(scores.shape[1:], out.shape, strict=True)):
+        places = (nearest(old, new),) if axis == coarse or old == new else neighbours(old, new)
+        sides.append(tuple(torch.from_numpy(numbers).to(scores.device) for numbers in places))
+    step = max(1, SLAB // (len(scores) * max(out[0].size, scores[0, 0].numel())))
+    for start in range(0, len(out), step):
+        part = slice(start, start + step)
+        slab = _between(scores, 1, tuple(numbers[part] for numbers in sides[0])).float()
+        for axis in (1, 2):
+            if slab.shape[axis + 1] != out.shape[axis]:
+                slab = _between(slab, axis + 1, sides[axis])
+        out[part] = decide(slab).cpu().numpy()
 
 
-def _normalize(channel: np.ndarray, name: str) -> np.ndarray:
-    if name == "none":
-        return channel
-    if channel.min() == channel.max():
-        # The rounding error of the mean over that of the deviation would be 1 everywhere.
-        return np.zeros_like(channel)
-    mean, deviation = channel.mean(dtype=np.float64), channel.std(dtype=np.float64)
-    return ((channel - mean) / max(deviation, 1e-8)).astype(np.float32)
+def _between(scores: Tensor, axis: int, places: tuple[Tensor, ...]) -> Tensor:
+    """Scores at places along one axis: the nearest, or between two by the share of the second."""
+    before = scores.index_select(axis, places[0])
+    if len(places) == 1:
+        return before
+    share = places[2].to(torch.float32).view([-1 if dim == axis else 1 for dim in range(scores.ndim)])
+    return before.float().lerp_(scores.index_select(axis, places[1]).float(), share)

@@ -1,42 +1,81 @@
-"""Prepared scans on disk, keyed by the content they were made from, so that nothing is done twice or used stale."""
+"""Prepared scans on disk, keyed by the content they were made from, so that nothing is done twice or used stale.
+
+One folder a scan: ``image.b2nd`` and ``reference.b2nd`` (Blosc2 arrays of small compressed blocks, so that a patch
+costs the patch, whatever the size of its scan), ``locations.npy`` and ``entry.json``, which tells their sizes and
+checksums.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from segment.data.case import Case, Dataset
-from segment.data.geometry import grid_difference
-from segment.data.images import read_image, read_label
+from segment.data.geometry import Grid, canonical_grid, grid_difference
+from segment.data.images import Image, read_grid, read_image, read_label
+from segment.data.labels import IGNORE
 from segment.errors import UserError
+from segment.preprocessing.chunks import Chunked, checksum, write_chunked
 from segment.preprocessing.plan import Plan
-from segment.preprocessing.prepare import prepare_image, prepare_reference
+from segment.preprocessing.prepare import Placement, prepare_image, prepare_reference, prepared_shape, transposed
 
-FORMAT = 1
+FORMAT = 2
 MAX_LOCATIONS = 10_000
+IN_FLIGHT = 4 << 30  # bytes of the scans that are prepared at once; a larger scan is prepared alone
+ANNOTATED = 0  # key of the positions that somebody annotated, whatever they are
+
+
+class Locations(Mapping[int, np.ndarray]):
+    """For each foreground class that occurs: (n, spatial axes) int32 voxel positions, mapped from disk when asked for.
+
+    Args:
+        path: The file.
+        rows: First row of each class, and the row after its last.
+    """
+
+    def __init__(self, path: Path, rows: Mapping[int, tuple[int, int]]) -> None:
+        self.path = path
+        self.rows = rows
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        start, stop = self.rows[index]
+        return np.load(self.path, mmap_mode="r", allow_pickle=False)[start:stop]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """One prepared scan; the arrays are mapped from disk, reading a patch costs the patch.
+    """One prepared scan; nothing is read until it is sliced, and reading a patch costs the patch.
 
     Attributes:
         image: (channel, *spatial) float32.
-        reference: (*spatial) uint8 class indices.
-        locations: For each foreground class that occurs: (n, spatial axes) voxel positions, at most 10,000.
+        reference: (*spatial) uint8 class indices, 255 where nobody annotated; None for a scan without a label.
+        locations: For each foreground class that occurs: (n, spatial axes) int32 voxel positions, at most 10,000; where
+            some voxels are not annotated, under `ANNOTATED` those of any class.
+        placement: Where the scan comes from.
     """
 
-    image: np.ndarray
-    reference: np.ndarray
+    image: Chunked
+    reference: Chunked | None
     locations: Mapping[int, np.ndarray]
+    placement: Placement
 
 
 class Store:
@@ -58,17 +97,27 @@ class Store:
     def path(self, case: Case) -> Path:
         """Folder of a prepared scan: a function of the files' bytes and of how they are prepared."""
         files = [*case.images, *([case.label] if case.label else [])]
+        plan = self.plan
         recipe = {
             "format": FORMAT,
             "files": [self.hashes[str(file)] for file in files],
-            "spacing": self.plan.spacing,
-            "normalization": self.plan.normalization,
+            "label": case.label is not None,
+            "spacing": plan.spacing,
+            "normalization": plan.normalization,
+            "transpose": plan.transpose,
+            "sliced": plan.sliced,
+            "intensities": [
+                asdict(channel)
+                for name, channel in zip(plan.normalization, plan.intensities, strict=False)
+                if name == "ct"
+            ],
             "labels": dict(self.dataset.labels),
+            "ignore": self.dataset.labels.ignore,
         }
         return self.folder / hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:32]
 
     def prepare(self, cases: Sequence[Case], progress: Callable[[int], None] = lambda done: None) -> None:
-        """Prepare the scans that are not there yet, on all cores; a killed preparation goes on where it stopped.
+        """Prepare the scans that are missing or damaged, on all cores; a killed preparation goes on where it stopped.
 
         Args:
             cases: Scans to prepare.
@@ -77,80 +126,187 @@ class Store:
         Raises:
             UserError: When a file cannot be read or image and label do not fit together, naming both.
         """
-        missing = [case for case in cases if not self.path(case).exists()]
+        missing = list({self.path(case): case for case in cases if _entry(self.path(case)) is None}.values())
         done = len(cases) - len(missing)
         progress(done)
-        with ThreadPoolExecutor() as pool:
+        budget = _Budget(IN_FLIGHT)
+
+        def prepare(case: Case) -> None:
+            with budget.of(self._bytes(case)):
+                self._prepare(case)
+
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None) as pool:
             try:
-                for _ in pool.map(self._prepare, missing):
+                for _ in pool.map(prepare, missing):
                     done += 1
                     progress(done)
-            except UserError:
+            except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
 
+    def _bytes(self, case: Case) -> int:
+        """About what preparing a scan takes: as read, turned, cropped, and resampled."""
+        grid = canonical_grid(read_grid(case.images[0]))
+        shape, spacing = transposed(grid.shape, self.plan), transposed(grid.spacing, self.plan)
+        new = int(np.prod(prepared_shape(shape, spacing, self.plan), dtype=float))
+        return 4 * len(self.dataset.channels) * (3 * int(np.prod(shape, dtype=float)) + new)
+
     def _prepare(self, case: Case) -> None:
+        """Make one entry aside and put it in its place."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(dir=self.folder, prefix=".partial-"))
+        place = self.path(case)
+        try:
+            self._write(case, aside)
+            aside.chmod(0o755)  # mkdtemp's folders are private
+            if place.exists() and _entry(place) is None:
+                shutil.rmtree(place, ignore_errors=True)
+            try:
+                aside.rename(place)
+            except OSError:
+                # Another process prepared the same bytes meanwhile.
+                if _entry(place) is None:
+                    raise
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def _write(self, case: Case, folder: Path) -> None:
+        image = self._read(case)
+        try:
+            prepared, placement = prepare_image(image, self.plan)
+        except ValueError as error:
+            raise UserError(f"{case.images[0]}: {error}. Choose another plan.normalization.") from error
+        grid = image.grid
+        del image  # a whole scan
+        write_chunked(folder / "image.b2nd", prepared, self.plan.patch_size)
+        entry: dict[str, Any] = {
+            "grid": {"shape": grid.shape, "affine": grid.affine.tolist()},
+            "box": placement.box,
+            "image": prepared.shape,
+        }
+        del prepared
+        if case.label is not None:
+            reference = prepare_reference(self._classes(case, grid), placement, self.plan)
+            write_chunked(folder / "reference.b2nd", reference, self.plan.patch_size)
+            found = find_locations(reference, len(self.dataset.labels), self.path(case).name)
+            rows = np.cumsum([0, *(len(voxels) for voxels in found.values())]).tolist()
+            entry["locations"] = {str(key): rows[i : i + 2] for i, key in enumerate(found)}
+            np.save(
+                folder / "locations.npy", np.concatenate([np.zeros((0, reference.ndim), np.int32), *found.values()])
+            )
+        entry["files"] = {
+            file.name: [(told := file.stat()).st_size, told.st_mtime_ns, checksum(file)] for file in folder.iterdir()
+        }
+        (folder / "entry.json").write_text(json.dumps(entry), encoding="utf-8")
+
+    def _read(self, case: Case) -> Image:
         image = read_image(case.images)
         if image.array.shape[0] != len(self.dataset.channels):
             raise UserError(
                 f"{case.images[0]}: {image.array.shape[0]} channels, but data set {self.dataset.name!r} has "
                 f"{len(self.dataset.channels)} ({', '.join(self.dataset.channels)}). Mend the file or data.channels."
             )
-        prepared = {"image": prepare_image(image, self.plan)}
-        if case.label is not None:
-            label = read_label(case.label)
-            difference = grid_difference(image.grid, label.grid)
-            if difference:
-                raise UserError(
-                    f"{case.label}: its grid is not that of its image {case.images[0]}: {difference}. "
-                    "Resample the mask onto the image's grid."
-                )
-            try:
-                classes = self.dataset.labels.encode(label.array)
-            except ValueError as error:
-                raise UserError(f"{case.label}: {error}") from error
-            reference = prepare_reference(classes, label.grid, self.plan, len(self.dataset.labels))
-            prepared |= {
-                "reference": reference,
-                **find_locations(reference, len(self.dataset.labels), self.path(case).name),
-            }
-        self.folder.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(dir=self.folder, prefix=".partial-"))
+        return image
+
+    def _classes(self, case: Case, grid: Grid) -> np.ndarray:
+        """Class indices of a case's label file, which must lie on the grid of its image."""
+        assert case.label is not None
+        label = read_label(case.label)
+        difference = grid_difference(grid, label.grid)
+        if difference:
+            raise UserError(
+                f"{case.label}: its grid is not that of its image {case.images[0]}: {difference}. "
+                "Resample the mask onto the image's grid."
+            )
         try:
-            for name, array in prepared.items():
-                np.save(aside / f"{name}.npy", array)
-            try:
-                aside.rename(self.path(case))
-            except OSError:
-                # Another process prepared the same bytes meanwhile.
-                if not self.path(case).exists():
-                    raise
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            return self.dataset.labels.encode(label.array)
+        except ValueError as error:
+            raise UserError(f"{case.label}: {error}") from error
 
     def load(self, case: Case) -> Prepared:
-        """Map a prepared scan from disk."""
+        """Open a prepared scan, which costs next to nothing; one that is damaged or missing is prepared again.
+
+        Raises:
+            UserError: When it must be prepared again and a file cannot be read.
+        """
         folder = self.path(case)
-        names = range(1, len(self.dataset.labels))
+        entry = _entry(folder)
+        if entry is None:
+            self._prepare(case)
+            entry = _entry(folder)
+            assert entry is not None
+        shape = tuple(entry["image"])
+        grid = Grid(tuple(entry["grid"]["shape"]), np.array(entry["grid"]["affine"]))
+        labelled = "locations" in entry
+        rows = {int(key): (start, stop) for key, (start, stop) in entry.get("locations", {}).items()}
         return Prepared(
-            image=np.load(folder / "image.npy", mmap_mode="r"),
-            reference=np.load(folder / "reference.npy", mmap_mode="r"),
-            locations={i: np.load(f, mmap_mode="r") for i in names if (f := folder / f"locations_{i}.npy").exists()},
+            image=Chunked(folder / "image.b2nd", shape, np.float32),
+            reference=Chunked(folder / "reference.b2nd", shape[1:], np.uint8) if labelled else None,
+            locations=Locations(folder / "locations.npy", rows),
+            placement=Placement(grid, tuple((start, stop) for start, stop in entry["box"])),
         )
 
 
-def find_locations(reference: np.ndarray, n_classes: int, key: str) -> dict[str, np.ndarray]:
-    """Positions of each foreground class's voxels, thinned to a fixed random 10,000.
+def _entry(folder: Path) -> dict[str, Any] | None:
+    """What entry.json tells; None when it or a file beside it is missing, or not as it was written."""
+    try:
+        entry: dict[str, Any] = json.loads((folder / "entry.json").read_bytes())
+        for name, (size, written, sum_) in entry["files"].items():
+            told = (folder / name).stat()
+            if told.st_size != size:
+                return None
+            if told.st_mtime_ns != written:
+                if checksum(folder / name) != sum_:
+                    return None
+                os.utime(folder / name, ns=(written, written))  # a copy that is sound: known from now on
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+    return entry
+
+
+class _Budget:
+    """Lets in work until its sum reaches a limit; what is larger alone is let in alone."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+        self.changed = threading.Condition()
+
+    @contextmanager
+    def of(self, amount: int) -> Iterator[None]:
+        amount = min(amount, self.limit)
+        with self.changed:
+            self.changed.wait_for(lambda: self.used + amount <= self.limit)
+            self.used += amount
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.used -= amount
+                self.changed.notify_all()
+
+
+def find_locations(reference: np.ndarray, n_classes: int, key: str) -> dict[int, np.ndarray]:
+    """Positions of each foreground class's voxels, and of all annotated ones where not all are: a fixed random 10,000.
+
+    Args:
+        reference: (*spatial) uint8 class indices; `IGNORE` is no class.
+        n_classes: Number of classes, background included.
+        key: Seeds the choice; the same for the same scan.
 
     Returns:
-        ``locations_CLASS`` to (n, spatial axes) int32, for the classes that occur.
+        Class index or `ANNOTATED` to (n, spatial axes) int32, for what occurs.
     """
-    found = {}
     random = np.random.default_rng(int.from_bytes(key.encode()[-8:], "big"))
-    for index in range(1, n_classes):
-        flat = np.flatnonzero(reference == index)
-        if flat.size > MAX_LOCATIONS:
-            flat = np.sort(random.choice(flat, MAX_LOCATIONS, replace=False))
-        if flat.size:
-            found[f"locations_{index}"] = np.stack(np.unravel_index(flat, reference.shape), axis=1).astype(np.int32)
+    flat = np.flatnonzero((reference != 0) & (reference != IGNORE))
+    classes = reference.reshape(-1)[flat]
+    chosen = {index: flat[classes == index] for index in range(1, n_classes)}
+    if (reference == IGNORE).any():
+        chosen[ANNOTATED] = np.flatnonzero(reference != IGNORE)
+    found = {}
+    for index, voxels in chosen.items():
+        if voxels.size > MAX_LOCATIONS:
+            voxels = np.sort(random.choice(voxels, MAX_LOCATIONS, replace=False))
+        if voxels.size:
+            found[index] = np.stack(np.unravel_index(voxels, reference.shape), axis=1).astype(np.int32)
     return found

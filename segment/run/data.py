@@ -45,7 +45,7 @@ class Work:
 def prepare(config: DictConfig) -> Work:
     """Check the data set, choose the fold, decide the plan and prepare the scans."""
     checked = check(config, tests=False)
-    checked.require_sound(" ".join(["segment check", *_about_data()]))
+    checked.require_sound(check_command())
     dataset = checked.dataset
     assert dataset is not None
     if dataset.notice:
@@ -56,7 +56,10 @@ def prepare(config: DictConfig) -> Work:
     train, val = ([by_id[i] for i in fold[part]] for part in ("train", "val"))
     if config.overfit:
         train = val = train[: config.overfit]
-    decided = decide(config.plan, dataset, checked.surveys)
+    if config.plan.file is None:
+        decided = decide(config.plan, dataset, checked.surveys, where="plan.")
+    else:
+        decided = read_decided(Path(config.plan.file), dataset)
     plan = decided.pick(config.plan.configuration)
     if plan.previous_stage:
         raise UserError(
@@ -70,10 +73,10 @@ def prepare(config: DictConfig) -> Work:
     return Work(dataset, all_folds, train, val, checked.hashes, decided, plan, store)
 
 
-def _about_data() -> list[str]:
-    """What the command line said of the data."""
+def check_command() -> str:
+    """The command that checks the data set that the command line names."""
     given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    return [override for override in given if re.match(r"data\b|splits=", override)]
+    return " ".join(["segment check", *(override for override in given if re.match(r"data\b|splits=", override))])
 
 
 def check(config: DictConfig, tests: bool = True) -> Checked:
@@ -86,39 +89,45 @@ def check(config: DictConfig, tests: bool = True) -> Checked:
     with progress("checking scans") as advance:
         return check_dataset(
             lambda report: make(config, "data", report=report),
+            root=Path(str(config.data.get("root", "data"))),
             folder=Path(config.cache) / "checked",
-            splits=None if config.splits is None else Path(config.splits),
+            splits=Path(splits) if (splits := config.get("splits")) else None,
             tests=tests,
             progress=advance,
         )
 
 
-def decide(options: DictConfig, dataset: Dataset, surveys: Mapping[str, Survey]) -> DatasetPlan:
-    """The plan of a data set: what a plan file says, else what the rules decide from its labelled scans.
+def decide(options: DictConfig, dataset: Dataset, surveys: Mapping[str, Survey], where: str = "") -> DatasetPlan:
+    """What nnU-Net's rules decide for a data set, from its labelled scans.
 
     Args:
-        options: The node ``plan``: ``file``, or ``preset``, ``memory`` and what the user decides himself.
+        options: ``preset``, ``memory`` and what the user decides himself: ``spacing``, ``patch_size``, ``batch_size``,
+            ``normalization``.
         dataset: The data set.
         surveys: Facts about its scans by case id.
+        where: Put before the keys in messages.
     """
     given: dict[str, Any] = OmegaConf.to_container(options, resolve=True)  # type: ignore[assignment]
-    overrides = {key: given[key] for key in ("spacing", "patch_size", "batch_size", "normalization")}
-    if options.file is not None:
-        decided = read_plan(Path(options.file))
-        if len(decided.channels) != len(dataset.channels):
-            raise UserError(
-                f"plan={options.file}: made for {len(decided.channels)} channel(s), but data set {dataset.name!r} has "
-                f"{len(dataset.channels)}. Write a plan of its own: segment plan data=... output=plan.yaml"
-            )
-        return decided
-    fingerprint = take_fingerprint(
-        (surveys[case.id] for case in dataset.cases),
-        dataset.channels,
-        len(dataset.labels.declared),
-    )
-    return plan_dataset(
-        fingerprint, dataset.name, options.preset, options.memory, Overrides(**overrides), where="plan."
-    )
+    overrides = Overrides(**{key: given[key] for key in ("spacing", "patch_size", "batch_size", "normalization")})
+    found = (surveys[case.id] for case in dataset.cases)
+    # nnU-Net counts the ignore label too.
+    fingerprint = take_fingerprint(found, dataset.channels, len(dataset.labels.declared))
+    return plan_dataset(fingerprint, dataset.name, given["preset"], given["memory"], overrides, where)
+
+
+def read_decided(path: Path, dataset: Dataset) -> DatasetPlan:
+    """A plan file, for a data set of as many channels.
+
+    Raises:
+        UserError: When the file is no plan, or not of this data set.
+    """
+    decided = read_plan(path)
+    if len(decided.channels) != len(dataset.channels):
+        raise UserError(
+            f"plan={path}: made for {len(decided.channels)} channel(s), but data set {dataset.name!r} has "
+            f"{len(dataset.channels)}. Write a plan of its own: segment plan data=... output=plan.yaml"
+        )
+    return decided
 
 
 @contextmanager

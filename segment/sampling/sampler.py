@@ -14,6 +14,7 @@ from torch.utils.data import Dataset, Sampler, default_collate
 from segment.augment.counter import generator
 from segment.data.case import Case
 from segment.errors import UserError, did_you_mean
+from segment.preprocessing.chunks import Chunked
 from segment.preprocessing.store import ANNOTATED, Prepared, Store
 
 
@@ -99,17 +100,19 @@ class Patches(Dataset):
             wanted = self.extent(sample)
             size = np.asarray((1, *wanted) if self.sliced else wanted)
         corner = corner - (size - self.patch_size) // 2
+        assert scan.reference is not None
         image = torch.from_numpy(cut(scan.image, corner, size))
-        reference = torch.from_numpy(cut(scan.reference[None], corner, size))
+        reference = torch.from_numpy(cut(scan.reference, corner, size)[None])
         if self.sliced:
             image, reference = image[:, 0], reference[:, 0]
         return {"image": image, "reference": reference, "sample": sample}
 
     def _corner(self, scan: Prepared, random: np.random.Generator) -> np.ndarray:
         """First voxel of the patch, possibly negative where the scan is smaller than the patch (as in nnU-Net)."""
-        missing = np.maximum(0, self.patch_size - scan.reference.shape)
+        shape = np.asarray(scan.image.shape[1:])
+        missing = np.maximum(0, self.patch_size - shape)
         low = -(missing // 2)
-        high = np.maximum(low, scan.reference.shape - self.patch_size + (missing + 1) // 2)
+        high = np.maximum(low, shape - self.patch_size + (missing + 1) // 2)
         on_foreground, free = random.random() < self.foreground, random.integers(low, high, endpoint=True)
         held = [[index for index in members if index in scan.locations] for members in self.structures]
         held = [members for members in held if members]
@@ -167,19 +170,23 @@ def collate(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return batch
 
 
-def cut(volume: np.ndarray, corner: np.ndarray, size: np.ndarray) -> np.ndarray:
+def cut(volume: np.ndarray | Chunked, corner: np.ndarray, size: np.ndarray) -> np.ndarray:
     """Copy a box out of a volume, 0 where the box reaches beyond it.
 
     Args:
-        volume: (channel, *spatial), may be mapped from disk.
+        volume: (channel, *spatial) or (*spatial); sliced once, so it may lie on disk.
         corner: First voxel of the box along each spatial axis, may be negative.
         size: Voxels of the box along each spatial axis.
     """
-    shape = np.asarray(volume.shape[1:])
-    start, stop = np.maximum(corner, 0), np.minimum(corner + size, shape)
-    box = np.zeros((volume.shape[0], *size), volume.dtype)
-    inside = tuple(slice(a - c, b - c) for a, b, c in zip(start, stop, corner, strict=True))
-    box[(slice(None), *inside)] = volume[(slice(None), *(slice(a, b) for a, b in zip(start, stop, strict=True)))]
+    lead = len(volume.shape) - len(size)
+    start, stop = np.maximum(corner, 0), np.minimum(corner + size, volume.shape[lead:])
+    part: Any = (..., *(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True)))
+    values = volume[part]
+    if (stop - start == size).all():
+        return values if isinstance(volume, Chunked) else np.array(values)
+    box = np.zeros((*volume.shape[:lead], *size), volume.dtype)
+    inside: Any = (..., *(slice(a - c, b - c) for a, b, c in zip(start, stop, corner, strict=True)))
+    box[inside] = values
     return box
 
 
@@ -200,4 +207,4 @@ class Scans(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Tensor | int]:
         """Scan number ``index``: image (channel, *spatial) float32 and its index."""
-        return {"image": torch.from_numpy(np.array(self.store.load(self.cases[index]).image)), "index": index}
+        return {"image": torch.from_numpy(self.store.load(self.cases[index]).image[...]), "index": index}

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from segment.data.geometry import Grid
 from segment.data.labels import IGNORE, Labels
 from segment.inference.predictor import Predictor
 from segment.inference.windows import SlidingWindows
 from segment.losses.deep_supervision import AnyScale
 from segment.networks.padding import channels_last, memory_format
 from segment.preprocessing.plan import Plan
+from segment.preprocessing.prepare import Placement
 
 Boxes = Tensor | Sequence[Tensor]  # one a sample, stacked where they are of one size
 Augmentation = Callable[[Boxes, Boxes, Sequence[int], Sequence[float], Sequence[int]], tuple[Tensor, Tensor]]
@@ -38,7 +38,7 @@ class SegmentationModule(pl.LightningModule):
         plan: How scans are prepared.
         labels: What the outputs stand for.
         windows: How validation scans are covered.
-        grids: Source grids of the validation scans, in the order of the loader's indices.
+        placements: Where the validation scans come from, in the order of the loader's indices.
         seed: The run's seed; random layers draw from (seed, step).
     """
 
@@ -52,7 +52,7 @@ class SegmentationModule(pl.LightningModule):
         plan: Plan,
         labels: Labels,
         windows: SlidingWindows,
-        grids: Sequence[Grid],
+        placements: Sequence[Placement],
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class SegmentationModule(pl.LightningModule):
         self.augment = augment
         self.plan = plan
         self.windows = windows
-        self.grids = grids
+        self.placements = placements
         self.seed = seed
 
     def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
@@ -89,7 +89,7 @@ class SegmentationModule(pl.LightningModule):
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
         """Class indices of one whole scan on its source grid."""
         predictor = Predictor(self.network, self.plan, self.windows, self.labels)
-        return {"prediction": predictor.predict_prepared(batch["image"], self.grids[batch["index"]])}
+        return {"prediction": predictor.predict_prepared(batch["image"], self.placements[batch["index"]])}
 
     def configure_optimizers(self) -> Any:
         """The optimiser and, stepped after every optimiser step, the schedule."""

@@ -20,10 +20,9 @@ def shelf(references: list[np.ndarray]) -> SimpleNamespace:
     """Prepared scans in memory, in place of the store; a case is its index."""
     scans = []
     for i, reference in enumerate(references):
-        found = find_locations(reference, 3, str(i))
-        locations = {k: found[f"locations_{k}"] for k in (1, 2) if f"locations_{k}" in found}
+        locations = find_locations(reference, 3, str(i))
         image = np.arange(1, reference.size + 1, dtype=np.float32).reshape(1, *reference.shape) + 10_000 * i
-        scans.append(Prepared(image, reference, locations))
+        scans.append(Prepared(image, reference, locations, None))
     return SimpleNamespace(load=scans.__getitem__)
 
 

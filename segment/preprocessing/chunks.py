@@ -1,0 +1,108 @@
+"""Arrays on disk in small compressed blocks (Blosc2), read box by box."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import blosc2
+import numpy as np
+
+from segment.errors import UserError
+
+BLOCK = 1 << 12  # voxels that are unpacked together: 16 x 16 x 16, or 64 x 64
+CHUNK = 1 << 18  # voxels that are compressed together at most
+
+
+def chunk_shape(shape: Sequence[int], patch: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shapes of chunks and of the blocks within, so that a patch reads little more than itself.
+
+    Args:
+        shape: The array's; axes before those of the patch have 1 voxel a chunk.
+        patch: Voxels of a patch.
+
+    Returns:
+        Chunk and block shape, neither larger than the array. A chunk is about half a patch along each axis.
+    """
+    lead = len(shape) - len(patch)
+    side = round(BLOCK ** (1 / len(patch)))
+    most = round(CHUNK ** (1 / len(patch)))
+    chunk, block = [1] * lead, [1] * lead
+    for size, extent in zip(shape[lead:], patch, strict=True):
+        chunk.append(min(size, side * math.ceil(min(max(extent / 2, side), most) / side)))
+        block.append(min(size, side))
+    return tuple(chunk), tuple(block)
+
+
+def write_chunked(path: Path, array: np.ndarray, patch: Sequence[int]) -> None:
+    """Write an array in compressed chunks, without loss.
+
+    Args:
+        path: File to write.
+        array: Any numbers.
+        patch: What is mostly read at once: voxels along the last axes.
+    """
+    chunk, block = chunk_shape(array.shape, patch)
+    blosc2.asarray(
+        np.ascontiguousarray(array),
+        urlpath=str(path),
+        chunks=chunk,
+        blocks=block,
+        cparams={"codec": blosc2.Codec.LZ4, "clevel": 5, "nthreads": 1, "filters": [blosc2.Filter.SHUFFLE]},
+    )
+
+
+class Chunked:
+    """An array of a file that `write_chunked` wrote; slicing reads the blocks it needs and keeps nothing.
+
+    Args:
+        path: The file.
+        shape: The array's shape.
+        dtype: Its type.
+    """
+
+    def __init__(self, path: Path, shape: Sequence[int], dtype: Any) -> None:
+        self.path = path
+        self.shape = tuple(shape)
+        self.dtype = np.dtype(dtype)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        """A copy of a part.
+
+        Raises:
+            UserError: When the file is damaged.
+        """
+        try:
+            # One thread and no mapping: loader processes that were forked share nothing, and nothing stays open.
+            array = blosc2.open(str(self.path), mode="r", dparams={"nthreads": 1})
+            if array.shape != self.shape or array.dtype != self.dtype:
+                raise RuntimeError(f"holds {array.dtype} {array.shape}")
+            return np.asarray(array[key])
+        except (RuntimeError, OSError, ValueError) as error:
+            (self.path.parent / "entry.json").unlink(missing_ok=True)
+            raise UserError(
+                f"{self.path}: this prepared scan is damaged ({error}). Start again: it is then prepared anew."
+            ) from error
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self[...].astype(dtype or self.dtype, copy=False)
+
+
+def checksum(path: Path) -> int:
+    """CRC-32 of a file's bytes."""
+    total = 0
+    with path.open("rb") as file:
+        while part := file.read(1 << 22):
+            total = zlib.crc32(part, total)
+    return total
