@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,13 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from segment.data.case import Case, Dataset
-from segment.data.check import Checked, check_dataset
 from segment.data.splits import Fold, folds, pick_fold
 from segment.data.survey import Survey
 from segment.errors import UserError
@@ -25,7 +22,7 @@ from segment.preprocessing.plan import DatasetPlan, Plan
 from segment.preprocessing.plan_file import read_plan
 from segment.preprocessing.planner import Overrides, plan_dataset
 from segment.preprocessing.store import Store
-from segment.run.configure import make
+from segment.run.check import sound
 
 
 @dataclass(frozen=True)
@@ -44,8 +41,7 @@ class Work:
 
 def prepare(config: DictConfig) -> Work:
     """Check the data set, choose the fold, decide the plan and prepare the scans."""
-    checked = check(config, tests=False)
-    checked.require_sound(check_command())
+    checked = sound(config)
     dataset = checked.dataset
     assert dataset is not None
     if dataset.notice:
@@ -71,30 +67,6 @@ def prepare(config: DictConfig) -> Work:
     with progress("preparing scans") as advance:
         store.prepare(cases, progress=lambda done: advance(done, len(cases)))
     return Work(dataset, all_folds, train, val, checked.hashes, decided, plan, store)
-
-
-def check_command() -> str:
-    """The command that checks the data set that the command line names."""
-    given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    return " ".join(["segment check", *(override for override in given if re.match(r"data\b|splits=", override))])
-
-
-def check(config: DictConfig, tests: bool = True) -> Checked:
-    """Open and check the data set that the configuration names; what was found is remembered in the cache.
-
-    Args:
-        config: With ``data``, ``splits`` and ``cache``.
-        tests: Whether the test scans are read too.
-    """
-    with progress("checking scans") as advance:
-        return check_dataset(
-            lambda report: make(config, "data", report=report),
-            root=Path(str(config.data.get("root", "data"))),
-            folder=Path(config.cache) / "checked",
-            splits=Path(splits) if (splits := config.get("splits")) else None,
-            tests=tests,
-            progress=advance,
-        )
 
 
 def decide(options: DictConfig, dataset: Dataset, surveys: Mapping[str, Survey], where: str = "") -> DatasetPlan:

@@ -14,8 +14,9 @@ from segment.errors import UserError
 from segment.preprocessing.plan import DatasetPlan
 from segment.preprocessing.plan_file import write_plan
 from segment.report.files import printable
+from segment.run.check import sound
 from segment.run.configure import check_targets
-from segment.run.data import check, check_command, decide
+from segment.run.data import decide
 
 
 def run(config: DictConfig) -> None:
@@ -26,8 +27,7 @@ def run(config: DictConfig) -> None:
         raise UserError(f"output={output}: a plan is a YAML file. Give a name that ends in .yaml.")
     if output.exists() and not config.overwrite:
         raise UserError(f"output={output}: exists, and may have been edited. Give another name, or overwrite=true.")
-    checked = check(config, tests=False)
-    checked.require_sound(check_command())
+    checked = sound(config)
     assert checked.dataset is not None
     plan = decide(config, checked.dataset, checked.surveys)
     write_plan(output, plan)
