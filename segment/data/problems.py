@@ -90,7 +90,7 @@ def problem_of(error: UserError, kind: str, file: Path | str) -> Problem:
     """
     text = str(error).removeprefix(str(file)).lstrip(": ")
     what, found, mend = text.rpartition(". ")
-    return Problem(kind, str(file), f"{what}." if found else text, mend if found else "")
+    return Problem(kind, str(file), f"{what}." if found else text, mend if found else "Correct it.")
 
 
 @contextlib.contextmanager

@@ -67,7 +67,8 @@ def inspect_data(config: DictConfig, tests: bool, hashes: Mapping[str, str] | No
         UserError: When there is nothing at the data set's root.
     """
     root, splits = root_of(config), config.get("splits")
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("checking scans", total=None)
         checked = check_dataset(
             lambda report: open_data(config, report),
