@@ -19,7 +19,7 @@ from segment.data.geometry import canonical_grid, to_canonical
 from segment.data.images import read_image, read_label
 from segment.data.survey import QUANTILES, ForegroundIntensity, Survey
 from segment.errors import UserError
-from segment.preprocessing.fingerprint import take_fingerprint
+from segment.preprocessing.fingerprint import Fingerprint, take_fingerprint
 from segment.preprocessing.plan import DatasetPlan
 from segment.preprocessing.plan_file import write_plan
 from segment.preprocessing.planner import Overrides, plan_dataset
@@ -38,14 +38,18 @@ def run(config: DictConfig) -> None:
     options: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     overrides = Overrides(**{key: options[key] for key in ("spacing", "patch_size", "batch_size", "normalization")})
     dataset: Dataset = make(config, "data")
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("surveying scans", total=len(dataset.cases))
-        surveys = _counted(_survey_cases(dataset), lambda: bar.advance(task))
-        fingerprint = take_fingerprint(surveys, dataset.channels, label_count(dataset))
+    fingerprint = fingerprint_of(dataset)
     plan = plan_dataset(fingerprint, dataset.name, config.preset, config.memory, overrides)
     write_plan(output, plan)
     Console().print(table(plan))
     print(f"{output}: the plan, with the reason beside each decision. Edit what you know better.")
+
+
+def fingerprint_of(dataset: Dataset) -> Fingerprint:
+    """Survey every labelled scan, with progress on the terminal."""
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        surveys = bar.track(_survey_cases(dataset), len(dataset.cases), description="surveying scans")
+        return take_fingerprint(surveys, dataset.channels, label_count(dataset))
 
 
 def label_count(dataset: Dataset) -> int:
@@ -58,7 +62,7 @@ def table(plan: DatasetPlan) -> Table:
     """The configurations side by side."""
     title = f"{escape(printable(plan.dataset))}: {plan.preset}, {plan.memory:g} GB, {plan.scans} scans"
     shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    for heading in ("configuration", "spacing (mm)", "patch", "batch", "stages", "normalization"):
+    for heading in ("configuration", "spacing (mm)", "patch", "batch", "normalization"):
         shown.add_column(heading, no_wrap=True)
     for name, entry in plan.configurations.items():
         shown.add_row(
@@ -66,16 +70,9 @@ def table(plan: DatasetPlan) -> Table:
             "x".join(f"{mm:.3g}" for mm in entry.spacing),
             "x".join(map(str, entry.patch_size)),
             str(entry.batch_size),
-            str(len(entry.strides)),
             ", ".join(dict.fromkeys(entry.normalization)),
         )
     return shown
-
-
-def _counted(surveys: Iterator[Survey], advance: Any) -> Iterator[Survey]:
-    for survey in surveys:
-        yield survey
-        advance()
 
 
 def _survey_cases(dataset: Dataset) -> Iterator[Survey]:
