@@ -14,7 +14,7 @@ from segment.preprocessing.topology import Topology, count_values, find_topology
 BASE_FEATURES = 32
 MAX_FEATURES = {2: 512, 3: 320}
 BATCH = {2: 12, 3: 2}  # that the reference counts of values were taken at
-MIN_BATCH = 2
+MIN_BATCH, MAX_BATCH = 2, 1 << 20
 START_VOXELS = {2: 2048**2, 3: 256**3}
 
 
@@ -187,7 +187,7 @@ def _batch(budget: Budget, values: int, patch: Sequence[int], voxels: float) -> 
     dims = len(patch)
     held = round(budget.values(dims) / values * BATCH[dims])
     covered = round(voxels * budget.preset.covered / float(math.prod(patch)))
-    batch = max(min(held, covered), MIN_BATCH)
+    batch = min(max(min(held, covered), MIN_BATCH), MAX_BATCH)
     if min(held, covered) < MIN_BATCH:
         return batch, f"the least; {budget.memory:g} GB or the data set allow fewer"
     if covered < held:

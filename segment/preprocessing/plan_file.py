@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import yaml
 
 from segment.errors import UserError, did_you_mean
-from segment.preprocessing.patches import PRESETS
+from segment.preprocessing.patches import MAX_BATCH, PRESETS
 from segment.preprocessing.plan import NORMALIZATIONS, DatasetPlan, Intensity, Plan
 from segment.provenance import write_text
 
@@ -22,7 +22,6 @@ MAX_BYTES = 1 << 20
 MAX_CONFIGURATIONS = 64
 MAX_CHANNELS = 1024
 MAX_STAGES = 16
-MAX_BATCH = 1 << 20
 MAX_VOXELS = 1 << 30  # of a patch
 _HEADER = """\
 # The plan of a data set: train uses what stands here, so edit what you know better.

@@ -15,7 +15,7 @@ import numpy as np
 
 from segment.errors import UserError, did_you_mean
 from segment.preprocessing.fingerprint import Fingerprint
-from segment.preprocessing.patches import PRESETS, Budget, Fitted, fit
+from segment.preprocessing.patches import MAX_BATCH, PRESETS, Budget, Fitted, fit
 from segment.preprocessing.plan import NORMALIZATIONS, DatasetPlan, Intensity, Plan, shape_at
 
 ANISOTROPIC = 3  # times coarser than the other axes
@@ -66,13 +66,15 @@ class Overrides:
                 f"{where}patch_size={self.patch_size} does not fit: the scans are {dims}D, so give "
                 f"{' or '.join(map(str, sorted(sizes)))} positive whole numbers."
             )
-        if self.batch_size is not None and not (self.batch_size == int(self.batch_size) >= 1):
-            raise UserError(f"{where}batch_size={self.batch_size} does not fit: give at least 1.")
-        names = [self.normalization] if isinstance(self.normalization, str) else self.normalization
-        if names is None:
+        if self.batch_size is not None and not (isinstance(self.batch_size, int) and 1 <= self.batch_size <= MAX_BATCH):
+            raise UserError(f"{where}batch_size={self.batch_size} does not fit: give a whole number from 1 on.")
+        if self.normalization is None:
             return
-        if not (isinstance(self.normalization, str) or len(names) == channels) or not set(names) <= set(NORMALIZATIONS):
-            wrong = next((str(name) for name in names if name not in NORMALIZATIONS), "")
+        one = isinstance(self.normalization, str)
+        names = [self.normalization] if one else self.normalization
+        listed = isinstance(names, Sequence) and (one or len(names) == channels)
+        if not listed or not all(name in NORMALIZATIONS for name in names):
+            wrong = next((str(name) for name in names if name not in NORMALIZATIONS), "") if listed else ""
             raise UserError(
                 f"{where}normalization={self.normalization} does not fit: give one of {', '.join(NORMALIZATIONS)} "
                 f"for all channels, or a list of {channels}.{did_you_mean(wrong, NORMALIZATIONS)}"
@@ -105,14 +107,7 @@ def plan_dataset(
         UserError: When an argument does not fit, or memory does not hold even the smallest patch.
     """
     given = overrides or Overrides()
-    if preset not in PRESETS:
-        raise UserError(
-            f"{where}preset={preset}: there is none of that name.{did_you_mean(preset, PRESETS)} "
-            f"There are: {', '.join(PRESETS)}."
-        )
-    memory = PRESETS[preset].memory if memory is None else memory
-    if not 1e-6 <= memory <= 1e4:
-        raise UserError(f"{where}memory={memory} does not fit: give the GB of one accelerator, such as 8.")
+    memory = _memory(preset, memory, where)
     given.check(fingerprint.dims, len(fingerprint.channels), where)
     budget = Budget(PRESETS[preset], memory, fingerprint.labels, given.batch_size, where)
     reasons: dict[str, str] = {}
@@ -145,6 +140,20 @@ def plan_dataset(
         configurations={name: _filled(plain, name, *fitted[name][:2], "3d_lowres" in fitted) for name in fitted},
         reasons={"transpose": why} | {f"{name}.{key}": text for name in fitted for key, text in texts[name].items()},
     )
+
+
+def _memory(preset: str, memory: float | None, where: str) -> float:
+    """GB to fill, by the preset where none are given."""
+    if preset not in PRESETS:
+        raise UserError(
+            f"{where}preset={preset}: there is none of that name.{did_you_mean(str(preset), PRESETS)} "
+            f"There are: {', '.join(PRESETS)}."
+        )
+    if memory is None:
+        return PRESETS[preset].memory
+    if not isinstance(memory, int | float) or not 1e-6 <= memory <= 1e4:
+        raise UserError(f"{where}memory={memory} does not fit: give the GB of one accelerator, such as 8.")
+    return memory
 
 
 def _filled(plain: Plan, name: str, spacing: Sequence[float], found: Fitted, lowres: bool) -> Plan:
