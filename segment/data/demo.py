@@ -8,9 +8,6 @@ Segmentation Decathlon folder and read as any other.
 from __future__ import annotations
 
 import importlib.util
-import json
-import shutil
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +19,7 @@ from scipy.spatial.transform import Rotation
 
 from segment.data.case import Dataset
 from segment.data.layouts import open_dataset
+from segment.data.made import made_once
 from segment.errors import UserError
 
 VERSION = 1
@@ -82,61 +80,33 @@ def demo_dataset(root: str | Path = "data/demo", scans: int = 24, seed: int = 0,
     if not 1 <= scans <= 10_000 or not 0 <= seed < 2**63:
         raise UserError(f"data.scans={scans}, data.seed={seed}: from 1 to 10000 scans, and a seed from 0.")
     stamp = {"version": VERSION, "seed": seed, "scans": scans}
-    if not path.exists():
-        _write(path, stamp)
-    else:
-        _require_stamp(path, stamp)
+    made_once(path, "the demo set", "segment_demo", stamp, lambda folder: _write(folder, stamp))
     return replace(open_dataset(path, name=name, layout="msd"), notice=NOTICE)
 
 
-def _require_stamp(path: Path, stamp: dict[str, int]) -> None:
-    described = path / "dataset.json"
-    try:
-        found = json.loads(described.read_text(encoding="utf-8")).get("segment_demo")
-    except (OSError, ValueError, AttributeError):
-        found = None
-    if found != stamp:
-        held = f"the demo set {found}" if found else "something other than the demo set"
-        raise UserError(f"{path} holds {held}, not {stamp}. Choose another data.root, or delete the folder.")
-
-
-def _write(path: Path, stamp: dict[str, int]) -> None:
-    """Write the whole set into a folder beside, then rename it."""
+def _write(folder: Path, stamp: dict[str, int]) -> dict[str, Any]:
+    """Write the scans and the licence; returns the entries of dataset.json."""
     template = _template()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        (aside / "imagesTr").mkdir()
-        (aside / "labelsTr").mkdir()
-        listed = []
-        for index in range(stamp["scans"]):
-            name = f"demo_{index:03d}.nii.gz"
-            image, mask, affine = make_scan(template, stamp["seed"], index)
-            _save(aside / "imagesTr" / name, image, affine)
-            _save(aside / "labelsTr" / name, mask, affine)
-            listed.append({"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"})
-        described = {
-            "name": "demo",
-            "description": NOTICE,
-            "reference": "ICBM 152 nonlinear symmetric template 2009a, as carried in nilearn",
-            "licence": "the template's own: free use with its copyright notice, see LICENSE.txt",
-            "segment_demo": stamp,
-            "modality": {"0": "T1"},
-            "labels": {str(value): label for label, value in LABELS.items()},
-            "numTraining": len(listed),
-            "numTest": 0,
-            "training": listed,
-            "test": [],
-        }
-        (aside / "dataset.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
-        (aside / "LICENSE.txt").write_text(_LICENCE.format(**stamp), encoding="utf-8")
-        aside.chmod(0o755)  # mkdtemp's folders are private
-        try:
-            aside.rename(path)
-        except OSError:  # a second process was faster; its scans are the same
-            _require_stamp(path, stamp)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    listed = []
+    for index in range(stamp["scans"]):
+        name = f"demo_{index:03d}.nii.gz"
+        image, mask, affine = make_scan(template, stamp["seed"], index)
+        _save(folder / "imagesTr" / name, image, affine)
+        _save(folder / "labelsTr" / name, mask, affine)
+        listed.append({"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"})
+    (folder / "LICENSE.txt").write_text(_LICENCE.format(**stamp), encoding="utf-8")
+    return {
+        "name": "demo",
+        "description": NOTICE,
+        "reference": "ICBM 152 nonlinear symmetric template 2009a, as carried in nilearn",
+        "licence": "the template's own: free use with its copyright notice, see LICENSE.txt",
+        "modality": {"0": "T1"},
+        "labels": {str(value): label for label, value in LABELS.items()},
+        "numTraining": len(listed),
+        "numTest": 0,
+        "training": listed,
+        "test": [],
+    }
 
 
 def _save(path: Path, array: np.ndarray, affine: np.ndarray) -> None:

@@ -1,8 +1,7 @@
 """Prepared scans on disk, keyed by the content they were made from, so that nothing is done twice or used stale.
 
 One folder a scan: ``image.b2nd`` and ``reference.b2nd`` (Blosc2 arrays of small compressed blocks, so that a patch
-costs the patch, whatever the size of its scan), ``locations.npy`` and ``entry.json``, which tells their sizes and
-checksums.
+costs the patch, whatever the size of its scan), ``locations.npy``, and ``entry.json`` with their sizes and checksums.
 """
 
 from __future__ import annotations
