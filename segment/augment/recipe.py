@@ -122,6 +122,20 @@ class Recipe:
                 self.changes[name].apply(images[i], numbers, field, in_plane)
         return images, references
 
+    def words(self, sample: int, patch_size: Sequence[int], channels: int) -> list[str]:
+        """What happens to a sample, for a caption: one phrase a change; empty where nothing does.
+
+        Args:
+            sample: The sample's number.
+            patch_size: Voxels an axis.
+            channels: Image channels.
+        """
+        drawn = self._row(sample, patch_size, channels)
+        found = drawn.motion.words() if drawn.motion is not None else []
+        axes = [axis for axis, flip in zip("zyx"[-len(patch_size) :], drawn.flips, strict=True) if flip]
+        found += [f"mirrored {' '.join(axes)}"] if axes else []
+        return found + [self.changes[name].words(numbers) for name, numbers in drawn.changes.items()]
+
     def move(
         self, image: Tensor, reference: Tensor, drawn: Parameters, spacing: Sequence[float], patch_size: Sequence[int]
     ) -> tuple[Tensor, Tensor]:

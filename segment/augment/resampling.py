@@ -31,20 +31,26 @@ def resample(
     Returns:
         (n, *shape) float32 and (m, *shape) uint8.
     """
+    source = image.shape[1:]
+    if _reaches_outside(matrix, shape, source, bend):
+        # One voxel of nothing around the box stands for all that lies outside.
+        image, reference = (functional.pad(part, [1, 1] * len(shape)) for part in (image, reference))
+    image, reference = image.contiguous(), reference.contiguous()
     diagonal = bend is None and not np.any(matrix - np.diag(np.diag(matrix)))
-    moved = _separably(image, np.diag(matrix), shape) if diagonal else image.new_empty(len(image), *shape)
+    moved = image.new_empty(len(image), 0 if diagonal else shape[0], *shape[1:])
     labels = reference.new_zeros(len(reference), *shape)
     classes = _Classes(reference) if bool(reference.any()) else None
-    step = SLAB if len(shape) == 3 and image.device.type == "cpu" else shape[0]
+    step = SLAB if len(shape) == 3 and image.device.type == "cpu" and not diagonal else shape[0]
     for start in range(0, shape[0], step):
         rows = slice(start, min(start + step, shape[0]))
-        if classes is None and diagonal:
-            break
-        where = _positions(matrix, shape, image.shape[1:], rows, bend, image.device)
-        if not diagonal:
-            moved[:, rows] = _linear(image, where)
+        first, share = _cells(_positions(matrix, shape, image.shape[1:], rows, bend, image.device), image.shape[1:])
+        cell = _flat(first, image.shape[1:])
+        if diagonal:
+            moved = _separably(image, first, share)
+        else:
+            moved[:, rows] = _linear(image, cell, share)
         if classes is not None:
-            labels[:, rows] = classes.at(where)
+            labels[:, rows] = classes.at(cell, share)
     return moved, labels
 
 
@@ -81,6 +87,14 @@ def control_points(shape: Sequence[int], distance: Sequence[float]) -> tuple[int
     return tuple(int((size - 1) / step) + 4 for size, step in zip(shape, distance, strict=True))
 
 
+def _reaches_outside(matrix: np.ndarray, shape: Sequence[int], source: Sequence[int], bend: Tensor | None) -> bool:
+    """Whether a position may lie beyond the centres of the box's outermost voxels."""
+    reach = (np.asarray(shape) - 1) / 2
+    if bend is not None:
+        reach = reach + bend.abs().flatten(1).amax(dim=1).cpu().numpy()
+    return bool(np.any(np.abs(matrix) @ reach > (np.asarray(source) - 1) / 2 - 1e-4))
+
+
 def _positions(
     matrix: np.ndarray,
     shape: Sequence[int],
@@ -107,35 +121,42 @@ def _positions(
     return positions
 
 
-def _linear(image: Tensor, where: list[Tensor]) -> Tensor:
-    """Linear interpolation with zeros outside: (n, *source) at positions gives (n, *rows)."""
-    sizes = image.shape[1:]
-    shape = torch.broadcast_shapes(*(axis.shape for axis in where))
-    grid = image.new_empty(*shape, len(where))
-    for axis, (position, size) in enumerate(zip(where, sizes, strict=True)):
-        # The sampler counts axes from the last one, and from -1 to 1 between the outer faces of the box.
-        grid[..., len(where) - 1 - axis] = position.mul(2 / size).add_(1 / size - 1)
-    if len(where) == 2 or image.device.type != "cpu":
-        return functional.grid_sample(image[None], grid[None], padding_mode="zeros", align_corners=False)[0]
-    # Its threads share out the batch, so each plane of the rows becomes one.
-    planes = functional.grid_sample(
-        image.expand(shape[0], *image.shape), grid[:, None], padding_mode="zeros", align_corners=False
-    )
-    return planes[:, :, 0].transpose(0, 1)
+def _cells(positions: list[Tensor], sizes: Sequence[int]) -> tuple[list[Tensor], list[Tensor]]:
+    """Voxel before each position (integers, one tensor an axis) and the share of the voxel after it."""
+    first, share = [], []
+    for position, size in zip(positions, sizes, strict=True):
+        before = position.floor().clamp_(0, max(size - 2, 0))
+        share.append((position - before).clamp_(0, 1))
+        first.append(before.int())
+    return first, share
 
 
-def _separably(image: Tensor, scale: np.ndarray, shape: Sequence[int]) -> Tensor:
+def _flat(index: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
+    """Places in a flattened box of these sizes."""
+    flat = index[0]
+    for axis, size in zip(index[1:], sizes[1:], strict=True):
+        flat = flat * size + axis
+    return flat
+
+
+def _linear(image: Tensor, cell: Tensor, share: list[Tensor]) -> Tensor:
+    """Linear interpolation between the corners of cells: (n, *source) gives (n, *cells)."""
+    flat, index = image.flatten(1), cell.flatten()
+
+    def between(axis: int, offset: int) -> Tensor:
+        if axis == len(share):
+            return flat[:, offset:].index_select(1, index).view(-1, *cell.shape)
+        low, high = between(axis + 1, offset), between(axis + 1, offset + image.stride(axis + 1))
+        return low.lerp_(high, share[axis])
+
+    return between(0, 0)
+
+
+def _separably(image: Tensor, first: list[Tensor], share: list[Tensor]) -> Tensor:
     """Linear interpolation where no axis mixes with another: one axis after the other."""
-    for axis, (factor, size) in enumerate(zip(scale, shape, strict=True), start=1):
-        n = image.shape[axis]
-        position = (torch.arange(size, dtype=torch.float32) - (size - 1) / 2) * float(factor) + (n - 1) / 2
-        first = position.floor()
-        sides = []
-        for index, weight in ((first, 1 - (position - first)), (first + 1, position - first)):
-            weight = weight * ((index >= 0) & (index < n))
-            taken = image.index_select(axis, index.clamp(0, n - 1).long().to(image.device))
-            sides.append(taken.mul_(weight.to(image.device).view(-1, *[1] * (image.ndim - 1 - axis))))
-        image = sides[0].add_(sides[1])
+    for axis, (before, part) in enumerate(zip(first, share, strict=True), start=1):
+        low, high = (image.index_select(axis, index) for index in (before.flatten(), before.flatten() + 1))
+        image = low.lerp_(high, part)
     return image
 
 
@@ -143,55 +164,45 @@ class _Classes:
     """Class indices of a box, made ready to be asked between voxels: most need one look, only borders a vote."""
 
     def __init__(self, reference: Tensor) -> None:
-        self.sizes = reference.shape[1:]
-        # One voxel of class 0 around the box stands for all that lies outside.
-        padded = functional.pad(reference, [1, 1] * len(self.sizes))
-        low, high = padded, padded
-        for axis in range(1, padded.ndim):
-            n = padded.shape[axis] - 1
-            low = torch.minimum(low.narrow(axis, 0, n), low.narrow(axis, 1, n))
-            high = torch.maximum(high.narrow(axis, 0, n), high.narrow(axis, 1, n))
-        # Per cell between neighbouring voxels: their class, or -1 where they are not of one mind.
-        self.cells = torch.where(low == high, high.short(), -1).flatten(1)
-        self.voxels = padded.flatten(1)
+        self.reference = reference
+        self.voxels = reference.flatten(1)
+        low = high = self.voxels
+        # Cells that begin in a last row or column hold nonsense and are never asked.
+        for stride in reference.stride()[1:]:
+            n = low.shape[1] - stride
+            low = torch.minimum(low[:, :n], low[:, stride:])
+            high = torch.maximum(high[:, :n], high[:, stride:])
+        self.class_of = high
+        self.mixed = low != high
 
-    def at(self, where: list[Tensor]) -> Tensor:
-        """Classes at positions (voxels of the box, one tensor an axis, broadcastable to each other)."""
-        firsts = [p.floor().clamp_(-1, size - 1) for p, size in zip(where, self.sizes, strict=True)]
-        cell = self._flat([first.int() + 1 for first in firsts], [size + 1 for size in self.sizes])
-        found = self.cells.index_select(1, cell.flatten()).view(len(self.cells), *cell.shape)
-        mixed = (found < 0).nonzero(as_tuple=True)
-        result = found.to(torch.uint8)
-        if len(mixed[0]):
-            first = [axis.expand(cell.shape)[mixed[1:]] for axis in firsts]
-            share = [p.expand(cell.shape)[mixed[1:]].sub_(f).clamp_(0, 1) for p, f in zip(where, first, strict=True)]
-            result[mixed] = self._vote(mixed[0], [f.long() + 1 for f in first], share)
-        return result
+    def at(self, cell: Tensor, share: list[Tensor]) -> Tensor:
+        """Classes within cells (numbered by their first corner), (m, *cells)."""
+        index = cell.flatten()
+        found = self.class_of.index_select(1, index)
+        places = self.mixed.index_select(1, index).nonzero()
+        if len(places):
+            member, place = places.unbind(1)
+            start = index[place].long() + member * self.voxels.shape[1]
+            shares = [part.expand(cell.shape).reshape(-1)[place] for part in share]
+            found[member, place] = self._vote(start, shares)
+        return found.view(-1, *cell.shape)
 
-    def _flat(self, index: list[Tensor], sizes: Sequence[int]) -> Tensor:
-        flat = index[0]
-        for axis, size in zip(index[1:], sizes[1:], strict=True):
-            flat = flat * size + axis
-        return flat
-
-    def _vote(self, member: Tensor, first: list[Tensor], share: list[Tensor]) -> Tensor:
-        """The class with most linear weight among the voxels around each of a list of positions."""
-        sizes = [size + 2 for size in self.sizes]
-        start = self._flat(first, sizes) + member * self.voxels.shape[1]
-        labels, weights = [], []
-        for corner in itertools.product((0, 1), repeat=len(sizes)):
-            offset = 0
-            weight = torch.ones_like(share[0])
-            for side, part, size in zip(corner, share, sizes, strict=True):
-                offset = offset * size + side
-                weight = weight * (part if side else 1 - part)
-            labels.append(self.voxels.view(-1).index_select(0, start + offset))
-            weights.append(weight)
+    def _vote(self, start: Tensor, share: list[Tensor]) -> Tensor:
+        """The class with most linear weight among the corners of cells."""
+        offsets, weights = [0], [torch.ones_like(share[0])]
+        for part, stride in zip(share, self.reference.stride()[1:], strict=True):
+            offsets = [*offsets, *(offset + stride for offset in offsets)]
+            weights = [*(weight * (1 - part) for weight in weights), *(weight * part for weight in weights)]
+        labels = [self.voxels.view(-1).index_select(0, start + offset) for offset in offsets]
         # The bonus settles what is equal (to 1e-4) by the weight of the nearest voxel.
         scores = [weight * 1.0001 for weight in weights]
+        nothing = torch.zeros((), device=start.device)
         for i, j in itertools.combinations(range(len(labels)), 2):
             same = labels[i] == labels[j]
-            scores[i] += weights[j] * same
-            scores[j] += weights[i] * same
-        winner = torch.stack(scores).argmax(dim=0)
-        return torch.stack(labels).gather(0, winner[None])[0]
+            scores[i] += torch.where(same, weights[j], nothing)
+            scores[j] += torch.where(same, weights[i], nothing)
+        best, winner = scores[0], labels[0]
+        for score, label in zip(scores[1:], labels[1:], strict=True):
+            winner = torch.where(score > best, label, winner)
+            best = torch.maximum(best, score)
+        return winner

@@ -52,6 +52,18 @@ class Motion:
         mm = np.asarray(spacing, float)[-self.axes :]
         return rotation_matrix(self.angles) * mm[None, :] / mm[:, None] * np.asarray(self.scale)[None, :]
 
+    def words(self) -> list[str]:
+        """What was drawn, for a caption: one phrase for each kind of motion."""
+        found = []
+        if any(self.angles):
+            found.append("rotated " + " ".join(f"{round(math.degrees(angle))}\N{DEGREE SIGN}" for angle in self.angles))
+        if any(factor != 1 for factor in self.scale):
+            factors = self.scale if len(set(self.scale)) > 1 else self.scale[:1]
+            found.append("field of view " + " ".join(f"{factor:.2f}" for factor in factors))
+        if self.elastic_spacing * self.elastic_strength:
+            found.append(f"elastic {self.elastic_spacing:.2f} x {self.elastic_strength:.2f}")
+        return found
+
 
 @dataclass(frozen=True)
 class Spatial:

@@ -7,6 +7,7 @@ Flat images are shown as they lie in their file.
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -25,6 +26,7 @@ _OKABE_ITO = (
 _LEAST, _MOST = 256, 640  # height of a picture, and the longest side it is enlarged or reduced to, in pixels
 _OPACITY = 0.35
 _GAP, _CAPTION = 6, 20
+_PANE = 224  # longest side of a picture in a sheet, in pixels
 
 
 def colours(n_classes: int) -> np.ndarray:
@@ -68,16 +70,55 @@ def panel(
         raise ValueError(
             f"image {image.shape}, masks {reference.shape}, {prediction.shape} and {len(spacing)} spacings"
         )
-    shown = image if image.ndim == 3 and len(image) == 3 else image[:1]
+    shown = image if image.ndim == 3 else image[:1]
     if reference.ndim == 3:
         index = _fullest_slice(reference, prediction)
         # Rows run posterior to anterior and columns left to right: both are turned round for the radiological view.
         shown, reference, prediction = (part[..., index, ::-1, ::-1] for part in (shown, reference, prediction))
-    grey = _window(np.moveaxis(shown, 0, -1).astype(np.float64))
+    grey = _window(_shown(shown), _limits(_shown(shown)))
     size, canvas = _sizes(reference.shape, (spacing[-2], spacing[-1]))
     base = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC))
-    panes = [base, *(_painted(base, mask, n_classes, size) for mask in (reference, prediction))]
+    panes = [base, *(_painted(base, mask, colours(n_classes), size) for mask in (reference, prediction))]
     return _side_by_side(panes, canvas, ("image", "reference", "prediction"))
+
+
+def sheet(
+    rows: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]],
+    captions: Sequence[Sequence[Sequence[str]]],
+    spacing: tuple[float, float],
+) -> np.ndarray:
+    """Draw slices in rows, with the outlines of their labels and words beneath.
+
+    Grey values of a row run from the 0.5th to the 99.5th percentile of its first slice, so that changes show.
+
+    Args:
+        rows: Slices of a row as image ``(C, y, x)`` and class indices ``(y, x)``, all of one shape; the first channel
+            is shown, or three in colour. Class 255 (nobody annotated) is outlined in white.
+        captions: The lines of words of each slice.
+        spacing: Voxel size of the rows and columns of a slice, any unit.
+
+    Returns:
+        uint8 ``(H, W, 3)``.
+    """
+    size, canvas = _sizes(rows[0][0][1].shape, spacing)
+    size, canvas = (_fitted(side) for side in (size, canvas))
+    paints = colours(256)
+    paints[255] = 255
+    font = ImageFont.load_default(size=13)
+    line = 16
+    heights = [size[1] + line * max(len(words) for words in row) + 2 * _GAP for row in captions]
+    whole = Image.new("RGB", (len(rows[0]) * (canvas[0] + _GAP) - _GAP, sum(heights)))
+    draw = ImageDraw.Draw(whole)
+    for top, row, words_of_row in zip(np.cumsum([0, *heights[:-1]]).tolist(), rows, captions, strict=True):
+        window = _limits(_shown(row[0][0]))
+        for column, ((image, mask), words) in enumerate(zip(row, words_of_row, strict=True)):
+            grey = Image.fromarray(_window(_shown(image), window)).resize(size, Image.Resampling.BICUBIC)
+            left = column * (canvas[0] + _GAP)
+            whole.paste(Image.fromarray(_painted(np.asarray(grey), mask, paints, size, opacity=0)), (left, top))
+            for number, text in enumerate(words):
+                place = (left + 4, top + size[1] + 2 + line * number)
+                draw.text(place, text, fill=(255, 255, 255) if number == 0 else (190, 190, 190), font=font)
+    return np.asarray(whole)
 
 
 def png(array: np.ndarray) -> bytes:
@@ -103,12 +144,22 @@ def _fullest_slice(reference: np.ndarray, prediction: np.ndarray) -> int:
     return len(reference) // 2
 
 
-def _window(values: np.ndarray) -> np.ndarray:
-    """Grey or colour values (y, x, 1 or 3) as uint8 RGB, from one percentile to the other."""
-    values = np.nan_to_num(values)
+def _shown(image: np.ndarray) -> np.ndarray:
+    """What is shown of a slice (C, y, x): three channels in colour, else the first, as (y, x, 3 or 1)."""
+    return np.nan_to_num(np.moveaxis(image if len(image) == 3 else image[:1], 0, -1).astype(np.float64))
+
+
+def _limits(values: np.ndarray) -> tuple[float, float]:
+    """Values that are shown black and white: one percentile and the other."""
     low, high = np.percentile(values, (0.5, 99.5))
     if high <= low:  # a small bright structure on a constant ground lies outside both percentiles
         low, high = values.min(), values.max()
+    return float(low), float(high)
+
+
+def _window(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+    """Grey or colour values (y, x, 1 or 3) as uint8 RGB, from one limit to the other."""
+    low, high = limits
     scaled = np.clip((values - low) / (high - low), 0, 1) if high > low else np.zeros_like(values)
     return np.repeat((scaled * 255).round().astype(np.uint8), 3 // values.shape[-1], axis=-1)
 
@@ -122,8 +173,16 @@ def _sizes(shape: tuple[int, ...], spacing: tuple[float, float]) -> tuple[tuple[
     return size, (size[0], max(_LEAST, size[1]))
 
 
-def _painted(base: np.ndarray, mask: np.ndarray, n_classes: int, size: tuple[int, int]) -> np.ndarray:
-    """A picture with the labels of a mask on it."""
+def _fitted(size: tuple[int, int]) -> tuple[int, int]:
+    """A picture's size, reduced to a pane of a sheet."""
+    scale = min(1.0, _PANE / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _painted(
+    base: np.ndarray, mask: np.ndarray, palette: np.ndarray, size: tuple[int, int], opacity: float = _OPACITY
+) -> np.ndarray:
+    """A picture with the labels of a mask on it, translucent with an opaque outline."""
     rows = np.arange(size[1]) * mask.shape[0] // size[1]
     columns = np.arange(size[0]) * mask.shape[1] // size[0]
     large = mask[rows[:, None], columns]
@@ -135,9 +194,9 @@ def _painted(base: np.ndarray, mask: np.ndarray, n_classes: int, size: tuple[int
             edge[axis] = slice(0, 1) if step == 1 else slice(-1, None)
             neighbour[tuple(edge)] = large[tuple(edge)]  # the border of the picture is no outline
             outline |= large != neighbour
-    opacity = np.where(outline, 1.0, _OPACITY) * (large > 0)
-    paint = colours(n_classes)[large]
-    return (base + (paint.astype(np.float64) - base) * opacity[..., None]).round().astype(np.uint8)
+    covered = np.where(outline, 1.0, opacity) * (large > 0)
+    paint = palette[large]
+    return (base + (paint.astype(np.float64) - base) * covered[..., None]).round().astype(np.uint8)
 
 
 def _side_by_side(panes: list[np.ndarray], canvas: tuple[int, int], captions: tuple[str, ...]) -> np.ndarray:

@@ -1,0 +1,76 @@
+"""MONAI's dictionary transforms in the place of a recipe, seeded per sample so that they can be replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from monai.transforms import Compose, MapTransform
+from monai.utils import convert_to_tensor
+from torch import Tensor
+
+from segment.augment.counter import generator
+from segment.errors import UserError
+
+
+class MonaiTransforms:
+    """Random dictionary transforms of MONAI on patches, sample by sample; the keys are ``image`` and ``label``.
+
+    Transforms see patches of the plan's size, as no larger box is cut for them: what they turn into view from outside
+    is what their padding mode says. References are resampled as the transform's mode says; give ``nearest`` for them.
+
+    Args:
+        transforms: Dictionary transforms, applied in order.
+        seed: First half of the key of their random state; the sample's number is the second half.
+
+    Raises:
+        UserError: When one is no dictionary transform.
+    """
+
+    def __init__(self, transforms: Sequence[MapTransform], seed: int = 0) -> None:
+        for transform in transforms:
+            if not isinstance(transform, MapTransform):
+                raise UserError(
+                    f"augment.transforms: {type(transform).__name__} is no dictionary transform. MONAI's end in d: "
+                    "RandFlipd, with keys: [image, label]."
+                )
+        self.transforms = Compose(transforms)
+        self.seed = seed
+
+    def __call__(
+        self,
+        image: Tensor | Sequence[Tensor],
+        reference: Tensor | Sequence[Tensor],
+        samples: Sequence[int],
+        spacing: Sequence[float],
+        patch_size: Sequence[int],
+    ) -> tuple[Tensor, Tensor]:
+        """Transform a batch.
+
+        Args:
+            image: One (channel, *patch) a sample.
+            reference: One (1, *patch) a sample, uint8 class indices.
+            samples: The batch's sample numbers.
+            spacing: Voxel size in mm; MONAI's transforms count in voxels.
+            patch_size: Voxels an axis, which the transforms must keep.
+
+        Returns:
+            New tensors (batch, channel, *patch) and (batch, 1, *patch) uint8.
+
+        Raises:
+            UserError: When a transform changes the size.
+        """
+        images: list[Tensor] = []
+        references: list[Tensor] = []
+        for sample, picture, mask in zip(samples, image, reference, strict=True):
+            self.transforms.set_random_state(seed=int(generator(self.seed, sample, "monai").integers(2**32)))
+            changed = self.transforms({"image": picture.clone(), "label": mask.clone()})
+            for parts, key, before in ((images, "image", picture), (references, "label", mask)):
+                # A plain tensor again: MONAI's remember every transform.
+                parts.append(convert_to_tensor(changed[key], dtype=before.dtype, device=before.device))
+            if {tuple(patch_size)} != {tuple(part[-1].shape[1:]) for part in (images, references)}:
+                raise UserError(
+                    f"augment.transforms: a patch of {list(patch_size)} voxels became {list(images[-1].shape[1:])}, "
+                    f"its reference {list(references[-1].shape[1:])}. Leave out what changes the size."
+                )
+        return torch.stack(images), torch.stack(references)
