@@ -1,7 +1,7 @@
 """Large fake CT scans, made on the fly: to see how a program bears hundreds of scans, or scans of a whole body.
 
-A scan is a body in air with a few bright, wobbly ellipsoids and noise. It is written slice by slice, so that a scan of any
-size takes little memory, as an ordinary Medical Segmentation Decathlon folder.
+A scan is a body in air with a few bright, wobbly ellipsoids and noise. It is written slice by slice, so that a scan of
+any size takes little memory, as an ordinary Medical Segmentation Decathlon folder.
 """
 
 from __future__ import annotations

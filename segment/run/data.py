@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,17 +40,32 @@ class Work:
 
 def prepare(config: DictConfig) -> Work:
     """Check the data set, choose the fold, decide the plan and prepare the scans."""
-    checked = sound(config)
-    dataset = checked.dataset
-    assert dataset is not None
-    if dataset.notice:
-        print(f"Note: {dataset.notice}", file=sys.stderr)
+    store, decided = planned_store(config)
+    dataset = store.dataset
     by_id = {case.id: case for case in dataset.cases}
     all_folds = folds(dataset, config.folds, file=config.splits)
     fold = pick_fold(all_folds, config.fold)
     train, val = ([by_id[i] for i in fold[part]] for part in ("train", "val"))
     if config.overfit:
         train = val = train[: config.overfit]
+    prepare_cases(store, list(dict.fromkeys([*train, *val])))
+    return Work(dataset, all_folds, train, val, store.hashes, decided, store.plan, store)
+
+
+def planned_store(config: DictConfig) -> tuple[Store, DatasetPlan]:
+    """Check a data set, decide its plan, and open the store of its prepared scans, which may be empty.
+
+    Args:
+        config: With ``data``, ``plan``, ``cache`` and ``splits``.
+
+    Raises:
+        UserError: When the data set is not sound, or what was decided does not fit it.
+    """
+    checked = sound(config)
+    dataset = checked.dataset
+    assert dataset is not None
+    if dataset.notice:
+        print(f"Note: {dataset.notice}", file=sys.stderr)
     if config.plan.file is None:
         decided = decide(config.plan, dataset, checked.surveys, where="plan.")
     else:
@@ -62,11 +76,15 @@ def prepare(config: DictConfig) -> Work:
             f"plan.configuration={config.plan.configuration}: the second stage of a cascade cannot be trained yet. "
             f"Take one of {', '.join(name for name, p in decided.configurations.items() if not p.previous_stage)}."
         )
-    store = Store(Path(config.cache) / "prepared", dataset, plan, checked.hashes)
-    cases = list(dict.fromkeys([*train, *val]))
-    with progress("preparing scans") as advance:
-        store.prepare(cases, progress=lambda done: advance(done, len(cases)))
-    return Work(dataset, all_folds, train, val, checked.hashes, decided, plan, store)
+    return Store(Path(config.cache) / "prepared", dataset, plan, checked.hashes), decided
+
+
+def prepare_cases(store: Store, cases: Sequence[Case]) -> None:
+    """Prepare scans, with progress on stderr."""
+    columns = (TextColumn("preparing scans"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("preparing scans", total=len(cases))
+        store.prepare(cases, progress=lambda done: bar.update(task, completed=done))
 
 
 def decide(options: DictConfig, dataset: Dataset, surveys: Mapping[str, Survey], where: str = "") -> DatasetPlan:
@@ -100,12 +118,3 @@ def read_decided(path: Path, dataset: Dataset) -> DatasetPlan:
             f"{len(dataset.channels)}. Write a plan of its own: segment plan data=... output=plan.yaml"
         )
     return decided
-
-
-@contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A line on the terminal with the time left, called with what is done of all; gone at the end."""
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

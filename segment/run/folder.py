@@ -32,15 +32,21 @@ FREE = (
 
 def settle(config: DictConfig) -> None:
     """Fill in what follows from the machine and from the other choices: precision, name, output."""
+    settle_plan(config)
     with open_dict(config):
-        if isinstance(config.plan, str):  # plan=plan.yaml
-            config.plan = dict.fromkeys(PLAN) | {"file": config.plan}
         config.name = config.name or run_name(config)
         config.output = str(config.output or Path("runs") / config.name)
         config.trainer.precision = precision(config.trainer.precision, config.trainer.accelerator)
         # What was planned for a run that is there, so that it can be compared before the data are read.
         written = Path(config.output) / "config.yaml"
         config.planned = read_mapping(written).get("planned") if written.is_file() else None
+
+
+def settle_plan(config: DictConfig) -> None:
+    """``plan=plan.yaml`` names a plan file in the place of what the rules go by."""
+    if isinstance(config.plan, str):
+        with open_dict(config):
+            config.plan = dict.fromkeys(PLAN) | {"file": config.plan}
 
 
 def run_name(config: DictConfig) -> str:

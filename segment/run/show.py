@@ -9,14 +9,15 @@ import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from segment.data.case import Case, Dataset
-from segment.data.images import read_grid, read_image, read_label
+from segment.data.case import Case
 from segment.errors import UserError, did_you_mean
-from segment.preprocessing.plan import Plan, make_plan
-from segment.preprocessing.prepare import prepare_image, prepare_reference
+from segment.preprocessing.plan import Plan
+from segment.preprocessing.store import Store
 from segment.provenance import written_whole
 from segment.report.pictures import png, sheet
 from segment.run.configure import check_targets, make
+from segment.run.data import planned_store, prepare_cases
+from segment.run.folder import settle_plan
 from segment.sampling.sampler import cut
 
 MOST = 12  # rows or columns of a picture that can still be looked at
@@ -48,16 +49,15 @@ def augment(config: DictConfig) -> None:
             raise UserError(f"{key}={config[key]}: must be an integer from {int(key != 'first')} to {most}.")
     check_targets(OmegaConf.masked_copy(config, ["data", "augment"]))
     recipe = make(config, "augment")
-    dataset: Dataset = make(config, "data")
-    cases = [case for case in dataset.cases if case.label is not None][: config.scans]
-    if not cases:
-        raise UserError(f"data={dataset.name}: has no labelled scan to show.")
-    options: dict[str, Any] = OmegaConf.to_container(config.plan, resolve=True)  # type: ignore[assignment]
-    plan = make_plan([read_grid(case.images[0]) for case in cases], len(dataset.channels), **options)
+    settle_plan(config)
+    store, _ = planned_store(config)
+    plan = store.plan
+    cases = store.dataset.cases[: config.scans]
+    prepare_cases(store, cases)
     rows, captions = [], []
     for number, case in enumerate(cases):
         samples = range(config.first + number * config.draws, config.first + (number + 1) * config.draws)
-        image, reference = prepared(case, dataset, plan)
+        image, reference = whole(store, case)
         slices, words = row(image, reference, plan, recipe, samples)
         rows.append(slices)
         captions.append([[case.id, f"patch {'x'.join(map(str, plan.patch_size))}"], *words])
@@ -66,14 +66,15 @@ def augment(config: DictConfig) -> None:
     print(f"{output}: {len(rows)} scans, samples {config.first} to {config.first + len(rows) * config.draws - 1}.")
 
 
-def prepared(case: Case, dataset: Dataset, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
-    """A scan as the network would see it: image (channel, *spatial) and class indices (*spatial)."""
-    image, label = read_image(case.images), read_label(case.label)  # type: ignore[arg-type]
-    try:
-        classes = dataset.encode(label.array)
-    except ValueError as error:
-        raise UserError(f"{case.label}: {error}") from error
-    return prepare_image(image, plan), prepare_reference(classes, label.grid, plan, len(dataset.labels))
+def whole(store: Store, case: Case) -> tuple[np.ndarray, np.ndarray]:
+    """A prepared scan, image (channel, *spatial) and class indices (*spatial); one slice of it where slices train."""
+    scan = store.load(case)
+    assert scan.reference is not None
+    image, reference = scan.image[...], scan.reference[...]
+    if store.plan.sliced:
+        fullest = int((reference > 0).sum(axis=(1, 2)).argmax())
+        image, reference = image[:, fullest], reference[fullest]
+    return image, reference
 
 
 def row(
