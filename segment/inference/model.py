@@ -143,6 +143,13 @@ def _check_plan(plan: Plan, architecture: Any, channels: int, labels: int) -> No
         raise ValueError(f"no patch has {plan.patch_size} voxels")
     if not set(plan.normalization) <= set(NORMALIZATIONS):
         raise ValueError(f"normalization {plan.normalization} is not of {NORMALIZATIONS}")
+    axes = {2: ([], [0, 1], [0, 1, 2]), 3: ([], [0, 1, 2])}[len(plan.spacing)]
+    if sorted(plan.transpose) not in axes:
+        raise ValueError(f"no order of axes is {plan.transpose}")
+    if len(plan.intensities) != channels and (plan.intensities or "ct" in plan.normalization):
+        raise ValueError(f"there are intensities of {len(plan.intensities)} channels, not {channels}")
+    if not all(math.isfinite(number) for channel in plan.intensities for number in vars(channel).values()):
+        raise ValueError(f"not all of {plan.intensities} are finite")
     shape = {"spatial_dims": len(plan.spacing), "in_channels": channels, "out_channels": labels}
     for key, value in shape.items():
         if isinstance(architecture, dict) and architecture.get(key, value) != value:

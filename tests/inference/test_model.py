@@ -351,6 +351,11 @@ def test_a_missing_entry_is_refused(folder, key):
         {"batch_size": float("inf")},
         {"normalization": ["magic"]},
         {"normalization": ["zscore", "zscore"]},
+        {"normalization": ["ct"]},
+        {"normalization": ["ct"], "intensities": [{"mean": float("nan"), "sd": 1, "low": 0, "high": 1}]},
+        {"intensities": [{"mean": 0}]},
+        {"transpose": [0, 0]},
+        {"transpose": [0, 2, 3]},
     ],
 )
 def test_a_plan_that_cannot_be_is_refused(folder, wrong):

@@ -9,21 +9,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from segment.data import open_dataset
+from segment.data import Case, open_dataset
+from segment.data.labels import IGNORE, Labels
+from segment.errors import UserError
 from segment.preprocessing.plan import Plan
-from segment.preprocessing.store import Prepared, Store, find_locations
+from segment.preprocessing.store import ANNOTATED, Prepared, Store, find_locations
 from segment.provenance import hash_files
-from segment.sampling.sampler import Patches, SampleNumbers, Scans, cut
+from segment.sampling.sampler import Patches, SampleNumbers, Scans, chances, cut
+
+LABELS = Labels({"background": 0, "a": 1, "b": 2})
 
 
-def shelf(references: list[np.ndarray]) -> SimpleNamespace:
+def shelf(references: list[np.ndarray], size: tuple[int, ...], labels: Labels = LABELS) -> SimpleNamespace:
     """Prepared scans in memory, in place of the store; a case is its index."""
     scans = []
     for i, reference in enumerate(references):
         locations = find_locations(reference, 3, str(i))
         image = np.arange(1, reference.size + 1, dtype=np.float32).reshape(1, *reference.shape) + 10_000 * i
         scans.append(Prepared(image, reference, locations, None))
-    return SimpleNamespace(load=scans.__getitem__)
+    transpose = (0, 1, 2) if references[0].ndim == 3 else ()
+    plan = Plan((1.0,) * len(size), size, 2, ("zscore",), transpose)
+    return SimpleNamespace(load=scans.__getitem__, plan=plan, dataset=SimpleNamespace(labels=labels))
 
 
 def marked(shape: tuple[int, ...], *voxels: tuple[tuple[int, ...], int]) -> np.ndarray:
@@ -76,7 +82,7 @@ def test_epochs_and_ranks_share_out_every_number_once_also_when_resumed(steps, b
 
 
 def patches(references: list[np.ndarray], size: tuple[int, ...], foreground: float = 1 / 3, seed: int = 0) -> Patches:
-    return Patches(shelf(references), range(len(references)), size, seed, foreground)
+    return Patches(shelf(references, size), range(len(references)), seed, foreground)
 
 
 def corner_of(item: dict, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -104,7 +110,7 @@ def test_patches_do_not_depend_on_the_workers(make_dataset, tmp_path, workers):
     files = [file for case in dataset.cases for file in (*case.images, case.label)]
     store = Store(tmp_path / "store", dataset, plan, hash_files(files))
     store.prepare(dataset.cases)
-    source = Patches(store, dataset.cases, plan.patch_size, seed=1)
+    source = Patches(store, dataset.cases, seed=1)
     numbers = SampleNumbers(4, 2, lambda: 1)
     batches = list(DataLoader(source, batch_size=2, sampler=numbers, num_workers=workers))
     assert [batch["sample"].tolist() for batch in batches] == [[2, 3], [4, 5], [6, 7]]
@@ -210,9 +216,82 @@ def test_cut_is_padding_then_slicing(data):
 
 
 def test_scans_are_whole_and_in_order():
-    store = shelf([marked((4, 5)), marked((6, 3))])
+    store = shelf([marked((4, 5)), marked((6, 3))], (3, 3))
     scans = Scans(store, [1, 0])
     assert len(scans) == 2
     assert [tuple(scans[i]["image"].shape) for i in range(2)] == [(1, 6, 3), (1, 4, 5)]
     assert [scans[i]["index"] for i in range(2)] == [0, 1]
     np.testing.assert_array_equal(scans[0]["image"], store.load(1).image)
+
+
+# What the patches are centred on
+
+
+def centres(source: Patches, samples: int = 300) -> list[int]:
+    """Class of the voxel in the middle of each patch of three voxels an axis."""
+    return [int(source[number]["reference"][(0, *[1] * len(source.patch_size))]) for number in range(samples)]
+
+
+def test_structures_have_the_same_chance_however_small():
+    reference = np.zeros((20, 20, 20), np.uint8)
+    reference[2:18, 2:18, 2:18] = 1
+    reference[9, 9, 9] = 2
+    found = centres(patches([reference], (3, 3, 3), foreground=1.0))
+    assert set(found) == {1, 2}
+    assert 0.4 < found.count(2) / len(found) < 0.6
+
+
+def test_regions_are_structures_and_a_scan_without_one_gives_its_chance_to_the_others():
+    labels = Labels({"background": 0, "whole": [1, 2], "core": 2})
+    both = np.zeros((12, 12), np.uint8)
+    both[2:6, 2:6], both[8, 8] = 1, 2
+    shown = centres(Patches(shelf([both], (3, 3), labels), [0], 0, foreground=1.0))
+    # The core's own half, and half of the whole's.
+    assert 0.67 < shown.count(2) / len(shown) < 0.83
+    alone = np.where(both == 2, 0, both)
+    assert set(centres(Patches(shelf([alone], (3, 3), labels), [0], 0, foreground=1.0))) == {1}
+
+
+def test_patches_that_lie_anywhere_lie_where_somebody_annotated():
+    reference = np.full((30, 20, 20), IGNORE, np.uint8)
+    reference[7] = 0
+    reference[7, 5:9, 5:9] = 1
+    assert len(find_locations(reference, 3, "x")[ANNOTATED]) == 400
+    found = centres(patches([reference], (3, 3, 3), foreground=0.3))
+    assert set(found) == {0, 1}
+    assert 0.25 < found.count(1) / len(found) < 0.42
+    assert ANNOTATED not in find_locations(np.where(reference == IGNORE, 0, reference), 3, "x")
+
+
+def test_sources_are_weighted_and_their_scans_share_evenly():
+    np.testing.assert_allclose(chances(["a", "a", "b"], {"a": 1, "b": 3, "c": 9}), [1 / 8, 1 / 8, 3 / 4])
+    store = shelf([np.zeros((4, 4), np.uint8)] * 3, (3, 3))
+    store.load = (lambda load: lambda case: load(int(case.id)))(store.load)
+    cases = [Case(str(index), (), source="ab"[index > 1]) for index in range(3)]
+    source = Patches(store, cases, 0, weights={"a": 1, "b": 3})
+    taken = [int(source[number]["image"].flatten()[0]) // 10_000 for number in range(400)]
+    assert 0.69 < taken.count(2) / 400 < 0.81
+    assert 0.08 < taken.count(0) / 400 < 0.17
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        ({"site_a": 1}, r"'site_b'.*Did you mean"),
+        ({"site_a": 0, "site_b": 0}, "one above 0"),
+        ({"site_a": -1, "site_b": 2}, "one above 0"),
+    ],
+)
+def test_weights_that_are_no_chances_are_refused(weights, said):
+    with pytest.raises(UserError, match=rf"sampler\.weights=.*{said}"):
+        chances(["site_a", "site_b"], weights)
+
+
+def test_slices_are_cut_out_of_3d_scans():
+    reference = marked((5, 9, 9), ((3, 4, 4), 2))
+    source = Patches(shelf([reference], (3, 5)), [0], 0, foreground=1.0)
+    item = source[0]
+    assert (item["image"].shape, item["reference"].shape) == ((1, 3, 5), (1, 3, 5))
+    np.testing.assert_array_equal(item["reference"][0], reference[3, 3:6, 2:7])
+    wide = Patches(shelf([reference], (3, 5)), [0], 0, foreground=1.0, extent=lambda sample: (7, 9))
+    np.testing.assert_array_equal(wide[0]["reference"][0], reference[3, 1:8])

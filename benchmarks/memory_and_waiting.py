@@ -1,0 +1,68 @@
+"""Peak memory of training over the number and size of scans, and the share of a step that waits for data.
+
+    python benchmarks/memory_and_waiting.py            20 and 400 fake scans of 96^3; and one size larger
+    python benchmarks/memory_and_waiting.py --large    also 512 x 512 x 512 scans (minutes, some 20 GB of disk)
+
+Each run is `segment train` in a process of its own on a fake set (conf/data/fake.yaml): checked, planned and prepared
+in a first run, so that the second one's peak memory is that of training. No peer: the claim is that the figures do not
+grow with the data set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+STEPS = 40
+
+
+def train(work: Path, scans: int, shape: tuple[int, ...], name: str) -> dict[str, float]:
+    """Peak resident memory in MB and the cost that summary.json tells."""
+    folder = work / f"{name}-{scans}"
+    command = [
+        sys.executable, "-m", "segment.cli", "train", "data=fake", f"data.root={work / f'data-{scans}-{shape[0]}'}",
+        f"data.scans={scans}", f"data.shape={list(shape)}", "data.compressed=false", f"cache={work / 'cache'}",
+        f"output={folder}", "plan.spacing=[1,1,1]", "plan.patch_size=[48,48,48]", f"trainer.max_steps={STEPS}",
+        f"sampler.steps_per_epoch={STEPS}", "trainer.check_val_every_n_epoch=1000", "inference=plain",
+        "folds=10", "augment=nnunet",
+    ]  # fmt: skip
+    done = subprocess.Popen(
+        [part.replace(" ", "") for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    output, _ = done.communicate()
+    if done.returncode:
+        sys.exit(output.decode()[-3000:])
+    summary = json.loads((folder / "summary.json").read_text())
+    record = json.loads((folder / "provenance.json").read_text())
+    return {"peak_mb": record["peak_memory_mb"], **summary["cost"]}
+
+
+def main() -> None:
+    """Train twice on each set and print the second run's figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--large", action="store_true")
+    given = parser.parse_args()
+    sets = [(20, (96, 96, 96)), (400, (96, 96, 96)), (20, (192, 192, 192))]
+    sets += [(4, (512, 512, 512))] if given.large else []
+    print(f"{os.cpu_count()} cores; patches of 48^3, batch 2, {STEPS} steps, augment=nnunet")
+    work = Path(tempfile.mkdtemp(prefix="memory-"))
+    try:
+        for scans, shape in sets:
+            for name in ("first", "second"):
+                figures = train(work, scans, shape, f"{name}-{shape[0]}")
+            told = f"peak {figures['peak_mb']:.0f} MB, step {figures['seconds_per_step']:.3f} s"
+            print(f"{scans:4d} scans of {shape[0]}^3: {told}, waiting {figures['waiting_share']:.2%}", flush=True)
+            shutil.rmtree(work / f"data-{scans}-{shape[0]}")
+            shutil.rmtree(work / "cache")
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
