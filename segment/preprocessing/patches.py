@@ -161,12 +161,8 @@ def _largest(
     patch, shrunk = topology.padded(sizes), False
     least = budget.batch_size or budget.preset.least[dims]
     while _values(budget, patch, topology) / BATCH[dims] * least > budget.values(dims):
-        shares = [size / side for size, side in zip(patch, median, strict=True)]
-        axis = max(range(dims), key=lambda axis: (shares[axis], axis))  # a tie goes to the last
-        # The step of the patch that is one step smaller, or valid sizes in between would be skipped.
-        smaller = _less(patch, axis, topology.divisor[axis])
-        smaller = _less(patch, axis, find_topology(spacing, smaller).divisor[axis])
-        if smaller[axis] < 1:
+        smaller = _shrunk(spacing, median, patch, topology)
+        if smaller is None:
             raise UserError(
                 f"{budget.where}memory={budget.memory:g} GB do not hold {least} patches of {list(patch)} voxels. Give "
                 f"more memory, a smaller {budget.where}batch_size or a {budget.where}patch_size."
@@ -174,6 +170,20 @@ def _largest(
         topology = find_topology(spacing, smaller)
         patch, shrunk = topology.padded(smaller), True
     return patch, topology, shrunk
+
+
+def _shrunk(
+    spacing: Sequence[float], median: Sequence[float], patch: Sequence[int], topology: Topology
+) -> tuple[int, ...] | None:
+    """A step less along the axis that sees most of the median scan, the last of equal ones; None where none can be."""
+    shares = [size / side for size, side in zip(patch, median, strict=True)]
+    for axis in sorted(range(len(patch)), key=lambda axis: (shares[axis], axis), reverse=True):
+        # The step of the patch that is one step smaller, or valid sizes in between would be skipped.
+        smaller = _less(patch, axis, topology.divisor[axis])
+        smaller = _less(patch, axis, find_topology(spacing, smaller).divisor[axis])
+        if smaller[axis] >= 1:
+            return smaller
+    return None
 
 
 def _less(patch: Sequence[int], axis: int, step: int) -> tuple[int, ...]:

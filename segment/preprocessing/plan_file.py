@@ -114,7 +114,7 @@ def _lists(value: Any) -> Any:
 def _line(indent: str, key: str, value: Any, reason: str) -> str:
     text = f"{indent}{key}:" if value is None else f"{indent}{key}: {_flow(value)}"
     # A reason may quote names of the data set: nothing in it may end the comment.
-    comment = "".join(letter for letter in " ".join(reason.split()) if letter.isprintable())
+    comment = "".join(letter if letter.isprintable() else " " for letter in reason)
     return f"{text}  # {comment}" if comment else text
 
 

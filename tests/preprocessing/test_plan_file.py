@@ -80,7 +80,7 @@ FIELDS = [
 ]
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     name=st.sampled_from(["2d", "3d_fullres", "3d_lowres"]),
     batch=st.integers(1, 1000),
@@ -213,7 +213,7 @@ def test_a_mistake_is_told_with_the_file_and_the_key(keys, value, message, plan_
         ("a: 1\na: 2\n", "the key 'a' stands there twice"),
         ("a: &x [1]\nb: *x\n", "uses a YAML alias"),
         ("a: !!python/object/apply:os.system ['true']\n", "not YAML"),
-        ("[" * 5000, "not YAML"),
+        ("[" * 2000, "not YAML"),
         ("a: 2026-13-45\n", "not YAML"),
         ("a: " + "9" * 5000 + "\n", "not YAML"),
         ("a: \x00\n", "not YAML"),

@@ -7,8 +7,8 @@ extractor took of Task04. Then its ExperimentPlanner and nnUNetPlannerResEncM, L
 another gpu_memory_target_in_gb or overwrite_target_spacing. What they wrote is stored, names of classes put in our
 words. Networks were built without memory (torch's meta device), which leaves the counts as they are.
 
-Known differences: spacings are rounded to seven digits; a median scan is never below one voxel along an axis; memory
-that holds no patch at all is an error here, and gives an empty patch there.
+Known differences: spacings are rounded to seven digits; a median scan is never below one voxel along an axis, nor a
+patch, where nnU-Net's would become empty. Memory that holds no patch at all is an error.
 """
 
 import json
@@ -157,7 +157,7 @@ def test_intensities_go_with_the_configurations_that_need_them():
     median=st.tuples(*[st.integers(1, 700)] * 3),
     dims=st.sampled_from([2, 3]),
     preset=st.sampled_from(sorted(PRESETS)),
-    memory=st.floats(0.2, 40),
+    memory=st.floats(0.5, 40),
     batch=st.one_of(st.none(), st.integers(1, 12)),
 )
 def test_a_patch_fits_the_memory_and_the_strides(spacing, median, dims, preset, memory, batch):
@@ -179,6 +179,26 @@ def test_a_patch_fits_the_memory_and_the_strides(spacing, median, dims, preset, 
     reference = {2: 12, 3: 2}[dims]
     assert values * (batch or 2) <= budget.values(dims) * reference * (1 + 1e-9)
     assert found.batch == batch or found.batch >= 2
+
+
+def test_an_axis_of_one_voxel_is_not_shrunk_away():
+    found = fit(Budget(PRESETS["resenc_l"], 0.5, 4), (1.0, 1.0, 0.5), (1, 225, 257), 1e9)
+    assert found.patch[0] == 1
+    assert 32 < min(found.patch[1:]) < 225
+
+
+def test_values_are_counted_convolution_by_convolution():
+    patch, strides, features = (8, 16), [(1, 1), (1, 2), (2, 1)], [4, 8, 8]
+    fine, middle, coarse = 4 * 8 * 16, 8 * 8 * 8, 8 * 4 * 8
+    decoder = 3 * fine + 2 * middle  # a transposed convolution, and two or one of its own
+    head = 5 * 8 * 16
+    plain = count_values(patch, strides, features, [1, 2, 3], [2, 1], residual=False, labels=5)
+    assert plain == 1 * fine + 2 * middle + 3 * coarse + decoder + head
+    # A stem, two convolutions a block, and shortcuts where the stride or the number of features changes.
+    residual = count_values(patch, strides, features, [1, 2, 3], [2, 1], residual=True, labels=5)
+    assert residual == fine + 2 * (1 * fine + 2 * middle + 3 * coarse) + middle + coarse + decoder + head
+    wider = count_values((8, 8), [(1, 1), (1, 1)], [4, 8], [1, 1], [1], residual=True, labels=1)
+    assert wider == 3 * 4 * 64 + 2 * 8 * 64 + 8 * 64 + 2 * 4 * 64 + 64
 
 
 @settings(max_examples=60, deadline=None)
