@@ -348,9 +348,7 @@ def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:
 
 def _foreground(mask: np.ndarray, counts: Mapping[int, int], dataset: Dataset) -> np.ndarray:
     """Voxels of any declared label but the background; neither ignored nor undeclared ones."""
-    structures = [
-        value for value in dataset.labels.foreground.values() if value in counts and value != dataset.labels.ignore
-    ]
+    structures = [value for value in dataset.labels.foreground.values() if value in counts]
     others = [value for value in counts if value not in structures]
     if len(others) == 1:
         return mask != others[0]
