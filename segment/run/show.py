@@ -10,6 +10,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from segment.data.case import Case, Dataset
+from segment.data.geometry import grid_difference
 from segment.data.images import read_grid, read_image, read_label
 from segment.errors import UserError, did_you_mean
 from segment.preprocessing.plan import Plan, make_plan
@@ -53,7 +54,10 @@ def augment(config: DictConfig) -> None:
     if not cases:
         raise UserError(f"data={dataset.name}: has no labelled scan to show.")
     options: dict[str, Any] = OmegaConf.to_container(config.plan, resolve=True)  # type: ignore[assignment]
-    plan = make_plan([read_grid(case.images[0]) for case in cases], len(dataset.channels), **options)
+    grids = [read_grid(case.images[0]) for case in cases]
+    if len({grid.ndim for grid in grids}) > 1:
+        raise UserError(f"data={dataset.name}: some scans are 2D and some 3D. Split them into two data sets.")
+    plan = make_plan(grids, len(dataset.channels), **options)
     rows, captions = [], []
     for number, case in enumerate(cases):
         samples = range(config.first + number * config.draws, config.first + (number + 1) * config.draws)
@@ -69,6 +73,11 @@ def augment(config: DictConfig) -> None:
 def prepared(case: Case, dataset: Dataset, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
     """A scan as the network would see it: image (channel, *spatial) and class indices (*spatial)."""
     image, label = read_image(case.images), read_label(case.label)  # type: ignore[arg-type]
+    difference = grid_difference(image.grid, label.grid)
+    if difference:
+        raise UserError(f"{case.label}: its grid is not that of its image {case.images[0]}: {difference}.")
+    if len(image.array) != len(dataset.channels):
+        raise UserError(f"{case.images[0]}: {len(image.array)} channels, but the data set has {len(dataset.channels)}.")
     try:
         classes = dataset.encode(label.array)
     except ValueError as error:
