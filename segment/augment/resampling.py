@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from segment.augment.spatial import ROUNDING
+
 SLAB = 8  # planes that are worked on at once on a CPU, so that their positions stay in its cache
 
 
@@ -92,7 +94,8 @@ def _reaches_outside(matrix: np.ndarray, shape: Sequence[int], source: Sequence[
     reach = (np.asarray(shape) - 1) / 2
     if bend is not None:
         reach = reach + bend.abs().flatten(1).amax(dim=1).cpu().numpy()
-    return bool(np.any(np.abs(matrix) @ reach > (np.asarray(source) - 1) / 2 - 1e-4))
+    # A single voxel has no neighbour to interpolate with.
+    return min(source) < 2 or bool(np.any(np.abs(matrix) @ reach > (np.asarray(source) - 1) / 2 + 2 * ROUNDING))
 
 
 def _positions(

@@ -13,6 +13,7 @@ from segment.errors import UserError
 
 FLAT = 3  # nnU-Net's ANISO_THRESHOLD: a patch this many times longer than its first axis is moved in plane only
 ELONGATED = 1.5  # nnU-Net turns a flat patch longer than this by 15 degrees at most
+ROUNDING = 1e-4  # voxels; positions are this inexact, and nearer than this counts as inside
 LARGEST = 2.2  # of a source box over its patch, along an axis
 FOLDS = 0.4  # of the distance of control points: displacements up to it cannot fold (Choi and Lee 2000)
 
@@ -178,9 +179,9 @@ def source_extent(motion: Motion, patch_size: Sequence[int], spacing: Sequence[f
     still, size = tuple(patch_size[: -motion.axes]), np.asarray(patch_size[-motion.axes :])
     mm = np.asarray(spacing, float)[-motion.axes :]
     reach = (size - 1) / 2 + motion.elastic_spacing * motion.elastic_strength * (size * mm).max() / mm
-    half = np.abs(motion.matrix(spacing)) @ reach + 0.01  # rounding errors of the positions
-    more = np.ceil(half - (size - 1) / 2).clip(0)
-    return still + tuple(int(n + 2 * min(m, LARGEST * n // 2 - n // 2)) for n, m in zip(size, more, strict=True))
+    half = np.abs(motion.matrix(spacing)) @ reach
+    more = np.ceil(half - (size - 1) / 2 - ROUNDING).clip(0, (LARGEST - 1) * size // 2)
+    return still + tuple(int(n + 2 * m) for n, m in zip(size, more, strict=True))
 
 
 def rotation_matrix(angles: Sequence[float]) -> np.ndarray:

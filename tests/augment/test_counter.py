@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segment.augment.counter import generator
+from segment.augment.counter import field_generator, generator
 
 numbers = st.integers(0, 2**40)
 
@@ -28,3 +29,14 @@ def test_consecutive_samples_are_uniform_together():
     first = np.array([generator(0, sample, "patch").random() for sample in range(2_000)])
     assert np.histogram(first, 10, (0, 1))[0] == pytest.approx(200, abs=4 * np.sqrt(200 * 0.9))
     assert abs(np.corrcoef(first[1:], first[:-1])[0, 1]) < 4 / np.sqrt(2_000)
+
+
+def test_fields_are_decided_by_seed_sample_and_purpose_alone():
+    cpu = torch.device("cpu")
+    fields = [
+        torch.randn(50, generator=field_generator(*key, cpu))
+        for key in ((1, 2, "a"), (1, 2, "a"), (1, 2, "b"), (1, 3, "a"))
+    ]
+    assert torch.equal(fields[0], fields[1])
+    assert not torch.equal(fields[0], fields[2])
+    assert not torch.equal(fields[0], fields[3])

@@ -2,152 +2,129 @@ import math
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segment.augment.spatial import mirror, rotate_and_scale, rotation_matrix, spatial_axes
+from segment.augment.spatial import (
+    Motion,
+    Spatial,
+    moves_in_plane,
+    rotation_matrix,
+    source_extent,
+    spatial_axes,
+)
 from segment.errors import UserError
 
-# Angles turn about x, y, z in this order; these are the array axes (z, y, x) of each one's plane.
-PLANES = [(0, 1), (0, 2), (1, 2)]
 angle = st.floats(-math.pi, math.pi)
+PATCH = (16, 20, 24)
 
 
-def positions_mm(shape: tuple[int, ...], spacing: tuple[float, ...]) -> np.ndarray:
-    """(axes, *shape) distances of voxel centres from the centre of the patch in mm."""
-    axes = [(np.arange(n) - (n - 1) / 2) * mm for n, mm in zip(shape, spacing, strict=True)]
-    return np.stack(np.meshgrid(*axes, indexing="ij"))
-
-
-def ball(shape, spacing, centre, radius) -> torch.Tensor:
-    """(1, 1, *shape) uint8, a ball in mm about a point given relative to the centre of the patch."""
-    offset = positions_mm(shape, spacing) - np.reshape(centre, (-1, *[1] * len(shape)))
-    return torch.from_numpy((np.sqrt((offset**2).sum(axis=0)) < radius).astype(np.uint8))[None, None]
-
-
-def centre_mm(mask: torch.Tensor, spacing) -> np.ndarray:
-    inside = mask[0, 0].numpy() > 0
-    return positions_mm(inside.shape, spacing)[:, inside].mean(axis=1)
-
-
-def dice(a: torch.Tensor, b: torch.Tensor) -> float:
-    return 2 * float(((a > 0) & (b > 0)).sum()) / float((a > 0).sum() + (b > 0).sum())
-
-
-def turn(image, reference, angles, scale=1.0, spacing=None):
-    dims = image.ndim - 2
-    return rotate_and_scale(image, reference, torch.tensor([angles]), torch.tensor([scale]), spacing or (1.0,) * dims)
+def drawn(spatial: Spatial, patch=PATCH, in_plane=False, n=1500) -> list[Motion | None]:
+    return [spatial.draw(3, sample, patch, in_plane) for sample in range(n)]
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(angle, min_size=1, max_size=1) | st.lists(angle, min_size=3, max_size=3))
 def test_rotation_matrices_are_rotations(angles):
-    matrix = rotation_matrix(torch.tensor([angles, angles], dtype=torch.float64))
-    identity = torch.eye(len(matrix[0]), dtype=torch.float64).expand_as(matrix)
-    torch.testing.assert_close(matrix @ matrix.mT, identity)
-    torch.testing.assert_close(torch.linalg.det(matrix), torch.ones(2, dtype=torch.float64))
+    matrix = rotation_matrix(angles)
+    np.testing.assert_allclose(matrix @ matrix.T, np.eye(len(matrix)), atol=1e-12)
+    assert np.linalg.det(matrix) == pytest.approx(1)
 
 
-@pytest.mark.parametrize(("dims", "axis"), [(2, 0), (3, 0), (3, 1), (3, 2)])
-@pytest.mark.parametrize("quarters", [1, 2, 3])
-def test_quarter_turns_of_a_cube_are_those_of_numpy(dims, axis, quarters):
-    image = torch.rand(1, 2, *[7] * dims)
-    reference = torch.randint(0, 4, (1, 1, *[7] * dims), dtype=torch.uint8)
-    angles = [0.0] * (1 if dims == 2 else 3)
-    angles[axis] = quarters * math.pi / 2
-    moved, labels = turn(image, reference, angles)
-    plane = (0, 1) if dims == 2 else PLANES[axis]
-    # The sense of a turn is a convention of no consequence, as angles are drawn from both sides of 0.
-    agreeing = [
-        sense
-        for sense in (1, -1)
-        if torch.equal(labels, torch.rot90(reference, sense * quarters, [a + 2 for a in plane]))
-        and torch.allclose(moved, torch.rot90(image, sense * quarters, [a + 2 for a in plane]), atol=1e-5)
-    ]
-    assert agreeing
+def test_chances_hold_and_are_independent():
+    motions = drawn(Spatial(rotation_probability=0.3, scale_probability=0.4, scale=(0.5, 2), elastic_probability=0.2))
+    happened = np.array(
+        [[m is not None and hit(m) for hit in (
+            lambda m: any(m.angles), lambda m: m.scale != (1, 1, 1), lambda m: m.elastic_spacing > 0
+        )] for m in motions]
+    )  # fmt: skip
+    for share, chance in zip(happened.mean(axis=0), (0.3, 0.4, 0.2), strict=True):
+        assert share == pytest.approx(chance, abs=4 * math.sqrt(chance * (1 - chance) / 1500))
+    correlation = np.corrcoef(happened.T) - np.eye(3)
+    assert np.abs(correlation).max() < 4 / math.sqrt(1500)
+    still = (1 - 0.3) * (1 - 0.4) * (1 - 0.2)
+    assert np.mean([m is None for m in motions]) == pytest.approx(still, abs=0.06)
 
 
-@pytest.mark.parametrize("shape", [(9, 12), (5, 8, 6)])
-def test_neutral_parameters_change_nothing(shape):
-    image, reference = torch.randn(1, 2, *shape), torch.randint(0, 4, (1, 1, *shape), dtype=torch.uint8)
-    angles, spacing = [0.0] * (1 if len(shape) == 2 else 3), tuple(range(1, len(shape) + 1))
-    moved, labels = turn(image, reference, angles, spacing=spacing)
-    torch.testing.assert_close(moved, image, rtol=0, atol=1e-5)
-    assert torch.equal(labels, reference)
-    assert labels.dtype == reference.dtype
-
-
-@pytest.mark.parametrize(("shape", "spacing"), [((20, 64), (3.0, 1.25)), ((12, 22, 14), (3.0, 1.0, 1.5))])
-@settings(max_examples=20, deadline=None)
-@given(angles=st.lists(angle, min_size=3, max_size=3), scale=st.floats(0.7, 1.4))
-def test_rotation_is_rigid_in_mm_and_image_and_reference_move_together(shape, spacing, angles, scale):
-    # An image of its own coordinates in mm tells where each voxel came from, free of interpolation error.
-    where = torch.from_numpy(positions_mm(shape, spacing)).float()
-    reference = torch.randint(0, 250, (1, 1, *shape), dtype=torch.uint8)
-    moved, labels = turn(where[None], reference, angles[: 1 if len(shape) == 2 else 3], scale, spacing)
-    reach = min(n * mm for n, mm in zip(shape, spacing, strict=True)) / 2 - max(spacing)
-    inside = where.norm(dim=0) / scale < reach
-    source = moved[0][:, inside]
-    torch.testing.assert_close(source.norm(dim=0), where[:, inside].norm(dim=0) / scale, rtol=1e-3, atol=1e-2)
-    index = source / torch.tensor(spacing)[:, None] + (torch.tensor(shape)[:, None] - 1) / 2
-    clear = (index - index.round()).abs().amax(dim=0) < 0.49  # not halfway between two voxels
-    nearest = reference[0, 0][tuple(index[:, clear].round().long())]
-    assert clear.any()
-    assert torch.equal(labels[0, 0][inside][clear], nearest)
-
-
-@settings(max_examples=10, deadline=None)
-@given(angle, angle, angle)
-def test_a_ball_in_mm_stays_a_ball_where_voxels_are_not_cubes(a, b, c):
-    shape, spacing, centre = (18, 42, 24), (3.0, 1.0, 1.5), np.array([5.0, -6.0, 4.0])
-    reference = ball(shape, spacing, centre, 9)
-    _, labels = turn(reference.float(), reference, [a, b, c], spacing=spacing)
-    there = centre_mm(labels, spacing)
-    assert np.linalg.norm(there) == pytest.approx(np.linalg.norm(centre), abs=0.6)
-    assert dice(labels, ball(shape, spacing, there, 9)) > 0.9
-
-
-def test_scale_two_doubles_a_diameter():
-    small, large = ball((24, 24, 24), (1, 1, 1), (0, 0, 0), 4), ball((24, 24, 24), (1, 1, 1), (0, 0, 0), 8)
-    moved, labels = turn(small.float(), small, [0.0] * 3, scale=2.0)
-    assert [int(labels[0, 0].amax(dim=axes).sum()) for axes in ((1, 2), (0, 2), (0, 1))] == [16, 16, 16]
-    assert dice(labels, large) > 0.9
-    assert dice(moved > 0.5, large) > 0.9
-
-
-def test_beyond_the_patch_the_border_is_repeated_and_the_reference_is_background():
-    image, reference = torch.full((1, 1, 8, 8), 3.0), torch.ones(1, 1, 8, 8, dtype=torch.uint8)
-    moved, labels = turn(image, reference, [math.pi / 4], scale=0.5)
-    torch.testing.assert_close(moved, image)
-    assert labels[0, 0, 0, 0] == 0
-    assert labels[0, 0, 4, 4] == 1
-
-
-def test_each_sample_is_moved_by_its_own_parameters():
-    image, reference = torch.rand(2, 1, 8, 8), torch.randint(0, 3, (2, 1, 8, 8), dtype=torch.uint8)
-    angles, scale = torch.tensor([[0.3], [-0.8]]), torch.tensor([1.0, 0.8])
-    together = rotate_and_scale(image, reference, angles, scale, (1.0, 1.0))
-    for i in range(2):
-        rows = slice(i, i + 1)
-        alone = rotate_and_scale(image[rows], reference[rows], angles[rows], scale[rows], (1.0, 1.0))
-        torch.testing.assert_close(together[0][rows], alone[0])
-        assert torch.equal(together[1][rows], alone[1])
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.data())
-def test_mirror_is_numpy_flip_of_each_sample(data):
-    shape = data.draw(st.lists(st.integers(1, 5), min_size=2, max_size=3))
-    flips = data.draw(
-        st.lists(st.lists(st.booleans(), min_size=len(shape), max_size=len(shape)), min_size=2, max_size=3)
+def test_ranges_are_used_to_their_ends():
+    motions = drawn(
+        Spatial(1, 25, 1, 1, (0.7, 1.4), elastic_probability=1, elastic_spacing=(0.1, 0.3), elastic_strength=(0.1, 0.2))
     )
-    volume = torch.rand(len(flips), 2, *shape)
-    mirrored = mirror(volume, torch.tensor(flips))
-    for sample, row, result in zip(volume, flips, mirrored, strict=True):
-        axes = tuple(axis + 1 for axis, flip in enumerate(row) if flip)
-        np.testing.assert_array_equal(result, np.flip(sample.numpy(), axes))
-    assert torch.equal(mirror(mirrored, torch.tensor(flips)), volume)
+    for values, low, high in (
+        ([math.degrees(a) for m in motions for a in m.angles], -25, 25),
+        ([m.scale[0] for m in motions], 0.7, 1.4),
+        ([m.elastic_spacing for m in motions], 0.1, 0.3),
+        ([m.elastic_strength for m in motions], 0.1, 0.2),
+    ):
+        assert low <= min(values) < low + 0.01 * (high - low)
+        assert high - 0.01 * (high - low) < max(values) <= high
+        assert np.mean(values) == pytest.approx((low + high) / 2, abs=4 * (high - low) / math.sqrt(12 * len(values)))
+    assert all(len(set(m.scale)) == 1 for m in motions)
+
+
+def test_axes_may_be_turned_and_scaled_by_themselves():
+    motions = drawn(Spatial(1, 25, 0.5, 1, (0.7, 1.4), scale_axes_together=False))
+    turned = np.array([[angle != 0 for angle in m.angles] for m in motions if m])
+    assert turned.mean(axis=0).tolist() == pytest.approx([0.5] * 3, abs=4 * math.sqrt(0.25 / 1500))
+    assert all(len(set(m.scale)) == 3 for m in motions if m)
+
+
+def test_one_chance_does_not_shift_the_others():
+    few = drawn(Spatial(1, 30, scale_probability=0.2, scale=(0.7, 1.4)), n=50)
+    many = drawn(Spatial(1, 30, scale_probability=1, scale=(0.7, 1.4), elastic_probability=1), n=50)
+    assert [m.angles for m in few] == [m.angles for m in many]
+    assert all(f.scale in (m.scale, (1, 1, 1)) for f, m in zip(few, many, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("patch", "in_plane", "degrees", "angles"),
+    [((64, 64, 64), False, 30, 3), ((8, 64, 64), True, 180, 1), ((64, 64), False, 180, 1), ((64, 128), False, 15, 1)],
+)
+def test_the_largest_angle_is_nnunets(patch, in_plane, degrees, angles):
+    motions = drawn(Spatial(rotation_probability=1), patch, in_plane, n=400)
+    assert {len(m.angles) for m in motions} == {angles}
+    assert {m.axes for m in motions} == {len(patch) - in_plane}
+    largest = max(abs(math.degrees(a)) for m in motions for a in m.angles)
+    assert 0.97 * degrees < largest <= degrees
+
+
+@pytest.mark.parametrize(
+    ("patch", "dummy_2d", "answer"),
+    [
+        ((20, 60, 61), "auto", True),
+        ((20, 60, 60), "auto", False),  # more than 3 times, as in nnU-Net
+        ((60, 60, 10), "auto", False),  # the first axis is the one that counts
+        ((20, 20, 20), True, True),
+        ((1, 60, 60), False, False),
+        ((10, 60), True, False),
+    ],
+)
+def test_thick_slices_are_moved_in_plane(patch, dummy_2d, answer):
+    assert moves_in_plane(patch, dummy_2d) is answer
+
+
+def test_the_box_is_the_patch_where_nothing_is_needed_and_the_bounding_box_of_a_turned_one():
+    assert source_extent(Motion((0.0,), (0.8, 0.8)), (16, 20), (1, 1)) == (16, 20)
+    quarter = source_extent(Motion((math.pi / 2,), (1.0, 1.0)), (16, 24), (1, 1))
+    assert quarter == (24, 24)
+    assert source_extent(Motion((0.0,) * 3, (1.25,) * 3), (16, 16, 16), (1, 1, 1)) == (20, 20, 20)
+    # The centres of 16 voxels of 3 mm lie 45 mm apart.
+    assert source_extent(Motion((math.pi / 2,), (1.0, 1.0)), (16, 24), (3, 1)) == (16, 46)
+    # In plane the first axis is left out.
+    assert source_extent(Motion((0.7,), (1.4, 1.4)), (8, 30, 30), (5, 1, 1))[0] == 8
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(1, 40), min_size=2, max_size=3), st.lists(angle, min_size=3, max_size=3), st.floats(0.5, 2),
+    st.floats(0.05, 1), st.floats(0, 0.4), st.lists(st.floats(0.3, 5), min_size=3, max_size=3),
+)  # fmt: skip
+def test_boxes_grow_by_even_numbers_within_bounds(patch, angles, scale, distance, strength, spacing):
+    dims = len(patch)
+    motion = Motion(tuple(angles[: 1 if dims == 2 else 3]), (scale,) * dims, distance, strength)
+    for box, size in zip(source_extent(motion, patch, spacing[:dims]), patch, strict=True):
+        assert size <= box <= 2.2 * size
+        assert (box - size) % 2 == 0
 
 
 @pytest.mark.parametrize(
@@ -161,3 +138,27 @@ def test_axes_by_word_or_list(wanted, dims, axes):
 def test_an_axis_that_is_not_there_is_named(wanted, dims):
     with pytest.raises(UserError, match=r"augment\.mirror"):
         spatial_axes(wanted, dims, "augment.mirror")
+
+
+@pytest.mark.parametrize(
+    ("given", "key"),
+    [
+        ({"rotation_probability": 1.2}, "rotation_probability"),
+        ({"scale": (1.4, 0.7)}, "scale"),
+        ({"scale": 0.7}, "scale"),
+        ({"rotation": "wide"}, "rotation"),
+        ({"elastic_strength": (0, 0.5)}, "elastic_strength"),
+        ({"elastic_spacing": (0.0, 0.5)}, "elastic_spacing"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(given, key):
+    with pytest.raises(UserError, match=rf"augment\.spatial\.{key}="):
+        Spatial(**given)
+    with pytest.raises(UserError, match="dummy_2d"):
+        moves_in_plane((1, 1, 1), "maybe")
+
+
+def test_motions_are_told_in_words():
+    words = Motion((math.radians(-12.4), 0.001, 0.5), (1.2, 1.2, 1.2), 0.3, 0.1).words()
+    assert words == ["rotated -12° 0° 29°", "field of view 1.20", "elastic 0.30 x 0.10"]
+    assert Motion((0.0,), (1.0, 0.9)).words() == ["field of view 1.00 0.90"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segment.report.pictures import colours, panel, png
+from segment.report.pictures import colours, panel, png, sheet
 
 
 def panes(picture):
@@ -149,3 +149,32 @@ def test_arrays_that_do_not_fit_are_refused():
 def test_png_holds_the_picture():
     picture = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png(picture)))), picture)
+
+
+def test_a_sheet_has_a_row_of_slices_in_one_window_with_outlines_and_words_beneath():
+    grey = np.random.default_rng(0).uniform(0, 1, (1, 64, 64))
+    mask = np.zeros((64, 64), np.uint8)
+    mask[20:40, 20:40], mask[50:60, 50:60] = 1, 255
+    rows = [[(grey, mask), (grey / 2, mask)], [(grey, 0 * mask), (grey, 0 * mask)]]
+    picture = sheet(rows, [[["a"], ["b", "c", "d"]], [["e"], ["f"]]], (1, 1))
+    assert picture.dtype == np.uint8
+    side = 224
+    assert picture.shape[1] == 2 * side + 6
+    lines = picture.shape[0] - 2 * side - 2 * 12
+    assert lines == 16 * (3 + 1)  # each row has room for its longest words
+    first, second = picture[:side, :side], picture[:side, side + 6 :]
+    assert (second.mean() / first.mean()) == pytest.approx(0.5, abs=0.06)  # the window is the first slice's
+    assert (first == colours(2)[1]).all(axis=-1).sum() > 200
+    assert (first == 255).all(axis=-1).sum() > 100  # what nobody annotated is outlined in white
+    inside = slice(80, 130)
+    np.testing.assert_array_equal(first[inside, inside], picture[-side - 28 : -28, :side][inside, inside])
+    words = picture[side : side + 60, side + 6 :]
+    assert words.max() == 255
+    assert picture[side + 20 : side + 60, : side + 6].max() == 0  # one line only under the first
+
+
+def test_a_sheet_keeps_the_aspect():
+    mask = np.zeros((30, 60), np.uint8)
+    picture = sheet([[(np.random.default_rng(0).random((1, 30, 60)), mask)]], [[["a"]]], (2, 1))
+    assert picture.shape[1] == 224
+    assert picture.shape[0] == 224 + 16 + 12

@@ -15,7 +15,7 @@ from segment.errors import UserError
 from segment.preprocessing.plan import Plan
 from segment.preprocessing.store import ANNOTATED, Prepared, Store, find_locations
 from segment.provenance import hash_files
-from segment.sampling.sampler import Patches, SampleNumbers, Scans, chances, cut
+from segment.sampling.sampler import Patches, SampleNumbers, Scans, chances, collate, cut
 
 LABELS = Labels({"background": 0, "a": 1, "b": 2})
 
@@ -124,6 +124,49 @@ def test_patches_do_not_depend_on_the_workers(make_dataset, tmp_path, workers):
             assert torch.equal(batch["reference"][i], source[number]["reference"])
     # A patch is a copy: what is done to it does not reach the store.
     assert source[0]["image"].add_(1).sum() != source[0]["image"].sum()
+
+
+def wider(sample: int) -> tuple[int, ...]:
+    return (8, 5) if sample % 2 else (4, 9)
+
+
+def test_a_larger_box_has_the_patch_in_its_middle_and_zeros_outside_the_scan():
+    reference = np.random.default_rng(0).integers(1, 3, (9, 11)).astype(np.uint8)
+    plain = patches([reference], (4, 5))
+    larger = Patches(plain.store, plain.cases, (4, 5), 0, extent=wider)
+    around = np.pad(plain.store.load(0).image[0], 4)
+    for number in range(20):
+        patch, box = plain[number], larger[number]
+        assert box["image"].shape == box["reference"].shape == (1, *wider(number))
+        corner = [(b - p) // 2 for b, p in zip(wider(number), (4, 5), strict=True)]
+        middle = (0, *(slice(c, c + n) for c, n in zip(corner, (4, 5), strict=True)))
+        for key in ("image", "reference"):
+            assert torch.equal(box[key][middle], patch[key][0])
+        first = [c - m + 4 for c, m in zip(corner_of(patch, reference.shape), corner, strict=True)]
+        window = tuple(slice(f, f + n) for f, n in zip(first, wider(number), strict=True))
+        np.testing.assert_array_equal(box["image"][0], around[window])
+        assert torch.equal(box["reference"] > 0, box["image"] > 0)
+
+
+def test_boxes_of_one_size_are_stacked_and_others_listed():
+    source = patches([np.ones((9, 11), np.uint8)], (4, 5))
+    source.extent = wider
+    listed = collate([source[number] for number in (0, 1)])
+    assert [tuple(part.shape) for part in listed["image"]] == [(1, 4, 9), (1, 8, 5)]
+    assert [part.dtype for part in listed["reference"]] == [torch.uint8] * 2
+    assert listed["sample"].tolist() == [0, 1]
+    stacked = collate([source[number] for number in (0, 2)])
+    assert stacked["image"].shape == stacked["reference"].shape == (2, 1, 4, 9)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_listed_boxes_come_from_workers_as_they_are(workers):
+    source = patches([np.ones((9, 11), np.uint8)], (4, 5))
+    source.extent = wider
+    loader = DataLoader(source, 2, sampler=range(4), num_workers=workers, collate_fn=collate)
+    for batch, numbers in zip(loader, ((0, 1), (2, 3)), strict=True):
+        for part, number in zip(batch["image"], numbers, strict=True):
+            assert torch.equal(part, source[number]["image"])
 
 
 def test_image_and_reference_are_cut_at_the_same_place():
