@@ -348,9 +348,13 @@ def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:
 
 def _foreground(mask: np.ndarray, counts: Mapping[int, int], dataset: Dataset) -> np.ndarray:
     """Voxels of any declared label but the background; neither ignored nor undeclared ones."""
+<<<<<<< HEAD
     structures = [
         value for value in dataset.labels.foreground.values() if value in counts and value != dataset.labels.ignore
     ]
+=======
+    structures = [value for value in dataset.foreground.values() if value in counts]
+>>>>>>> h-check
     others = [value for value in counts if value not in structures]
     if len(others) == 1:
         return mask != others[0]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from segment.data.case import Case, Dataset
-from segment.data.problems import Problem
+from segment.data.problems import ERROR, KINDS, WARNING, Problem
 from segment.data.survey import Examination, Survey, examine
 from segment.provenance import write_text
 
@@ -144,6 +144,8 @@ def _recall(path: Path, case: Case) -> Examination | None:
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
         problems = [Problem(**item) for item in content["problems"]]
+        if not all(item.kind in KINDS and item.severity in (ERROR, WARNING) for item in problems):
+            return None
         survey = None if content["survey"] is None else Survey.from_dict(content["survey"])
         return Examination(survey, tuple(replace(item, file=str(files[int(item.file)])) for item in problems))
     except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):

@@ -95,7 +95,8 @@ def open_data(config: DictConfig, report: Report) -> Dataset:
 
 def root_of(config: DictConfig) -> Path:
     """Where the data set lies."""
-    return Path(str(config.data.get("root", "."))).expanduser()
+    # Not get(): a root that was left out is the user's mistake, told by its key.
+    return Path(str(config.data.root if "root" in list(config.data) else ".")).expanduser()
 
 
 def command(config: DictConfig) -> str:

@@ -76,6 +76,12 @@ def planned_store(config: DictConfig) -> tuple[Store, DatasetPlan]:
             f"plan.configuration={config.plan.configuration}: the second stage of a cascade cannot be trained yet. "
             f"Take one of {', '.join(name for name, p in decided.configurations.items() if not p.previous_stage)}."
         )
+    given = config.plan.patch_size
+    if given is not None and len(given) != len(plan.patch_size):
+        raise UserError(
+            f"plan.patch_size={list(given)}: the plan's configuration has patches of {len(plan.patch_size)} axes. "
+            "Give as many numbers, or another plan.configuration."
+        )
     return Store(Path(config.cache) / "prepared", dataset, plan, checked.hashes), decided
 
 

@@ -1,18 +1,20 @@
 """Every way in which a data set can be broken is found by the verb, named, and changes nothing on disk."""
 
+import itertools
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from broken_datasets import BREAKAGES, IMAGE, LABEL, change, label_truncated, load, save
 from omegaconf import OmegaConf
 
 from segment import cli
-from segment.data import open_dataset, surveys
+from segment.data import judge, open_dataset, surveys
 from segment.data.check import check_dataset
 from segment.data.demo import demo_dataset
 from segment.data.problems import KINDS
@@ -162,6 +164,15 @@ def test_nothing_at_the_root_is_one_paragraph(tmp_path, monkeypatch, capsys):
     assert re.fullmatch(r"segment: .*gone: does not exist.*segment fetch data=hippocampus.*\n", said.err)
 
 
+def test_a_root_that_was_left_out_is_named_by_its_key(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["segment", "check", "data=auto"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    said = capsys.readouterr()
+    assert (stop.value.code, said.out) == (2, "")
+    assert said.err.startswith("segment: data.root")
+
+
 def test_the_second_time_reads_no_voxel_and_finds_the_same(miniature, tmp_path, monkeypatch):
     root = miniature()
     label_truncated(root)
@@ -193,6 +204,36 @@ def test_hashes_that_are_known_are_not_computed_again(miniature, tmp_path, monke
     again = check_dataset(lambda report: open_dataset(root, report=report), root, hashes=first.hashes)
     assert asked == []
     assert again.hashes == first.hashes
+
+
+def test_a_missing_mask_and_constant_scans_are_told_once(miniature, check):
+    root = miniature()
+    (root / LABEL).unlink()
+    for case in ("a00", "c02"):
+        change(root / IMAGE.replace("b01", case), lambda a: np.full_like(a, 3))
+    problems = check(root)[1]["problems"]
+    assert [problem["kind"] for problem in problems] == ["missing", "constant", "constant"]
+
+
+@pytest.mark.parametrize(
+    "codes", ["".join(code) for code in itertools.product("RL", "AP", "SI")] + ["PIR", "SRA", "ILP"]
+)
+def test_the_hand_of_axes_is_that_of_their_determinant(codes):
+    turn = nib.orientations.inv_ornt_aff(nib.orientations.axcodes2ornt(codes), (1, 1, 1))[:3, :3]
+    assert judge._hand(codes) == ("right-handed" if np.linalg.det(turn) > 0 else "left-handed")
+
+
+def test_test_scans_that_are_the_same_are_a_warning(miniature, check):
+    root = miniature()
+    (root / "imagesTs").mkdir()
+    for name in ("new", "newer"):
+        save(root / "imagesTs" / f"{name}.nii.gz", np.arange(64, dtype=np.uint8).reshape(4, 4, 4), np.eye(4))
+    content = json.loads((root / "dataset.json").read_text())
+    content["test"] = ["imagesTs/new.nii.gz", "imagesTs/newer.nii.gz"]
+    (root / "dataset.json").write_text(json.dumps(content))
+    code, report = check(root)
+    assert (code, report["scans"]) == (0, 6)
+    assert [(problem["kind"], problem["severity"]) for problem in report["problems"]] == [("duplicate", "warning")]
 
 
 @pytest.mark.parametrize("name", ["Task04_Hippocampus", "isbi2012_em"])

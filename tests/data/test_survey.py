@@ -1,6 +1,8 @@
 """The facts that one read of a case gives, and that they are remembered by content."""
 
 import json
+import threading
+import time
 
 import nibabel as nib
 import numpy as np
@@ -130,9 +132,20 @@ def test_remembered_problems_name_the_files_where_they_now_lie(make_dataset, tmp
     assert found[0].what == found[1].what
 
 
-def test_room_lets_one_too_large_in_alone():
-    room = Room(10)
-    with room.taken(100):
-        pass
-    with room.taken(4), room.taken(6):
-        pass
+def test_room_makes_the_next_one_wait_and_lets_one_too_large_in_alone():
+    room, order = Room(10), []
+
+    def enter(voxels):
+        with room.taken(voxels):
+            order.append(voxels)
+
+    with room.taken(6):
+        enter(4)
+        waiting = [threading.Thread(target=enter, args=(voxels,), daemon=True) for voxels in (5, 100)]
+        for thread in waiting:
+            thread.start()
+        time.sleep(0.05)
+        assert order == [4]
+    for thread in waiting:
+        thread.join(10)
+    assert sorted(order) == [4, 5, 100]

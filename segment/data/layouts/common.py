@@ -9,13 +9,18 @@ from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
+<<<<<<< HEAD
 import numpy as np
 
 from segment.data.case import Case
+=======
+from segment.data.case import MAX_LABELS, Case
+>>>>>>> h-check
 from segment.data.formats import is_image_file, stem
 from segment.data.images import count_channels, read_label
 from segment.data.labels import MAX_LABELS, Labels
 from segment.data.problems import Problem, Report, raise_errors, reported
+from segment.data.survey import count_values
 from segment.errors import UserError
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
@@ -205,9 +210,10 @@ def found_labels(cases: Iterable[Case], report: Report = raise_errors) -> Labels
         if case.label is None:
             continue
         last = case.label
-        held: set[int] = set()
+        counts: dict[int, int] | None = {}
         with reported(report, "unreadable", case.label):
-            held = {int(value) for value in np.unique(read_label(case.label).array)}
+            counts = count_values(read_label(case.label).array)
+        held = set(range(MAX_LABELS + 1) if counts is None else counts)
         if len(values | held | {0}) > MAX_LABELS:
             what = f"Together with the other masks it holds more than {MAX_LABELS} values, so this is no mask."
             report(Problem("not_a_mask", str(case.label), what, "Name the folder of masks."))
