@@ -133,7 +133,7 @@ def wider(sample: int) -> tuple[int, ...]:
 def test_a_larger_box_has_the_patch_in_its_middle_and_zeros_outside_the_scan():
     reference = np.random.default_rng(0).integers(1, 3, (9, 11)).astype(np.uint8)
     plain = patches([reference], (4, 5))
-    larger = Patches(plain.store, plain.cases, (4, 5), 0, extent=wider)
+    larger = Patches(plain.store, plain.cases, 0, extent=wider)
     around = np.pad(plain.store.load(0).image[0], 4)
     for number in range(20):
         patch, box = plain[number], larger[number]
