@@ -447,9 +447,25 @@ def label_name_repeated(root):
     edit(root, labels={"0": "background", "1": "ball_1", "2": "ball_1"})
 
 
-@breaks("labels", "dataset.json", "stands twice")
+@breaks("labels", "dataset.json", "two labels share a value")
 def label_value_repeated(root):
     edit(root, labels={"background": 0, "ball_1": 1, "ball_2": 1})
+
+
+@breaks("labels", "dataset.json", "region 'rim'", "regions_class_order", layout="nnunet")
+def regions_without_an_order(root):
+    edit(root, labels={"background": 0, "rim": [1, 2], "all": [1, 2]})
+
+
+@breaks("undeclared", LABEL, "9 (1 voxels)", "'ignore': 7", layout="nnunet")
+def undeclared_value_beside_the_ignored_one(root):
+    edit(root, labels={"background": 0, "whole": [1, 2], "core": 2, "ignore": 7})
+
+    def spoil(a):
+        a[0, 0, :2] = 7, 9
+        return a
+
+    change(root / LABEL, spoil)
 
 
 @breaks("labels", "dataset.json", "not a whole number")

@@ -36,7 +36,7 @@ def judge_labels(dataset: Dataset, training: Surveyed, report: Report) -> None:
     }
     described = str(description(dataset))
     if len(never) == len(dataset.labels.foreground):
-        what = f"No structure occurs in any of {len(counted)} training masks; the labels are {dict(dataset.labels)}."
+        what = f"No structure occurs in any of {len(counted)} training masks; the labels are {dataset.labels.declared}."
         report(Problem("never", described, what, "Correct the labels' values, or the masks."))
         return
     for name, value in never.items():

@@ -307,7 +307,7 @@ def _mask(path: Path, header: Header, dataset: Dataset, report: Report) -> tuple
     if unknown:
         listed = ", ".join(f"{value} ({counts[value]:,} voxels)" for value in unknown[:10])
         more = ", ..." if len(unknown) > 10 else ""
-        what = f"The mask holds undeclared value(s){scaled}: {listed}{more}; the labels are {dict(dataset.labels)}."
+        what = f"The mask holds undeclared value(s){scaled}: {listed}{more}; the labels are {dataset.labels.declared}."
         report(Problem("undeclared", str(path), what, "Correct the mask, or declare the value as a label."))
     if not any(value in counts for value in dataset.labels.foreground.values()):
         what = "The mask holds no voxel of any structure."

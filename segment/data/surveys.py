@@ -123,8 +123,7 @@ def _key(case: Case, dataset: Dataset, hashes: Mapping[str, str]) -> str:
         "images": [hashes[str(path)] for path in case.images],
         "names": [path.name for path in case_files(case)],  # findings name them, and a name tells the format
         "label": hashes[str(case.label)] if case.label else None,
-        "labels": dict(dataset.labels),
-        "ignore": dataset.labels.ignore,
+        "labels": dataset.labels.declared,
         "channels": list(dataset.channels),
     }
     return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:32]

@@ -10,6 +10,7 @@ import pytest
 
 from segment.data import Case, Dataset, open_dataset, surveys
 from segment.data.images import read_image, to_canonical
+from segment.data.labels import Labels
 from segment.data.survey import QUANTILES, Survey, survey_case
 from segment.data.surveys import Room, case_files, survey_cases
 from segment.errors import UserError
@@ -22,9 +23,8 @@ def save(path, array, affine=None):
 
 
 def dataset_of(*cases, ignore=None, channels=("a", "b")):
-    return Dataset(
-        "x", cases[0].images[0].parent, cases, {"background": 0, "one": 1, "two": 2}, channels, ignore=ignore
-    )
+    labels = {"background": 0, "one": 1, "two": 2} | ({} if ignore is None else {"ignore": ignore})
+    return Dataset("x", cases[0].images[0].parent, cases, Labels(labels), channels)
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_a_background_of_another_value_and_no_ignored_voxels(tmp_path):
     image = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
     label = np.where(image < 30, 7, 1).astype(np.uint8)
     case = Case("c", (save(tmp_path / "i.nii", image),), save(tmp_path / "l.nii", label))
-    dataset = Dataset("x", tmp_path, (case,), {"background": 7, "one": 1}, ("a",))
+    dataset = Dataset("x", tmp_path, (case,), Labels({"background": 7, "one": 1}), ("a",))
     assert survey_case(case, dataset).intensities[0].mean == image[image >= 30].mean()
 
 
