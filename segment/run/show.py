@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
+from PIL import Image
 
 from segment.data.case import Case, Dataset
 from segment.data.geometry import grid_difference
@@ -16,7 +17,7 @@ from segment.errors import UserError, did_you_mean
 from segment.preprocessing.plan import Plan, make_plan
 from segment.preprocessing.prepare import prepare_image, prepare_reference
 from segment.provenance import written_whole
-from segment.report.pictures import png, sheet
+from segment.report.pictures import sheet
 from segment.run.configure import check_targets, make
 from segment.sampling.sampler import cut
 
@@ -66,7 +67,7 @@ def augment(config: DictConfig) -> None:
         rows.append(slices)
         captions.append([[case.id, f"patch {'x'.join(map(str, plan.patch_size))}"], *words])
     with written_whole(output) as aside:
-        aside.write_bytes(png(sheet(rows, captions, plan.spacing[-2:])))  # type: ignore[arg-type]
+        Image.fromarray(sheet(rows, captions, plan.spacing[-2:])).save(aside)  # type: ignore[arg-type]
     print(f"{output}: {len(rows)} scans, samples {config.first} to {config.first + len(rows) * config.draws - 1}.")
 
 

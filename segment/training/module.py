@@ -71,7 +71,7 @@ class SegmentationModule(pl.LightningModule):
         """Loss of one batch of patches."""
         image, reference = batch["image"], batch["reference"]
         if self.augment is not None:
-            with torch.autocast(image.device.type, enabled=False):
+            with torch.autocast(self.device.type, enabled=False):
                 numbers = batch["sample"].tolist()
                 image, reference = self.augment(image, reference, numbers, self.plan.spacing, self.plan.patch_size)
         logits = self.network(image.contiguous(memory_format=memory_format(self.dims)))
