@@ -1,7 +1,7 @@
 """Large fake CT scans, made on the fly: to see how a program bears hundreds of scans, or scans of a whole body.
 
-A scan is a body in air with a few bright, wobbly ellipsoids and noise. It is written slice by slice, so that a scan of any
-size takes little memory, as an ordinary Medical Segmentation Decathlon folder.
+A scan is a body in air with a few bright, wobbly ellipsoids and noise. It is written slice by slice, so that a scan of
+any size takes little memory, as an ordinary Medical Segmentation Decathlon folder.
 """
 
 from __future__ import annotations
@@ -134,8 +134,7 @@ def _nifti(path: Path, shape: Sequence[int], spacing: Sequence[float], kind: typ
         if path.suffix == ".gz":
             # No time of writing in the file: the same scan is the same bytes.
             file = stack.enter_context(gzip.GzipFile("", "wb", 1, raw, mtime=0))
-        header.write_to(file)
-        file.write(bytes(352 - len(header.binaryblock)))
+        file.write(header.binaryblock + bytes(352 - len(header.binaryblock)))
         yield file
 
 

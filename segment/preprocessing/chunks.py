@@ -90,7 +90,7 @@ class Chunked:
                 raise RuntimeError(f"holds {array.dtype} {array.shape}")
             return np.asarray(array[key])
         except (RuntimeError, OSError, ValueError) as error:
-            (self.path.parent / "entry.json").unlink(missing_ok=True)
+            (self.path.parent / "entry.txt").unlink(missing_ok=True)
             raise UserError(
                 f"{self.path}: this prepared scan is damaged ({error}). Start again: it is then prepared anew."
             ) from error
