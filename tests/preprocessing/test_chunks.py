@@ -54,8 +54,11 @@ def test_chunks_follow_the_patch(shape, patch):
     assert chunk[:lead] == block[:lead] == (1,) * lead
     assert all(1 <= b <= c <= n for b, c, n in zip(block, chunk, shape, strict=True))
     assert np.prod(block) <= 4096
-    # No patch reads chunks that reach further than a patch beyond it.
-    assert all(c <= max(p, 64) for c, p in zip(chunk[lead:], patch, strict=True))
+    if np.prod(shape[lead:]) > 1 << 18:
+        # Chunks that a patch touches do not reach far beyond it.
+        assert all(c <= max(p, 64) for c, p in zip(chunk[lead:], patch, strict=True))
+    else:
+        assert chunk[lead:] == shape[lead:]
 
 
 def read(chunked: Chunked, number: int) -> np.ndarray:
