@@ -103,7 +103,6 @@ class Store:
             "spacing": plan.spacing,
             "normalization": plan.normalization,
             "transpose": plan.transpose,
-            "sliced": plan.sliced,
             "intensities": [
                 asdict(channel)
                 for name, channel in zip(plan.normalization, plan.intensities, strict=False)

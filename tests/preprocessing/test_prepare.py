@@ -107,6 +107,15 @@ def test_a_scan_is_cropped_to_what_is_not_zero_and_pasted_back(grid, transpose, 
     np.testing.assert_array_equal(restore(ones, placement, plan), expected)
 
 
+def test_the_scan_that_is_given_is_not_changed():
+    # On RAS axes and without a border nothing needs a copy but the normalising.
+    image = np.random.default_rng(0).normal(9, 2, (1, 4, 5, 6)).astype(np.float32)
+    before = image.copy()
+    prepared, _ = prepare_image(Image(image, Grid((4, 5, 6), np.eye(4))), plan_of((1, 1, 1)))
+    assert abs(prepared.mean()) < 1e-3
+    np.testing.assert_array_equal(image, before)
+
+
 def test_an_empty_scan_is_kept_whole():
     assert nonzero_box(np.zeros((1, 3, 4, 5))) == ((0, 3), (0, 4), (0, 5))
 

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 import shutil
 import time
 
@@ -199,9 +200,29 @@ def test_a_damaged_entry_is_noticed_and_made_again(prepared, dataset, name, how,
     assert entries(prepared.path(second)) == other
 
 
-def test_damage_while_a_scan_is_open_is_told_and_mended_by_the_next_start(prepared, dataset):
+def test_another_placement_in_an_entry_is_not_believed(prepared, dataset):
+    file = prepared.path(dataset.cases[0]) / "entry.txt"
+    text = file.read_text()
+    assert "[0, 12]" in text
+    file.write_text(text.replace("[0, 12]", "[0, 11]"))
+    assert prepared.load(dataset.cases[0]).placement.box[0] == (0, 12)
+
+
+def test_a_shorter_file_is_noticed_whatever_its_time(prepared, dataset):
+    file = prepared.path(dataset.cases[0]) / "reference.b2nd"
+    written = file.stat().st_mtime_ns
+    damage(file.parent, file.name, "truncated")
+    os.utime(file, ns=(written, written))
+    assert prepared.load(dataset.cases[0]).reference[...].shape == (12, 16, 14)
+
+
+def test_damage_that_only_reading_shows_is_told_and_mended_by_the_next_start(prepared, dataset):
     scan = prepared.load(dataset.cases[0])
-    damage(prepared.path(dataset.cases[0]), "image.b2nd", "truncated")
+    file = prepared.path(dataset.cases[0]) / "image.b2nd"
+    told = file.stat()
+    file.write_bytes(bytes(told.st_size))
+    os.utime(file, ns=(told.st_mtime_ns, told.st_mtime_ns))
+    prepared.prepare(dataset.cases)
     with pytest.raises(UserError, match=r"image\.b2nd.*damaged.*Start again"):
         scan.image[...]
     prepared.prepare(dataset.cases)
