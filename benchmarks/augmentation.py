@@ -120,16 +120,16 @@ def source_patch(patch: list[int], degrees: float, flat: bool) -> tuple[int, ...
     return (patch[0], *result[1:]) if flat else tuple(result)
 
 
-def seconds(one: Sample, batches: int) -> np.ndarray:
-    """Seconds of each batch, after a few that are not counted."""
-    for number in range(5):
-        one(batches + number)
-    times = []
-    for number in range(batches):
-        started = time.perf_counter()
-        one(number)
-        times.append(time.perf_counter() - started)
-    return np.array(times)
+def seconds(makers: dict[str, Sample], batches: int) -> dict[str, np.ndarray]:
+    """Seconds of each batch, after a few that are not counted; in turns, so that a busy machine is busy for all."""
+    times: dict[str, list[float]] = {name: [] for name in makers}
+    for number in range(-5, batches):
+        for name, one in makers.items():
+            started = time.perf_counter()
+            one(number % batches)
+            if number >= 0:
+                times[name].append(time.perf_counter() - started)
+    return {name: np.array(values) for name, values in times.items()}
 
 
 def main() -> None:
@@ -144,14 +144,14 @@ def main() -> None:
     data = volume(given.patch, given.classes)
     batches = given.samples // given.batch
     print(f"{given.threads} threads, {batches} x {given.batch} x 1 x {given.patch}, {given.classes} classes")
-    makers = {"segment": our_batches}
+    makers = {"segment": our_batches(given.patch, given.batch, *data)}
     if importlib.util.find_spec("batchgeneratorsv2"):
-        makers["batchgeneratorsv2"] = peer_batches
+        makers["batchgeneratorsv2"] = peer_batches(given.patch, given.batch, *data)
     else:
         print("batchgeneratorsv2 is not installed; this file's first lines say how to have it beside ours.")
     cost = {}
-    for name, make in makers.items():
-        per_sample = 1000 * seconds(make(given.patch, given.batch, *data), batches) / given.batch
+    for name, times in seconds(makers, batches).items():
+        per_sample = 1000 * times / given.batch
         cost[name] = per_sample.mean()
         error = per_sample.std() / np.sqrt(batches)
         print(

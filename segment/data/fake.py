@@ -134,8 +134,7 @@ def _nifti(path: Path, shape: Sequence[int], spacing: Sequence[float], kind: typ
         if path.suffix == ".gz":
             # No time of writing in the file: the same scan is the same bytes.
             file = stack.enter_context(gzip.GzipFile("", "wb", 1, raw, mtime=0))
-        header.write_to(file)
-        file.write(bytes(352 - len(header.binaryblock)))
+        file.write(header.binaryblock + bytes(352 - len(header.binaryblock)))
         yield file
 
 

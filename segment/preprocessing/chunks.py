@@ -25,14 +25,16 @@ def chunk_shape(shape: Sequence[int], patch: Sequence[int]) -> tuple[tuple[int, 
         patch: Voxels of a patch.
 
     Returns:
-        Chunk and block shape, neither larger than the array. A chunk is about half a patch along each axis.
+        Chunk and block shape, neither larger than the array. A chunk is about half a patch along each axis,
+        or the whole scan where that is small.
     """
     lead = len(shape) - len(patch)
     side = round(BLOCK ** (1 / len(patch)))
     most = round(CHUNK ** (1 / len(patch)))
     chunk, block = [1] * lead, [1] * lead
     for size, extent in zip(shape[lead:], patch, strict=True):
-        chunk.append(min(size, side * math.ceil(min(max(extent / 2, side), most) / side)))
+        half = side * math.ceil(min(max(extent / 2, side), most) / side)
+        chunk.append(size if math.prod(shape[lead:]) <= CHUNK else min(size, half))  # small scans are one chunk
         block.append(min(size, side))
     return tuple(chunk), tuple(block)
 
@@ -52,6 +54,7 @@ def write_chunked(path: Path, array: np.ndarray, patch: Sequence[int]) -> None:
         chunks=chunk,
         blocks=block,
         cparams={"codec": blosc2.Codec.LZ4, "clevel": 5, "nthreads": 1, "filters": [blosc2.Filter.SHUFFLE]},
+        dparams={"nthreads": 1},  # else every array starts threads
     )
 
 
@@ -90,7 +93,7 @@ class Chunked:
                 raise RuntimeError(f"holds {array.dtype} {array.shape}")
             return np.asarray(array[key])
         except (RuntimeError, OSError, ValueError) as error:
-            (self.path.parent / "entry.json").unlink(missing_ok=True)
+            (self.path.parent / "entry.txt").unlink(missing_ok=True)
             raise UserError(
                 f"{self.path}: this prepared scan is damaged ({error}). Start again: it is then prepared anew."
             ) from error

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from segment.data.geometry import Grid, canonical_grid, from_canonical, to_canonical
 from segment.data.images import Image
@@ -139,7 +140,7 @@ def _resampling(placement: Placement, plan: Plan) -> tuple[tuple[int, ...], int 
 
 def most_likely(scores: Tensor) -> Tensor:
     """(*spatial) uint8: the class with the greatest of (class, *spatial) scores."""
-    return scores.argmax(dim=0).to(torch.uint8)
+    return scores.max(dim=0).indices.to(torch.uint8)  # argmax takes three times as long
 
 
 def restore(scores: Tensor, placement: Placement, plan: Plan, decide: Decide = most_likely) -> np.ndarray:
@@ -171,24 +172,18 @@ def restore(scores: Tensor, placement: Placement, plan: Plan, decide: Decide = m
 
 def _fill(out: np.ndarray, scores: Tensor, coarse: int | None, decide: Decide) -> None:
     """Fill (z, y, x) with the decisions on (class, z, y, x) scores of another shape."""
-    sides: list[tuple[Any, ...]] = []
-    for axis, (old, new) in enumerate(zip(scores.shape[1:], out.shape, strict=True)):
-        places = (nearest(old, new),) if axis == coarse or old == new else neighbours(old, new)
-        sides.append(tuple(torch.from_numpy(numbers).to(scores.device) for numbers in places))
+    if coarse is not None:  # it comes first, and the planes across it are interpolated
+        out, scores = np.moveaxis(out, coarse, 0), scores.movedim(coarse + 1, 1)
+    old, new = scores.shape[1], len(out)
+    places = (nearest(old, new),) if coarse is not None or old == new else neighbours(old, new)
+    sides = [torch.from_numpy(numbers).to(scores.device) for numbers in places]
     step = max(1, SLAB // (len(scores) * max(out[0].size, scores[0, 0].numel())))
-    for start in range(0, len(out), step):
+    for start in range(0, new, step):
         part = slice(start, start + step)
-        slab = _between(scores, 1, tuple(numbers[part] for numbers in sides[0])).float()
-        for axis in (1, 2):
-            if slab.shape[axis + 1] != out.shape[axis]:
-                slab = _between(slab, axis + 1, sides[axis])
+        slab = scores.index_select(1, sides[0][part]).float()
+        if len(sides) == 3:
+            share = sides[2][part].float().view(-1, 1, 1)
+            slab = slab.lerp_(scores.index_select(1, sides[1][part]).float(), share)
+        if slab.shape[2:] != out.shape[1:]:
+            slab = functional.interpolate(slab, out.shape[1:], mode="bilinear", align_corners=False)
         out[part] = decide(slab).cpu().numpy()
-
-
-def _between(scores: Tensor, axis: int, places: tuple[Tensor, ...]) -> Tensor:
-    """Scores at places along one axis: the nearest, or between two by the share of the second."""
-    before = scores.index_select(axis, places[0])
-    if len(places) == 1:
-        return before
-    share = places[2].to(torch.float32).view([-1 if dim == axis else 1 for dim in range(scores.ndim)])
-    return before.float().lerp_(scores.index_select(axis, places[1]).float(), share)

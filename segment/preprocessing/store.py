@@ -1,7 +1,7 @@
 """Prepared scans on disk, keyed by the content they were made from, so that nothing is done twice or used stale.
 
 One folder a scan: ``image.b2nd`` and ``reference.b2nd`` (Blosc2 arrays of small compressed blocks, so that a patch
-costs the patch, whatever the size of its scan), ``locations.npy``, and ``entry.json`` with their sizes and checksums.
+costs the patch, whatever the size of its scan), ``locations.npy``, and ``entry.txt`` with their sizes and checksums.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 import threading
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -104,7 +105,6 @@ class Store:
             "spacing": plan.spacing,
             "normalization": plan.normalization,
             "transpose": plan.transpose,
-            "sliced": plan.sliced,
             "intensities": [
                 asdict(channel)
                 for name, channel in zip(plan.normalization, plan.intensities, strict=False)
@@ -196,7 +196,8 @@ class Store:
         entry["files"] = {
             file.name: [(told := file.stat()).st_size, told.st_mtime_ns, checksum(file)] for file in folder.iterdir()
         }
-        (folder / "entry.json").write_text(json.dumps(entry), encoding="utf-8")
+        text = json.dumps(entry)
+        (folder / "entry.txt").write_text(f"{zlib.crc32(text.encode())}\n{text}", encoding="utf-8")
 
     def _read(self, case: Case) -> Image:
         image = read_image(case.images)
@@ -247,15 +248,18 @@ class Store:
 
 
 def _entry(folder: Path) -> dict[str, Any] | None:
-    """What entry.json tells; None when it or a file beside it is missing, or not as it was written."""
+    """What entry.txt tells; None when it or a file beside it is missing, or not as it was written."""
     try:
-        entry: dict[str, Any] = json.loads((folder / "entry.json").read_bytes())
-        for name, (size, written, sum_) in entry["files"].items():
+        sum_, text = (folder / "entry.txt").read_bytes().split(b"\n")
+        if int(sum_) != zlib.crc32(text):
+            return None
+        entry: dict[str, Any] = json.loads(text)
+        for name, (size, written, crc) in entry["files"].items():
             told = (folder / name).stat()
             if told.st_size != size:
                 return None
             if told.st_mtime_ns != written:
-                if checksum(folder / name) != sum_:
+                if checksum(folder / name) != crc:
                     return None
                 os.utime(folder / name, ns=(written, written))  # a copy that is sound: known from now on
     except (OSError, ValueError, LookupError, TypeError, AttributeError):

@@ -16,7 +16,7 @@ from segment.data.case import Case, Dataset
 from segment.data.splits import Fold, folds, pick_fold
 from segment.data.survey import Survey
 from segment.errors import UserError
-from segment.preprocessing.fingerprint import take_fingerprint
+from segment.preprocessing.fingerprint import Fingerprint, take_fingerprint
 from segment.preprocessing.plan import DatasetPlan, Plan
 from segment.preprocessing.plan_file import read_plan
 from segment.preprocessing.planner import Overrides, plan_dataset
@@ -105,10 +105,14 @@ def decide(options: DictConfig, dataset: Dataset, surveys: Mapping[str, Survey],
     """
     given: dict[str, Any] = OmegaConf.to_container(options, resolve=True)  # type: ignore[assignment]
     overrides = Overrides(**{key: given[key] for key in ("spacing", "patch_size", "batch_size", "normalization")})
-    found = (surveys[case.id] for case in dataset.cases)
-    # nnU-Net counts the ignore label too.
-    fingerprint = take_fingerprint(found, dataset.channels, len(dataset.labels.declared))
+    fingerprint = fingerprint_of(dataset, surveys)
     return plan_dataset(fingerprint, dataset.name, given["preset"], given["memory"], overrides, where)
+
+
+def fingerprint_of(dataset: Dataset, surveys: Mapping[str, Survey]) -> Fingerprint:
+    """What nnU-Net's rules go by: all labelled scans, not one fold's; it counts the ignore label too."""
+    found = (surveys[case.id] for case in dataset.cases)
+    return take_fingerprint(found, dataset.channels, len(dataset.labels.declared))
 
 
 def read_decided(path: Path, dataset: Dataset) -> DatasetPlan:

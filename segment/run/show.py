@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
+from PIL import Image
 
 from segment.data.case import Case
 from segment.errors import UserError, did_you_mean
 from segment.preprocessing.plan import Plan
 from segment.preprocessing.store import Store
 from segment.provenance import written_whole
-from segment.report.pictures import png, sheet
+from segment.report.pictures import sheet
 from segment.run.configure import check_targets, make
 from segment.run.data import planned_store, prepare_cases
 from segment.run.folder import settle_plan
@@ -62,7 +63,7 @@ def augment(config: DictConfig) -> None:
         rows.append(slices)
         captions.append([[case.id, f"patch {'x'.join(map(str, plan.patch_size))}"], *words])
     with written_whole(output) as aside:
-        aside.write_bytes(png(sheet(rows, captions, plan.spacing[-2:])))  # type: ignore[arg-type]
+        Image.fromarray(sheet(rows, captions, plan.spacing[-2:])).save(aside)  # type: ignore[arg-type]
     print(f"{output}: {len(rows)} scans, samples {config.first} to {config.first + len(rows) * config.draws - 1}.")
 
 

@@ -48,4 +48,4 @@ def test_real_data_open_with_their_config(shared_data, name, folder, scans, labe
     assert (dataset.name, len(dataset.cases), dict(dataset.labels)) == (name, scans, labels)
     assert dataset.licence
     for case in dataset.cases[::10]:
-        assert set(dataset.encode(read_label(case.label).array).ravel()) <= set(range(len(labels)))
+        assert set(dataset.labels.encode(read_label(case.label).array).ravel()) <= set(range(len(labels)))

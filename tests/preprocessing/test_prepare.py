@@ -1,33 +1,48 @@
+import dataclasses
+from pathlib import Path
+
+import make_nnunet_cases
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from segment.data.geometry import Grid, canonical_grid, canonical_spacing, to_canonical
 from segment.data.images import Image
-from segment.preprocessing.plan import Plan
-from segment.preprocessing.prepare import prepare_image, prepare_reference, restore
+from segment.preprocessing import prepare
+from segment.preprocessing.plan import Intensity, Plan
+from segment.preprocessing.prepare import (
+    Placement,
+    nonzero_box,
+    prepare_image,
+    prepare_reference,
+    prepared_shape,
+    restore,
+    transposed,
+)
 
 
 def one_hot(classes: np.ndarray, n: int) -> torch.Tensor:
     return torch.from_numpy(np.stack([classes == index for index in range(n)]).astype(np.float32))
 
 
-def largest(scores: torch.Tensor) -> torch.Tensor:
-    return scores.argmax(dim=0).to(torch.uint8)
+def plan_of(spacing, channels: int = 1, normalization: str = "zscore", transpose=()) -> Plan:
+    return Plan(tuple(spacing), (8,) * len(spacing), 1, (normalization,) * channels, transpose)
 
 
-def plan_of(spacing, channels: int = 1, normalization: str = "zscore") -> Plan:
-    return Plan(tuple(spacing), (8,) * len(spacing), 1, (normalization,) * channels)
+def whole(grid: Grid, plan: Plan) -> Placement:
+    """Where a scan without a border of zeros lies."""
+    return Placement(grid, tuple((0, size) for size in transposed(canonical_grid(grid).shape, plan)))
 
 
 @st.composite
-def grids(draw, most: int = 7) -> Grid:
+def grids(draw, largest: int = 7) -> Grid:
     """Any order and direction of the axes, slightly tilted, with voxels that are not cubes."""
-    shape = draw(st.tuples(*[st.integers(1, most)] * 3))
+    shape = draw(st.tuples(*[st.integers(1, largest)] * 3))
     order, signs = draw(st.permutations(range(3))), draw(st.tuples(*[st.sampled_from([-1, 1])] * 3))
     spacing = draw(st.tuples(*[st.floats(0.3, 5)] * 3))
     turn = np.zeros((3, 3))
@@ -36,28 +51,129 @@ def grids(draw, most: int = 7) -> Grid:
     return Grid(shape, nib.affines.from_matvec(tilt @ turn * spacing, [5.0, -7.0, 1.0]))
 
 
+transposes = st.sampled_from([(), (0, 1, 2), (1, 0, 2), (2, 0, 1), (1, 2, 0)])
+
+
 @settings(max_examples=40, deadline=None)
-@given(grids(), st.integers(2, 5))
-def test_without_resampling_a_mask_comes_back_exactly(grid, n):
+@given(grids(), st.integers(2, 5), transposes)
+def test_without_resampling_a_mask_comes_back_exactly(grid, n, transpose):
     mask = np.random.default_rng(0).integers(0, n, grid.shape).astype(np.uint8)
-    reference = prepare_reference(mask, grid, plan_of(canonical_spacing(grid)), n)
-    assert reference.shape == canonical_grid(grid).shape
+    spacing = transposed(canonical_spacing(grid), plan_of((1,) * 3, transpose=transpose))
+    plan = plan_of(spacing, transpose=transpose)
+    reference = prepare_reference(mask, whole(grid, plan), plan)
+    assert reference.shape == transposed(canonical_grid(grid).shape, plan)
     assert reference.dtype == np.uint8
     assert reference.flags.c_contiguous
-    np.testing.assert_array_equal(restore(one_hot(reference, n), grid, largest), mask)
+    np.testing.assert_array_equal(restore(one_hot(reference, n), whole(grid, plan), plan), mask)
 
 
 @settings(max_examples=40, deadline=None)
-@given(grids(), st.tuples(*[st.floats(0.5, 2)] * 3))
-def test_image_and_reference_end_on_one_grid_and_come_back_in_the_source_shape(grid, factor):
-    spacing = tuple(mm * f for mm, f in zip(canonical_spacing(grid), factor, strict=True))
+@given(grids(), st.tuples(*[st.floats(0.5, 2)] * 3), transposes)
+def test_image_and_reference_end_on_one_grid_and_come_back_in_the_source_shape(grid, factor, transpose):
+    plan = plan_of((1,) * 3, transpose=transpose)
+    spacing = tuple(mm * f for mm, f in zip(transposed(canonical_spacing(grid), plan), factor, strict=True))
+    plan = plan_of(spacing, transpose=transpose)
     mask = np.random.default_rng(0).integers(0, 3, grid.shape).astype(np.uint8)
-    image = prepare_image(Image(mask[None].astype(np.float32), grid), plan_of(spacing))
-    reference = prepare_reference(mask, grid, plan_of(spacing), 3)
+    image, placement = prepare_image(Image(mask[None].astype(np.float32), grid), plan)
+    reference = prepare_reference(mask, placement, plan)
     assert image.shape == (1, *reference.shape)
+    extent = [stop - start for start, stop in placement.box]
+    assert reference.shape == prepared_shape(extent, transposed(canonical_spacing(grid), plan), plan)
     assert image.dtype == np.float32
+    assert image.flags.c_contiguous
     assert np.isfinite(image).all()
-    assert restore(one_hot(reference, 3), grid, largest).shape == grid.shape
+    assert restore(one_hot(reference, 3), placement, plan).shape == grid.shape
+
+
+@settings(max_examples=30, deadline=None)
+@given(grids(), transposes, st.integers(0, 9))
+def test_a_scan_is_cropped_to_what_is_not_zero_and_pasted_back(grid, transpose, seed):
+    random = np.random.default_rng(seed)
+    image = np.zeros((2, *grid.shape), np.float32)
+    for channel in image:  # each channel alone holds a part of the box
+        channel[tuple(random.integers(0, size) for size in grid.shape)] = -3
+    kept = tuple(slice(int(places.min()), int(places.max()) + 1) for places in np.nonzero(image.any(axis=0)))
+    plan = plan_of((1,) * 3, transpose=transpose)
+    plan = plan_of(transposed(canonical_spacing(grid), plan), 2, "none", transpose)
+    before = image.copy()
+    prepared, placement = prepare_image(Image(image, grid), plan)
+    np.testing.assert_array_equal(image, before)
+    assert sorted(prepared.shape[1:]) == sorted(part.stop - part.start for part in kept)
+    assert prepared.any(axis=0).sum() == image.any(axis=0).sum()
+    # Ones everywhere on the plan's grid are ones in the box, and background around it.
+    expected = np.zeros(grid.shape, np.uint8)
+    expected[kept] = 1
+    ones = one_hot(np.ones(prepared.shape[1:], np.uint8), 2)
+    np.testing.assert_array_equal(restore(ones, placement, plan), expected)
+
+
+def test_the_scan_that_is_given_is_not_changed():
+    # On RAS axes and without a border nothing needs a copy but the normalising.
+    image = np.random.default_rng(0).normal(9, 2, (1, 4, 5, 6)).astype(np.float32)
+    before = image.copy()
+    prepared, _ = prepare_image(Image(image, Grid((4, 5, 6), np.eye(4))), plan_of((1, 1, 1)))
+    assert abs(prepared.mean()) < 1e-3
+    np.testing.assert_array_equal(image, before)
+
+
+def test_an_empty_scan_is_kept_whole():
+    assert nonzero_box(np.zeros((1, 3, 4, 5))) == ((0, 3), (0, 4), (0, 5))
+
+
+def test_a_scan_is_normalised_without_its_border_and_before_it_is_resampled():
+    grid = Grid((9, 20, 20), np.eye(4))
+    image = np.zeros((1, 9, 20, 20), np.float32)
+    image[0, 2:7, 5:15, 4:16] = np.random.default_rng(0).normal(100, 9, (5, 10, 12))
+    prepared, _ = prepare_image(Image(image, grid), plan_of((1, 2, 2)))
+    assert prepared.shape == (1, 5, 5, 6)
+    inside = image[0, 2:7, 5:15, 4:16]
+    normal = (inside - inside.mean()) / inside.std()
+    expected = prepare_image(Image(normal[None], Grid((5, 10, 12), np.eye(4))), plan_of((1, 2, 2), 1, "none"))[0]
+    np.testing.assert_allclose(prepared, expected, atol=1e-5)
+    assert prepared.std() < 0.9  # what is averaged afterwards varies less
+
+
+def test_slices_keep_their_own_distance():
+    grid = Grid((7, 20, 30), np.diag([0.5, 1.0, 4.0, 1.0]))
+    plan = Plan((2.0, 1.0), (8, 8), 1, ("none",), (0, 1, 2))
+    image = np.random.default_rng(0).normal(size=(1, 7, 20, 30)).astype(np.float32)
+    prepared, placement = prepare_image(Image(image, grid), plan)
+    assert prepared.shape == (1, 7, 10, 15)
+    assert prepared_shape((7, 20, 30), (4.0, 1.0, 0.5), plan) == (7, 10, 15)
+    for index in range(7):  # each as a flat image of its own
+        flat = prepare_image(
+            Image(image[:, index], Grid((20, 30), np.diag([0.5, 1.0, 1.0, 1.0]))), plan_of((2.0, 1.0), 1, "none")
+        )
+        np.testing.assert_allclose(prepared[:, index], flat[0], atol=1e-6)
+    assert prepare_reference(np.zeros((7, 20, 30), np.uint8), placement, plan).shape == (7, 10, 15)
+    classes = np.arange(7).repeat(150).reshape(7, 10, 15)
+    np.testing.assert_array_equal(
+        restore(one_hot(classes, 7), placement, plan), np.broadcast_to(np.arange(7)[:, None, None], (7, 20, 30))
+    )
+
+
+CASES = np.load(Path(__file__).parent / "nnunet_cases.npz")
+
+
+@pytest.mark.parametrize("name", make_nnunet_cases.CASES)
+def test_scans_are_prepared_as_nnunet_prepares_them(name):
+    """nnunet_cases.npz holds what nnU-Net 2.8.1 made of these scans, see make_nnunet_cases.py."""
+    _, channels, spacing, target, normalization, transpose = make_nnunet_cases.CASES[name]
+    image, labels, expected, reference, box = (
+        CASES[f"{name}/{part}"] for part in ("image", "labels", "prepared", "reference", "box")
+    )
+    told = make_nnunet_cases.INTENSITY
+    foreground = Intensity(told["mean"], told["std"], told["percentile_00_5"], told["percentile_99_5"])
+    plan = dataclasses.replace(
+        plan_of(target, channels, normalization, transpose), intensities=(foreground,) * channels
+    )
+    grid = Grid(labels.shape, np.diag([*spacing[::-1], 1.0]))
+    found, placement = prepare_image(Image(image.astype(np.float32), grid), plan)
+    assert placement.box == tuple((start, stop) for start, stop in box.tolist())
+    np.testing.assert_allclose(found, expected, atol=1e-6 * np.ptp(expected))
+    # Where two labels have the same share, its rounding decides.
+    assert (prepare_reference(labels, placement, plan) != reference).mean() < 0.003
+    assert len(np.unique(reference)) == 4
 
 
 def ball(shape: tuple[int, ...], radius: float, spacing: tuple[float, ...]) -> np.ndarray:
@@ -77,9 +193,10 @@ def ball(shape: tuple[int, ...], radius: float, spacing: tuple[float, ...]) -> n
 def test_a_ball_comes_back_through_resampling(shape, spacing, target):
     grid = Grid(shape, np.diag([*spacing[::-1], *[1.0] * (4 - len(shape))]))
     mask = ball(shape, 16, spacing)
-    reference = prepare_reference(mask, grid, plan_of(target), 3)
+    plan = plan_of(target)
+    reference = prepare_reference(mask, whole(grid, plan), plan)
     assert reference.shape != mask.shape
-    back = restore(one_hot(reference, 3), grid, largest)
+    back = restore(one_hot(reference, 3), whole(grid, plan), plan)
     for label in (1, 2):
         dice = 2 * ((back == label) & (mask == label)).sum() / ((back == label).sum() + (mask == label).sum())
         assert dice > (0.95 if label == 1 else 0.93)
@@ -94,7 +211,7 @@ def test_resampling_is_that_of_voxel_edges_on_a_ramp():
     # A ramp in mm stays that ramp: the value at a voxel's centre, wherever the new centres lie.
     grid = Grid((30, 20), np.diag([1.0, 2.0, 1.0, 1.0]))
     ramp = np.broadcast_to(((np.arange(30) + 0.5) * 2)[:, None], (30, 20)).astype(np.float32)
-    out = prepare_image(Image(ramp[None], grid), plan_of((1.5, 0.5), normalization="none"))[0]
+    out = prepare_image(Image(ramp[None], grid), plan_of((1.5, 0.5), normalization="none"))[0][0]
     assert out.shape == (40, 40)
     centres = (np.arange(40) + 0.5) * 1.5
     inside = slice(5, -5)  # at the border a spline bends
@@ -104,53 +221,26 @@ def test_resampling_is_that_of_voxel_edges_on_a_ramp():
 def test_splines_are_cubic_and_do_not_overshoot():
     x = np.linspace(0, 3 * np.pi, 40, dtype=np.float32)
     grid = Grid((1, 40), np.eye(4))
-    wave = prepare_image(Image(np.sin(x)[None, None], grid), plan_of((1.0, 0.5), normalization="none"))[0, 0]
+    wave = prepare_image(Image(np.sin(x)[None, None] + 2, grid), plan_of((1.0, 0.5), normalization="none"))[0][0, 0] - 2
     fine = np.interp(np.arange(80) / 2 - 0.25, np.arange(40), x)
     slopes = np.abs(np.sin(fine)) < 0.9  # the crests are clipped to the highest voxel
     slopes[:8] = slopes[-8:] = False  # and at the border a spline bends
     assert np.abs(wave - np.sin(fine))[slopes].max() < 5e-4  # linear interpolation is off by 5e-3
-    step = np.repeat(np.float32([[0, 1]]), 10, axis=1)[None]
-    out = prepare_image(Image(step, Grid((1, 20), np.eye(4))), plan_of((1.0, 0.4), normalization="none"))
-    assert out.min() == 0
-    assert out.max() == 1
+    step = np.repeat(np.float32([[1, 2]]), 10, axis=1)[None]
+    out = prepare_image(Image(step, Grid((1, 20), np.eye(4))), plan_of((1.0, 0.4), normalization="none"))[0]
+    assert out.min() == 1
+    assert out.max() == 2
 
 
 @settings(max_examples=20, deadline=None)
-@given(grids(), st.floats(0.1, 1e4), st.floats(-1e4, 1e4))
-def test_zscore_gives_mean_zero_and_deviation_one_for_each_channel(grid, deviation, mean):
-    array = np.random.default_rng(1).normal(size=(2, *grid.shape)).astype(np.float32)
-    array[1] = array[1] * np.float32(deviation) + np.float32(mean)
-    out = prepare_image(Image(array, grid), plan_of(canonical_spacing(grid), 2))
-    if np.prod(grid.shape) > 1:
-        np.testing.assert_allclose(out.mean(axis=(1, 2, 3)), 0, atol=0.02)
-        np.testing.assert_allclose(out.std(axis=(1, 2, 3)), 1, atol=0.02)
-
-
-def test_without_normalization_values_stay_and_each_channel_has_its_own():
-    grid = Grid((3, 4), np.eye(4))
-    array = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
-    out = prepare_image(Image(array, grid), Plan((1.0, 1.0), (8, 8), 1, ("none", "zscore")))
-    np.testing.assert_array_equal(out[0], array[0])
-    assert out[1].mean() == pytest.approx(0, abs=1e-6)
-
-
-@pytest.mark.parametrize("value", [0.0, 0.1, 1000.1, -3e7])
-def test_a_constant_image_becomes_zero(value):
-    # Not its rounding error divided by its rounding error, which is 1 everywhere.
-    out = prepare_image(
-        Image(np.full((1, 21, 33, 17), value, np.float32), Grid((21, 33, 17), np.eye(4))), plan_of((1,) * 3)
-    )
-    np.testing.assert_allclose(out, 0, atol=1e-3)
-
-
-@settings(max_examples=20, deadline=None)
-@given(grids())
-def test_an_image_is_turned_as_its_mask_is(grid):
-    mask = np.random.default_rng(2).integers(0, 9, grid.shape).astype(np.uint8)
-    plan = plan_of(canonical_spacing(grid), normalization="none")
-    image = prepare_image(Image(mask[None].astype(np.float32), grid), plan)
-    np.testing.assert_array_equal(image[0], prepare_reference(mask, grid, plan, 9))
-    np.testing.assert_array_equal(image[0], to_canonical(mask, grid))
+@given(grids(), transposes)
+def test_an_image_is_turned_as_its_mask_is(grid, transpose):
+    mask = np.random.default_rng(2).integers(1, 9, grid.shape).astype(np.uint8)
+    plan = plan_of((1,) * 3, transpose=transpose)
+    plan = plan_of(transposed(canonical_spacing(grid), plan), 1, "none", transpose)
+    image, placement = prepare_image(Image(mask[None].astype(np.float32), grid), plan)
+    np.testing.assert_array_equal(image[0], prepare_reference(mask, placement, plan))
+    np.testing.assert_array_equal(image[0], to_canonical(mask, grid).transpose(transpose or (0, 1, 2)))
 
 
 @pytest.mark.parametrize(
@@ -164,6 +254,44 @@ def test_an_image_is_turned_as_its_mask_is(grid):
 def test_restoring_interpolates_probabilities_not_classes(probability, expected):
     # The border lies where the interpolated probability of class 1 is 1/2, not halfway between two voxels.
     first = torch.tensor([probability])
-    back = restore(torch.stack([1 - first, first]), Grid((1, len(expected)), np.eye(4)), largest)
+    grid, plan = Grid((1, len(expected)), np.eye(4)), plan_of((1.0, 1.0))
+    back = restore(torch.stack([1 - first, first]), whole(grid, plan), plan)
     assert back.dtype == np.uint8
     assert back.tolist() == [expected]
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [((1.0, 1.0, 1.0), (1.3, 0.8, 1.1)), ((4.0, 1.0, 1.0), (3.0, 1.2, 0.9)), ((1.0, 1.2, 4.0), (1.5, 1.0, 3.0))],
+)
+def test_scores_are_interpolated_as_a_whole_would_be_whatever_the_slabs(source, target, monkeypatch):
+    grid, plan = Grid((13, 17, 15), np.diag([*source[::-1], 1.0])), plan_of(target)
+    shape = prepared_shape(grid.shape, source, plan)
+    scores = np.random.default_rng(0).normal(size=(4, *shape)).astype(np.float32)
+    zoom = [new / old for new, old in zip(grid.shape, shape, strict=True)]
+    order = [0 if max(source) > 3 and mm == max(source) else 1 for mm in source]
+    expected = scores
+    for axis in range(3):
+        factors = [1.0, *[z if other == axis else 1.0 for other, z in enumerate(zoom)]]
+        expected = ndimage.zoom(expected, factors, order=order[axis], mode="nearest", grid_mode=True)
+    clear = np.sort(expected, axis=0)[-1] - np.sort(expected, axis=0)[-2] > 1e-4
+    for slab in (1 << 24, 4 * 300, 1):
+        monkeypatch.setattr(prepare, "SLAB", slab)
+        back = restore(torch.from_numpy(scores), whole(grid, plan), plan)
+        np.testing.assert_array_equal(back[clear], expected.argmax(axis=0)[clear])
+    assert clear.mean() > 0.99
+
+
+def test_half_precision_scores_and_another_decision():
+    grid, plan = Grid((6, 6, 6), np.eye(4)), plan_of((2.0, 2.0, 2.0))
+    scores = torch.randn(3, 3, 3, 3, generator=torch.Generator().manual_seed(0)).half()
+    shapes = []
+
+    def regions(part: torch.Tensor) -> torch.Tensor:
+        shapes.append(part.shape)
+        return (part > 0).sum(dim=0).to(torch.uint8)
+
+    back = restore(scores, whole(grid, plan), plan, regions)
+    assert set(np.unique(back)) == {0, 1, 2, 3}
+    assert all(shape[0] == 3 for shape in shapes)
+    assert sum(shape[1] for shape in shapes) == 6

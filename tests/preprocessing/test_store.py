@@ -1,5 +1,8 @@
 import dataclasses
 import json
+import os
+import shutil
+import time
 
 import nibabel as nib
 import numpy as np
@@ -9,7 +12,7 @@ from segment.data import open_dataset
 from segment.data.case import Case, Dataset
 from segment.errors import UserError
 from segment.preprocessing import store as store_module
-from segment.preprocessing.plan import Plan
+from segment.preprocessing.plan import Intensity, Plan
 from segment.preprocessing.store import MAX_LOCATIONS, Store, find_locations
 from segment.provenance import hash_files
 
@@ -49,33 +52,38 @@ def test_a_prepared_scan_is_what_its_files_hold(prepared, dataset):
     scan = prepared.load(case)
     image, label = (np.asarray(nib.load(file).dataobj).T for file in (case.images[0], case.label))
     np.testing.assert_allclose(scan.image[0], (image - image.mean()) / image.std(), atol=1e-4)
-    np.testing.assert_array_equal(scan.reference, label)
+    np.testing.assert_array_equal(scan.reference[...], label)
     assert scan.image.dtype == np.float32
     assert scan.reference.dtype == np.uint8
-    assert isinstance(scan.image, np.memmap)  # reading a patch costs the patch
+    np.testing.assert_array_equal(scan.image[..., 2:5, 3:9, 4], scan.image[...][..., 2:5, 3:9, 4])
+    assert (scan.placement.grid.shape, scan.placement.box) == ((12, 16, 14), ((0, 12), (0, 16), (0, 14)))
+    np.testing.assert_array_equal(scan.placement.grid.affine, np.eye(4))
 
 
 def test_locations_point_at_voxels_of_their_class(prepared, dataset):
     scan = prepared.load(dataset.cases[1])
     assert set(scan.locations) == {1, 2}
     for index, voxels in scan.locations.items():
-        assert (scan.reference[tuple(voxels.T)] == index).all()
-        assert len(np.unique(voxels, axis=0)) == len(voxels) == (scan.reference == index).sum()
+        reference = scan.reference[...]
+        assert (reference[tuple(voxels.T)] == index).all()
+        assert len(np.unique(voxels, axis=0)) == len(voxels) == (reference == index).sum()
+        assert voxels.dtype == np.int32
+        assert isinstance(voxels, np.memmap)  # drawing one does not read them all
 
 
 def test_locations_are_thinned_to_a_fixed_random_choice():
     reference = np.zeros((40, 40, 40), np.uint8)
-    reference[:30], reference[35, 0, 0] = 1, 3
+    reference[:30], reference[35, 0, 0], reference[36] = 1, 3, 255  # nobody annotated the last
     found = find_locations(reference, 5, "case")
-    assert set(found) == {"locations_1", "locations_3"}
-    voxels = found["locations_1"]
+    assert set(found) == {1, 3}
+    voxels = found[1]
     assert voxels.shape == (MAX_LOCATIONS, 3)
     assert MAX_LOCATIONS == 10_000
     assert len(np.unique(voxels, axis=0)) == MAX_LOCATIONS
     assert (reference[tuple(voxels.T)] == 1).all()
     assert np.bincount(voxels[:, 0] // 10) == pytest.approx(MAX_LOCATIONS / 3, abs=200)  # from everywhere
-    assert found["locations_3"].tolist() == [[35, 0, 0]]
-    np.testing.assert_array_equal(find_locations(reference, 5, "case")["locations_1"], voxels)
+    assert found[3].tolist() == [[35, 0, 0]]
+    np.testing.assert_array_equal(find_locations(reference, 5, "case")[1], voxels)
 
 
 def test_nothing_is_prepared_twice(prepared, dataset, tmp_path, monkeypatch):
@@ -111,6 +119,9 @@ def test_a_changed_voxel_is_another_entry(prepared, dataset, tmp_path):
     [
         {"spacing": (1.0, 1.0, 2.0)},
         {"normalization": ("none",)},
+        {"transpose": (1, 0, 2)},
+        {"transpose": (0, 1, 2), "spacing": (1.0, 1.0), "patch_size": (8, 8)},
+        {"normalization": ("ct",), "intensities": (Intensity(0, 1, -1, 1),)},
     ],
 )
 def test_another_plan_is_another_entry(prepared, dataset, change):
@@ -124,8 +135,15 @@ def test_another_label_name_or_value_is_another_entry_but_not_another_patch(prep
         assert open_store(prepared.folder, dataclasses.replace(dataset, labels=labels)).path(case) != prepared.path(
             case
         )
-    patch = open_store(prepared.folder, dataset, dataclasses.replace(PLAN, patch_size=(4, 4, 4), batch_size=9))
-    assert patch.path(case) == prepared.path(case)
+    assert open_store(prepared.folder, dataclasses.replace(dataset, ignore=9)).path(case) != prepared.path(case)
+    unused = (Intensity(0, 1, -1, 1),)  # z-scores do not ask for them
+    same = dataclasses.replace(PLAN, patch_size=(4, 4, 4), batch_size=9, intensities=unused)
+    assert open_store(prepared.folder, dataset, same).path(case) == prepared.path(case)
+    ct = [
+        open_store(prepared.folder, dataset, dataclasses.replace(PLAN, normalization=("ct",), intensities=(told,)))
+        for told in (Intensity(0, 1, -1, 1), Intensity(0, 2, -1, 1))
+    ]
+    assert ct[0].path(case) != ct[1].path(case)
 
 
 def test_image_and_label_do_not_change_places(prepared, dataset):
@@ -134,24 +152,126 @@ def test_image_and_label_do_not_change_places(prepared, dataset):
     assert prepared.path(swapped) != prepared.path(case)
 
 
-@pytest.mark.parametrize("failing", ["image", "locations_2"])
+@pytest.mark.parametrize("failing", ["image.b2nd", "reference.b2nd"])
 def test_an_interrupted_preparation_leaves_nothing_and_is_taken_up_again(dataset, tmp_path, monkeypatch, failing):
-    real = np.save
+    real = store_module.write_chunked
 
-    def full_disk(file, array):
-        if file.stem == failing:
+    def full_disk(file, array, patch):
+        if file.name == failing:
             file.write_bytes(b"half")
             raise OSError("No space left on device")
-        real(file, array)
+        real(file, array, patch)
 
     store = open_store(tmp_path / "store", dataset)
     with monkeypatch.context() as patched:
-        patched.setattr(np, "save", full_disk)
+        patched.setattr(store_module, "write_chunked", full_disk)
         with pytest.raises(OSError, match="No space"):
             store.prepare(dataset.cases)
     assert list(store.folder.iterdir()) == []
     store.prepare(dataset.cases)
     assert store.load(dataset.cases[0]).image.shape == (1, 12, 16, 14)
+
+
+def damage(folder, name: str, how: str) -> None:
+    file = folder / name
+    content = bytearray(file.read_bytes())
+    if how == "gone":
+        file.unlink()
+    elif how == "truncated":
+        file.write_bytes(content[: len(content) // 2])
+    else:
+        content[-len(content) // 3] ^= 0xFF if how == "flipped" else 1
+        file.write_bytes(content)
+
+
+@pytest.mark.parametrize("how", ["gone", "truncated", "flipped", "digit"])
+@pytest.mark.parametrize("name", ["image.b2nd", "reference.b2nd", "locations.npy", "entry.txt"])
+@pytest.mark.parametrize("noticed_by", ["prepare", "load"])
+def test_a_damaged_entry_is_noticed_and_made_again(prepared, dataset, name, how, noticed_by):
+    first, second = dataset.cases
+    sound, other = prepared.load(first).image[...], entries(prepared.path(second))
+    damage(prepared.path(first), name, how)
+    if noticed_by == "prepare":
+        prepared.prepare(dataset.cases)
+    scan = prepared.load(first)
+    np.testing.assert_array_equal(scan.image[...], sound)
+    assert set(scan.locations) == {1, 2}
+    assert (scan.reference[...][tuple(scan.locations[2].T)] == 2).all()
+    assert entries(prepared.path(second)) == other
+
+
+def test_another_placement_in_an_entry_is_not_believed(prepared, dataset):
+    file = prepared.path(dataset.cases[0]) / "entry.txt"
+    text = file.read_text()
+    assert "[0, 12]" in text
+    file.write_text(text.replace("[0, 12]", "[0, 11]"))
+    assert prepared.load(dataset.cases[0]).placement.box[0] == (0, 12)
+
+
+def test_a_shorter_file_is_noticed_whatever_its_time(prepared, dataset):
+    file = prepared.path(dataset.cases[0]) / "reference.b2nd"
+    written = file.stat().st_mtime_ns
+    damage(file.parent, file.name, "truncated")
+    os.utime(file, ns=(written, written))
+    assert prepared.load(dataset.cases[0]).reference[...].shape == (12, 16, 14)
+
+
+def test_damage_that_only_reading_shows_is_told_and_mended_by_the_next_start(prepared, dataset):
+    scan = prepared.load(dataset.cases[0])
+    file = prepared.path(dataset.cases[0]) / "image.b2nd"
+    told = file.stat()
+    file.write_bytes(bytes(told.st_size))
+    os.utime(file, ns=(told.st_mtime_ns, told.st_mtime_ns))
+    prepared.prepare(dataset.cases)
+    with pytest.raises(UserError, match=r"image\.b2nd.*damaged.*Start again"):
+        scan.image[...]
+    prepared.prepare(dataset.cases)
+    assert np.isfinite(scan.image[...]).all()
+
+
+def test_a_copied_store_is_used_as_it_is(prepared, dataset, tmp_path, monkeypatch):
+    shutil.copytree(prepared.folder, tmp_path / "copy", copy_function=shutil.copy)  # with other times
+    monkeypatch.setattr(store_module, "read_image", lambda paths: pytest.fail("prepared again"))
+    copy = open_store(tmp_path / "copy", dataset)
+    copy.prepare(dataset.cases)
+    np.testing.assert_array_equal(copy.load(dataset.cases[0]).image[...], prepared.load(dataset.cases[0]).image[...])
+
+
+def test_nothing_in_an_entry_is_pickled(prepared, dataset):
+    folder = prepared.path(dataset.cases[0])
+    np.load(folder / "locations.npy", allow_pickle=False)
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "entry.txt",
+        "image.b2nd",
+        "locations.npy",
+        "reference.b2nd",
+    ]
+
+
+def test_scans_that_are_large_together_are_prepared_one_after_another(make_dataset, tmp_path, monkeypatch):
+    dataset = open_dataset(make_dataset(tmp_path / "scans", n=4))
+    store, real, at_once, most = open_store(tmp_path / "store", dataset), Store._write, [0], [0]
+
+    def write(self, case, folder):
+        at_once[0] += 1
+        most[0] = max(most[0], at_once[0])
+        time.sleep(0.02)
+        real(self, case, folder)
+        at_once[0] -= 1
+
+    monkeypatch.setattr(Store, "_write", write)
+    monkeypatch.setattr(store_module, "IN_FLIGHT", store._bytes(dataset.cases[0]) * 3 // 2)
+    store.prepare(dataset.cases)
+    assert most == [1]
+
+
+def test_a_partly_annotated_scan_keeps_what_is_not(make_dataset, tmp_path, monkeypatch):
+    dataset = open_dataset(make_dataset(tmp_path / "scans", n=1))
+    monkeypatch.setattr(Dataset, "encode", lambda self, mask: np.where(mask == 1, 255, mask).astype(np.uint8))
+    store = open_store(tmp_path / "store", dataset)
+    scan = store.load(dataset.cases[0])  # made when it is missing
+    assert set(np.unique(scan.reference[...])) == {0, 2, 255}
+    assert set(scan.locations) == {2}
 
 
 def test_two_cases_with_the_same_bytes_share_an_entry(dataset, tmp_path):
@@ -160,14 +280,18 @@ def test_two_cases_with_the_same_bytes_share_an_entry(dataset, tmp_path):
     store = open_store(tmp_path / "store", twins)
     store.prepare(twins.cases)
     assert len(list(store.folder.iterdir())) == 1
-    assert store.load(twins.cases[3]).reference.any()
+    assert store.load(twins.cases[3]).reference[...].any()
 
 
 def test_a_scan_without_a_label_has_an_image_only(dataset, tmp_path):
     case = dataclasses.replace(dataset.cases[0], label=None)
     store = open_store(tmp_path / "store", dataset)
     store.prepare([case])
-    assert [file.name for file in store.path(case).iterdir()] == ["image.npy"]
+    assert sorted(file.name for file in store.path(case).iterdir()) == ["entry.txt", "image.b2nd"]
+    scan = store.load(case)
+    assert scan.reference is None
+    assert not scan.locations
+    assert scan.image[...].shape == (1, 12, 16, 14)
 
 
 def test_a_label_on_another_grid_is_refused(dataset, tmp_path):
@@ -226,4 +350,4 @@ def test_file_values_become_class_indices(make_dataset, tmp_path):
     nib.save(nib.Nifti1Image(np.where(array == 2, 200, array).astype(np.uint8), loaded.affine), dataset.cases[0].label)
     store = open_store(tmp_path / "store", dataset)
     store.prepare(dataset.cases)
-    np.testing.assert_array_equal(store.load(dataset.cases[0]).reference, array.T)
+    np.testing.assert_array_equal(store.load(dataset.cases[0]).reference[...], array.T)

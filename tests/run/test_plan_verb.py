@@ -8,23 +8,27 @@ import numpy as np
 import pytest
 
 from segment import cli
-from segment.data.case import Dataset
+from segment.data.case import Case, Dataset
+from segment.data.labels import Labels
+from segment.data.survey import Survey
 from segment.errors import UserError
 from segment.preprocessing.plan_file import read_plan
-from segment.run import configure
+from segment.run import configure, data
 from segment.run import plan as verb
+from segment.run.check import sound
 
 HIPPOCAMPUS = Path(__file__).parents[1] / "preprocessing" / "nnunet_plans" / "hippocampus.json"
 
 
 def run(output: Path, *overrides: str) -> None:
-    verb.run(configure.compose("plan", [f"output={output}", *overrides], cli.config_folders()))
+    given = [f"output={output}", f"cache={output.parent / '.cache'}", *overrides]
+    verb.run(configure.compose("plan", given, cli.config_folders()))
 
 
 def test_a_plan_is_written_for_a_data_set(make_dataset, tmp_path, capsys):
     root = make_dataset(tmp_path / "data", n=5, shape=(20, 40, 36), channels=2, spacing=(2.0, 1.0, 1.5))
     output = tmp_path / "made" / "plan.yaml"
-    run(output, "data=auto", f"data.root={root}", "data.name=balls", "memory=0.1", "cache=" + str(tmp_path / "cache"))
+    run(output, "data=auto", f"data.root={root}", "data.name=balls", "memory=0.1")
     plan = read_plan(output)
     assert (plan.dataset, plan.scans, plan.preset, plan.memory) == ("balls", 5, "nnunet", 0.1)
     assert plan.pick().spacing == pytest.approx((2.0, 1.0, 1.5))
@@ -100,23 +104,29 @@ def test_a_wrong_value_is_told_by_its_key_and_nothing_is_written(wrong, message,
     root = make_dataset(tmp_path / "data", n=2, shape=(12, 16, 14))
     with pytest.raises(UserError, match=message):
         run(tmp_path / "p.yaml", "data=auto", f"data.root={root}", wrong)
-    assert {path.name for path in tmp_path.iterdir()} == {"data"}
+    assert {path.name for path in tmp_path.iterdir()} <= {"data", ".cache"}
 
 
 def test_labels_are_counted_as_nnunet_counts_them():
-    def count(**more):
-        return verb.label_count(Dataset("d", Path(), (), {"background": 0, "a": 1, "b": 2}, ("x",), **more))
+    assert count({"background": 0, "a": 1, "b": 2}) == 3
+    assert count({"background": 0, "a": 1, "b": 2, "ignore": 3}) == 4
+    assert count({"background": 0, "both": [1, 2], "one": 1}) == 3
 
-    assert count() == 3
-    assert count(ignore=3) == 4
-    assert count(regions={"both": (1, 2)}, region_order=(1,)) == 2
+
+def count(declared) -> int:
+    case = Case("c", ())
+    dataset = Dataset("d", Path(), (case,), Labels(declared), ("x",))
+    return data.fingerprint_of(dataset, {"c": Survey((8, 8), (1.0, 1.0), ((0, 8), (0, 8)), ())}).labels
 
 
 def test_the_plan_of_task04_is_nnunets(shared_data, tmp_path):
     """On the real scans: the fingerprint that nnU-Net's extractor took, then its plan."""
     root = shared_data("Task04_Hippocampus")
-    config = configure.compose("plan", ["data=hippocampus", f"data.root={root}"], cli.config_folders())
-    found = verb.fingerprint_of(configure.make(config, "data"))
+    config = configure.compose(
+        "plan", ["data=hippocampus", f"data.root={root}", f"cache={tmp_path}"], cli.config_folders()
+    )
+    checked = sound(config)
+    found = data.fingerprint_of(checked.dataset, checked.surveys)
     theirs = json.loads(HIPPOCAMPUS.read_text())
     assert list(found.shapes) == [tuple(shape) for shape in theirs["fingerprint"]["shapes"]]
     assert np.allclose(found.spacings, theirs["fingerprint"]["spacings"])

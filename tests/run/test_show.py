@@ -13,14 +13,17 @@ def shown(*overrides: str) -> None:
     show.run(configure.compose("show", overrides, cli.config_folders()))
 
 
-@pytest.mark.parametrize("name", ["nnunet", "heavy", "monai", "none"])
-@pytest.mark.parametrize("shape", [(12, 16, 14), (24, 20)])
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("nnunet", (12, 16, 14)), ("nnunet", (24, 20)), ("monai", (12, 16, 14)), ("none", (24, 20))],
+)
 def test_a_picture_shows_plain_patches_and_samples(make_dataset, tmp_path, name, shape, capsys):
     root = make_dataset(tmp_path / "scans", n=3, shape=shape)
     picture = tmp_path / "new" / "augment.png"
     size = f"plan.patch_size=[{','.join(str(n - 4) for n in shape)}]"
     given = ["what=augment", "data=auto", f"data.root={root}", f"augment={name}", f"output={picture}", size]
-    shown(*given, "scans=2", "draws=3")
+    config = configure.compose("show", [*given, "scans=2", "draws=3"], cli.config_folders())
+    show.run(config)
     assert "2 scans, samples 0 to 5" in capsys.readouterr().out
     array = np.asarray(Image.open(picture))
     width = (array.shape[1] - 3 * 6) // 4
@@ -33,10 +36,11 @@ def test_a_picture_shows_plain_patches_and_samples(make_dataset, tmp_path, name,
         assert any(not np.array_equal(panes[0], pane) for pane in panes[1:])
     assert [path.name for path in picture.parent.iterdir()] == ["augment.png"]
     before = picture.read_bytes()
-    shown(*given, "scans=2", "draws=3")
+    show.run(config)
     assert picture.read_bytes() == before
     if name == "nnunet":
-        shown(*given, "scans=2", "draws=3", "first=100")
+        config.first = 100
+        show.run(config)
         assert picture.read_bytes() != before
 
 
