@@ -216,7 +216,7 @@ def test_a_missing_mask_and_constant_scans_are_told_once(miniature, check):
 
 
 @pytest.mark.parametrize(
-    "codes", ["".join(code) for code in itertools.product("RL", "AP", "SI")] + ["PIR", "SRA", "ILP"]
+    "codes", ["".join(code) for code in itertools.product("RL", "AP", "SI")] + ["PIR", "SRA", "ARS", "RSA", "IPL"]
 )
 def test_the_hand_of_axes_is_that_of_their_determinant(codes):
     turn = nib.orientations.inv_ornt_aff(nib.orientations.axcodes2ornt(codes), (1, 1, 1))[:3, :3]

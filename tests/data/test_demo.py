@@ -37,7 +37,7 @@ def test_the_anatomy_is_a_brain_in_its_place(made):
     for case in made.cases:
         image, label = read_image(case.images), read_label(case.label)
         assert grid_difference(image.grid, label.grid) == ""
-        mask = made.encode(label.array)
+        mask = made.labels.encode(label.array)
         shares = np.bincount(mask.ravel(), minlength=4) / mask.size
         assert 0.45 < shares[0] < 0.8
         assert (shares[1:] > 0.02).all()
