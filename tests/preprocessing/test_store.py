@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from segment.data import open_dataset
-from segment.data.case import Case, Dataset
+from segment.data.case import Case
+from segment.data.labels import Labels
 from segment.errors import UserError
 from segment.preprocessing import store as store_module
 from segment.preprocessing.plan import Intensity, Plan
-from segment.preprocessing.store import MAX_LOCATIONS, Store, find_locations
+from segment.preprocessing.store import ANNOTATED, MAX_LOCATIONS, Store, find_locations
 from segment.provenance import hash_files
 
 PLAN = Plan((1.0, 1.0, 1.0), (8, 8, 8), 1, ("zscore",))
@@ -75,7 +76,8 @@ def test_locations_are_thinned_to_a_fixed_random_choice():
     reference = np.zeros((40, 40, 40), np.uint8)
     reference[:30], reference[35, 0, 0], reference[36] = 1, 3, 255  # nobody annotated the last
     found = find_locations(reference, 5, "case")
-    assert set(found) == {1, 3}
+    assert set(found) == {1, 3, ANNOTATED}
+    assert (reference[tuple(found[ANNOTATED].T)] != 255).all()
     voxels = found[1]
     assert voxels.shape == (MAX_LOCATIONS, 3)
     assert MAX_LOCATIONS == 10_000
@@ -132,10 +134,12 @@ def test_another_plan_is_another_entry(prepared, dataset, change):
 def test_another_label_name_or_value_is_another_entry_but_not_another_patch(prepared, dataset):
     case = dataset.cases[0]
     for labels in ({"background": 0, "ball_1": 1, "two": 2}, {"background": 0, "ball_1": 2, "ball_2": 1}):
-        assert open_store(prepared.folder, dataclasses.replace(dataset, labels=labels)).path(case) != prepared.path(
+        assert open_store(prepared.folder, dataclasses.replace(dataset, labels=Labels(labels))).path(
             case
-        )
-    assert open_store(prepared.folder, dataclasses.replace(dataset, ignore=9)).path(case) != prepared.path(case)
+        ) != prepared.path(case)
+    assert open_store(
+        prepared.folder, dataclasses.replace(dataset, labels=Labels(dataset.labels.declared | {"ignore": 9}))
+    ).path(case) != prepared.path(case)
     unused = (Intensity(0, 1, -1, 1),)  # z-scores do not ask for them
     same = dataclasses.replace(PLAN, patch_size=(4, 4, 4), batch_size=9, intensities=unused)
     assert open_store(prepared.folder, dataset, same).path(case) == prepared.path(case)
@@ -265,13 +269,13 @@ def test_scans_that_are_large_together_are_prepared_one_after_another(make_datas
     assert most == [1]
 
 
-def test_a_partly_annotated_scan_keeps_what_is_not(make_dataset, tmp_path, monkeypatch):
-    dataset = open_dataset(make_dataset(tmp_path / "scans", n=1))
-    monkeypatch.setattr(Dataset, "encode", lambda self, mask: np.where(mask == 1, 255, mask).astype(np.uint8))
+def test_a_partly_annotated_scan_keeps_what_is_not(make_dataset, tmp_path):
+    root = make_dataset(tmp_path / "scans", n=1)
+    dataset = open_dataset(root, labels={"background": 0, "ball_2": 2, "ignore": 1})
     store = open_store(tmp_path / "store", dataset)
     scan = store.load(dataset.cases[0])  # made when it is missing
-    assert set(np.unique(scan.reference[...])) == {0, 2, 255}
-    assert set(scan.locations) == {2}
+    assert set(np.unique(scan.reference[...])) == {0, 1, 255}
+    assert set(scan.locations) == {1, ANNOTATED}
 
 
 def test_two_cases_with_the_same_bytes_share_an_entry(dataset, tmp_path):
