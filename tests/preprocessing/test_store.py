@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from segment.data import open_dataset
-from segment.data.case import Case
+from segment.data.case import Case, Dataset
 from segment.data.labels import Labels
 from segment.errors import UserError
 from segment.preprocessing import store as store_module
@@ -133,13 +133,13 @@ def test_another_plan_is_another_entry(prepared, dataset, change):
 
 def test_another_label_name_or_value_is_another_entry_but_not_another_patch(prepared, dataset):
     case = dataset.cases[0]
-    for labels in ({"background": 0, "ball_1": 1, "two": 2}, {"background": 0, "ball_1": 2, "ball_2": 1}):
-        assert open_store(prepared.folder, dataclasses.replace(dataset, labels=Labels(labels))).path(
-            case
-        ) != prepared.path(case)
-    assert open_store(
-        prepared.folder, dataclasses.replace(dataset, labels=Labels(dataset.labels.declared | {"ignore": 9}))
-    ).path(case) != prepared.path(case)
+    for declared in (
+        {"background": 0, "ball_1": 1, "two": 2},
+        {"background": 0, "ball_1": 2, "ball_2": 1},
+        dataset.labels.declared | {"ignore": 9},
+    ):
+        other = dataclasses.replace(dataset, labels=Labels(declared))
+        assert open_store(prepared.folder, other).path(case) != prepared.path(case)
     unused = (Intensity(0, 1, -1, 1),)  # z-scores do not ask for them
     same = dataclasses.replace(PLAN, patch_size=(4, 4, 4), batch_size=9, intensities=unused)
     assert open_store(prepared.folder, dataset, same).path(case) == prepared.path(case)
