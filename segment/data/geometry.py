@@ -167,6 +167,24 @@ def canonical_spacing(grid: Grid) -> tuple[float, ...]:
     return canonical_grid(grid).spacing
 
 
+def nonzero_box(image: np.ndarray) -> tuple[tuple[int, int], ...]:
+    """The smallest box that holds every voxel that is not 0 in any channel; the whole array when all are 0.
+
+    Args:
+        image: (channel, *spatial).
+    """
+    # Slice by slice, so that no mask of the whole scan is made.
+    found = [np.zeros(size, bool) for size in image.shape[1:]]
+    for index in range(image.shape[1]):
+        inside = (image[:, index] != 0).any(axis=0)
+        found[0][index] = inside.any()
+        for axis in range(inside.ndim):
+            found[axis + 1] |= inside.any(axis=tuple(other for other in range(inside.ndim) if other != axis))
+    if not found[0].any():
+        return tuple((0, size) for size in image.shape[1:])
+    return tuple((int(places[0]), int(places[-1]) + 1) for places in map(np.flatnonzero, found))
+
+
 def _oriented(array: np.ndarray, ornt: np.ndarray) -> np.ndarray:
     # nibabel turns the first axes in x, y, z order; transposing puts ours there, channels last.
     return np.ascontiguousarray(nib.orientations.apply_orientation(array.T, ornt).T)

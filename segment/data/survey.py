@@ -13,10 +13,10 @@ import nibabel as nib
 import numpy as np
 
 from segment.data.case import Case, Dataset
-from segment.data.geometry import canonical_grid, grid_difference, to_canonical
+from segment.data.geometry import canonical_grid, grid_difference, nonzero_box, to_canonical
 from segment.data.headers import judge_header, obliqueness, scaling
 from segment.data.images import Header, read_header, read_voxels, whole_numbers
-from segment.data.problems import WARNING, Problem, Report, problem_of, raise_errors
+from segment.data.problems import WARNING, Problem, Report, problem_of
 from segment.errors import UserError
 
 QUANTILES = 1001  # evenly spaced, from the least value to the greatest
@@ -115,26 +115,6 @@ class Examination:
 
     survey: Survey | None
     problems: tuple[Problem, ...]
-
-
-def survey_case(case: Case, dataset: Dataset) -> Survey:
-    """Read every file of a case once and collect the facts.
-
-    Args:
-        case: The case, with or without a label.
-        dataset: Its data set: labels, ignore value and channels.
-
-    Returns:
-        The facts.
-
-    Raises:
-        UserError: On the first thing that makes the case unfit for training.
-    """
-    examination = examine(case, dataset)
-    for problem in examination.problems:
-        raise_errors(problem)
-    assert examination.survey is not None
-    return examination.survey
 
 
 def examine(
@@ -249,7 +229,7 @@ def _facts(
     return Survey(
         shape=canonical.shape,
         spacing=canonical.spacing,
-        box=_box(to_canonical(taken, grid)),
+        box=nonzero_box(to_canonical(taken, grid)[None]),
         intensities=tuple(intensities) if len(intensities) == len(constants) else (),
         counts=counts,
         orientation="".join(nib.aff2axcodes(grid.affine)) if grid.ndim == 3 else "",
@@ -369,12 +349,3 @@ def _intensity(values: np.ndarray) -> list[ForegroundIntensity]:
     quantiles = low + (high - low) * (places - below)
     mean, sd = values.mean(dtype=np.float64), values.std(dtype=np.float64)
     return [ForegroundIntensity(float(mean), float(sd), tuple(quantiles.tolist()))]
-
-
-def _box(taken: np.ndarray) -> tuple[tuple[int, int], ...]:
-    """The smallest box round what is taken; everything when nothing is."""
-    box = []
-    for axis in range(taken.ndim):
-        hit = np.flatnonzero(taken.any(axis=tuple(other for other in range(taken.ndim) if other != axis)))
-        box.append((int(hit[0]), int(hit[-1]) + 1) if hit.size else (0, taken.shape[axis]))
-    return tuple(box)

@@ -83,10 +83,10 @@ def survey_cases(
 
 
 class Room:
-    """A number of voxels that threads may hold together.
+    """An amount, of voxels or bytes, that threads may hold together.
 
     Args:
-        size: Voxels; who asks for more gets them when nobody else holds any.
+        size: The amount; who asks for more gets them when nobody else holds any.
     """
 
     def __init__(self, size: int) -> None:
@@ -95,20 +95,20 @@ class Room:
         self._freed = threading.Condition()
 
     @contextlib.contextmanager
-    def taken(self, voxels: int) -> Iterator[None]:
+    def taken(self, amount: int) -> Iterator[None]:
         """Wait until there is room, and hold it for the block.
 
         Args:
-            voxels: How many.
+            amount: How much.
         """
         with self._freed:
-            self._freed.wait_for(lambda: self._used == 0 or self._used + voxels <= self._size)
-            self._used += voxels
+            self._freed.wait_for(lambda: self._used == 0 or self._used + amount <= self._size)
+            self._used += amount
         try:
             yield
         finally:
             with self._freed:
-                self._used -= voxels
+                self._used -= amount
                 self._freed.notify_all()
 
 

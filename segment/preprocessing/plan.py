@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from segment.data.geometry import Grid, canonical_grid, canonical_spacing
 from segment.errors import UserError, did_you_mean
 
 NORMALIZATIONS = ("zscore", "masked_zscore", "ct", "rescale", "rgb", "percentiles", "none")
@@ -174,8 +173,3 @@ def shape_at(shape: Sequence[int], spacing: Sequence[float], target: Sequence[fl
     # nnU-Net's order of multiplying, so that halves are rounded alike.
     axes = zip(shape, spacing, target, strict=True)
     return tuple(max(1, round(float(mm) / float(new) * size)) for size, mm, new in axes)
-
-
-def resampled_shape(grid: Grid, spacing: Sequence[float]) -> tuple[int, ...]:
-    """Shape of a canonical scan at another spacing; at least one voxel an axis."""
-    return shape_at(canonical_grid(grid).shape, canonical_spacing(grid), spacing)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 import reprlib
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, NoReturn
 import yaml
 
 from segment.errors import UserError, did_you_mean
+from segment.plain_yaml import PlainLoader
 from segment.preprocessing.patches import MAX_BATCH, PRESETS
 from segment.preprocessing.plan import NORMALIZATIONS, DatasetPlan, Intensity, Plan
 from segment.provenance import write_text
@@ -37,22 +37,6 @@ _ABOUT = {
     "median_spacing": "mm",
     "intensities": "of each channel within the labels, each scan counting the same; ct clips to low..high",
 }
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """The safe loader without aliases, which could make a few lines of text expand without bound, or repeated keys."""
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it uses a YAML alias; write the values out")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = next((name for name, count in Counter(names).items() if count > 1), None)
-        if twice is not None:
-            raise yaml.YAMLError(f"the key {_shown(twice)} stands there twice")
-        return super().construct_mapping(node, deep)
 
 
 def write_plan(path: Path, plan: DatasetPlan) -> None:
@@ -135,7 +119,7 @@ def read_plan(path: Path) -> DatasetPlan:
             data = file.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
             raise UserError(f"{path}: larger than {MAX_BYTES >> 20} MB, which no plan is. Write it anew: segment plan.")
-        content = yaml.load(data.decode("utf-8"), Loader=_PlainLoader)
+        content = yaml.load(data.decode("utf-8"), Loader=PlainLoader)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}). Write a plan first: segment plan.") from None
     except (ValueError, RecursionError, OverflowError, yaml.YAMLError) as error:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from segment.data.geometry import Grid, canonical_grid, from_canonical, to_canonical
+from segment.data.geometry import Grid, canonical_grid, from_canonical, nonzero_box, to_canonical
 from segment.data.images import Image
 from segment.preprocessing.normalize import normalize
 from segment.preprocessing.plan import Plan
@@ -67,24 +67,6 @@ def prepared_shape(shape: Sequence[int], spacing: Sequence[float], plan: Plan) -
     """
     old = zip(shape, spacing, target_spacing(spacing, plan), strict=True)
     return tuple(max(1, round(mm / target * size)) for size, mm, target in old)
-
-
-def nonzero_box(image: np.ndarray) -> tuple[tuple[int, int], ...]:
-    """The smallest box that holds every voxel that is not 0 in any channel; the whole array when all are 0.
-
-    Args:
-        image: (channel, *spatial).
-    """
-    # Slice by slice, so that no mask of the whole scan is made.
-    found = [np.zeros(size, bool) for size in image.shape[1:]]
-    for index in range(image.shape[1]):
-        inside = (image[:, index] != 0).any(axis=0)
-        found[0][index] = inside.any()
-        for axis in range(inside.ndim):
-            found[axis + 1] |= inside.any(axis=tuple(other for other in range(inside.ndim) if other != axis))
-    if not found[0].any():
-        return tuple((0, size) for size in image.shape[1:])
-    return tuple((int(places[0]), int(places[-1]) + 1) for places in map(np.flatnonzero, found))
 
 
 def prepare_image(image: Image, plan: Plan) -> tuple[np.ndarray, Placement]:

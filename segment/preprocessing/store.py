@@ -11,11 +11,9 @@ import json
 import os
 import shutil
 import tempfile
-import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from segment.data.case import Case, Dataset
 from segment.data.geometry import Grid, canonical_grid, grid_difference
 from segment.data.images import Image, read_grid, read_image, read_label
 from segment.data.labels import IGNORE
+from segment.data.surveys import Room
 from segment.errors import UserError
 from segment.preprocessing.chunks import Chunked, checksum, write_chunked
 from segment.preprocessing.plan import Plan
@@ -128,10 +127,10 @@ class Store:
         missing = list({self.path(case): case for case in cases if _entry(self.path(case)) is None}.values())
         done = len(cases) - len(missing)
         progress(done)
-        budget = _Budget(IN_FLIGHT)
+        room = Room(IN_FLIGHT)
 
         def prepare(case: Case) -> None:
-            with budget.of(self._bytes(case)):
+            with room.taken(self._bytes(case)):
                 self._prepare(case)
 
         with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None) as pool:
@@ -265,28 +264,6 @@ def _entry(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
     return entry
-
-
-class _Budget:
-    """Lets in work until its sum reaches a limit; what is larger alone is let in alone."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.used = 0
-        self.changed = threading.Condition()
-
-    @contextmanager
-    def of(self, amount: int) -> Iterator[None]:
-        amount = min(amount, self.limit)
-        with self.changed:
-            self.changed.wait_for(lambda: self.used + amount <= self.limit)
-            self.used += amount
-        try:
-            yield
-        finally:
-            with self.changed:
-                self.used -= amount
-                self.changed.notify_all()
 
 
 def find_locations(reference: np.ndarray, n_classes: int, key: str) -> dict[int, np.ndarray]:

@@ -11,15 +11,7 @@ from typing import Any
 import yaml
 
 from segment.errors import UserError
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """The safe loader without aliases: nested ones make a few lines of text expand without bound."""
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it uses a YAML alias, which configurations of runs do not have")
-        return super().compose_node(parent, index)
+from segment.plain_yaml import PlainLoader
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -36,7 +28,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=_PlainLoader)
+        content = json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=PlainLoader)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}). Is this the folder of a finished run?") from None
     except (ValueError, RecursionError, yaml.YAMLError) as error:

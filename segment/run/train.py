@@ -53,7 +53,6 @@ def run(config: DictConfig) -> None:
     work = prepare(config)
     with open_dict(config):
         config.planned = planned(work.plan)
-    claim(folder, config, write=False)
     debugging = bool(config.trainer.get("fast_dev_run"))
     module, trainer, datamodule = assemble(config, work)
     last = folder / "checkpoints" / "last.ckpt"

@@ -11,10 +11,18 @@ import pytest
 from segment.data import Case, Dataset, open_dataset, surveys
 from segment.data.images import read_image, to_canonical
 from segment.data.labels import Labels
-from segment.data.survey import QUANTILES, Survey, survey_case
+from segment.data.problems import raise_errors
+from segment.data.survey import QUANTILES, Survey, examine
 from segment.data.surveys import Room, case_files, survey_cases
 from segment.errors import UserError
 from segment.provenance import hash_files
+
+
+def survey_case(case, dataset) -> Survey:
+    found = examine(case, dataset)
+    for problem in found.problems:
+        raise_errors(problem)
+    return found.survey
 
 
 def save(path, array, affine=None):

@@ -5,9 +5,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from segment.data.geometry import Grid, canonical_grid
+from segment.data.geometry import Grid, canonical_grid, canonical_spacing
 from segment.errors import UserError
-from segment.preprocessing.plan import DatasetPlan, Intensity, Plan, resampled_shape, shape_at
+from segment.preprocessing.plan import DatasetPlan, Intensity, Plan, shape_at
 
 CODES = ["RAS", "LPS", "PIR", "ASL", "SRP", "IPL"]
 
@@ -24,11 +24,15 @@ def oriented(codes: str, shape_zyx: tuple[int, int, int], spacing_zyx: tuple[flo
 
 
 @pytest.mark.parametrize("codes", CODES)
-def test_shapes_are_those_along_anatomical_axes(codes):
+def test_shapes_and_spacings_are_those_along_anatomical_axes(codes):
     grid = oriented(codes, (4, 10, 7), (3.0, 1.0, 0.5))
     assert canonical_grid(grid).shape == (4, 10, 7)
-    assert resampled_shape(grid, (1.5, 2.0, 0.25)) == (8, 5, 14)
-    assert resampled_shape(grid, (100.0, 1.0, 0.5)) == (1, 10, 7)
+    assert canonical_spacing(grid) == pytest.approx((3.0, 1.0, 0.5))
+
+
+def test_a_shape_at_another_spacing_has_at_least_one_voxel_an_axis():
+    assert shape_at((4, 10, 7), (3.0, 1.0, 0.5), (1.5, 2.0, 0.25)) == (8, 5, 14)
+    assert shape_at((4, 10, 7), (3.0, 1.0, 0.5), (100.0, 1.0, 0.5)) == (1, 10, 7)
 
 
 def test_halves_are_rounded_as_nnunet_rounds_them():

@@ -11,13 +11,12 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from segment.data.geometry import Grid, canonical_grid, canonical_spacing, to_canonical
+from segment.data.geometry import Grid, canonical_grid, canonical_spacing, nonzero_box, to_canonical
 from segment.data.images import Image
 from segment.preprocessing import prepare
 from segment.preprocessing.plan import Intensity, Plan
 from segment.preprocessing.prepare import (
     Placement,
-    nonzero_box,
     prepare_image,
     prepare_reference,
     prepared_shape,
