@@ -13,8 +13,8 @@ demo: $(VENV)/.installed ## train, score and report on the embedded demonstratio
 	$(BIN)/segment train
 	@echo "To watch and compare runs: $(BIN)/tensorboard --logdir runs    then open http://localhost:6006"
 
-test: $(VENV)/.installed-test ## the fast tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.installed-test ## the fast tests, one process a core
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 slow: $(VENV)/.installed-test ## the tests that take minutes each, hours in all
 	$(BIN)/python -m pytest -m slow

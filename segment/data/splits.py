@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from sklearn.model_selection import KFold
-
 from segment.data.case import Case, Dataset
 from segment.data.problems import Problem, Report, raise_errors
 from segment.errors import UserError, did_you_mean
@@ -45,6 +43,8 @@ def folds(dataset: Dataset, n: int = 5, seed: int = 12345, file: str | Path | No
             f"The data set {dataset.name!r} has {len(dataset.cases)} labelled case(s) in {len(units)} group(s); folds "
             "need at least two, one to train on and one to validate. Add scans."
         )
+    from sklearn.model_selection import KFold  # here, since it takes a second that reading a splits file does not need
+
     splitter = KFold(min(n, len(units)), shuffle=True, random_state=seed)
     return [
         {part: sorted(case for unit in chosen for case in units[unit]) for part, chosen in (("train", a), ("val", b))}

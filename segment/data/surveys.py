@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +12,7 @@ from typing import Any
 from segment.data.case import Case, Dataset
 from segment.data.problems import ERROR, KINDS, WARNING, Problem
 from segment.data.survey import Examination, Survey, examine
+from segment.parallel import Room, on_all_cores
 from segment.provenance import write_text
 
 FORMAT = 1  # to be raised whenever the facts or the judgements of a file change
@@ -71,49 +68,10 @@ def survey_cases(
         return found
 
     results: dict[str, Examination] = {}
-    with ThreadPoolExecutor(max_workers=_cores()) as pool:
-        try:
-            for case, found in zip(cases, pool.map(one, cases), strict=True):
-                results[case.id] = found
-                progress(len(results))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    for case, found in zip(cases, on_all_cores(one, cases), strict=True):
+        results[case.id] = found
+        progress(len(results))
     return results
-
-
-class Room:
-    """An amount, of voxels or bytes, that threads may hold together.
-
-    Args:
-        size: The amount; who asks for more gets them when nobody else holds any.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._used = 0
-        self._freed = threading.Condition()
-
-    @contextlib.contextmanager
-    def taken(self, amount: int) -> Iterator[None]:
-        """Wait until there is room, and hold it for the block.
-
-        Args:
-            amount: How much.
-        """
-        with self._freed:
-            self._freed.wait_for(lambda: self._used == 0 or self._used + amount <= self._size)
-            self._used += amount
-        try:
-            yield
-        finally:
-            with self._freed:
-                self._used -= amount
-                self._freed.notify_all()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _key(case: Case, dataset: Dataset, hashes: Mapping[str, str]) -> str:

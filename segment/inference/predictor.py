@@ -21,7 +21,8 @@ from segment.inference.model import Model
 from segment.inference.windows import SlidingWindows
 from segment.networks.padding import channels_last
 from segment.preprocessing.plan import Plan
-from segment.preprocessing.prepare import Placement, most_likely, prepare_image, prepared_shape, restore, transposed
+from segment.preprocessing.prepare import Placement, prepare_image, prepared_shape, transposed
+from segment.preprocessing.restore import most_likely, restore
 
 MAX_VOXELS = 1 << 31  # of a resampled scan; a whole body at 1 mm has a quarter of it
 

@@ -13,7 +13,6 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,8 @@ from segment.data.case import Case, Dataset
 from segment.data.geometry import Grid, canonical_grid, grid_difference
 from segment.data.images import Image, read_grid, read_image, read_label
 from segment.data.labels import IGNORE
-from segment.data.surveys import Room
 from segment.errors import UserError
+from segment.parallel import Room, on_all_cores
 from segment.preprocessing.chunks import Chunked, checksum, write_chunked
 from segment.preprocessing.plan import Plan
 from segment.preprocessing.prepare import Placement, prepare_image, prepare_reference, prepared_shape, transposed
@@ -133,14 +132,9 @@ class Store:
             with room.taken(self._bytes(case)):
                 self._prepare(case)
 
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None) as pool:
-            try:
-                for _ in pool.map(prepare, missing):
-                    done += 1
-                    progress(done)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        for _ in on_all_cores(prepare, missing):
+            done += 1
+            progress(done)
 
     def _bytes(self, case: Case) -> int:
         """About what preparing a scan takes: as read, turned, cropped, and resampled."""

@@ -8,7 +8,6 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -75,6 +74,8 @@ def precision(wanted: str, accelerator: str) -> str:
     """Lightning's name of the precision; ``auto`` is bf16-mixed where the hardware multiplies it fast, else 32-true."""
     if wanted != "auto":
         return wanted
+    import torch  # here, since it takes a second or two, and a mistake elsewhere is told before
+
     if accelerator in ("gpu", "cuda"):
         return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "16-mixed"
     return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "32-true"

@@ -16,7 +16,7 @@ from segment.preprocessing.plan_file import write_plan
 from segment.report.files import printable
 from segment.run.check import sound
 from segment.run.configure import check_targets
-from segment.run.data import decide
+from segment.run.decide import decide
 
 
 def run(config: DictConfig) -> None:

@@ -1,8 +1,6 @@
 """The facts that one read of a case gives, and that they are remembered by content."""
 
 import json
-import threading
-import time
 
 import nibabel as nib
 import numpy as np
@@ -13,7 +11,7 @@ from segment.data.images import read_image, to_canonical
 from segment.data.labels import Labels
 from segment.data.problems import raise_errors
 from segment.data.survey import QUANTILES, Survey, examine
-from segment.data.surveys import Room, case_files, survey_cases
+from segment.data.surveys import case_files, survey_cases
 from segment.errors import UserError
 from segment.provenance import hash_files
 
@@ -138,22 +136,3 @@ def test_remembered_problems_name_the_files_where_they_now_lie(make_dataset, tmp
         assert found[-1].file == str(dataset.cases[0].label)
     assert len(list((tmp_path / "facts").iterdir())) == 1
     assert found[0].what == found[1].what
-
-
-def test_room_makes_the_next_one_wait_and_lets_one_too_large_in_alone():
-    room, order = Room(10), []
-
-    def enter(voxels):
-        with room.taken(voxels):
-            order.append(voxels)
-
-    with room.taken(6):
-        enter(4)
-        waiting = [threading.Thread(target=enter, args=(voxels,), daemon=True) for voxels in (5, 100)]
-        for thread in waiting:
-            thread.start()
-        time.sleep(0.05)
-        assert order == [4]
-    for thread in waiting:
-        thread.join(10)
-    assert sorted(order) == [4, 5, 100]

@@ -8,21 +8,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from segment.data.geometry import Grid, canonical_grid, canonical_spacing, nonzero_box, to_canonical
 from segment.data.images import Image
-from segment.preprocessing import prepare
 from segment.preprocessing.plan import Intensity, Plan
 from segment.preprocessing.prepare import (
     Placement,
     prepare_image,
     prepare_reference,
     prepared_shape,
-    restore,
     transposed,
 )
+from segment.preprocessing.restore import restore
 
 
 def one_hot(classes: np.ndarray, n: int) -> torch.Tensor:
@@ -240,57 +238,3 @@ def test_an_image_is_turned_as_its_mask_is(grid, transpose):
     image, placement = prepare_image(Image(mask[None].astype(np.float32), grid), plan)
     np.testing.assert_array_equal(image[0], prepare_reference(mask, placement, plan))
     np.testing.assert_array_equal(image[0], to_canonical(mask, grid).transpose(transpose or (0, 1, 2)))
-
-
-@pytest.mark.parametrize(
-    ("probability", "expected"),
-    [
-        ([0.9, 0.2], [1, 1, 1, 0, 0, 0]),
-        ([0.9, 0.4], [1, 1, 1, 1, 0, 0]),
-        ([0.9, 0.4, 0, 0], [1, 1, 1, 0, 0, 0, 0, 0]),  # outer edges of voxels lie on each other, not outer centres
-    ],
-)
-def test_restoring_interpolates_probabilities_not_classes(probability, expected):
-    # The border lies where the interpolated probability of class 1 is 1/2, not halfway between two voxels.
-    first = torch.tensor([probability])
-    grid, plan = Grid((1, len(expected)), np.eye(4)), plan_of((1.0, 1.0))
-    back = restore(torch.stack([1 - first, first]), whole(grid, plan), plan)
-    assert back.dtype == np.uint8
-    assert back.tolist() == [expected]
-
-
-@pytest.mark.parametrize(
-    ("source", "target"),
-    [((1.0, 1.0, 1.0), (1.3, 0.8, 1.1)), ((4.0, 1.0, 1.0), (3.0, 1.2, 0.9)), ((1.0, 1.2, 4.0), (1.5, 1.0, 3.0))],
-)
-def test_scores_are_interpolated_as_a_whole_would_be_whatever_the_slabs(source, target, monkeypatch):
-    grid, plan = Grid((13, 17, 15), np.diag([*source[::-1], 1.0])), plan_of(target)
-    shape = prepared_shape(grid.shape, source, plan)
-    scores = np.random.default_rng(0).normal(size=(4, *shape)).astype(np.float32)
-    zoom = [new / old for new, old in zip(grid.shape, shape, strict=True)]
-    order = [0 if max(source) > 3 and mm == max(source) else 1 for mm in source]
-    expected = scores
-    for axis in range(3):
-        factors = [1.0, *[z if other == axis else 1.0 for other, z in enumerate(zoom)]]
-        expected = ndimage.zoom(expected, factors, order=order[axis], mode="nearest", grid_mode=True)
-    clear = np.sort(expected, axis=0)[-1] - np.sort(expected, axis=0)[-2] > 1e-4
-    for slab in (1 << 24, 4 * 300, 1):
-        monkeypatch.setattr(prepare, "SLAB", slab)
-        back = restore(torch.from_numpy(scores), whole(grid, plan), plan)
-        np.testing.assert_array_equal(back[clear], expected.argmax(axis=0)[clear])
-    assert clear.mean() > 0.99
-
-
-def test_half_precision_scores_and_another_decision():
-    grid, plan = Grid((6, 6, 6), np.eye(4)), plan_of((2.0, 2.0, 2.0))
-    scores = torch.randn(3, 3, 3, 3, generator=torch.Generator().manual_seed(0)).half()
-    shapes = []
-
-    def regions(part: torch.Tensor) -> torch.Tensor:
-        shapes.append(part.shape)
-        return (part > 0).sum(dim=0).to(torch.uint8)
-
-    back = restore(scores, whole(grid, plan), plan, regions)
-    assert set(np.unique(back)) == {0, 1, 2, 3}
-    assert all(shape[0] == 3 for shape in shapes)
-    assert sum(shape[1] for shape in shapes) == 6

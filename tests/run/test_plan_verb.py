@@ -13,7 +13,7 @@ from segment.data.labels import Labels
 from segment.data.survey import Survey
 from segment.errors import UserError
 from segment.preprocessing.plan_file import read_plan
-from segment.run import configure, data
+from segment.run import configure, decide
 from segment.run import plan as verb
 from segment.run.check import sound
 
@@ -116,7 +116,7 @@ def test_labels_are_counted_as_nnunet_counts_them():
 def count(declared) -> int:
     case = Case("c", ())
     dataset = Dataset("d", Path(), (case,), Labels(declared), ("x",))
-    return data.fingerprint_of(dataset, {"c": Survey((8, 8), (1.0, 1.0), ((0, 8), (0, 8)), ())}).labels
+    return decide.fingerprint_of(dataset, {"c": Survey((8, 8), (1.0, 1.0), ((0, 8), (0, 8)), ())}).labels
 
 
 def test_the_plan_of_task04_is_nnunets(shared_data, tmp_path):
@@ -126,7 +126,7 @@ def test_the_plan_of_task04_is_nnunets(shared_data, tmp_path):
         "plan", ["data=hippocampus", f"data.root={root}", f"cache={tmp_path}"], cli.config_folders()
     )
     checked = sound(config)
-    found = data.fingerprint_of(checked.dataset, checked.surveys)
+    found = decide.fingerprint_of(checked.dataset, checked.surveys)
     theirs = json.loads(HIPPOCAMPUS.read_text())
     assert list(found.shapes) == [tuple(shape) for shape in theirs["fingerprint"]["shapes"]]
     assert np.allclose(found.spacings, theirs["fingerprint"]["spacings"])
