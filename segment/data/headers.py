@@ -75,7 +75,10 @@ def _judge_grid(path: Path, grid: Grid, report: Report) -> None:
 
 
 def _judge_positions(path: Path, image: nib.Nifti1Pair, grid: Grid, report: Report) -> None:
-    """Compare sform with qform where both are coded; a program may go by either."""
+    """Compare sform with qform where both are coded; a program may go by either.
+
+    An error only where they do not agree on which way an axis of the body runs: a shift changes no voxel's neighbours.
+    """
     header = image.header
     codes = int(header["sform_code"]), int(header["qform_code"])
     if codes == (0, 0):
@@ -86,15 +89,17 @@ def _judge_positions(path: Path, image: nib.Nifti1Pair, grid: Grid, report: Repo
     try:
         other = Grid(grid.shape, np.asarray(header.get_qform(), dtype=np.float64))
         apart = furthest_apart(grid, other)
+        turned = nib.aff2axcodes(other.affine) != nib.aff2axcodes(grid.affine)
     except (nib.spatialimages.HeaderDataError, ValueError, np.linalg.LinAlgError):
-        apart = float("nan")
+        apart, turned = float("nan"), True
     if not apart <= 0.1 * min(grid.spacing):
         what = (
             f"The sform and the qform of the header lie up to {apart:.4g} mm apart; here the sform is taken."
             if np.isfinite(apart)
             else "The qform of the header is no position; here the sform is taken."
         )
-        report(Problem("forms", str(path), what, "Find out which is right and write it as both.", ERROR))
+        severity = ERROR if turned else WARNING
+        report(Problem("forms", str(path), what, "Find out which is right and write it as both.", severity))
 
 
 def _judge_scaling(path: Path, image: nib.Nifti1Pair, report: Report) -> None:

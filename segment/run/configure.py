@@ -26,9 +26,9 @@ from segment.run.explain import explain, walk
 
 
 def _planned(key: str, default: Any, *, _root_: DictConfig) -> Any:
-    """``${planned:KEY,DEFAULT}``: what the data set's plan says of a network, or the default before there is a plan."""
-    plan = _root_.get("planned")
-    return plan[key] if plan is not None and plan.get(key) else default
+    """``${planned:KEY,DEFAULT}``: what the plan says of a network or a loss; the default where it says nothing."""
+    value = (_root_.get("planned") or {}).get(key)
+    return default if value is None or value in ("", []) else value
 
 
 OmegaConf.register_new_resolver("planned", _planned, replace=True)

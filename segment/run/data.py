@@ -16,7 +16,7 @@ from segment.data.splits import Fold, folds, pick_fold
 from segment.errors import UserError
 from segment.preprocessing.plan import DatasetPlan, Plan
 from segment.preprocessing.store import Store
-from segment.run.check import sound
+from segment.run.check import command, sound
 from segment.run.decide import decide, read_decided
 
 
@@ -62,6 +62,11 @@ def planned_store(config: DictConfig) -> tuple[Store, DatasetPlan]:
     assert dataset is not None
     if dataset.notice:
         print(f"Note: {dataset.notice}", file=sys.stderr)
+    if checked.warnings:
+        print(
+            f"Note: {len(checked.warnings)} thing(s) in the data set are worth a look: {command(config)}",
+            file=sys.stderr,
+        )
     if config.plan.file is None:
         decided = decide(config.plan, dataset, checked.surveys, where="plan.")
     else:

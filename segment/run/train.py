@@ -162,9 +162,10 @@ def loss_for(config: DictConfig, labels: Labels) -> nn.Module:
 
 
 def planned(plan: Plan) -> dict[str, Any]:
-    """What a network's file may take from the plan: ``${planned:features,DEFAULT}`` and so on."""
+    """What a network's or a loss's file may take from the plan: ``${planned:features,DEFAULT}`` and so on."""
     # nnU-Net gives the two coarsest resolutions of the decoder no weight.
-    return plan.as_dict() | {"deep_supervision": max(0, len(plan.features) - 3)}
+    heads = max(0, len(plan.features) - 3) if plan.features else None
+    return plan.as_dict() | {"deep_supervision": heads}
 
 
 def shape(work: Work) -> dict[str, int]:

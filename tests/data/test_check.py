@@ -7,10 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import broken_descriptions  # noqa: F401 - enters its breakages
 import nibabel as nib
 import numpy as np
 import pytest
-from broken_datasets import BREAKAGES, IMAGE, LABEL, change, label_truncated, load, save
+from breakage import BREAKAGES, IMAGE, LABEL, change, load, save
+from broken_scans import label_truncated
 from omegaconf import OmegaConf
 
 from segment import cli

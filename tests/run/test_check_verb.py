@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from broken_datasets import IMAGE, change, edit
+from breakage import IMAGE, change, edit
 
 from segment import cli
 from segment.data import surveys

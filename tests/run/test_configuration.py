@@ -1,5 +1,6 @@
 """Every option of every group composes and binds to its constructor's signature: new YAML is tested by being there."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,9 @@ from omegaconf import OmegaConf
 
 from segment import cli
 from segment.errors import UserError
+from segment.preprocessing.plan import Plan
 from segment.run import configure
+from segment.run.train import planned
 
 CONF = Path(__file__).parents[2] / "conf"
 EXPERIMENTS = CONF.parent / "experiments"
@@ -73,3 +76,24 @@ def test_the_users_own_studies_are_found(tmp_path, monkeypatch):
     assert compose("+experiments/mine=first").seed == 7
     with pytest.raises(HydraException):
         compose("+experiments/mine=second")
+
+
+@pytest.mark.parametrize("group", ["dice", "dice_ce", "dice_focal", "tversky"])
+@pytest.mark.parametrize("batch_dice", [True, False])
+def test_dice_is_taken_over_the_batch_where_the_plan_says_so(group, batch_dice):
+    config = compose(f"loss={group}")
+    config.planned = planned(Plan((1.0,) * 3, (8,) * 3, 2, ("zscore",), batch_dice=batch_dice))
+    assert config.loss.batch is batch_dice
+    config.loss.batch = not batch_dice  # what the user says goes first
+    assert config.loss.batch is not batch_dice
+
+
+def test_a_network_takes_from_the_plan_what_it_says_and_keeps_its_own_else():
+    config = compose("network=nnunet_plain")
+    before = OmegaConf.to_container(config.network, resolve=True)
+    short = Plan((1.0,) * 3, (8,) * 3, 2, ("zscore",))
+    config.planned = planned(short)
+    assert OmegaConf.to_container(config.network, resolve=True) == before
+    config.planned = planned(replace(short, features=(8, 16, 32), strides=((1, 1, 1), (2, 2, 2), (1, 2, 2))))
+    assert config.network.encoder.features == [8, 16, 32]
+    assert config.network.deep_supervision == 0  # of three resolutions two have no weight, and the finest is the output
