@@ -6,7 +6,7 @@ import glob
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import pandas as pd
@@ -87,7 +87,9 @@ def find_runs(given: str | Sequence[str]) -> list[Path]:
         if path.exists():
             paths = [path]
         elif any(letter in item for letter in "*?["):
-            paths = [path for path in map(Path, sorted(glob.glob(str(path)))) if path.is_dir() or path.suffix == ".csv"]
+            # Unlike Path.glob it passes over hidden folders, such as those of sweeps.
+            matches = [Path(match) for match in sorted(glob.glob(str(path)))]  # noqa: PTH207
+            paths = [match for match in matches if match.is_dir() or match.suffix == ".csv"]
             if not paths:
                 raise UserError(f"runs={item}: no run folder has such a name. Mind the folder that you are in.")
         else:
@@ -99,14 +101,10 @@ def find_runs(given: str | Sequence[str]) -> list[Path]:
             place = path.resolve()
             place = place.parent if place.name == "scans.csv" else place
             if place in found:
-                raise UserError(
-                    f"runs: {printable(path)} is named twice, as {printable(found[place])} too. Name it once."
-                )
+                raise UserError(f"runs: {printable(path)} and {printable(found[place])} are the same. Name it once.")
             found[place] = path
     if len(found) < 2:
-        raise UserError(
-            "runs: a comparison needs at least two, runs=[runs/A,runs/B] or a pattern such as runs='runs/*'."
-        )
+        raise UserError("runs: a comparison needs two, runs=[runs/A,runs/B], or a pattern of several, runs='runs/*'.")
     if len(found) > MOST_RUNS:
         raise UserError(f"runs: {len(found)} runs are more than {MOST_RUNS}. Name fewer.")
     return list(found.values())
@@ -164,8 +162,8 @@ def _read(path: Path) -> RunFolder:
     if not table.exists():
         if (path / "config.yaml").exists():
             raise UserError(
-                f"{printable(path)} is not finished: it has no scans.csv. Let the run end, the same command goes on with "
-                "it, or leave it out."
+                f"{printable(path)} is not finished: it has no scans.csv. Let the run end (the same command goes on "
+                "with it) or leave it out."
             )
         raise UserError(f"{printable(path)} is the folder of no run: it has no scans.csv. Name run folders.")
     if table.name != "scans.csv":
@@ -204,9 +202,8 @@ def _grouped(runs: Sequence[RunFolder], by: str | None) -> list[list[RunFolder]]
     if by == "run":
         return single
     if by not in (None, "configuration"):
-        raise UserError(
-            f"by={by}: there is no such way.{did_you_mean(str(by), ['run', 'configuration'])} run, configuration or null."
-        )
+        near = did_you_mean(str(by), ("run", "configuration"))
+        raise UserError(f"by={by}: there is no such way.{near} There are: run, configuration, null.")
     rows = [flatten(run.config) for run in runs]
     # Whatever is seeded with the run's seed follows it: ${seed} in the configuration of augmentation, for one.
     seeded = {key for row in rows for key in row if key.endswith(".seed")}
@@ -289,6 +286,10 @@ def _method(
     )
 
 
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
+
+
 def _cost(runs: Sequence[RunFolder]) -> dict[str, float | str]:
     """Mean cost of a run, of what all runs tell."""
     costs = [run.summary.get("cost") for run in runs]
@@ -296,9 +297,7 @@ def _cost(runs: Sequence[RunFolder]) -> dict[str, float | str]:
     found: dict[str, float | str] = {}
     for key in tables[0]:
         values = [table.get(key) for table in tables]
-        numbers = [
-            float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < 1e300
-        ]
+        numbers = [float(value) for value in values if _is_number(value)]
         if len(numbers) == len(values):
             found[key] = float(np.mean(numbers))
     sources = {table.get("energy_source") for table in tables}

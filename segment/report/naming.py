@@ -106,7 +106,7 @@ def _of_commands(groups: Sequence[Sequence[RunFolder]]) -> list[str]:
     for group in groups:
         overrides = [_overrides(run) for run in group]
         chosen.append(
-            {key: value for key, value in overrides[0].items() if all(o.get(key) == value for o in overrides)}
+            {key: value for key, value in overrides[0].items() if all(run.get(key) == value for run in overrides)}
         )
     keys = [key for key in chosen[0] if all(key in choices for choices in chosen)]
     keys = [key for key in keys if len({choices[key] for choices in chosen}) > 1]

@@ -34,8 +34,8 @@ def scan_table(run: RunFolder, column: str) -> pd.DataFrame:
     twice = table.index[table.index.duplicated()]
     if len(twice):
         raise UserError(
-            f"{printable(run.path)}: scan {printable(twice[0][1])} of split {printable(twice[0][0])} stands there in two "
-            "folds. A scan is compared once; name a run that scores it once."
+            f"{printable(run.path)}: scan {printable(twice[0][1])} of split {printable(twice[0][0])} stands there in "
+            "two folds. A scan is compared once; name a run that scores it once."
         )
     return table
 
@@ -55,9 +55,7 @@ def check_labels(runs: Sequence[RunFolder]) -> None:
         first = first or labels
         number = next((n for n in sorted(first.keys() | labels.keys()) if first.get(n) != labels.get(n)), None)
         if number is not None:
-            told = [
-                f"{printable(labels_[number])!r}" if number in labels_ else "missing" for labels_ in (first, labels)
-            ]
+            told = [repr(printable(names[number])) if number in names else "missing" for names in (first, labels)]
             raise UserError(
                 f"{printable(runs[0].path)} and {printable(run.path)} do not have the same labels: label {number} is "
                 f"{told[0]} in the one and {told[1]} in the other. Compare runs of one labelling."
