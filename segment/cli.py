@@ -47,7 +47,7 @@ def config_folders() -> list[tuple[str, Path]]:
 
 
 def quoted(argument: str) -> str:
-    """``runs=[A,B]`` with quotes about its items: runs are named after overrides, and Hydra would stop at their ``=``."""
+    """``runs=[A,B]`` with its items in quotes: runs are named after overrides, and Hydra would stop at their ``=``."""
     key, _, value = argument.partition("=")
     if key != "runs" or "=" not in value or any(mark in value for mark in "'\""):
         return argument

@@ -84,8 +84,8 @@ def _of_many(comparison: Comparison, leader: str, pairs: Sequence[Pair]) -> str:
     if same:
         told.append(f"no difference is shown between it and {_listed(comparison, same)}")
     return (
-        f"{leader} has the {extreme} foreground {metric} of {len(pairs) + 1} methods, {mean:.4f}: {'; '.join(told)} "
-        f"({limits})."
+        f"{leader} has the {extreme} foreground {metric} of {len(pairs) + 1} methods, {mean:.4f}: {'; '.join(told)}; "
+        f"{limits}."
     )
 
 

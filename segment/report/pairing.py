@@ -91,7 +91,7 @@ def shared_scans(tables: Sequence[tuple[Sequence[RunFolder], Iterable[Key]]], co
             f"{_paths(owner)} and {_paths(runs)} score the same scans, but as split {splits[0]} and split {splits[1]}. "
             "Score both under one name: segment evaluate ... split=NAME"
         )
-    only = f"{_paths(runs)} lacks {_first_few(missing)}, which {_paths(owner)} has"
+    only = f"{_paths(runs)} lacks {_first_few(missing)} that others have, such as {_paths(owner)}"
     if not shared:
         raise UserError(f"No scan was scored in all of the runs: {only}. Compare runs of the same fold or test set.")
     raise UserError(

@@ -174,8 +174,8 @@ def _caption(comparison: Comparison, dagger: str) -> str:
     level = percent(comparison.level)
     return (
         f"{metric_title(comparison.metric)}, mean over scans with its {level} bootstrap interval (BCa); foreground is "
-        f"the mean over labels. Bold: best mean. {dagger}: shown to be worse than {comparison.ranking.names[0]} (Wilcoxon "
-        f"signed-rank test, p corrected after Holm below {1 - comparison.level:.3g}, and paired bootstrap interval)."
+        f"the mean over labels. Bold: best mean. {dagger}: shown to be worse than {comparison.ranking.names[0]} "
+        f"(Wilcoxon signed-rank test, p corrected after Holm below {1 - comparison.level:.3g}, and paired bootstrap interval)."
     )
 
 
@@ -186,8 +186,13 @@ def _markdown(text: str) -> str:
 
 def _latex(text: str) -> str:
     """Text that stands in LaTeX as it is."""
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "·": r"$\cdot$"}
-    return re.sub(r"[\\~^·&%$#_{}]", lambda found: special.get(found[0], rf"\{found[0]}"), text)
+    named = {"\\": "textbackslash", "~": "textasciitilde", "^": "textasciicircum"}
+    named |= {"|": "textbar", "<": "textless", ">": "textgreater", "·": "textperiodcentered"}
+    return re.sub(
+        r"[\\~^|<>·&%$#_{}]",
+        lambda found: rf"\{named[found[0]]}{{}}" if found[0] in named else rf"\{found[0]}",
+        text,
+    )
 
 
 def _methods_text(comparison: Comparison) -> str:
