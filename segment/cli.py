@@ -11,6 +11,7 @@ VERBS = {
     "train": "trains and scores every validation scan   data=NAME network=NAME fold=N",
     "predict": "masks for new scans, on their own grid    model=RUN input=FILE_OR_FOLDER output=FOLDER",
     "evaluate": "scores masks from any program             predictions=FOLDER references=FOLDER output=FOLDER",
+    "compare": "compares runs scan by scan            runs=[RUN,RUN,...] [output=FOLDER]",
     "check": "proves a data set sound                   data=NAME [format=json]",
     "plan": "writes a data set's plan                  data=NAME output=plan.yaml preset=nnunet",
     "show": "draws what augmentation does              augment data=NAME output=FILE.png",
@@ -31,7 +32,8 @@ A folder conf/ beside you is searched before the built-in one.
   segment train                                        trains on the demonstration data, results in runs/
   segment train data=hippocampus data.root=FOLDER      trains on Medical Segmentation Decathlon Task04
   segment train data=auto data.root=FOLDER             trains on a folder of one's own
-  tensorboard --logdir runs                            compares runs
+  segment compare 'runs=runs/*'                        which is better, and whether that can be told
+  tensorboard --logdir runs                            shows curves and pictures of runs
 """
 
 
@@ -42,6 +44,16 @@ def config_folders() -> list[tuple[str, Path]]:
     roots = list(dict.fromkeys([Path.cwd(), built_in]))
     found = [("file", root / "conf") for root in roots] + [("experiments", root / "experiments") for root in roots]
     return [(scheme, folder) for scheme, folder in found if folder.is_dir()]
+
+
+def quoted(argument: str) -> str:
+    """``runs=[A,B]`` with its items in quotes: runs are named after overrides, and Hydra would stop at their ``=``."""
+    key, _, value = argument.partition("=")
+    if key != "runs" or "=" not in value or any(mark in value for mark in "'\""):
+        return argument
+    items = value.removeprefix("[").removesuffix("]").split(",")
+    listed = ",".join(f"'{item.strip()}'" for item in items)
+    return f"runs=[{listed}]"
 
 
 def main() -> None:
@@ -66,6 +78,8 @@ def main() -> None:
         sys.exit(2)
     if verb in ("list", "show") and rest and "=" not in rest[0] and not rest[0].startswith("-"):
         rest[0] = f"what={rest[0]}"
+    if verb == "compare":
+        rest = [quoted(argument) for argument in rest]
     # One Python file of the user's own beside the command is enough to add a network or a loss.
     sys.path.append(os.getcwd())  # noqa: PTH109
     configure = importlib.import_module("segment.run.configure")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:  # importing it takes a second or two, and tables of scores are read without it
+    import torch
 
 Mask: TypeAlias = "np.ndarray | torch.Tensor"
 
@@ -31,6 +33,8 @@ def confusion(prediction: Mask, reference: Mask, n_classes: int) -> np.ndarray:
         raise ValueError(f"prediction {tuple(prediction.shape)} and reference {tuple(reference.shape)} differ in shape")
     for word, mask in (("prediction", prediction), ("reference", reference)):
         _check_classes(word, mask, n_classes)
+    import torch
+
     if isinstance(prediction, torch.Tensor) or isinstance(reference, torch.Tensor):
         predicted, truth = torch.as_tensor(prediction), torch.as_tensor(reference)
         kind = _packed(n_classes)
@@ -65,6 +69,8 @@ def dice_and_iou(shared: np.ndarray, referenced: np.ndarray, predicted: np.ndarr
 
 def _packed(n_classes: int) -> torch.dtype:
     """The narrowest integer type that holds every pair of classes and that `torch.bincount` reads."""
+    import torch
+
     largest = n_classes * n_classes - 1
     for kind in (torch.uint8, torch.int16, torch.int32):
         if largest <= torch.iinfo(kind).max:
@@ -74,10 +80,10 @@ def _packed(n_classes: int) -> torch.dtype:
 
 def _check_classes(word: str, mask: Mask, n_classes: int) -> None:
     """Refuse what would be counted in a wrong cell of the table."""
-    if isinstance(mask, torch.Tensor):
-        integral = not (mask.is_floating_point() or mask.is_complex())
-    else:
+    if isinstance(mask, np.ndarray):
         integral = mask.dtype == bool or np.issubdtype(mask.dtype, np.integer)
+    else:
+        integral = not (mask.is_floating_point() or mask.is_complex())
     if not integral:
         raise ValueError(f"{word} must hold class indices of an integer type, not {mask.dtype}")
     if 0 in mask.shape:

@@ -13,6 +13,8 @@ import yaml
 from segment.errors import UserError
 from segment.plain_yaml import PlainLoader
 
+_NOT_COMPARED = ("output", "hydra", "name", "cache")  # differ between any two runs, so they tell nothing about them
+
 
 def read_mapping(path: Path) -> dict[str, Any]:
     """Read a JSON or YAML file (by its suffix) whose top level is a mapping.
@@ -69,3 +71,36 @@ def printable(text: object) -> str:
         The text with every control character, line ends too, replaced by U+FFFD.
     """
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(text))
+
+
+def flatten(config: Mapping[str, Any]) -> dict[str, str | int | float]:
+    """Make a nested configuration into one row of a table of hyper-parameters.
+
+    Args:
+        config: Nested mappings of plain values.
+
+    Returns:
+        Dotted name to number or text; true and false as these words, lists as text, nothing as ``none``, without the
+        top level keys that differ between any two runs (``output``, ``name``, ``hydra``, ``cache``) and without the
+        paths inside the run folder.
+    """
+    row: dict[str, str | int | float] = {}
+    output = str(config.get("output") or "\0")
+
+    def visit(prefix: str, value: Any) -> None:
+        if isinstance(value, Mapping) and value:
+            for key, item in value.items():
+                visit(f"{prefix}.{key}" if prefix else str(key), item)
+        elif isinstance(value, str) and (value == output or value.startswith(f"{output}/")):
+            return
+        elif value is None:
+            row[prefix] = "none"
+        elif isinstance(value, bool):
+            row[prefix] = "true" if value else "false"  # torch would write them as 1.0 and 0.0
+        else:
+            # One infinite or boundless number would break the page for every run.
+            number = isinstance(value, int | float) and abs(value) < 1e300
+            row[prefix] = value if number else printable(value)
+
+    visit("", {key: value for key, value in config.items() if key not in _NOT_COMPARED})
+    return row

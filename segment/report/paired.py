@@ -1,0 +1,216 @@
+"""Statistics of pairs of methods over the same scans: signed-rank tests, effect sizes, correction, rankings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import rankdata, wilcoxon
+
+_VALUES_AT_ONCE = 4_000_000
+_MANY = 50  # from here on scipy takes the normal approximation
+_FEW = 13  # up to here scipy enumerates all signs where there are ties or zeros
+_DECIMALS = 12  # differences by rounding alone are none
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether less of a metric is better: for distances, whose columns end in ``_mm``."""
+    return metric.endswith("_mm")
+
+
+def paired_differences(
+    values: np.ndarray, first: np.ndarray, second: np.ndarray, perfect: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Differences of pairs of methods, scan by scan.
+
+    Where exactly one of the two has no score, it rightly left the structure empty and the other invented it: the
+    missing score counts as perfect. The foreground of a scan is the mean over its labels, after that.
+
+    Args:
+        values: Scores ``(scans, methods, labels)``; NaN where there is no score.
+        first: Position ``(P,)`` of the first method of each pair.
+        second: Position ``(P,)`` of the second.
+        perfect: The best score.
+
+    Returns:
+        First minus second ``(scans, P, 1 + labels)``, foreground first, rounded to 12 decimals, NaN where neither has
+        a score; whether a score was taken as perfect, bool of the same shape.
+    """
+    one, other = values[:, first], values[:, second]
+    alone = np.isnan(one) != np.isnan(other)
+    one, other = (np.where(alone & np.isnan(side), perfect, side) for side in (one, other))
+    labels = one - other
+    told = np.isfinite(labels)
+    counts = told.sum(axis=-1)
+    mean = np.where(told, labels, 0).sum(axis=-1) / np.maximum(counts, 1)
+    foreground = np.where(counts > 0, mean, np.nan)
+    differences = np.concatenate([foreground[..., None], labels], axis=-1)
+    return np.round(differences, _DECIMALS), np.concatenate([alone.any(axis=-1)[..., None], alone], axis=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class PairStatistics:
+    """Statistics of P pairs on every structure; arrays ``(P, 1 + labels)``, foreground first.
+
+    Attributes:
+        p: Two-sided p of `signed_rank_test`; NaN where no scan has a score.
+        effect: `rank_biserial`, positive where the first method is the better; NaN where no scan differs.
+        won: Scans on which the first is the better.
+        tied: Scans on which they are equal.
+        lost: Scans on which the second is the better.
+        unpaired: Scans on which a missing score was taken as perfect.
+    """
+
+    p: np.ndarray
+    effect: np.ndarray
+    won: np.ndarray
+    tied: np.ndarray
+    lost: np.ndarray
+    unpaired: np.ndarray
+
+
+def compare_pairs(values: np.ndarray, first: np.ndarray, second: np.ndarray, metric: str) -> PairStatistics:
+    """Test pairs of methods on every structure.
+
+    Args:
+        values: Scores ``(scans, methods, labels)``; NaN where there is no score.
+        first: Position ``(P,)`` of the first method of each pair.
+        second: Position ``(P,)`` of the second.
+        metric: Name of the metric, which says what the best score is.
+
+    Returns:
+        The statistics.
+    """
+    lower = lower_is_better(metric)
+    parts = []
+    for part in _blocks(len(first), values.shape[0] * (values.shape[2] + 1)):
+        found, filled = paired_differences(values, first[part], second[part], 0.0 if lower else 1.0)
+        better = (-found if lower else found).reshape(len(found), -1)
+        shape = found.shape[1:]
+        counts = [(better > 0).sum(axis=0), (better == 0).sum(axis=0), (better < 0).sum(axis=0)]
+        columns = (signed_rank_test(better), rank_biserial(better), *counts)
+        parts.append([*(column.reshape(shape) for column in columns), filled.sum(axis=0)])
+    return PairStatistics(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def signed_rank_test(differences: np.ndarray) -> np.ndarray:
+    """Wilcoxon's signed-rank test of many samples, each as ``scipy.stats.wilcoxon`` with its defaults does it.
+
+    Zeros are dropped; the p is exact up to 50 differences without ties or zeros and up to 13 with them, else from the
+    normal approximation.
+
+    Args:
+        differences: ``(scans, samples)``; NaN where there is none.
+
+    Returns:
+        Two-sided p ``(samples,)``; 1 where all differences are zero, NaN where there is none.
+    """
+    told = np.isfinite(differences)
+    n = told.sum(axis=0)
+    plain = np.where(told, differences, 0.0)  # the test drops zeros, which is what leaving out means
+    nonzero = (plain != 0).sum(axis=0)
+    sizes = np.sort(np.where(plain != 0, np.abs(plain), np.nan), axis=0)
+    ties = (np.diff(sizes, axis=0) == 0).any(axis=0)
+    clean = ~ties & (nonzero == n)
+    p = np.where(n > 0, 1.0, np.nan)
+    some = nonzero > 0
+    exact, listed = some & clean & (n <= _MANY), some & ~clean & (n <= _FEW)
+    normal = some & ~exact & ~listed
+    if exact.any():
+        p[exact] = wilcoxon(plain[:, exact], method="exact").pvalue
+    if normal.any():
+        p[normal] = wilcoxon(plain[:, normal], method="asymptotic").pvalue
+    for column in np.flatnonzero(listed):
+        p[column] = _exact_with_ties(plain[:, column])
+    return p
+
+
+def _exact_with_ties(differences: np.ndarray) -> float:
+    """What scipy finds by going through all signs, in up to seconds: here the sums of ranks are counted up."""
+    left = differences[differences != 0]
+    doubled = np.rint(2 * rankdata(np.abs(left))).astype(int)  # ranks of ties are halves
+    chances = np.ones(1)
+    for rank in doubled:
+        chances = np.convolve(chances, np.bincount([0, rank]) / 2)
+    favourable = doubled[left > 0].sum()
+    return float(min(1.0, 2 * min(chances[: favourable + 1].sum(), chances[favourable:].sum())))
+
+
+def rank_biserial(differences: np.ndarray) -> np.ndarray:
+    """Matched-pairs rank-biserial correlation (Kerby 2014, doi:10.2466/11.IT.3.1): favourable minus unfavourable ranks.
+
+    Args:
+        differences: ``(scans, samples)``; NaN where there is none. Zeros are dropped, as in the test.
+
+    Returns:
+        ``(samples,)`` in [-1, 1]: sum of the ranks of positive differences minus that of negative ones, over the sum
+        of all; NaN where no difference is left.
+    """
+    left = np.isfinite(differences) & (differences != 0)
+    ranks = np.where(left, rankdata(np.where(left, np.abs(differences), np.inf), axis=0), 0)
+    signed = np.where(left, np.sign(differences), 0) * ranks
+    total = ranks.sum(axis=0)
+    return np.divide(signed.sum(axis=0), total, out=np.full(len(total), np.nan), where=total > 0)
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """Correct the p of one family of tests after Holm (1979).
+
+    Args:
+        p: Any shape; NaN is no test and does not count.
+
+    Returns:
+        Corrected p of the same shape, at most 1.
+    """
+    flat = p.ravel()
+    tested = np.flatnonzero(np.isfinite(flat))
+    order = tested[np.argsort(flat[tested], kind="stable")]
+    corrected = np.full(flat.shape, np.nan)
+    corrected[order] = np.minimum(1, np.maximum.accumulate(flat[order] * np.arange(len(order), 0, -1)))
+    return corrected.reshape(p.shape)
+
+
+def method_ranks(means: np.ndarray, metric: str) -> np.ndarray:
+    """Rank methods by their means, from 1; equal ones share the smaller rank, those without a mean come last.
+
+    Args:
+        means: ``(methods, ...)``.
+        metric: Name of the metric, which says whether less is better.
+
+    Returns:
+        Integer ranks of the same shape.
+    """
+    worse = means if lower_is_better(metric) else -means
+    ranks: np.ndarray = rankdata(np.where(np.isnan(worse), np.inf, np.round(worse, _DECIMALS)), method="min", axis=0)
+    return ranks.astype(int)
+
+
+def kendall_tau(ranks: np.ndarray, drawn: np.ndarray) -> float:
+    """Mean of Kendall's tau-b between one ranking and many.
+
+    Args:
+        ranks: Ranks of the methods ``(methods,)``.
+        drawn: Ranks in every resample ``(methods, resamples)``.
+
+    Returns:
+        The mean over those resamples in which not all methods are equal; NaN where there is none.
+    """
+    agreeing = np.zeros(drawn.shape[1])
+    untied = np.zeros(drawn.shape[1])
+    untied_here = 0
+    for index in range(len(ranks) - 1):
+        here = np.sign(ranks[index + 1 :] - ranks[index])[:, None]
+        there = np.sign(drawn[index + 1 :] - drawn[index])
+        agreeing += (here * there).sum(axis=0)
+        untied += (there != 0).sum(axis=0)
+        untied_here += int((here != 0).sum())
+    told = untied * untied_here > 0
+    return float(np.mean(agreeing[told] / np.sqrt(untied[told] * untied_here))) if told.any() else float("nan")
+
+
+def _blocks(pairs: int, values_of_one: int) -> Iterator[slice]:
+    """Slices over pairs that bound the memory."""
+    step = max(1, _VALUES_AT_ONCE // max(1, values_of_one))
+    for start in range(0, pairs, step):
+        yield slice(start, start + step)

@@ -1,0 +1,335 @@
+"""A comparison as text, CSV, Markdown, LaTeX and JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import itertools
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from segment.report.comparison import FOREGROUND, Comparison, Pair
+from segment.report.conclusion import interval_text, metric_title, p_text, percent
+from segment.report.files import plain, printable
+from segment.report.paired import lower_is_better
+
+COSTS = {
+    "wall_seconds": ("wall s", "{:.0f}"),
+    "seconds_per_step": ("s a step", "{:.3g}"),
+    "waiting_share": ("waiting", "{:.1%}"),
+    "samples_per_second": ("samples/s", "{:.3g}"),
+    "peak_memory_mb": ("peak MB", "{:.0f}"),
+    "peak_gpu_memory_mb": ("GPU MB", "{:.0f}"),
+    "parameters": ("parameters", "{:.0f}"),
+    "flops_per_step": ("FLOP a step", "{:.3g}"),
+    "energy_kwh": ("kWh", "{:.3g}"),
+    "co2_kg": ("kg CO2", "{:.3g}"),
+}
+"""Key of ``cost`` in summary.json -> title and format of its column, in this order."""
+
+_FEW_METHODS = 4
+_MOST_ROWS = 40
+_MOST_KEYS = 20
+_LONGEST_VALUE = 32
+_LABELS_BESIDE = 60  # characters that remain for the labels' columns
+_DAGGER = "\N{DAGGER}"
+
+
+def text_report(comparison: Comparison) -> str:
+    """What a command prints.
+
+    Args:
+        comparison: The comparison.
+
+    Returns:
+        Lines of text without colour codes: methods, pairs (of many methods those with the best one), variance, what
+        differs, cost, protocol, notes and, last, the conclusion.
+    """
+    parts = [
+        _methods_text(comparison),
+        _pairs_text(comparison),
+        _variance_text(comparison),
+        _differences_text(comparison),
+        _cost_text(comparison),
+        "\n".join([comparison.protocol, *comparison.notes]),
+        comparison.conclusion,
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def pairs_csv(comparison: Comparison) -> str:
+    """All pairs as comma-separated values: one row a (pair, structure), columns as in `Pair`, ``low`` and ``high``."""
+    rows = []
+    for pair in comparison.pairs:
+        row = dataclasses.asdict(pair)
+        low, high = row.pop("interval") or (None, None)
+        place = list(row).index("difference") + 1
+        items = list(row.items())
+        rows.append(dict([*items[:place], ("low", low), ("high", high), *items[place:]]))
+    return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
+
+
+def as_json(comparison: Comparison) -> dict[str, Any]:
+    """Everything a comparison holds as plain values; of the methods the paths of their runs in place of the scores."""
+    fields = {field.name: getattr(comparison, field.name) for field in dataclasses.fields(comparison)}
+    methods = [
+        {
+            "name": method.name,
+            "runs": [str(run.path) for run in method.runs],
+            "seeds": method.seeds,
+            "folds": method.folds,
+            "cost": method.cost,
+            "scans": len(method.scores),
+        }
+        for method in comparison.methods
+    ]
+    made: dict[str, Any] = plain(_plain_fields(fields | {"methods": methods}))
+    return made
+
+
+def _plain_fields(value: Any) -> Any:
+    """Dataclasses at any depth as mappings."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _plain_fields(dataclasses.asdict(value))
+    if isinstance(value, dict):
+        return {key: _plain_fields(item) for key, item in value.items()}
+    return [_plain_fields(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def markdown_report(comparison: Comparison) -> str:
+    """The table of methods in Markdown, with what was compared and the conclusion.
+
+    Returns:
+        A row a method, best first, a column a structure: mean and interval; the best of a column bold, a dagger where
+        a method is shown to be worse than the leader.
+    """
+    heads, rows = _publication_table(comparison, lambda cell: f"**{cell}**", f" {_DAGGER}", _markdown)
+    lines = [f"| {' | '.join(cells)} |" for cells in (heads, [":--", *["--:"] * (len(heads) - 1)], *rows)]
+    notes = [_caption(comparison, _DAGGER), comparison.protocol, *comparison.notes]
+    return "\n".join(
+        [*lines, "", *(f"{_markdown(note)}  " for note in notes), "", _markdown(comparison.conclusion), ""]
+    )
+
+
+def latex_table(comparison: Comparison) -> str:
+    """The table of methods in LaTeX, for the package booktabs; as `markdown_report` otherwise."""
+    heads, rows = _publication_table(comparison, lambda cell: rf"\textbf{{{cell}}}", r"$^\dagger$", _latex)
+    table = pd.DataFrame(rows, columns=range(len(heads)))
+    table.columns = pd.Index(heads)
+    caption = " ".join(
+        [_latex(_caption(comparison, "DAGGER")).replace("DAGGER", r"$^\dagger$"), _latex(comparison.conclusion)]
+    )
+    styled = table.style.hide(axis="index")
+    made: str = styled.to_latex(
+        hrules=True,
+        column_format="l" + "r" * (len(heads) - 1),
+        caption=caption,
+        position="htbp",
+        label="tab:comparison",
+    )
+    return made
+
+
+def _publication_table(
+    comparison: Comparison, bold: Callable[[str], str], dagger: str, escape: Callable[[str], str]
+) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows of the table of methods; `escape` makes text safe in the language of the table."""
+    leader, *_ = comparison.ranking.names
+    best = {structure: _best(comparison, structure) for structure in comparison.structures}
+    rows = []
+    for name in comparison.ranking.names:
+        cells = [escape(name)]
+        for structure in comparison.structures:
+            score = comparison.estimates[name][structure]
+            ends = "" if score.interval is None else f" ({score.interval[0]:.4f}, {score.interval[1]:.4f})"
+            mean = _decimal(score.mean)
+            worse = name != leader and _worse(comparison, comparison.pair(leader, name, structure))
+            cells.append((bold(mean) if mean == best[structure] != "-" else mean) + ends + (dagger if worse else ""))
+        rows.append(cells)
+    return ["Method", *(escape(structure) for structure in comparison.structures)], rows
+
+
+def _best(comparison: Comparison, structure: str) -> str:
+    """The best mean of a structure, as it is printed."""
+    means = [scores[structure].mean for scores in comparison.estimates.values()]
+    told = [mean for mean in means if mean is not None]
+    pick = min if lower_is_better(comparison.metric) else max
+    return _decimal(pick(told)) if told else "-"
+
+
+def _worse(comparison: Comparison, pair: Pair) -> bool:
+    """Whether the second of a pair is shown to be worse than the first."""
+    difference = pair.difference or 0.0
+    return pair.shown and (difference < 0 if lower_is_better(comparison.metric) else difference > 0)
+
+
+def _caption(comparison: Comparison, dagger: str) -> str:
+    level = percent(comparison.level)
+    return (
+        f"{metric_title(comparison.metric)}, mean over scans with its {level} bootstrap interval (BCa); foreground is "
+        f"the mean over labels. Bold: best mean. {dagger}: shown to be worse than {comparison.ranking.names[0]} "
+        f"(Wilcoxon signed-rank test, p corrected after Holm below {1 - comparison.level:.3g}, and paired bootstrap interval)."
+    )
+
+
+def _markdown(text: str) -> str:
+    """Text that stands in Markdown as it is."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~&])", r"\\\1", text)
+
+
+def _latex(text: str) -> str:
+    """Text that stands in LaTeX as it is."""
+    named = {"\\": "textbackslash", "~": "textasciitilde", "^": "textasciicircum"}
+    named |= {"|": "textbar", "<": "textless", ">": "textgreater", "·": "textperiodcentered"}
+    return re.sub(
+        r"[\\~^|<>·&%$#_{}]",
+        lambda found: rf"\{named[found[0]]}{{}}" if found[0] in named else rf"\{found[0]}",
+        text,
+    )
+
+
+def _methods_text(comparison: Comparison) -> str:
+    ranking, level = comparison.ranking, percent(comparison.level)
+    several = len(comparison.methods) > 2
+    labels = comparison.structures[1:]
+    fits = sum(max(6, len(label)) + 2 for label in labels) <= _LABELS_BESIDE
+    heads = [
+        "rank",
+        *([f"{level} of rank"] if several else []),
+        "method",
+        f"foreground {metric_title(comparison.metric)}",
+    ]
+    rows = []
+    for name, rank, ends in zip(ranking.names, ranking.ranks, ranking.intervals, strict=True):
+        scores = comparison.estimates[name]
+        total = scores[FOREGROUND]
+        own = [f"{ends[0]:.0f} to {ends[1]:.0f}"] if several else []
+        means = [_decimal(scores[label].mean) for label in labels] if fits else []
+        rows.append([str(rank), *own, name, _decimal(total.mean), interval_text(total.interval), *means])
+    lines = [_table([*heads, f"{level} interval", *(labels if fits else ())], rows, left=["method"])]
+    if several and ranking.tau is not None:
+        lines.append(
+            f"Over resamples of the scans, Kendall's tau between their ranking and this one is {ranking.tau:.2f}."
+        )
+    if not fits:
+        best = comparison.estimates[ranking.names[0]]
+        told = ", ".join(f"{label} {_decimal(best[label].mean)}" for label in labels)
+        lines.append(f"Labels of {ranking.names[0]}: {told}.")
+    return "\n".join(lines)
+
+
+def _pairs_text(comparison: Comparison) -> str:
+    leader, *others = comparison.ranking.names
+    few = len(comparison.methods) <= _FEW_METHODS
+    pairs = list(itertools.combinations(comparison.ranking.names, 2)) if few else [(leader, name) for name in others]
+    every = len(pairs) * len(comparison.structures) <= _MOST_ROWS
+    heads = ["pair", "structure", "difference", f"{percent(comparison.level)} interval", "p", "Holm", "effect"]
+    rows = []
+    for first, second in pairs:
+        for structure in comparison.structures if every else (FOREGROUND,):
+            against = f"{first} - {second}" if structure == FOREGROUND else ""
+            rows.append([against, structure, *_pair_cells(comparison.pair(first, second, structure))])
+    lines = [_table([*heads, "won/tied/lost", "shown"], rows, left=["pair", "structure"])]
+    if not few or not every:
+        left = "all pairs" if every else "all pairs and labels"
+        lines.append(f"Differences from {leader}; {left} stand in comparison.csv (output=FOLDER).")
+    return "\n".join(lines)
+
+
+def _pair_cells(pair: Pair) -> list[str]:
+    tests = ["-" if p is None else p_text(p).removeprefix("p ").removeprefix("= ") for p in (pair.p, pair.p_holm)]
+    return [
+        "-" if pair.difference is None else f"{pair.difference:+.4f}",
+        interval_text(pair.interval),
+        *tests,
+        "-" if pair.effect is None else f"{pair.effect:+.2f}",
+        f"{pair.won}/{pair.tied}/{pair.lost}",
+        "yes" if pair.shown else "no",
+    ]
+
+
+def _variance_text(comparison: Comparison) -> str:
+    """Standard deviations of the components."""
+    if not comparison.variances:
+        return ""
+    rows = []
+    for method in comparison.methods:
+        parts = comparison.variances.get(method.name)
+        values = [] if parts is None else [parts.scan, parts.fold, parts.seed, parts.rest]
+        cells = ["-" if value is None else f"{value**0.5:.4f}" for value in values] or ["-"] * 4
+        rows.append([method.name, str(max(1, len(method.folds))), str(method.seeds), *cells])
+    heads = ["method", "folds", "seeds", "sd of scans", "of folds", "of seeds", "rest"]
+    return _table(heads, rows, left=["method"])
+
+
+def _differences_text(comparison: Comparison) -> str:
+    """What differs between the configurations, key by key."""
+    items = list(comparison.differences.items())
+    if not items:
+        return ""
+    names = [method.name for method in comparison.methods]
+    if len(names) <= _FEW_METHODS:
+        rows = [[key, *(_value(values[name]) for name in names)] for key, values in items[:_MOST_KEYS]]
+        lines = [_table(["what differs", *names], rows, left=["what differs", *names])]
+    else:
+        lines = ["What differs:"]
+        for key, values in items[:_MOST_KEYS]:
+            alike: dict[str | None, list[str]] = {}
+            for name in names:
+                alike.setdefault(values[name], []).append(name)
+            told = "; ".join(f"{_value(value)} ({', '.join(own)})" for value, own in alike.items())
+            lines.append(f"  {key}: {told}")
+    if len(items) > _MOST_KEYS:
+        lines.append(f"{len(items) - _MOST_KEYS} more keys differ; comparison.json has them all (output=FOLDER).")
+    return "\n".join(lines)
+
+
+def _value(value: str | None) -> str:
+    text = "-" if value is None else value
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
+
+
+def _cost_text(comparison: Comparison) -> str:
+    """What a run of each method cost, as far as it is known."""
+    costs = {method.name: method.cost for method in comparison.methods}
+    keys = [key for key in COSTS if any(key in cost for cost in costs.values())]
+    if not keys:
+        return ""
+    energy = "energy_kwh" in keys
+    rows = []
+    for name in comparison.ranking.names:
+        cost, mean = costs[name], comparison.estimates[name][FOREGROUND].mean
+        cells = [COSTS[key][1].format(cost[key]) if key in cost else "-" for key in keys]
+        if energy:
+            used = cost.get("energy_kwh")
+            ratio = mean / used if mean is not None and isinstance(used, float) and used > 0 else None
+            cells += [str(cost.get("energy_source", "-")), "-" if ratio is None else f"{ratio:.3g}"]
+        rows.append([name, *cells])
+    heads = ["cost of a run", *(COSTS[key][0] for key in keys)]
+    heads += ["energy", f"{metric_title(comparison.metric)} per kWh"] if energy else []
+    return _table(heads, rows, left=["cost of a run"])
+
+
+def _decimal(value: float | None) -> str:
+    """Four decimals, or a dash for a number that is not defined."""
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str]) -> str:
+    """Columns of text; those named in `left` stand left, numbers right."""
+    table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for head in heads:
+        table.add_column(Text(printable(head)), justify="left" if head in left else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    console = Console(file=io.StringIO(), width=10_000, color_system=None, force_terminal=False, legacy_windows=False)
+    with console.capture() as captured:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
