@@ -45,10 +45,10 @@ class _Shown:
 def write_page(run: Path) -> None:
     """Write ``report.html`` of a finished run.
 
-    The page shows a notice of the data set, the summary, the spread over scans, the three worst scans and the median one
-    in three planes and in a viewer, the learning curves, every scan, the resolved configuration and the provenance. All
-    text from files is escaped, no script but ours can run in the page, and it connects to nothing. What cannot be made
-    (pictures of scans that were moved, a viewer without its package) is left out with a sentence.
+    The page shows a notice of the data set, the summary, the spread over scans, the three worst scans and the median
+    one in three planes and in a viewer, the learning curves, every scan, the resolved configuration and the
+    provenance. All text from files is escaped, no script but ours can run in the page, and it connects to nothing.
+    What cannot be made (pictures of scans that were moved, a viewer without its package) is left out with a sentence.
 
     Args:
         run: A run folder: ``config.yaml``, ``scans.csv``, ``summary.json``, ``provenance.json``, ``predictions/``,
@@ -91,7 +91,7 @@ def _render(run: RunFolder) -> str:
         volumes=volumes,
         without_viewer=_NO_VIEWER if shown.volumes and not code else "",
         label_colours=json_block({"colours": palette}),
-        packed_code=Markup(code.packed) if code else "",
+        viewer=code,
         curves=_curves(run),
         scans=_scan_table(run.scans, list(run.summary["labels"]), [scan["case"] for scan in volumes]),
         config=yaml.safe_dump(plain(run.config), sort_keys=False, allow_unicode=True),

@@ -29,7 +29,7 @@ _OPACITY = 0.35
 _GAP, _CAPTION = 6, 20
 _PANE = 224  # longest side of a picture in a sheet, in pixels
 _PLANE = 300  # longest side of a slice among the three planes, in pixels
-_DASH = 5  # length of a dash of a contour, in pixels
+_DASH = 8  # length of a dash of a contour, in pixels; half of it along a row
 
 
 def colours(n_classes: int) -> np.ndarray:
@@ -99,7 +99,7 @@ def planes(
 
     Returns:
         Pictures uint8 ``(H, W, 3)`` of one size: ``image``; ``reference`` and ``prediction``, translucent on the image
-        with an opaque outline; ``contours`` of both, the reference as a line and the prediction dashed with white. Grey
+        with an opaque outline; ``contours`` of both, the reference as a line and the prediction dashed. Grey
         values run from the 0.5th to the 99.5th percentile of the slices. A flat image has its one slice in each.
 
     Raises:
@@ -292,12 +292,14 @@ def _painted(base: np.ndarray, mask: np.ndarray, palette: np.ndarray, opacity: f
 
 
 def _contours(base: np.ndarray, reference: np.ndarray, prediction: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    """A picture with the outlines of two masks: lines, and dashes in turn white and of the label's colour."""
-    drawn = _painted(base, reference, palette, opacity=0)
-    drawn = _painted(drawn, prediction, palette, opacity=0)
+    """A picture with the outlines of two masks: lines for the reference, dashes where the prediction runs elsewhere."""
     rows, columns = np.indices(reference.shape)
-    # The slope keeps horizontal, vertical and diagonal lines dashed.
-    drawn[_outline(prediction) & ((rows + 2 * columns) // (2 * _DASH) % 2 == 0)] = 255
+    dashes = (rows + 2 * columns) // _DASH % 2 == 0  # the slope keeps horizontal, vertical and diagonal lines dashed
+    drawn = base.copy()
+    for mask, part in ((prediction, dashes), (reference, True)):
+        outline = _outline(mask)
+        outline |= _outline(np.where(outline, 0, mask))  # two pixels wide
+        drawn[outline & part] = palette[mask[outline & part]]
     return drawn
 
 

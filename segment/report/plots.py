@@ -50,7 +50,7 @@ def distributions(scores: pd.DataFrame, metric: str, name: str) -> Markup:
 
     Args:
         scores: ``(scans, labels)``, NaN where a scan has no score; columns are names of labels.
-        metric: What the values are, e.g. ``Dice``; Dice and IoU are drawn from 0 to 1.
+        metric: What the values are, e.g. ``Dice``; Dice and IoU are drawn up to 1, from the tenth below the least.
         name: Word that no other plot of the page has, for its ids.
 
     Returns:
@@ -86,7 +86,8 @@ def distributions(scores: pd.DataFrame, metric: str, name: str) -> Markup:
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel(printable(metric))
         if metric in ("Dice", "IoU"):
-            axes.set_xlim(-0.02, 1.02)
+            least = min(found.min(initial=1.0) for found in values)
+            axes.set_xlim(np.floor(least * 10) / 10 - 0.02, 1.02)
         axes.grid(axis="x")
         axes.set_axisbelow(True)
         return _svg(figure, f"{metric} of every scan, by label", name)
@@ -96,8 +97,8 @@ def curves(lines: Mapping[str, pd.Series], ylabel: str, name: str, smooth: bool 
     """Draw scalars over training steps.
 
     Args:
-        lines: Name to values by step. The line named ``foreground`` is drawn in the text's colour, the others in the
-            colours of the labels, in this order; after fourteen the rest is left out.
+        lines: Name to values by step. A line that is alone or named ``foreground`` is drawn in the text's colour, the
+            others in the colours of the labels, in this order; after fourteen the rest is left out.
         ylabel: What the values are.
         name: Word that no other plot of the page has, for its ids.
         smooth: Draw the values pale and their running mean over a twentieth of the points as the line.
@@ -105,15 +106,16 @@ def curves(lines: Mapping[str, pd.Series], ylabel: str, name: str, smooth: bool 
     Returns:
         An SVG element.
     """
-    labels = [label for label in lines if label != "foreground"][:_MOST_LABELS]
+    main = "foreground" if len(lines) > 1 else next(iter(lines))
+    labels = [label for label in lines if label != main][:_MOST_LABELS]
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=(_WIDTH, 3.0), layout="constrained")
         axes = figure.subplots()
         for index, (label, colour) in enumerate(zip(labels, _palette(len(labels)), strict=True)):
             style = ("-", "--")[index // 7 % 2]  # colours begin again after seven
             _line(axes, lines[label], smooth, label=_short(label), color=colour, linestyle=style, linewidth=1.4)
-        if "foreground" in lines:
-            _line(axes, lines["foreground"], smooth, label="foreground", color=_TEXT, linewidth=2.0)
+        if main in lines:
+            _line(axes, lines[main], smooth, label=_short(main), color=_TEXT, linewidth=2.0 if labels else 1.4)
         axes.set_xlabel("step")
         axes.set_ylabel(printable(ylabel))
         axes.grid()

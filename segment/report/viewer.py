@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import gzip
 import importlib.metadata
-import importlib.resources
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import nibabel as nib
@@ -16,7 +16,7 @@ import numpy as np
 from segment.report.folder import ScanVoxels
 from segment.report.pictures import fullest_slices
 
-_BUNDLE = ("ipyniivue", "static", "widget.js")
+_PACKAGE, _BUNDLE = "ipyniivue", "ipyniivue/static/widget.js"
 _LARGEST_BUNDLE = 1 << 25  # bytes
 # A second copy of NiiVue lies in the bundle as text, for pages that it saves: longer than all of its code.
 _SAVED_COPY = re.compile(r'"[\w%.!~*\'()-]{500000,}"')
@@ -38,34 +38,42 @@ class ViewerCode:
     Attributes:
         script: Text of a module that hands its class to the page in an event.
         packed: The same as gzip, base64.
-        version: Version of the package it came from.
+        source: Name and version of the package it came from.
+        licence: Its licence, which goes with every copy.
     """
 
     script: str
     packed: str
-    version: str
+    source: str
+    licence: str
 
 
 def viewer_code() -> ViewerCode | None:
-    """Read NiiVue from the package ipyniivue, which carries it as one JavaScript module.
+    """Read NiiVue from the package ipyniivue, which carries it as one JavaScript module; nothing of it is imported.
 
     Returns:
         The code; None when the package is not installed or its module is not as expected.
     """
     try:
-        file = importlib.resources.files(_BUNDLE[0]).joinpath(*_BUNDLE[1:])
-        if file.stat().st_size > _LARGEST_BUNDLE:  # type: ignore[attr-defined]
+        package = importlib.metadata.distribution(_PACKAGE)
+        file = Path(str(package.locate_file(_BUNDLE)))
+        if file.stat().st_size > _LARGEST_BUNDLE:
             return None
         text = file.read_text(encoding="utf-8")
-        version = importlib.metadata.version(_BUNDLE[0])
     except (ImportError, OSError, UnicodeDecodeError):
         return None
-    found, end = _CLASS.search(text), _EXPORT.search(text, max(0, len(text) - 2000))
-    if not found or not end or "</script" in text.lower():
+    found, end, licence = _CLASS.search(text), _EXPORT.search(text, max(0, len(text) - 2000)), _licence(package)
+    if not found or not end or not licence:
         return None
     event = f'globalThis.dispatchEvent(new CustomEvent("{_READY}",{{detail:{found[1]}}}));'
     script = _SAVED_COPY.sub('""', text[: end.start()]) + event
-    return ViewerCode(script, _packed(script.encode()), version)
+    return ViewerCode(script, _packed(script.encode()), f"{_PACKAGE} {package.version}", licence)
+
+
+def _licence(package: importlib.metadata.Distribution) -> str:
+    """The text of a package's licence, where the package says that it lies."""
+    names = package.metadata.get_all("License-File") or []
+    return "\n".join(filter(None, (package.read_text(f"licenses/{name}") for name in names)))
 
 
 def viewer_volumes(scan: ScanVoxels) -> dict[str, Any] | None:
@@ -81,18 +89,23 @@ def viewer_volumes(scan: ScanVoxels) -> dict[str, Any] | None:
     Returns:
         ``image`` (grey values from the 0.5th to the 99.5th percentile as 0 to 255), ``reference`` and ``prediction``
         (class indices), each as NIfTI, gzip, base64, uint8, on the scan's own place in the body; ``centre``, the point
-        in RAS+ mm where the structures are largest; ``whole``, false where voxels were left out. None for a flat image.
+        in RAS+ mm where the structures are largest; ``extent``, the longest side in mm; ``whole``, false where voxels
+        were left out. None for a flat image.
     """
     if scan.reference.ndim != 3:
         return None
     for side in _SIDES:
         image, masks, affine, whole = _reduced(scan, side)
         volumes = {"image": _nifti(_grey(image), affine)}
-        volumes |= {name: _nifti(mask, affine, "label") for name, mask in zip(("reference", "prediction"), masks, strict=True)}
+        volumes |= {
+            name: _nifti(mask, affine, "label") for name, mask in zip(("reference", "prediction"), masks, strict=True)
+        }
         if sum(map(len, volumes.values())) <= _BUDGET:
             break
     centre = scan.grid.affine @ (*fullest_slices(scan.reference, scan.prediction)[::-1], 1)
-    return {**volumes, "centre": [round(float(value), 3) for value in centre[:3]], "whole": whole}
+    extent = max(np.multiply(image.shape, np.linalg.norm(affine[:3, :3], axis=0)[::-1]))
+    place = {"centre": [round(float(value), 3) for value in centre[:3]], "extent": round(float(extent), 3)}
+    return {**volumes, **place, "whole": whole}
 
 
 def _reduced(scan: ScanVoxels, side: int) -> tuple[np.ndarray, list[np.ndarray], np.ndarray, bool]:

@@ -45,7 +45,7 @@
       sagittalNoseLeft: true,
       backColor: [0, 0, 0, 1],
       crosshairColor: [1, 1, 1, 0.6],
-      crosshairWidth: 1,
+      crosshairWidthUnit: "mm",
       crosshairGap: 6,
       show3Dcrosshair: false,
       multiplanarShowRender: 1,
@@ -95,6 +95,7 @@
     const files = await Promise.all(names.map(async (name) => ({ url: await unpack(data[name]), name: `${name}.nii` })));
     await viewer.loadVolumes(files); // a buffer for the address: nothing is fetched
     for (const volume of viewer.volumes.slice(1)) volume.setColormapLabel(lut());
+    viewer.opts.crosshairWidth = data.extent * 0.005; // about one pixel
     viewer.scene.crosshairPos = viewer.mm2frac(data.centre);
     shown = index;
   };
