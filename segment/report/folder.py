@@ -1,4 +1,4 @@
-"""A finished run as its files tell it: table of scans, summary, configuration, and pictures of two scans."""
+"""A finished run as its files tell it: table of scans, summary, configuration, and the scans worth looking at."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from segment.data.images import canonical_spacing, is_image_file, read_image, read_label, stem, to_canonical
+from segment.data.images import Grid, canonical_grid, is_image_file, read_image, read_label, stem, to_canonical
 from segment.data.labels import IGNORE, Labels
 from segment.errors import UserError
 from segment.report.files import printable, read_mapping
@@ -20,6 +20,7 @@ from segment.report.scans import read_scans
 from segment.report.summary import read_summary, scan_scores
 
 _log = logging.getLogger(__name__)
+_WORST = ("worst", "second worst", "third worst")
 
 
 @dataclass(frozen=True)
@@ -42,20 +43,48 @@ class RunFolder:
 
 
 @dataclass(frozen=True)
-class NotableScan:
-    """A scan that is shown as a picture.
+class NotableCase:
+    """A scan that is worth looking at.
 
     Attributes:
-        kind: ``worst`` or ``median``.
+        kind: ``worst``, ``second worst``, ``third worst`` or ``median``.
         case: Id of the scan.
         dice: Its foreground Dice (mean over labels).
-        picture: uint8 ``(H, W, 3)``: image, reference and prediction.
     """
 
     kind: str
     case: str
     dice: float
+
+
+@dataclass(frozen=True)
+class NotableScan(NotableCase):
+    """A scan that is shown as a picture.
+
+    Attributes:
+        picture: uint8 ``(H, W, 3)``: image, reference and prediction.
+    """
+
     picture: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class ScanVoxels:
+    """Image and masks of one scan in canonical axes (z inferior to superior, y posterior to anterior, x left to right).
+
+    Attributes:
+        image: float32 ``(C, z, y, x)`` or ``(C, y, x)``.
+        reference: Class indices ``(z, y, x)`` or ``(y, x)``; voxels that nobody annotated count as background.
+        prediction: Class indices of the same shape.
+        grid: Where these voxels lie.
+        n_classes: Number of classes, background included.
+    """
+
+    image: np.ndarray
+    reference: np.ndarray
+    prediction: np.ndarray
+    grid: Grid
+    n_classes: int
 
 
 def read_run(path: Path) -> RunFolder:
@@ -80,42 +109,67 @@ def read_run(path: Path) -> RunFolder:
     )
 
 
+def notable_cases(run: RunFolder, worst: int = 1) -> list[NotableCase]:
+    """Name the worst scans of a run and its median one, by foreground Dice.
+
+    Args:
+        run: A finished run.
+        worst: How many of the worst scans, at most three.
+
+    Returns:
+        The worst ones, the worst first, as far as they are worse than the median; then the median one (of two middle
+        ones the worse), which is called ``worst`` where it is the only one.
+    """
+    ordered = scan_scores(run.scans)
+    middle = (len(ordered) - 1) // 2
+    if ordered.empty:
+        return []
+    places = [*zip(_WORST[:worst], range(middle), strict=False), ("median" if middle else "worst", middle)]
+    return [NotableCase(kind, str(ordered.index[place]), float(ordered.iloc[place])) for kind, place in places]
+
+
 def notable_scans(run: RunFolder) -> list[NotableScan]:
     """Draw the worst scan of a run and its median one, by foreground Dice.
 
     Args:
-        run: A finished run; provenance names the source files of its scans under ``cases`` and the values of its labels
-            under ``labels``, predictions lie in ``predictions/``.
+        run: A finished run, as `read_voxels` needs it.
 
     Returns:
-        The worst scan, then the median one (of two middle ones the worse). A scan whose source image, reference or
-        prediction is not there or cannot be read any more is left out, and a warning is logged.
+        The worst scan, then the median one. A scan whose source image, reference or prediction is not there or cannot
+        be read any more is left out, and a warning is logged.
     """
-    ordered = scan_scores(run.scans)
     found = []
-    for kind, position in (("worst", 0), ("median", (len(ordered) - 1) // 2)):
-        if ordered.empty:
-            break
-        case = str(ordered.index[position])
+    for notable in notable_cases(run):
         try:
-            picture = _draw(run, case)
+            scan = read_voxels(run, notable.case)
         except (UserError, ValueError) as error:
-            _log.warning("No picture of the %s scan %s: %s", kind, printable(case), printable(error))
+            warn_of(notable, error)
             continue
-        found.append(NotableScan(kind, case, float(ordered.iloc[position]), picture))
+        picture = panel(scan.image, scan.reference, scan.prediction, scan.n_classes, scan.grid.spacing)
+        found.append(NotableScan(notable.kind, notable.case, notable.dice, picture))
     return found
 
 
-def _labels(run: RunFolder) -> Labels:
-    """The labels of a run, from its provenance."""
-    try:
-        return Labels(run.provenance["labels"], run.provenance.get("region_order"))
-    except (ValueError, TypeError, AttributeError, LookupError) as error:
-        raise UserError(f"provenance.json does not hold the labels ({error}).") from error
+def warn_of(notable: NotableCase, error: Exception) -> None:
+    """Log why a scan is not shown."""
+    _log.warning("No picture of the %s scan %s: %s", notable.kind, printable(notable.case), printable(error))
 
 
-def _draw(run: RunFolder, case: str) -> np.ndarray:
-    """The panel of one scan, in canonical axes."""
+def read_voxels(run: RunFolder, case: str) -> ScanVoxels:
+    """Read image, reference and prediction of one scan.
+
+    Args:
+        run: A finished run; provenance names the source files of its scans under ``cases`` and the values of its labels
+            under ``labels``, predictions lie in ``predictions/``.
+        case: Id of the scan.
+
+    Returns:
+        Its voxels in canonical axes.
+
+    Raises:
+        UserError: A file is not named, not there, cannot be read or does not lie on the grid of the others.
+        ValueError: A mask holds a value that is no label.
+    """
     cases = run.provenance.get("cases")
     sources = cases.get(case) if isinstance(cases, dict) else None
     images, label = (sources.get("images"), sources.get("label")) if isinstance(sources, dict) else (None, None)
@@ -129,7 +183,15 @@ def _draw(run: RunFolder, case: str) -> np.ndarray:
         raise UserError("its image, reference and prediction differ in shape.")
     masks = [to_canonical(_known(labels.encode(mask.array)), reference.grid) for mask in (reference, prediction)]
     anatomical = to_canonical(image.array, image.grid)
-    return panel(anatomical, masks[0], masks[1], len(labels), canonical_spacing(image.grid))
+    return ScanVoxels(anatomical, masks[0], masks[1], canonical_grid(image.grid), len(labels))
+
+
+def _labels(run: RunFolder) -> Labels:
+    """The labels of a run, from its provenance."""
+    try:
+        return Labels(run.provenance["labels"], run.provenance.get("region_order"))
+    except (ValueError, TypeError, AttributeError, LookupError) as error:
+        raise UserError(f"provenance.json does not hold the labels ({error}).") from error
 
 
 def _known(classes: np.ndarray) -> np.ndarray:

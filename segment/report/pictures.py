@@ -1,6 +1,7 @@
-"""Panels of one scan: image, reference and prediction side by side, as plain RGB arrays.
+"""Pictures of one scan: image, reference and prediction side by side or in three planes, as plain RGB arrays.
 
-Convention: slices are axial, anterior is up and the patient's left is on the right of the picture (radiological).
+Convention (radiological): the patient's left is on the right of axial and coronal slices, anterior is up in axial
+slices and on the left of sagittal ones, superior is up in coronal and sagittal ones.
 Flat images are shown as they lie in their file.
 """
 
@@ -27,6 +28,8 @@ _LEAST, _MOST = 256, 640  # height of a picture, and the longest side it is enla
 _OPACITY = 0.35
 _GAP, _CAPTION = 6, 20
 _PANE = 224  # longest side of a picture in a sheet, in pixels
+_PLANE = 300  # longest side of a slice among the three planes, in pixels
+_DASH = 8  # length of a dash of a contour, in pixels; half of it along a row
 
 
 def colours(n_classes: int) -> np.ndarray:
@@ -66,20 +69,75 @@ def panel(
     Raises:
         ValueError: The three arrays do not lie on one grid.
     """
-    if not image.shape[1:] == reference.shape == prediction.shape or len(spacing) != reference.ndim:
-        raise ValueError(
-            f"image {image.shape}, masks {reference.shape}, {prediction.shape} and {len(spacing)} spacings"
-        )
+    _require_one_grid(image, reference, prediction, spacing)
     shown = image if image.ndim == 3 else image[:1]
     if reference.ndim == 3:
-        index = _fullest_slice(reference, prediction)
+        index = fullest_slices(reference, prediction)[0]
         # Rows run posterior to anterior and columns left to right: both are turned round for the radiological view.
         shown, reference, prediction = (part[..., index, ::-1, ::-1] for part in (shown, reference, prediction))
     grey = _window(_shown(shown), _limits(_shown(shown)))
     size, canvas = _sizes(reference.shape, (spacing[-2], spacing[-1]))
     base = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC))
-    panes = [base, *(_painted(base, mask, colours(n_classes), size) for mask in (reference, prediction))]
+    masks = [_enlarged(mask, size) for mask in (reference, prediction)]
+    panes = [base, *(_painted(base, mask, colours(n_classes)) for mask in masks)]
     return _side_by_side(panes, canvas, ("image", "reference", "prediction"))
+
+
+def planes(
+    image: np.ndarray, reference: np.ndarray, prediction: np.ndarray, n_classes: int, spacing: tuple[float, ...]
+) -> dict[str, np.ndarray]:
+    """Draw a scan in three planes: axial, coronal and sagittal slice, one below the other.
+
+    Each slice is the one of its plane on which the reference has most voxels, else the prediction, else the middle one.
+
+    Args:
+        image: As `panel` takes it.
+        reference: Class indices ``(z, y, x)`` or ``(y, x)``.
+        prediction: Class indices of the same shape.
+        n_classes: Number of classes, background included.
+        spacing: Voxel size of the spatial axes in array order, any unit.
+
+    Returns:
+        Pictures uint8 ``(H, W, 3)`` of one size: ``image``; ``reference`` and ``prediction``, translucent on the image
+        with an opaque outline; ``contours`` of both, the reference as a line and the prediction dashed. Grey
+        values run from the 0.5th to the 99.5th percentile of the slices. A flat image has its one slice in each.
+
+    Raises:
+        ValueError: The three arrays do not lie on one grid.
+    """
+    _require_one_grid(image, reference, prediction, spacing)
+    palette = colours(n_classes)
+    columns: dict[str, list[np.ndarray]] = {"image": [], "reference": [], "prediction": [], "contours": []}
+    centre = fullest_slices(reference, prediction)
+    sides = _plane_sizes(reference.shape, spacing)
+    grey = [_shown(_plane(image, axis, centre)) for axis in range(len(sides))]
+    window = _limits(np.concatenate([values.ravel() for values in grey]))
+    for axis, size in enumerate(sides):
+        base = np.asarray(Image.fromarray(_window(grey[axis], window)).resize(size, Image.Resampling.BICUBIC))
+        masks = [_enlarged(_plane(mask, axis, centre), size) for mask in (reference, prediction)]
+        columns["image"].append(base)
+        columns["reference"].append(_painted(base, masks[0], palette))
+        columns["prediction"].append(_painted(base, masks[1], palette))
+        columns["contours"].append(_contours(base, masks[0], masks[1], palette))
+    return {name: _stacked(slices) for name, slices in columns.items()}
+
+
+def fullest_slices(reference: np.ndarray, prediction: np.ndarray) -> tuple[int, ...]:
+    """The slice along each axis with most foreground in the reference, else in the prediction, else the middle one.
+
+    Args:
+        reference: Class indices, 2D or 3D.
+        prediction: Class indices of the same shape.
+
+    Returns:
+        An index for every axis.
+    """
+    for mask in (reference, prediction):
+        found = mask != 0
+        if found.any():
+            axes = range(mask.ndim)
+            return tuple(int(found.sum(axis=tuple(a for a in axes if a != axis)).argmax()) for axis in axes)
+    return tuple(length // 2 for length in reference.shape)
 
 
 def sheet(
@@ -114,7 +172,9 @@ def sheet(
         for column, ((image, mask), words) in enumerate(zip(row, words_of_row, strict=True)):
             grey = Image.fromarray(_window(_shown(image), window)).resize(size, Image.Resampling.BICUBIC)
             left = column * (canvas[0] + _GAP)
-            whole.paste(Image.fromarray(_painted(np.asarray(grey), mask, paints, size, opacity=0)), (left, top))
+            whole.paste(
+                Image.fromarray(_painted(np.asarray(grey), _enlarged(mask, size), paints, opacity=0)), (left, top)
+            )
             for number, text in enumerate(words):
                 place = (left + 4, top + size[1] + 2 + line * number)
                 draw.text(place, text, fill=(255, 255, 255) if number == 0 else (190, 190, 190), font=font)
@@ -131,17 +191,47 @@ def png(array: np.ndarray) -> bytes:
         The bytes of the file.
     """
     buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, format="png", optimize=True)
+    Image.fromarray(array).save(buffer, format="png")
     return buffer.getvalue()
 
 
-def _fullest_slice(reference: np.ndarray, prediction: np.ndarray) -> int:
-    """The slice with most foreground in the reference, else in the prediction, else the middle one."""
-    for mask in (reference, prediction):
-        voxels = np.count_nonzero(mask, axis=(1, 2))
-        if voxels.any():
-            return int(voxels.argmax())
-    return len(reference) // 2
+def _require_one_grid(
+    image: np.ndarray, reference: np.ndarray, prediction: np.ndarray, spacing: tuple[float, ...]
+) -> None:
+    """Refuse arrays of different shapes."""
+    if not image.shape[1:] == reference.shape == prediction.shape or len(spacing) != reference.ndim:
+        raise ValueError(
+            f"image {image.shape}, masks {reference.shape}, {prediction.shape} and {len(spacing)} spacings"
+        )
+
+
+def _plane(array: np.ndarray, axis: int, centre: tuple[int, ...]) -> np.ndarray:
+    """The slice across one spatial axis (z, y, x), turned for the radiological view; a flat array as it is."""
+    if len(centre) == 2:
+        return array
+    # Rows run from inferior or posterior and columns from left or posterior: all are turned round.
+    return np.take(array, centre[axis], axis=axis - 3)[..., ::-1, ::-1]
+
+
+def _plane_sizes(shape: tuple[int, ...], spacing: tuple[float, ...]) -> list[tuple[int, int]]:
+    """Width and height of the slices across each axis, all at one scale, in pixels."""
+    sides = [length * size for length, size in zip(shape, spacing, strict=True)]
+    pixels = [max(1, round(side / max(sides) * _PLANE)) for side in sides]
+    if len(pixels) == 2:
+        return [(pixels[1], pixels[0])]
+    return [(pixels[2], pixels[1]), (pixels[2], pixels[0]), (pixels[1], pixels[0])]
+
+
+def _stacked(slices: list[np.ndarray]) -> np.ndarray:
+    """Pictures one below the other, each in the middle of its row, on black."""
+    width = max(part.shape[1] for part in slices)
+    whole = np.zeros((sum(part.shape[0] for part in slices) + _GAP * (len(slices) - 1), width, 3), np.uint8)
+    top = 0
+    for part in slices:
+        left = (width - part.shape[1]) // 2
+        whole[top : top + part.shape[0], left : left + part.shape[1]] = part
+        top += part.shape[0] + _GAP
+    return whole
 
 
 def _shown(image: np.ndarray) -> np.ndarray:
@@ -179,24 +269,38 @@ def _fitted(size: tuple[int, int]) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _painted(
-    base: np.ndarray, mask: np.ndarray, palette: np.ndarray, size: tuple[int, int], opacity: float = _OPACITY
-) -> np.ndarray:
-    """A picture with the labels of a mask on it, translucent with an opaque outline."""
+def _enlarged(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A mask brought to a picture's (width, height), nearest neighbour."""
     rows = np.arange(size[1]) * mask.shape[0] // size[1]
     columns = np.arange(size[0]) * mask.shape[1] // size[0]
-    large = mask[rows[:, None], columns]
-    outline = np.zeros(large.shape, bool)
-    for axis in (0, 1):
-        for step in (-1, 1):
-            neighbour = np.roll(large, step, axis)
-            edge = [slice(None), slice(None)]
-            edge[axis] = slice(0, 1) if step == 1 else slice(-1, None)
-            neighbour[tuple(edge)] = large[tuple(edge)]  # the border of the picture is no outline
-            outline |= large != neighbour
-    covered = np.where(outline, 1.0, opacity) * (large > 0)
-    paint = palette[large]
+    return mask[rows[:, None], columns]
+
+
+def _outline(mask: np.ndarray) -> np.ndarray:
+    """The pixels of a mask's labels that touch another class; the border of the picture is no outline."""
+    padded = np.pad(mask, 1, mode="edge")
+    inner = padded[1:-1, 1:-1]
+    neighbours = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
+    return (mask > 0) & np.logical_or.reduce([inner != neighbour for neighbour in neighbours])
+
+
+def _painted(base: np.ndarray, mask: np.ndarray, palette: np.ndarray, opacity: float = _OPACITY) -> np.ndarray:
+    """A picture with the labels of a mask of its size on it, translucent with an opaque outline."""
+    covered = np.where(_outline(mask), 1.0, opacity) * (mask > 0)
+    paint = palette[mask]
     return (base + (paint.astype(np.float64) - base) * covered[..., None]).round().astype(np.uint8)
+
+
+def _contours(base: np.ndarray, reference: np.ndarray, prediction: np.ndarray, palette: np.ndarray) -> np.ndarray:
+    """A picture with the outlines of two masks: lines for the reference, dashes where the prediction runs elsewhere."""
+    rows, columns = np.indices(reference.shape)
+    dashes = (rows + 2 * columns) // _DASH % 2 == 0  # the slope keeps horizontal, vertical and diagonal lines dashed
+    drawn = base.copy()
+    for mask, part in ((prediction, dashes), (reference, True)):
+        outline = _outline(mask)
+        outline |= _outline(np.where(outline, 0, mask))  # two pixels wide
+        drawn[outline & part] = palette[mask[outline & part]]
+    return drawn
 
 
 def _side_by_side(panes: list[np.ndarray], canvas: tuple[int, int], captions: tuple[str, ...]) -> np.ndarray:

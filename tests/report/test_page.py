@@ -1,16 +1,23 @@
 import base64
+import gzip
+import hashlib
 import html
 import io
 import json
 import re
+from email.message import Message
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
+import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
 
-from segment.report.folder import notable_scans, read_run
+from segment.report import viewer
+from segment.report.folder import notable_cases, read_run, read_voxels
 from segment.report.page import write_page
+from segment.report.pictures import planes
 
 EVIL = "<img src=x onerror=alert(1)>&\"'"
 
@@ -58,20 +65,65 @@ def test_page_shows_scores_scans_pictures_and_origin(make_run, page_of):
     assert '"torch": "2.13.0"' in text
     assert "sha256" not in text
     pictures = [attrs["src"] for tag, attrs in elements.found if tag == "img"]
-    for source, scan in zip(pictures, notable_scans(content), strict=True):
+    expected = []
+    for notable in notable_cases(content, worst=3):
+        scan = read_voxels(content, notable.case)
+        expected += planes(scan.image, scan.reference, scan.prediction, scan.n_classes, scan.grid.spacing).values()
+    for source, picture in zip(pictures, expected, strict=True):
         blob = base64.b64decode(source.removeprefix("data:image/png;base64,"))
-        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(blob))), scan.picture)
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(blob))), picture)
+    assert "worst : scan_2, foreground Dice 0.4000" in text
+    assert "median : scan_0, foreground Dice 0.8000" in text
 
 
-def test_page_needs_nothing_else(make_run, page_of):
+def test_page_needs_nothing_else_and_runs_only_its_own_scripts(make_run, page_of):
     page = page_of(make_run())
     elements = Elements(page)
-    assert not {tag for tag, _ in elements.found} & {"script", "link", "iframe", "object"}
+    assert not {tag for tag, _ in elements.found} & {"link", "iframe", "object", "base", "form"}
     for tag, attrs in elements.found:
-        for key in ("src", "href"):
-            assert attrs.get(key, "data:").startswith("data:"), (tag, attrs)
-    assert not re.search(r"url\(|@import|https?://", page)
+        for key in ("src", "href", "xlink:href"):
+            assert attrs.get(key, "data:").startswith(("data:", "#")), (tag, attrs)
+        assert not [key for key in attrs if key.startswith("on")]
+    assert not re.search(r"url\((?!#)|@import|https?://", page)
     assert "prefers-color-scheme: dark" in page
+    policy = next(attrs["content"] for tag, attrs in elements.found if attrs.get("http-equiv"))
+    scripts = re.findall(r"<script>(.*?)</script>", page, flags=re.DOTALL)
+    packed = re.search(r'<script type="application/gzip" id="niivue">(.*?)</script>', page)[1]
+    for text in (*scripts, gzip.decompress(base64.b64decode(packed)).decode()):
+        assert f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" in policy
+    assert len(scripts) == 2
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe-inline" not in re.search(r"script-src ([^;]*)", policy)[1]
+    ids = [attrs["id"] for _, attrs in elements.found if "id" in attrs]
+    assert len(ids) == len(set(ids))
+
+
+def test_page_without_the_viewers_package_says_so(make_run, page_of, monkeypatch):
+    monkeypatch.setattr(viewer, "_PACKAGE", "no_such_package")
+    elements = Elements(page_of(make_run()))
+    assert "There is no viewer in this page: the package ipyniivue" in elements.text
+    assert not [attrs for _, attrs in elements.found if attrs.get("id") == "viewer" or "data-scan" in attrs]
+    assert [tag for tag, _ in elements.found if tag == "img"]
+
+
+def test_another_bundle_than_expected_is_not_put_into_a_page(tmp_path, monkeypatch):
+    """A text that names no class, or exports nothing, is taken for another program."""
+    code = viewer.viewer_code()
+    assert code is not None
+    text = 'var a;console.log("Creating new Niivue instance");a=new Foo({});export{a as default};'
+    package = SimpleNamespace(
+        locate_file=lambda name: tmp_path / "widget.js",
+        metadata=Message(),
+        version="1",
+        read_text=lambda name: "some licence",
+    )
+    package.metadata["License-File"] = "LICENSE"
+    monkeypatch.setattr("importlib.metadata.distribution", lambda name: package)
+    for content, taken in ((text, True), (text.replace("Creating", "Making"), False), (text.split("export")[0], False)):
+        (tmp_path / "widget.js").write_text(content)
+        assert (viewer.viewer_code() is not None) == taken
+    (tmp_path / "widget.js").unlink()
+    assert viewer.viewer_code() is None
 
 
 def test_text_from_files_is_escaped(make_run, page_of):
@@ -108,5 +160,55 @@ def test_page_without_pictures_notice_and_provenance(make_run, page_of):
     (run / "provenance.json").unlink()
     elements = Elements(page_of(run))
     assert "Provenance" not in elements.text
-    assert "Worst and median" not in elements.text
+    assert "Not shown" in elements.text
+    assert not [tag for tag, _ in elements.found if tag == "img" or tag == "canvas"]
     assert not [attrs for _, attrs in elements.found if attrs.get("class") == "notice"]
+
+
+def test_scans_that_were_moved_are_named_and_left_out(make_run, page_of):
+    run = make_run()
+    (run / "predictions" / "scan_2.nii.gz").unlink()
+    elements = Elements(page_of(run))
+    assert "not where they were: worst scan scan_2." in elements.text
+    assert len([tag for tag, _ in elements.found if tag == "img"]) == 4
+    assert [attrs["data-scan"] for tag, attrs in elements.found if "data-scan" in attrs] == ["0"]
+
+
+def test_flat_images_have_pictures_but_no_viewer(make_run, page_of):
+    run = make_run()
+    provenance = json.loads((run / "provenance.json").read_text())
+    for index, sources in enumerate(provenance["cases"].values()):
+        for file in (*sources["images"], sources["label"]):
+            volume = np.asarray(nib.load(file).dataobj)
+            Image.fromarray(volume[:, :, 4].astype(np.uint8)).save(file.replace(".nii.gz", ".png"))
+        prediction = run / "predictions" / f"scan_{index}.nii.gz"
+        Image.fromarray(np.asarray(nib.load(prediction).dataobj)[:, :, 4]).save(
+            run / "predictions" / f"scan_{index}.png"
+        )
+        prediction.unlink()
+    text = json.dumps(provenance).replace(".nii.gz", ".png")
+    (run / "provenance.json").write_text(text)
+    elements = Elements(page_of(run))
+    assert len([tag for tag, _ in elements.found if tag == "img"]) == 8
+    assert "Images as they lie in their files" in " ".join(elements.text.split())
+    assert not [attrs for _, attrs in elements.found if attrs.get("id") in ("viewer", "niivue")]
+    assert "There is no viewer" not in elements.text
+
+
+def test_when_from_which_code_and_on_what_a_run_was_made(make_run, page_of):
+    run = make_run()
+    provenance = json.loads((run / "provenance.json").read_text())
+    provenance |= {
+        "started": "2026-11-23T13:22:04Z",
+        "seed": 7,
+        "code": {"commit": "0123456789abcdef", "uncommitted_changes": True},
+        "hardware": {"processor": "A processor", "cores": 2, "accelerators": ["A card"]},
+    }
+    (run / "provenance.json").write_text(json.dumps(provenance))
+    line = "2026-11-23T13:22:04Z · commit 0123456789 with uncommitted changes · seed 7 · A processor · 2 cores · A card"
+    assert line in " ".join(Elements(page_of(run)).text.split())
+
+
+def test_the_same_run_gives_the_same_page(make_run, page_of):
+    run = make_run()
+    assert page_of(run) == page_of(run)

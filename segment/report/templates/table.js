@@ -1,0 +1,50 @@
+"use strict";
+// Tables of class "sortable": headers sort on a click or by keyboard, a box above filters the rows.
+(() => {
+  const value = (row, column) => {
+    const cell = row.cells[column];
+    if (!cell.classList.contains("n")) return cell.textContent.trim();
+    return "value" in cell.dataset ? Number(cell.dataset.value) : null;
+  };
+  const compare = (a, b) => (typeof a === "string" ? a.localeCompare(b, undefined, { numeric: true }) : a - b);
+
+  const sort = (table, header) => {
+    const ascending = header.getAttribute("aria-sort") !== "ascending";
+    for (const other of header.parentElement.cells) other.removeAttribute("aria-sort");
+    header.setAttribute("aria-sort", ascending ? "ascending" : "descending");
+    const body = table.tBodies[0];
+    const rows = [...body.rows].map((row) => [value(row, header.cellIndex), row]);
+    rows.sort(([a], [b]) => {
+      if (a === null || b === null) return (a === null) - (b === null); // what has no value stays last
+      return ascending ? compare(a, b) : compare(b, a);
+    });
+    body.append(...rows.map(([, row]) => row));
+  };
+
+  const filter = (table, box, count) => {
+    const words = box.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let shown = 0;
+    for (const row of table.tBodies[0].rows) {
+      const text = row.textContent.toLowerCase();
+      row.hidden = !words.every((word) => text.includes(word));
+      shown += !row.hidden;
+    }
+    count.textContent = `${shown} of ${table.tBodies[0].rows.length}`;
+  };
+
+  for (const table of document.querySelectorAll("table.sortable")) {
+    for (const header of table.tHead.rows[0].cells) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.append(...header.childNodes);
+      header.append(button);
+      button.addEventListener("click", () => sort(table, header));
+    }
+    const bar = document.querySelector(`.filter[data-for="${table.id}"]`);
+    const box = bar.querySelector("input");
+    const count = bar.querySelector("output");
+    bar.hidden = false;
+    box.addEventListener("input", () => filter(table, box, count));
+    filter(table, box, count);
+  }
+})();
