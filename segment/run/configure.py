@@ -123,6 +123,7 @@ def register(folders: Sequence[tuple[str, Path]]) -> None:
     known[:] = [plugin for plugin in known if plugin.__name__ != "SegmentSearchPath"]
     plugins.register(SegmentSearchPath)
     plugins.register(ExperimentsSource)
+    sweep.register_optuna()
 
 
 def compose(verb: str, overrides: Sequence[str], folders: Sequence[tuple[str, Path]]) -> DictConfig:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
@@ -59,6 +60,23 @@ class SweepFolder(Callback):
         SweepFolder.begun = Path(config.hydra.sweep.dir).absolute()
         for file in SweepFolder.begun.glob("jobs/*.json"):
             file.unlink()
+
+
+def register_optuna() -> None:
+    """Where Optuna's sweeper is installed, have it look for the highest score, one trial at a time, from one seed.
+
+    The same command again then comes to the same trials and passes over those that are finished. A file in ``conf/``
+    cannot say this: Hydra refuses one of the name of a plugin's own configuration.
+    """
+    try:
+        from hydra_plugins.hydra_optuna_sweeper.config import Direction, OptunaSweeperConf, TPESamplerConfig
+    except ImportError:
+        return
+    store = ConfigStore.instance().store
+    # Failed trials are told by `conclude` and do not stop the others.
+    sweeper = OptunaSweeperConf(direction=Direction.maximize, n_jobs=1, max_failure_rate=1.0)
+    store("optuna", sweeper, group="hydra/sweeper", provider="segment")
+    store("tpe", TPESamplerConfig(seed=0), group="hydra/sweeper/sampler", provider="segment")
 
 
 def sweeping() -> bool:
@@ -156,13 +174,13 @@ def conclude(verb: str, jobs: Sequence[Job]) -> int:
     """
     if not jobs:
         return 0
-    common = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
-    named = {job.number: " ".join(item for item in job.overrides if item not in common) for job in jobs}
+    common = set.intersection(*(set(job.overrides) for job in jobs))
+    named = {job.number: " ".join(item for item in job.overrides if item not in common) or "-" for job in jobs}
     rows = [("job", "overrides", "Dice", "run")]
     for job in jobs:
         score = "failed" if job.error is not None else "-" if job.score is None else f"{job.score:.4f}"
         rows.append((str(job.number), named[job.number], score, job.output or "-"))
-    print(f"\n{table(rows)}\n\n{len(jobs)} jobs; Dice is each one's foreground mean over its own scans.")
+    print(f"\n{table(rows)}\n\nDice is each job's foreground mean over its own validation scans.")
     _print_best()
     scored = list(dict.fromkeys(job.output for job in jobs if job.score is not None and job.output))
     if verb == "train" and len(scored) > 1:
