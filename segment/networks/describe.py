@@ -128,7 +128,9 @@ def training_operations(network: nn.Module, shape: Sequence[int]) -> int | None:
         for value in network.parameters()
     }
     memo |= {id(value): torch.empty_like(value, device="meta") for value in network.buffers()}
-    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: _convolution_backward})
+    counter = FlopCounterMode(
+        display=False, custom_mapping={torch.ops.aten.convolution_backward: _convolution_backward}
+    )
     try:
         # A copy, since a network may keep what it made for the size of an image; its weights are not copied.
         bare = copy.deepcopy(network, memo)

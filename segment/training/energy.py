@@ -69,7 +69,9 @@ class Energy(pl.Callback):
         """End."""
         self._stop()
         if trainer.is_global_zero and not self.cost():
-            warnings.warn("callbacks=energy: codecarbon read nothing, so no energy stands in the summary.", stacklevel=2)
+            warnings.warn(
+                "callbacks=energy: codecarbon read nothing, so no energy stands in the summary.", stacklevel=2
+            )
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """End."""
