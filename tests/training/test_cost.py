@@ -97,6 +97,7 @@ def clock(monkeypatch) -> Clock:
 
 def test_the_figures_of_a_run_and_of_one_that_goes_on(clock, monkeypatch, tmp_path):
     monkeypatch.setattr(cost, "peak_memory_mb", lambda: 2000.0)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 3e9)
     measured = cost.Cost()
     logged = fit(clock, tmp_path, measured, 8).seen
     # Two epochs of four steps, each with eight scans validated.
@@ -107,6 +108,7 @@ def test_the_figures_of_a_run_and_of_one_that_goes_on(clock, monkeypatch, tmp_pa
         "samples_per_second": 2 / (READING + TRAINING),
         "waiting_share": 0.25,
         "peak_memory_mb": 2000,
+        "peak_gpu_memory_mb": 3000,
         "parameters": 3 * 9 + 3,
         "flops_per_step": 2 * 2 * 2 * 4 * 5 * 3 * 9,  # two passes, two operations, two samples
     }
