@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("segment", "torch", "monai", "pytorch-lightning", "numpy", "nibabel", "SimpleITK", "hydra-core")
+PACKAGES = ("segment", "torch", "monai", "pytorch-lightning", "numpy", "nibabel", "SimpleITK", "hydra-core", "codecarbon")
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from segment.networks.blocks import per_axis
 from segment.networks.meta import on_meta
@@ -107,6 +108,53 @@ def describe(network: nn.Module, dims: int, size: Sequence[int] | None = None, c
         parts.append(Part("(in no part)", None, None, None, *rest))
     outputs = len(network.heads) - 1 if isinstance(network, UNet) else 0
     return Description(parameters, divisor, outputs, size, total, parts)
+
+
+def training_operations(network: nn.Module, shape: Sequence[int]) -> int | None:
+    """Count what the forward and the backward pass of one training step cost, without computing anything.
+
+    Counted as in :func:`describe`, for all outputs of deep supervision; no gradient is asked of the image. The network,
+    its random state included, stays as it is.
+
+    Args:
+        network: On any device, in training mode.
+        shape: Of the image: batch, channels and voxels along each axis.
+
+    Returns:
+        Operations; None for a network that does not run without memory.
+    """
+    memo: dict[int, Any] = {
+        id(value): nn.Parameter(torch.empty_like(value, device="meta"), value.requires_grad)
+        for value in network.parameters()
+    }
+    memo |= {id(value): torch.empty_like(value, device="meta") for value in network.buffers()}
+    counter = FlopCounterMode(
+        display=False, custom_mapping={torch.ops.aten.convolution_backward: _convolution_backward}
+    )
+    try:
+        # A copy, since a network may keep what it made for the size of an image; its weights are not copied.
+        bare = copy.deepcopy(network, memo)
+        with torch.random.fork_rng(devices=[]), torch.enable_grad(), counter, _OnlyCounted():
+            outputs = bare(torch.empty(*shape, device="meta"))
+            outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+            torch.autograd.backward(outputs, [torch.empty_like(output) for output in outputs])
+    except Exception:  # whatever a network of the user's own does with tensors that have no values
+        return None
+    return counter.get_total_flops()
+
+
+def _convolution_backward(
+    grad_shape: Sequence[int],
+    image_shape: Sequence[int],
+    weight_shape: Sequence[int],
+    *others: Any,
+    out_shape: Sequence[Any],
+    **more: Any,
+) -> int:
+    """Operations of a convolution's gradients; torch's own formula forgets the groups of the weights' gradient."""
+    transposed, mask = others[4], others[7]
+    forward = conv_flop_count([*image_shape], [*weight_shape], [*grad_shape], transposed)
+    return forward * (mask[0] + mask[1])
 
 
 def usual_size(divisor: Sequence[int]) -> tuple[int, ...]:

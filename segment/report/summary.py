@@ -26,14 +26,24 @@ _LONGEST_NAME = 32
 
 
 def summarise(
-    scans: pd.DataFrame, protocol: Mapping[str, Any], cost: Mapping[str, float] | None = None
+    scans: pd.DataFrame, protocol: Mapping[str, Any], cost: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Summarise the scores of a run.
 
     Args:
         scans: Table of scans, as `segment.report.scans.read_scans` returns it.
         protocol: What the numbers were made with: ``split``, ``fold``, ``overlap``, ``test_time_augmentation``, ...
-        cost: What the training took: ``seconds_per_step`` and ``waiting_share`` (for data, 0 to 1).
+        cost: What the training took, over all sittings of a resumed run; what is unknown is left out:
+
+            - ``wall_seconds``: from the start of training to its end, validation and checkpoints included.
+            - ``train_seconds``, ``seconds_per_step``, ``samples_per_second`` (of all processes), ``waiting_share`` (for
+              data, 0 to 1): of the training steps alone; a step is one batch.
+            - ``peak_memory_mb``: largest resident size of the (first) process, preparing included, and its loader's
+              processes; ``peak_gpu_memory_mb``: most that tensors took of its accelerator. MB are 10^6 bytes.
+            - ``parameters``: trainable scalars. ``flops_per_step``: operations of the forward and backward passes of
+              one step in all processes, as `segment.networks.describe.training_operations` counts them.
+            - ``energy_kwh`` of the whole machine, ``energy_source`` (``measured`` or ``estimated``), ``co2_kg``:
+              see `segment.training.energy.Energy`.
 
     Returns:
         The content of ``summary.json``, every number None where it is not defined:
@@ -187,20 +197,43 @@ def empties_line(summary: Mapping[str, Any]) -> str:
 
 
 def cost_lines(summary: Mapping[str, Any]) -> list[str]:
-    """What a training step took and how much of it was waiting for data; no line where it was not measured.
+    """What the training took; no line where nothing was measured.
 
     Args:
         summary: What `summarise` returned, or what a file holds.
 
     Returns:
-        One line or none.
+        At most two lines: time, then size, memory, operations and energy.
     """
     cost = summary.get("cost")
-    figures = [cost.get(key) for key in ("seconds_per_step", "waiting_share")] if isinstance(cost, Mapping) else [None]
-    if not all(isinstance(figure, int | float) for figure in figures):
-        return []
-    seconds, share = figures
-    return [f"training step {seconds:.3g} s, {share:.1%} of it waiting for data"]
+    known = {key: value for key, value in cost.items() if _is_amount(value)} if isinstance(cost, Mapping) else {}
+
+    def told(key: str, words: str, unit: float = 1) -> list[str]:
+        return [words.format(f"{known[key] / unit:.3g}")] if key in known else []
+
+    waiting = told("waiting_share", " ({} % of it waiting for data)", 0.01)
+    graphics = told("peak_gpu_memory_mb", " and {} GB of the GPU", 1e3)
+    source = cost.get("energy_source") if isinstance(cost, Mapping) else None
+    lines = [
+        [
+            *told("wall_seconds", "training {} min", 60),
+            *told("seconds_per_step", "{} s a step" + "".join(waiting)),
+            *told("samples_per_second", "{} samples a second"),
+        ],
+        [
+            *told("parameters", "{} M parameters", 1e6),
+            *told("flops_per_step", "{} GFLOP a step", 1e9),
+            *told("peak_memory_mb", "peak memory {} GB" + "".join(graphics), 1e3),
+            *told("energy_kwh", "{} kWh" + (f" ({source})" if source in ("measured", "estimated") else "")),
+            *told("co2_kg", "{} kg CO2"),
+        ],
+    ]
+    return [", ".join(parts) for parts in lines if parts]
+
+
+def _is_amount(value: Any) -> bool:
+    """Whether a value read from a file is a number that can be shown."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e300
 
 
 def _statistics(values: np.ndarray) -> dict[str, Any]:

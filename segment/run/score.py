@@ -32,7 +32,7 @@ def score(
     dataset: Dataset,
     cases: Sequence[Case],
     record: Mapping[str, Any],
-    cost: Mapping[str, float],
+    cost: Mapping[str, Any],
 ) -> None:
     """Fill a run folder from its model with predictions/, scans.csv, summary.json, tensorboard/ and report.html.
 
@@ -44,7 +44,7 @@ def score(
         dataset: Labels of the masks.
         cases: Validation scans.
         record: Contents of provenance.json.
-        cost: What a training step took.
+        cost: What the training took, as `segment.report.summary.summarise` describes it.
     """
     windows: SlidingWindows = make(config, "inference")
     # The configuration is the user's own, so whatever module it names is trusted; a model file's word alone is not.

@@ -34,9 +34,10 @@ from segment.run.score import score
 from segment.run.sweep import reserve
 from segment.sampling.datamodule import PatchDataModule
 from segment.training.checkpoints import network_weights
+from segment.training.cost import Cost
+from segment.training.energy import Energy
 from segment.training.memory import keep_freed_memory
 from segment.training.module import SegmentationModule
-from segment.training.pace import Pace
 from segment.training.pretrained import load_weights
 from segment.training.scan_metrics import ScanMetrics
 
@@ -65,6 +66,7 @@ def train(config: DictConfig) -> float | None:
     if finished(folder, config):
         print(f"{folder} is finished: see {folder / 'report.html'}. Another run needs another output= or name=.")
         return foreground_dice(folder)
+    make(config, "callbacks.energy")  # a package that is missing is told before the data are read
     work = prepare(config)
     with open_dict(config):
         config.planned = planned(work.plan)
@@ -93,8 +95,10 @@ def train(config: DictConfig) -> float | None:
         module.network.load_state_dict(network_weights(last))
         save(config, work, module, folder)
         record = provenance.collect(config.seed, started, **describe(work, trainer, config))
-        pace = next((callback for callback in trainer.callbacks if isinstance(callback, Pace)), Pace())  # type: ignore[attr-defined]
-        score(folder, config, work.dataset, work.val, record, pace.cost())
+        cost: dict[str, Any] = {}
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            cost |= callback.cost() if isinstance(callback, Cost | Energy) else {}
+        score(folder, config, work.dataset, work.val, record, cost)
         log_final(loggers, read_summary(folder / "summary.json"), trainer.global_step)
     return foreground_dice(folder)
 

@@ -6,13 +6,14 @@ import pytest
 import torch
 from monai.networks.nets import DynUNet, SwinUNETR
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from segment.networks.blocks import ConvBlock, ResidualBlock
 from segment.networks.decoders.nested import NestedDecoder
 from segment.networks.decoders.unet import UNetDecoder
 from segment.networks.decoders.unetr import UNETRDecoder
-from segment.networks.describe import build, describe, usual_size
+from segment.networks.describe import build, describe, training_operations, usual_size
 from segment.networks.encoders.staged import StagedEncoder
 from segment.networks.encoders.vit import SelfAttention, ViT
 from segment.networks.meta import on_meta
@@ -78,6 +79,53 @@ def test_operations_are_those_of_arithmetic(layer, operations):
     with on_meta():
         network = layer().to("meta")
     assert describe(network, 2, (5, 7), channels=6).operations == operations
+
+
+@pytest.mark.parametrize(
+    ("layer", "operations"),
+    [
+        (partial(nn.Conv2d, 6, 10, 3, padding=1), 2 * 6 * 10 * 9 * N),
+        (partial(nn.Conv2d, 6, 12, 3, padding=1, groups=6), 2 * 12 * 9 * N),
+        (partial(nn.Conv2d, 6, 10, 1, stride=2), 2 * 6 * 10 * 3 * 4),
+        (partial(nn.ConvTranspose2d, 6, 10, 2, stride=2), 2 * 6 * 10 * 4 * N),
+        (partial(nn.ConvTranspose2d, 6, 12, 2, stride=2, groups=3), 2 * 6 * 4 * 4 * N),
+        (partial(nn.Linear, 7, 3), 2 * 6 * 5 * 7 * 3),
+        (partial(nn.Sequential, nn.InstanceNorm2d(6, affine=True), nn.LeakyReLU(), nn.MaxPool2d(2)), 0),
+    ],
+)
+def test_a_training_step_costs_each_layer_thrice_but_the_first_twice(layer, operations):
+    first = 2 * 4 * 6 * N  # of the image no gradient is taken
+    assert training_operations(nn.Sequential(nn.Conv2d(4, 6, 1), layer()), (3, 4, 5, 7)) == 3 * (
+        2 * first + 3 * operations
+    )
+
+
+@every_network
+def test_a_training_step_is_counted_without_a_trace(network):
+    real = network(spatial_dims=2, in_channels=1, out_channels=2).train()
+    for parameter in real.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    before = {name: value.clone() for name, value in real.state_dict().items()}
+    kept, drawn = [set(vars(module)) for module in real.modules()], torch.get_rng_state()
+    counted = training_operations(real, (2, 1, 64, 64))
+    assert torch.equal(torch.get_rng_state(), drawn)
+    assert [set(vars(module)) for module in real.modules()] == kept
+    assert real.state_dict().keys() == before.keys()
+    assert all(torch.equal(value, before[name]) for name, value in real.state_dict().items())
+    assert all((parameter.grad == 1).all() for parameter in real.parameters())
+    # None of these has groups, which torch's own formula forgets; nor does it know the processor's fused attention.
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        outputs = real(torch.zeros(2, 1, 64, 64))
+        sum(output.sum() for output in ([outputs] if isinstance(outputs, torch.Tensor) else outputs)).backward()
+    assert counted == counter.get_total_flops() > 0
+
+
+def test_a_network_that_needs_numbers_is_not_counted():
+    class Needy(nn.Conv2d):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return super().forward(image) if image.mean().item() > 0 else image
+
+    assert training_operations(Needy(1, 1, 1), (1, 1, 4, 4)) is None
 
 
 def test_a_u_net_part_by_part_by_arithmetic():
