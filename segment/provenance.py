@@ -18,7 +18,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("segment", "torch", "monai", "pytorch-lightning", "numpy", "nibabel", "SimpleITK", "hydra-core", "codecarbon")
+PACKAGES = (
+    "segment",
+    "torch",
+    "monai",
+    "pytorch-lightning",
+    "numpy",
+    "nibabel",
+    "SimpleITK",
+    "hydra-core",
+    "codecarbon",
+)
 
 
 @contextlib.contextmanager

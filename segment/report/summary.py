@@ -209,9 +209,13 @@ def cost_lines(summary: Mapping[str, Any]) -> list[str]:
     known = {key: value for key, value in cost.items() if _is_amount(value)} if isinstance(cost, Mapping) else {}
 
     def told(key: str, words: str, unit: float = 1) -> list[str]:
-        return [words.format(f"{known[key] / unit:.3g}")] if key in known else []
+        if key not in known:
+            return []
+        value = known[key] / unit
+        return [words.format(f"{value:.3g}" if value < 1000 else f"{value:,.0f}")]
 
-    waiting = told("waiting_share", " ({} % of it waiting for data)", 0.01)
+    share = known.get("waiting_share")
+    waiting = [] if share is None or share > 1 else [f" ({100 * share:.1f} % of it waiting for data)"]
     graphics = told("peak_gpu_memory_mb", " and {} GB of the GPU", 1e3)
     source = cost.get("energy_source") if isinstance(cost, Mapping) else None
     lines = [
@@ -233,7 +237,7 @@ def cost_lines(summary: Mapping[str, Any]) -> list[str]:
 
 def _is_amount(value: Any) -> bool:
     """Whether a value read from a file is a number that can be shown."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e300
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e18
 
 
 def _statistics(values: np.ndarray) -> dict[str, Any]:

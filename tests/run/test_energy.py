@@ -4,6 +4,7 @@ import json
 import logging
 import socket
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -20,19 +21,23 @@ def costs(run: Path) -> dict:
 
 
 @pytest.fixture
-def offline(monkeypatch, tmp_path) -> None:
-    """Fails whoever connects, and has codecarbon's own configuration ask for a connection and a file."""
+def offline(monkeypatch, tmp_path) -> list:
+    """Whom anybody tried to reach, while codecarbon's own configuration asks for connections and a file."""
+    tried = []
 
     def refuse(*args):
-        raise AssertionError("connected")
+        tried.append(args)
+        raise OSError("no network")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "here"))
     (tmp_path / "here" / ".codecarbon.config").write_text(
         "[codecarbon]\noutput_methods=csv,api\nemissions_endpoint=http://127.0.0.1:9/\nco2_signal_api_token=x\n"
     )
+    return tried
 
 
 def test_the_cost_of_a_run_that_goes_on_adds_up(run_train, make_dataset, tmp_path, capsys, offline, monkeypatch):
@@ -61,6 +66,7 @@ def test_the_cost_of_a_run_that_goes_on_adds_up(run_train, make_dataset, tmp_pat
     assert f"kWh ({after['energy_source']})" in printed.out
     assert "codecarbon" not in printed.err
     assert f"kWh ({after['energy_source']})" in (run / "report.html").read_text()
+    assert not offline
     assert [file.name for file in (tmp_path / "here").iterdir()] == [".codecarbon.config"]
 
 

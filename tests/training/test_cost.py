@@ -158,8 +158,8 @@ def test_cost_in_words():
         "1.2 M parameters, 12.3 GFLOP a step, peak memory 1.9 GB and 3.2 GB of the GPU, 0.004 kWh (estimated), "
         "0.0012 kg CO2",
     ]
-    assert cost_lines({"cost": {"seconds_per_step": 4.0, "waiting_share": 0.25}}) == [
-        "4 s a step (25 % of it waiting for data)"
+    assert cost_lines({"cost": {"seconds_per_step": 4.0, "waiting_share": 0.25, "samples_per_second": 12345}}) == [
+        "4 s a step (25.0 % of it waiting for data), 12,345 samples a second"
     ]
 
 
