@@ -345,7 +345,6 @@ def _notes(methods: Methods, pairs: Sequence[Pair], metric: str, level: float) -
         )
     if max(len(method.folds) for method in methods.methods) > 1:
         notes.append(
-            "The trainings of different folds share scans, so their scores are not quite independent and the tests and "
-            "intervals are approximate."
+            "The trainings of different folds share scans, so tests and intervals over several folds are approximate."
         )
     return notes

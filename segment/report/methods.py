@@ -17,7 +17,7 @@ from segment.report.folder import RunFolder
 from segment.report.naming import config_differences, method_names
 from segment.report.paired import lower_is_better
 from segment.report.pairing import Key, check_labels, check_references, check_trained, scan_table, shared_scans
-from segment.report.scans import metric_columns, read_scans, scan_rows
+from segment.report.scans import metric_columns, read_scans
 from segment.report.summary import read_summary
 
 MOST_RUNS = 1000
@@ -272,8 +272,9 @@ def _method(
     index, columns = tables[0].index, tables[0].columns
     folds: dict[Key, int] = {}
     for run in runs:
-        folds |= {(split, case): fold for split, fold, case in scan_rows(run.scans, "dice").index}
-    scan_folds = np.array([folds[key] for key in keys])
+        scans = run.scans
+        folds |= zip(zip(scans["split"], scans["case"], strict=True), scans["fold"].fillna(-1), strict=True)
+    scan_folds = np.array([folds[key] for key in keys], int)
     return Method(
         name=name,
         runs=tuple(runs),

@@ -175,7 +175,8 @@ def _caption(comparison: Comparison, dagger: str) -> str:
     return (
         f"{metric_title(comparison.metric)}, mean over scans with its {level} bootstrap interval (BCa); foreground is "
         f"the mean over labels. Bold: best mean. {dagger}: shown to be worse than {comparison.ranking.names[0]} "
-        f"(Wilcoxon signed-rank test, p corrected after Holm below {1 - comparison.level:.3g}, and paired bootstrap interval)."
+        f"(Wilcoxon signed-rank test, p corrected after Holm below {1 - comparison.level:.3g}, and paired bootstrap "
+        "interval)."
     )
 
 

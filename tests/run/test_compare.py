@@ -1,0 +1,193 @@
+"""``segment compare``: from run folders to tables and a sentence."""
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from finished_runs import scan_names, scores_like_dice, write_run
+from scipy.stats import wilcoxon
+
+from segment import cli
+from segment.errors import UserError
+from segment.run import compare, configure
+
+BETTER = 0.03
+
+
+def compared(*overrides: str) -> None:
+    compare.run(configure.compose("compare", [cli.quoted(o) for o in overrides], cli.config_folders()))
+
+
+def write_study(root, networks=("unet_small", "mednext_s", "nnunet_plain"), n=12, **options):
+    """Runs of two folds and two seeds of every network; mednext_s is the best, the others are alike."""
+    for place, network in enumerate(networks):
+        for fold in range(2):
+            for seed in range(2):
+                effect = BETTER if network == "mednext_s" else 0.0
+                scores = scores_like_dice(n, 2, 100 * place + 10 * fold + seed, effect)
+                cost = {"seconds_per_step": 0.25, "waiting_share": 0.01, "energy_kwh": 0.5, "energy_source": "measured"}
+                name = f"balls-{network}-fold{fold}-seed{seed}"
+                config = {"network": {"name": network, "width": 8 + place}}
+                cases = scan_names(n, n * fold)
+                write_run(root / name, scores, config, cases=cases, fold=fold, seed=seed, cost=cost, **options)
+    return f"runs={root}/*"
+
+
+def test_runs_become_tables_and_a_sentence(tmp_path, capsys):
+    runs, output = write_study(tmp_path / "runs"), tmp_path / "new" / "tables"
+    compared(runs, f"output={output}")
+    text = capsys.readouterr().out
+    rows = pd.read_csv(output / "comparison.csv")
+    assert len(rows) == 3 * 3
+    row = rows[(rows["first"] == "mednext_s") & (rows["second"] == "nnunet_plain") & (rows["structure"] == "anterior")]
+    # The same by hand: the seeds averaged, the folds side by side.
+    seeds = [
+        [
+            scores_like_dice(12, 2, 100 * place + 10 * fold + seed, effect)[:, 0]
+            for fold in range(2)
+            for seed in range(2)
+        ]
+        for place, effect in ((1, BETTER), (2, 0.0))
+    ]
+    best, other = (np.concatenate([(own[0] + own[1]) / 2, (own[2] + own[3]) / 2]) for own in seeds)
+    difference = np.round(best - other, 12)
+    assert row["difference"].item() == pytest.approx(difference.mean())
+    assert row["p"].item() == pytest.approx(wilcoxon(difference).pvalue)
+    assert row["low"].item() < row["difference"].item() < row["high"].item()
+    assert row["n"].item() == 24
+
+    assert re.search(r"^ +1 +1 to 1  mednext_s ", text, re.M)
+    assert re.search(r"^mednext_s - nnunet_plain +foreground +\+0\.0\d+ .* yes$", text, re.M)
+    assert re.search(r"^network\.width +9 +10 +8$", text, re.M)
+    assert re.search(r"^mednext_s +2 +2 +0\.\d+", text, re.M)  # the variance of two folds and two seeds
+    assert re.search(r"^mednext_s +0\.25 +1\.0% +0\.5 +measured +1\.\d+$", text, re.M)  # Dice per kWh
+    assert "24 scans · split val, fold 0, 1 · window overlap 0.5 · test-time augmentation off" in text
+    sentence = next(
+        line for line in text.splitlines() if line.startswith("mednext_s has the highest foreground Dice of 3")
+    )
+    assert "it is better than" in sentence
+    assert sentence.endswith("Holm over 3 comparisons; 24 scans of split val, folds 0, 1; 2 seeds each, averaged.")
+    assert max(map(len, text.split(sentence)[0].splitlines())) < 125
+
+    content = json.loads((output / "comparison.json").read_text())
+    assert content["conclusion"] == sentence
+    assert content["pairs"][0]["interval"] == [rows["low"][0], rows["high"][0]]
+    assert content["ranking"]["names"][0] == "mednext_s"
+    markdown, latex = (output / "comparison.md").read_text(), (output / "comparison.tex").read_text()
+    assert re.search(r"^\| mednext\\_s \| \*\*0\.\d{4}\*\* \(0\.\d{4}, 0\.\d{4}\) \|", markdown, re.M)
+    assert len(re.findall(r"^\| (?:unet\\_small|nnunet\\_plain) \|.*†.*†.*† \|$", markdown, re.M)) == 2
+    assert r"\toprule" in latex
+    assert re.search(r"^mednext\\_s & \\textbf\{0\.\d{4}\} \(", latex, re.M)
+    assert latex.count(r"$^\dagger$") == 1 + 6
+    assert sorted(path.name for path in output.iterdir()) == [
+        f"comparison.{end}" for end in ("csv", "json", "md", "tex")
+    ]
+    compared(runs, f"output={output}")
+    assert json.loads((output / "comparison.json").read_text()) == content
+
+
+def test_two_runs_are_compared_as_json(tmp_path, capsys):
+    write_study(tmp_path, networks=("unet_small", "mednext_s"))
+    names = [f"{tmp_path}/balls-{network}-fold0-seed0" for network in ("unet_small", "mednext_s")]
+    before = sorted(tmp_path.rglob("*"))
+    compared(f"runs=[{','.join(names)}]", "format=json", "names=[old,new]", "resamples=500")
+    content = json.loads(capsys.readouterr().out)
+    assert [method["name"] for method in content["methods"]] == ["old", "new"]
+    assert content["conclusion"].startswith("new is better than old: foreground Dice higher by 0.0")
+    assert "12 scans of split val, fold 0; one seed each, so another training may differ" in content["conclusion"]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_inventing_costs_and_is_told(tmp_path, capsys):
+    empty, invented = scores_like_dice(12, 2, 0), np.zeros((12, 2), bool)
+    empty[:8, 1], invented[:8, 1] = np.nan, True
+    write_run(tmp_path / "careful", empty)
+    write_run(tmp_path / "inventive", scores_like_dice(12, 2, 0), {"optimizer": {"lr": 1}}, invented=invented)
+    compared(f"runs={tmp_path}/*", "names=[careful,inventive]", f"output={tmp_path / 'out'}")
+    text = capsys.readouterr().out
+    assert "8 times (over all pairs, scans and labels) one method rightly left a structure empty" in text
+    assert "careful is better than inventive" in text
+    rows = pd.read_csv(tmp_path / "out" / "comparison.csv").set_index("structure")
+    assert rows.loc["posterior", ["won", "tied", "lost", "unpaired"]].tolist() == [8, 4, 0, 8]
+    assert rows.loc["foreground", "difference"] > 0
+
+
+def test_many_methods_are_ranked_in_full_and_paired_with_the_best(tmp_path, capsys):
+    for place in range(6):
+        config = {"optimizer": {"lr": place, **{f"key_{key}": place for key in range(30)}}}
+        labels = [f"a_rather_long_label_{number}" for number in range(9)]
+        write_run(tmp_path / f"run_{place}", scores_like_dice(20, 9, place, 0.01 * place), config, labels=labels)
+    compared(f"runs={tmp_path}/*", "resamples=500")
+    text = capsys.readouterr().out
+    assert re.findall(r"^run_5 - (run_\d)", text, re.M) == [f"run_{place}" for place in (4, 3, 2, 1, 0)]
+    assert re.findall(r"^ +(\d) .*  run_(\d)  ", text, re.M) == [
+        (str(6 - place), str(place)) for place in range(5, -1, -1)
+    ]
+    assert "all pairs and labels stand in comparison.csv" in text
+    assert "  optimizer.key_0: 0 (run_0); 1 (run_1)" in text
+    assert "11 more keys differ" in text
+    assert "Labels of run_5: a_rather_long_label_0 0." in text
+
+
+def test_text_of_files_cannot_escape_the_tables(tmp_path, capsys):
+    names = ("a|b\x1b[31m", "50 % & $x_1^2$ {#} \\input{x} ~ <b>")
+    for folder, shift in (("x", 0.0), ("y", 0.05)):
+        write_run(tmp_path / folder, scores_like_dice(10, 2, 0, shift), {"a": folder}, labels=names)
+    compared(f"runs={tmp_path}/*", f"output={tmp_path / 'out'}", "resamples=500")
+    assert "\x1b" not in capsys.readouterr().out
+    latex = (tmp_path / "out" / "comparison.tex").read_text()
+    escaped = (
+        r"50 \% \& \$x\_1\textasciicircum{}2\$ \{\#\} \textbackslash{}input\{x\} \textasciitilde{} "
+        r"\textless{}b\textgreater{}"
+    )
+    assert escaped in latex
+    markdown = (tmp_path / "out" / "comparison.md").read_text()
+    assert markdown.splitlines()[0].replace(r"\|", "").count("|") == 5
+    assert r"\<b\>" in markdown
+    assert "\x1b" not in latex + markdown
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["format=jason"], "Did you mean 'json'"),
+        (["level=95"], "level=95"),
+        (["resamples=10"], "resamples=10"),
+        (["seed=-1"], "seed=-1"),
+        (["common=yes please"], "common=yes please"),
+        (["runs={a: b}"], "runs=.*give a list"),
+        (["metric=[dice]"], "metric="),
+        (["runs=[nowhere,else]"], "nowhere: there is no such folder"),
+    ],
+)
+def test_a_value_that_cannot_be_is_told_before_anything_is_read(tmp_path, monkeypatch, overrides, said):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=said):
+        compared(*([] if overrides[0].startswith("runs") else ["runs=[a,b]"]), "output=out", *overrides)
+    assert not list(tmp_path.iterdir())
+
+
+def segment(*arguments: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=120, **options)
+
+
+def test_runs_are_named_as_train_names_them_and_torch_is_never_imported(tmp_path):
+    for name, lr in (("balls-unet-fold0-seed0-optimizer.lr=0.1", 0.1), ("balls-unet-fold0-seed0", 0.2)):
+        write_run(tmp_path / name, scores_like_dice(10, 2, int(10 * lr)), {"optimizer": {"lr": lr}})
+    runs = "runs=[balls-unet-fold0-seed0-optimizer.lr=0.1, balls-unet-fold0-seed0]"
+    code = (
+        "import sys, segment.cli as c\nc.main()\n"
+        "print([m for m in ('torch', 'monai', 'pytorch_lightning') if m in sys.modules])"
+    )
+    done = segment("-c", code, "compare", runs, "resamples=500", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "lr=0.1" in done.stdout
+    assert done.stdout.rstrip().endswith("[]")
+    done = segment("-m", "segment.cli", "compare", "run=x", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Did you mean 'runs'?" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
