@@ -133,7 +133,7 @@ def _shown(run: RunFolder) -> _Shown:
 def _origin(run: RunFolder) -> str:
     """One line of when, from which code, with which seed and on what a run was made, as far as it is recorded."""
     found = run.provenance
-    code, machine = (found.get(key) if isinstance(found.get(key), dict) else {} for key in ("code", "hardware"))
+    code, machine = _mapping(found.get("code")), _mapping(found.get("hardware"))
     commit = str(code.get("commit") or "")[:10]
     parts = [
         found.get("started"),
@@ -144,6 +144,11 @@ def _origin(run: RunFolder) -> str:
         *(machine["accelerators"] if isinstance(machine.get("accelerators"), list) else []),
     ]
     return printable(" · ".join(str(part) for part in parts if part))
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    """A mapping from a file, empty where the file holds something else."""
+    return value if isinstance(value, dict) else {}
 
 
 def _curves(run: RunFolder) -> list[Markup]:

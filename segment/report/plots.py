@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -22,7 +24,7 @@ _TEXT = "#010203"  # stands for the page's text colour while drawing; no palette
 _WIDTH = 5.0  # inches; 72 units of the drawing each
 MOST_POINTS = 2000  # of a strip plot; beyond it a page would swell, and single scans cannot be told apart any more
 _MOST_LABELS = 14  # whose curves are drawn
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "font.size": 8.5,
@@ -79,7 +81,7 @@ def distributions(scores: pd.DataFrame, metric: str, name: str) -> Markup:
             if few:
                 # Any even spread will do; the golden ratio's is the same every time.
                 jitter = (np.arange(len(found)) * 0.618034 % 1 - 0.5) * 0.42
-                points = {"s": 13, "color": colour, "edgecolors": _TEXT, "linewidths": 0.3, "zorder": 3}
+                points: dict[str, Any] = {"s": 13, "color": colour, "edgecolors": _TEXT, "linewidths": 0.3, "zorder": 3}
                 axes.scatter(found, row + jitter, **points)
         axes.set_yticks(rows, [_short(label) for label in scores.columns])
         axes.set_ylim(len(values) - 0.5, -0.5)
@@ -125,7 +127,7 @@ def curves(lines: Mapping[str, pd.Series], ylabel: str, name: str, smooth: bool 
         return _svg(figure, f"{ylabel} over training steps", name)
 
 
-def _line(axes: Axes, values: pd.Series, smooth: bool, color: str, linewidth: float, **style: str) -> None:
+def _line(axes: Axes, values: pd.Series, smooth: bool, color: str, linewidth: float, **style: Any) -> None:
     """One curve, edged so that a light colour is seen on a light page."""
     draw = partial(axes.plot, values.index.to_numpy(), color=color)
     shown = values
@@ -152,7 +154,9 @@ def _svg(figure: Figure, title: str, name: str) -> Markup:
     """The figure as an element: no prolog, no metadata, ids of its own, the text's colour from the page."""
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # only measured with this font; a browser has others
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     whole = buffer.getvalue()
     box = re.search(r'viewBox="([\d. -]+)"', whole)
     inner = whole[whole.index(">", whole.index("<svg")) + 1 :]

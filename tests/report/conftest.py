@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -41,8 +42,7 @@ def _boxes(shift: int) -> np.ndarray:
     return mask
 
 
-@pytest.fixture
-def make_run(tmp_path):
+def _maker(tmp_path: Path) -> Callable[..., Path]:
     """Function (name, lr, shifts, notice) -> run folder with one scan a shift: the worse, the larger the shift."""
 
     def make(name="first", lr=0.01, shifts=(1, 0, 3), case="scan_{}", notice="") -> Path:
@@ -71,3 +71,15 @@ def make_run(tmp_path):
         return run
 
     return make
+
+
+@pytest.fixture
+def make_run(tmp_path):
+    """Function (name, lr, shifts, notice) -> run folder with one scan a shift: the worse, the larger the shift."""
+    return _maker(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shared_run(tmp_path_factory):
+    """A run folder of five scans that the tests of a module share and do not change."""
+    return _maker(tmp_path_factory.mktemp("shared"))(name="shared", shifts=(1, 0, 3, 2, 0))

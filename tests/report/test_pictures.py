@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segment.report.pictures import colours, panel, png, sheet
+from segment.report.pictures import colours, fullest_slices, panel, planes, png, sheet
 
 
 def panes(picture):
@@ -178,3 +178,50 @@ def test_a_sheet_keeps_the_aspect():
     picture = sheet([[(np.random.default_rng(0).random((1, 30, 60)), mask)]], [[["a"]]], (2, 1))
     assert picture.shape[1] == 224
     assert picture.shape[0] == 224 + 16 + 12
+
+
+def test_three_planes_are_radiological():
+    """Where a mark left, anterior and superior in the patient comes to lie in each plane."""
+    reference = np.zeros((20, 30, 40), np.uint8)  # z, y, x
+    reference[10, 15, 20] = 1  # middle of every plane
+    mark = np.zeros_like(reference)
+    mark[14:18, 24:28, 2:10] = 2  # superior, anterior, left
+    reference[mark > 0] = 2
+    image = np.random.default_rng(0).random((1, *reference.shape))
+    drawn = planes(image, reference, reference, 3, (1, 1, 1))["reference"]
+    # A pixel a voxel is 300 / 40; the planes are 30, 20 and 20 voxels high with a gap of 6 pixels between them.
+    assert drawn.shape == (225 + 6 + 150 + 6 + 150, 300, 3)
+    axial, coronal, sagittal = drawn[:225], drawn[231:381], drawn[387:]
+    for plane, (up, right) in ((axial, (True, True)), (coronal, (True, True)), (sagittal, (True, False))):
+        row, column = where(plane, colours(3)[2])
+        assert (row < 0.4) == up
+        assert (column > 0.6) == right
+
+
+def test_contours_are_a_line_where_masks_agree_and_dashes_where_the_prediction_differs():
+    reference, prediction = np.zeros((100, 100), np.uint8), np.zeros((100, 100), np.uint8)
+    reference[20:50, 20:80] = prediction[20:80, 20:80] = 1
+    drawn = planes(np.random.default_rng(0).random((1, 100, 100)), reference, prediction, 2, (1, 1))
+    assert drawn["contours"].shape == (300, 300, 3)
+    line = (drawn["contours"] == colours(2)[1]).all(axis=-1)
+    assert line[60, 70:230].all()  # top, common to both
+    assert line[149, 70:230].all()  # bottom of the reference, inside the prediction
+    assert 0.3 < line[239, 70:230].mean() < 0.7  # bottom of the prediction
+    np.testing.assert_array_equal(drawn["contours"][200, 100:200], drawn["image"][200, 100:200])
+
+
+def test_planes_keep_the_aspect_and_survive_damaged_spacings():
+    mask = np.zeros((4, 8, 16), np.uint8)
+    image = np.zeros((1, *mask.shape))
+    assert planes(image, mask, mask, 2, (4, 1, 1))["image"].shape == (150 + 300 + 300 + 12, 300, 3)
+    assert planes(image, mask, mask, 2, (1e-9, 1, 1e9))["image"].shape == (1 + 1 + 1 + 12, 300, 3)
+    with pytest.raises(ValueError, match="masks"):
+        planes(image, mask, mask[:2], 2, (1, 1, 1))
+
+
+def test_each_axis_shows_where_the_reference_is_largest():
+    mask = np.zeros((5, 6, 7), np.uint8)
+    mask[1, 2:5, 3] = mask[1:4, 4, 3] = 1
+    assert fullest_slices(mask, 0 * mask) == (1, 4, 3)
+    assert fullest_slices(0 * mask, mask) == (1, 4, 3)
+    assert fullest_slices(0 * mask, 0 * mask) == (2, 3, 3)

@@ -7,7 +7,7 @@ import pytest
 from segment.errors import UserError
 from segment.provenance import write_text
 from segment.report.files import read_mapping
-from segment.report.folder import notable_scans, read_run
+from segment.report.folder import notable_cases, notable_scans, read_run
 
 
 def test_worst_and_median_scan_are_found_and_drawn(make_run):
@@ -19,6 +19,24 @@ def test_worst_and_median_scan_are_found_and_drawn(make_run):
     assert median.dice == pytest.approx(0.8)
     assert worst.picture.shape[0] == 256 + 20
     assert not np.array_equal(worst.picture, median.picture)
+
+
+@pytest.mark.parametrize(
+    ("scans", "expected"),
+    [
+        (1, ["worst"]),
+        (2, ["worst"]),
+        (3, ["worst", "median"]),
+        (6, ["worst", "second worst", "median"]),
+        (9, ["worst", "second worst", "third worst", "median"]),
+    ],
+)
+def test_the_worst_three_and_the_median_are_named_once_each(make_run, scans, expected):
+    run = read_run(make_run(shifts=tuple(number % 5 for number in range(scans))))
+    found = notable_cases(run, worst=3)
+    assert [notable.kind for notable in found] == expected
+    assert len({notable.case for notable in found}) == len(found)
+    assert [notable.dice for notable in found] == sorted(notable.dice for notable in found)
 
 
 def test_scans_in_other_orientation_are_drawn_alike(make_run):

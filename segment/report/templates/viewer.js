@@ -114,7 +114,7 @@
     apply(viewer);
     viewer.createOnLocationChange();
     viewer.drawScene();
-    section.dataset.shown = String(shown);
+    section.dataset.shown = [shown, state.masks, state.view, opacity.value].join(" ");
     note.hidden = true;
   };
 
