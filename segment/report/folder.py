@@ -50,12 +50,20 @@ class NotableScan:
         case: Id of the scan.
         dice: Its foreground Dice (mean over labels).
         picture: uint8 ``(H, W, 3)``: image, reference and prediction.
+        reference: Class indices ``(z, y, x)`` or ``(y, x)`` in canonical axes; what nobody annotated is background.
+        prediction: The same of the prediction.
+        spacing: Voxel size in mm in array order.
+        classes: Number of classes, background included.
     """
 
     kind: str
     case: str
     dice: float
     picture: np.ndarray
+    reference: np.ndarray
+    prediction: np.ndarray
+    spacing: tuple[float, ...]
+    classes: int
 
 
 def read_run(path: Path) -> RunFolder:
@@ -98,11 +106,9 @@ def notable_scans(run: RunFolder) -> list[NotableScan]:
             break
         case = str(ordered.index[position])
         try:
-            picture = _draw(run, case)
+            found.append(_draw(run, kind, case, float(ordered.iloc[position])))
         except (UserError, ValueError) as error:
             _log.warning("No picture of the %s scan %s: %s", kind, printable(case), printable(error))
-            continue
-        found.append(NotableScan(kind, case, float(ordered.iloc[position]), picture))
     return found
 
 
@@ -114,8 +120,8 @@ def _labels(run: RunFolder) -> Labels:
         raise UserError(f"provenance.json does not hold the labels ({error}).") from error
 
 
-def _draw(run: RunFolder, case: str) -> np.ndarray:
-    """The panel of one scan, in canonical axes."""
+def _draw(run: RunFolder, kind: str, case: str, dice: float) -> NotableScan:
+    """One scan and its panel, in canonical axes."""
     cases = run.provenance.get("cases")
     sources = cases.get(case) if isinstance(cases, dict) else None
     images, label = (sources.get("images"), sources.get("label")) if isinstance(sources, dict) else (None, None)
@@ -128,8 +134,9 @@ def _draw(run: RunFolder, case: str) -> np.ndarray:
     if not image.array.shape[1:] == reference.array.shape == prediction.array.shape:
         raise UserError("its image, reference and prediction differ in shape.")
     masks = [to_canonical(_known(labels.encode(mask.array)), reference.grid) for mask in (reference, prediction)]
-    anatomical = to_canonical(image.array, image.grid)
-    return panel(anatomical, masks[0], masks[1], len(labels), canonical_spacing(image.grid))
+    anatomical, spacing = to_canonical(image.array, image.grid), canonical_spacing(image.grid)
+    picture = panel(anatomical, masks[0], masks[1], len(labels), spacing)
+    return NotableScan(kind, case, dice, picture, masks[0], masks[1], spacing, len(labels))
 
 
 def _known(classes: np.ndarray) -> np.ndarray:
