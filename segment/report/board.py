@@ -18,12 +18,14 @@ from segment.report.surfaces import side_by_side
 
 _SUFFIX = ".report"
 _SHOWN_OF_THE_PLAN = ("planned.spacing", "planned.patch_size", "planned.batch_size")
+_UNSHOWN = ("planned", "callbacks", "logger")  # but for what is named above or overridden
 _SCENE = {
+    "camera": {"cls": "PerspectiveCamera", "fov": 20, "near": 0.1, "far": 1000},  # a wide one cuts off what is in front
     "lights": [
-        {"cls": "AmbientLight", "color": "#ffffff", "intensity": 0.5},
-        {"cls": "DirectionalLight", "color": "#ffffff", "intensity": 0.6, "position": [-1, 1, 2]},
-        {"cls": "DirectionalLight", "color": "#ffffff", "intensity": 0.6, "position": [1, -1, -2]},
-    ]
+        {"cls": "AmbientLight", "color": "#ffffff", "intensity": 0.8},
+        {"cls": "DirectionalLight", "color": "#ffffff", "intensity": 0.5, "position": [-1, 1, 2]},
+        {"cls": "DirectionalLight", "color": "#ffffff", "intensity": 0.4, "position": [1, -1, -2]},
+    ],
 }
 _NOT_COMPARED = ("output", "hydra", "name", "cache")  # differ between any two runs, so they tell nothing about them
 
@@ -77,8 +79,7 @@ def _add_surfaces(writer: SummaryWriter, scan: NotableScan) -> None:
     if surfaces is None:
         return
     vertices, colours, faces = (part[None] for part in (surfaces.vertices, surfaces.colours, surfaces.faces))
-    tag = f"surfaces/{scan.kind}: reference left, prediction right"
-    writer.add_mesh(tag, vertices, colours, faces, config_dict=_SCENE, global_step=0)
+    writer.add_mesh(f"surfaces/{scan.kind}", vertices, colours, faces, config_dict=_SCENE, global_step=0)
 
 
 def _replace_events(folder: Path, written: Path) -> None:
@@ -127,18 +128,19 @@ def hyperparameters(config: Mapping[str, Any], provenance: Mapping[str, Any]) ->
         Where no choices are recorded, everything as `flatten` gives it.
     """
     row = flatten(config)
+    row |= {key: str(row[key]) for key in ("fold", "seed") if key in row}  # names, not amounts
     choices, overrides = provenance.get("choices"), provenance.get("overrides")
     if not isinstance(choices, Mapping) or not choices:
         return row
-    given = {str(text).lstrip("+~").partition("=")[0] for text in overrides} if isinstance(overrides, list) else set()
+    words = overrides if isinstance(overrides, list) else []
+    given = {str(word).lstrip("+~").partition("=")[0] for word in words} - choices.keys()
     told: dict[str, str | int | float] = {printable(group): printable(name) for group, name in choices.items()}
     for key, value in row.items():
-        parts = key.split(".")
-        if key in given or (len(parts) < 3 and parts[0] != "planned"):
+        group, *within = key.split(".")
+        overridden = any(f"{key}.".startswith(f"{name}.") for name in given)
+        if overridden or key in _SHOWN_OF_THE_PLAN or (len(within) < 2 and group not in _UNSHOWN):
             told.setdefault(key, value)
-        elif key in _SHOWN_OF_THE_PLAN:
-            told[key] = value
-        elif parts[0] in choices:
+        elif group in choices and group not in _UNSHOWN:
             told[key] = "preset"
     return {key: value for key, value in told.items() if not key.endswith(("_target_", "_partial_"))}
 

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from segment.data.geometry import nonzero_box
@@ -14,6 +15,8 @@ from segment.report.pictures import colours
 MOST_VERTICES = 60_000  # TensorBoard numbers a mesh's vertices with 16 bits
 _MOST_BLOCKS = 1 << 22  # of a mask, so that the surfaces of a large scan take seconds
 _GAP = 0.15  # between the two, of their width
+_CAPTIONS = ("reference", "prediction")  # a viewer shows no other words
+_GREY = 110
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Surfaces:
         vertices: (n, 3) float32 in mm, as seen by who faces the patient: x to the patient's left, y to the head, z to
             the front.
         faces: (m, 3) int32 numbers of vertices, anticlockwise seen from outside.
-        colours: (n, 3) uint8.
+        colours: (n, 3) uint8; captions are grey.
     """
 
     vertices: np.ndarray
@@ -49,7 +52,7 @@ def side_by_side(
         prediction: Class indices of the same shape.
         n_classes: Number of classes, background included; values beyond are not drawn.
         spacing: Voxel size in mm in array order.
-        most: Vertices of both together at most.
+        most: Vertices of both together at most, captions included.
 
     Returns:
         The surfaces; None when both masks are empty.
@@ -57,23 +60,32 @@ def side_by_side(
     masks = reference, prediction
     voxels = max(math.prod(stop - start for start, stop in nonzero_box(mask[None])) for mask in masks)
     step = max(min(spacing), (math.prod(spacing) * voxels / _MOST_BLOCKS) ** (1 / 3))
+    captions = [_caption(text) for text in _CAPTIONS]
+    room = most - sum(len(caption.vertices) for caption in captions)
     while True:
-        left, right = (_pieces(mask, n_classes, spacing, step) for mask in masks)
-        count = sum(len(piece.vertices) for piece in (*left, *right))
-        if count <= most:
+        halves = [_pieces(mask, n_classes, spacing, step) for mask in masks]
+        count = sum(len(piece.vertices) for half in halves for piece in half)
+        if count <= room:
             break
-        step *= max(1.1, math.sqrt(count / most))
+        step *= max(1.1, math.sqrt(count / room))
     if not count:
         return None
-    ends = np.concatenate([piece.vertices[:, 0] for piece in (*left, *right)])
-    for piece in right:
-        piece.vertices[:, 0] += (1 + _GAP) * np.ptp(ends)
-    return _joined([*left, *right], colours(n_classes))
+    drawn = np.concatenate([piece.vertices for half in halves for piece in half])
+    least, size = drawn.min(axis=0), np.ptp(drawn, axis=0)
+    for number, (half, caption) in enumerate(zip(halves, captions, strict=True)):
+        # Beneath its half, and as wide as two thirds of it.
+        caption.vertices[:] = caption.vertices * (size[0] / 1.5) + least + size * (0.5, -0.15, 0.5)
+        half.append(caption)
+        for piece in half:
+            piece.vertices[:, 0] += number * (1 + _GAP) * size[0]
+    palette = colours(n_classes)
+    palette[0] = _GREY
+    return _joined([piece for half in halves for piece in half], palette)
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """The surface of one label."""
+    """The surface of one label; of a caption where the label is 0."""
 
     label: int
     vertices: np.ndarray
@@ -97,9 +109,22 @@ def _pieces(mask: np.ndarray, n_classes: int, spacing: tuple[float, ...], step: 
         corners, faces, _, _ = marching_cubes(share, min(0.5, share.max() / 2), spacing=tuple(size))
         start = [part.start for part in box]
         z, y, x = (corners + np.multiply(start, spacing) - size / 2 - np.divide(spacing, 2)).T
-        # The turn to the viewer's axes is a reflection, so the faces are turned round too.
-        pieces.append(_Piece(label, np.stack([-x, z, y], 1).astype(np.float32), faces[:, ::-1]))
+        pieces.append(_Piece(label, np.stack([-x, z, y], 1).astype(np.float32), faces))
     return pieces
+
+
+def _caption(text: str) -> _Piece:
+    """Words as a thin plate about 1 wide, its upper middle in the origin."""
+    from skimage.measure import marching_cubes
+
+    font = ImageFont.load_default(size=20)
+    widest = max(math.ceil(font.getlength(caption)) for caption in _CAPTIONS)
+    plate = Image.new("L", (widest, 26))
+    ImageDraw.Draw(plate).text((widest / 2, 0), text, fill=255, font=font, anchor="ma")
+    corners, faces, _, _ = marching_cubes(np.pad(np.asarray(plate, np.float32)[None] / 255, 1), 0.5)
+    z, y, x = corners.T
+    # Faces run clockwise in (z, y, x). The axes of the other pieces are mirrored, these are not.
+    return _Piece(0, (np.stack([x - widest / 2, -y, z], 1) / widest).astype(np.float32), faces[:, ::-1])
 
 
 def _joined(pieces: list[_Piece], palette: np.ndarray) -> Surfaces:
