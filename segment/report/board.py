@@ -22,7 +22,7 @@ _UNSHOWN = ("planned", "callbacks", "logger")  # but for what is named above or 
 _SCENE = {
     "camera": {"cls": "PerspectiveCamera", "fov": 20, "near": 0.1, "far": 1000},  # a wide one cuts off what is in front
     "lights": [
-        {"cls": "AmbientLight", "color": "#ffffff", "intensity": 0.8},
+        {"cls": "AmbientLight", "color": "#ffffff", "intensity": 1.1},
         {"cls": "DirectionalLight", "color": "#ffffff", "intensity": 0.5, "position": [-1, 1, 2]},
         {"cls": "DirectionalLight", "color": "#ffffff", "intensity": 0.4, "position": [1, -1, -2]},
     ],

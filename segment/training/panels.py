@@ -55,7 +55,7 @@ class ValidationPanels(pl.Callback):
         self.draw = draw
         self.scans = scans
         self.most = most
-        self.last = -1  # step of the last pictures
+        self.last = -1  # step of the last pictures; none yet
         self.due = False
         self.slices: dict[int, _Slice | None] = {}
 
@@ -72,8 +72,8 @@ class ValidationPanels(pl.Callback):
         self.due = False
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
-        step, total = trainer.global_step, total_steps(trainer)
-        self.due = not total or step * self.most // total > self.last * self.most // total
+        step, total, gaps = trainer.global_step, total_steps(trainer), self.most - 1
+        self.due = self.last < 0 or not total or step * gaps // total > self.last * gaps // total
         self.last = step if self.due else self.last
 
     def on_validation_batch_end(
