@@ -26,6 +26,9 @@ from segment.preprocessing.restore import most_likely, restore
 
 MAX_VOXELS = 1 << 31  # of a resampled scan; a whole body at 1 mm has a quarter of it
 
+Watch = Callable[[Tensor, Placement], None]
+"""Sees the probabilities (output, *spatial) of a scan on the plan's grid, and where the scan comes from."""
+
 
 class Predictor:
     """Predicts whole scans.
@@ -52,7 +55,7 @@ class Predictor:
         self.labels = labels
         self.precision = precision
 
-    def predict_prepared(self, image: Tensor, placement: Placement) -> np.ndarray:
+    def predict_prepared(self, image: Tensor, placement: Placement, watch: Watch | None = None) -> np.ndarray:
         """Class indices (*spatial) uint8 on the source grid, of a prepared image (channel, *spatial)."""
         training = self.network.training
         self.network.eval()
@@ -61,9 +64,11 @@ class Predictor:
                 probabilities = self.windows(self.network, image, self.plan.patch_size, bool(self.labels.regions))
         finally:
             self.network.train(training)
+        if watch is not None:
+            watch(probabilities, placement)
         return restore(probabilities, placement, self.plan, functools.partial(decide, labels=self.labels))
 
-    def predict_files(self, images: Sequence[Path]) -> np.ndarray:
+    def predict_files(self, images: Sequence[Path], watch: Watch | None = None) -> np.ndarray:
         """Class indices (*spatial) uint8 on the grid of the image files, one a channel or one with all channels.
 
         Raises:
@@ -89,7 +94,7 @@ class Predictor:
             raise UserError(f"{images[0]}: {error}. Give the model images like those it was trained on.") from error
         del image  # a whole scan
         device = next(self.network.parameters()).device
-        return self.predict_prepared(torch.from_numpy(prepared).to(device), placement)
+        return self.predict_prepared(torch.from_numpy(prepared).to(device), placement, watch)
 
 
 def decide(probabilities: Tensor, labels: Labels) -> Tensor:

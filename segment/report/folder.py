@@ -63,9 +63,11 @@ class NotableScan(NotableCase):
 
     Attributes:
         picture: uint8 ``(H, W, 3)``: image, reference and prediction.
+        voxels: What it was drawn from.
     """
 
     picture: np.ndarray
+    voxels: ScanVoxels
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +148,7 @@ def notable_scans(run: RunFolder) -> list[NotableScan]:
             warn_of(notable, error)
             continue
         picture = panel(scan.image, scan.reference, scan.prediction, scan.n_classes, scan.grid.spacing)
-        found.append(NotableScan(notable.kind, notable.case, notable.dice, picture))
+        found.append(NotableScan(notable.kind, notable.case, notable.dice, picture, scan))
     return found
 
 

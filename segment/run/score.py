@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,21 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
+from torch import Tensor
 
 from segment.data.case import Case, Dataset
 from segment.data.formats import suffix
-from segment.data.images import write_label
-from segment.inference.model import load_model
+from segment.data.images import read_label, write_label
+from segment.data.labels import IGNORE
+from segment.inference.model import Model, load_model
 from segment.inference.predictor import predictor_of
 from segment.inference.windows import SlidingWindows
+from segment.metrics.curves import THRESHOLDS, threshold_counts
+from segment.preprocessing.prepare import Placement, prepare_reference
 from segment.provenance import write_json
 from segment.report.board import write_board
 from segment.report.page import write_page
+from segment.report.precision_recall import write_curves
 from segment.report.scans import score_pairs, write_scans
 from segment.report.summary import summarise, text_table, write_summary
 from segment.run.configure import make
@@ -34,7 +40,7 @@ def score(
     record: Mapping[str, Any],
     cost: Mapping[str, Any],
 ) -> None:
-    """Fill a run folder from its model with predictions/, scans.csv, summary.json, tensorboard/ and report.html.
+    """Fill a run folder from its model with predictions/, scans.csv, summary.json and all reports.
 
     The model is read back from model/, so the scores are those of what is shared.
 
@@ -52,14 +58,17 @@ def score(
     model = load_model(folder, trust)
     predictor = predictor_of(model, windows, device_of(config.trainer.accelerator), config.trainer.precision)
     pairs = []
+    counts = torch.zeros(len(model.labels.structures), 2, THRESHOLDS, dtype=torch.int64)
     for case in track(cases, "predicting", console=Console(stderr=True)):
         assert case.label is not None
         target = folder / "predictions" / f"{case.id}{suffix(case.label)}"
-        write_label(target, dataset.labels.decode(predictor.predict_files(case.images)), like=case.images[0])
+        mask = predictor.predict_files(case.images, functools.partial(_count, counts, model, case.label))
+        write_label(target, dataset.labels.decode(mask), like=case.images[0])
         pairs.append((case.id, target, case.label))
     split = "train" if config.overfit else "val"
     scans = score_pairs(pairs, dataset.labels, split=split, fold=config.fold)
     write_scans(folder / "scans.csv", scans)
+    write_curves(folder / "precision_recall.csv", [*model.labels.structures], counts.numpy())
     protocol = {"dataset": dataset.name, "split": split, "fold": config.fold, **windows.describe(), "weights": "last"}
     summary = summarise(scans, protocol, cost)
     write_summary(folder / "summary.json", summary)
@@ -72,6 +81,14 @@ def score(
         print(f"Note: {dataset.notice}")
     print(f"Report  {folder / 'report.html'}\nMasks   {folder / 'predictions'}")
     print(f"Curves  tensorboard --logdir {folder.parent}")
+
+
+def _count(counts: Tensor, model: Model, label: Path, probabilities: Tensor, placement: Placement) -> None:
+    """Add the voxels of one scan, by probability and on the plan's grid, to those of the scans before."""
+    labels = model.labels
+    reference = prepare_reference(labels.encode(read_label(label).array), placement, model.plan)
+    truth = torch.from_numpy(reference).to(probabilities.device)
+    counts += threshold_counts(probabilities, truth, labels.structures, bool(labels.regions), IGNORE).cpu()
 
 
 def networks(config: DictConfig) -> list[tuple[str, dict[str, Any]]]:

@@ -87,9 +87,12 @@ class SegmentationModule(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
-        """Class indices of one whole scan on its source grid."""
+        """Class indices of one whole scan on its source grid, and probabilities (output, *spatial) on the plan's."""
         predictor = Predictor(self.network, self.plan, self.windows, self.labels)
-        return {"prediction": predictor.predict_prepared(batch["image"], self.placements[batch["index"]])}
+        seen: list[Tensor] = []
+        placement = self.placements[batch["index"]]
+        prediction = predictor.predict_prepared(batch["image"], placement, lambda found, _: seen.append(found))
+        return {"prediction": prediction, "probabilities": seen[0]}
 
     def configure_optimizers(self) -> Any:
         """The optimiser and, stepped after every optimiser step, the schedule."""

@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util.tensor_util import make_ndarray
 
 from segment.errors import UserError
 from segment.metrics.scan import score_scan
@@ -75,12 +77,20 @@ def test_a_pair_of_runs_is_complete_and_tensorboard_compares_them(
         assert f"scan/{case}/ball_1_dice" in tags[run]
         losses = board.get("scalars/scalars", run=run, tag="train/loss")
         assert [point[1] for point in losses] == [0, 1, 2, 3]
-        assert set(board.get("images/tags")[run]) == {"panels/worst", "panels/median"}
+        first_scan = f"panels/training/{record['split']['val'][0]}"
+        assert set(board.get("images/tags")[run]) == {"panels/worst", "panels/median", first_scan}
+        assert [shown["step"] for shown in board.get("images/images", run=run, tag=first_scan)] == [2, 4]
+        curves = board.get("pr_curves/pr_curves", run=run, tag="precision_recall/ball_1")[run]
+        assert [curve["step"] for curve in curves] == [2, 4]
+        (final,) = board.get("pr_curves/pr_curves", run=run, tag="precision_recall_final/ball_1")[run]
+        # The windows are those of the validation, after the last step.
+        np.testing.assert_allclose(final["true_positives"], curves[-1]["true_positives"], atol=2)
+        assert board.get("mesh/tags")[run] == {"surfaces/worst": {"samples": 1}}
         assert board.image(run, "panels/worst").startswith(b"\x89PNG")
         sessions = board.sessions()
         text = json.dumps(sessions)
         assert "optimizer.lr" in text
-        assert "final/foreground_dice" in text
+        assert "Final/foreground_dice" in text
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -115,6 +125,16 @@ def test_a_run_that_time_ended_goes_on_to_the_same_weights(
     run_train(root, "part", *more)
     assert json.loads((part / "provenance.json").read_text())["steps"] == 9
     assert same(weights(whole), weights(part))
+    tag = "precision_recall/ball_2"
+    curves, again = ({event.step: event.tensor_proto for event in tensors(run, tag)} for run in (whole, part))
+    assert sorted(curves) == [3, 6, 9]
+    assert curves == {step: again[step] for step in curves}  # what was stopped validated at its stop too
+
+
+def tensors(run: Path, tag: str) -> list:
+    events = EventAccumulator(str(run / "tensorboard"), {"tensors": 0})
+    events.Reload()
+    return events.Tensors(tag)
 
 
 def test_a_finished_run_is_left_alone_and_another_configuration_is_refused(run_train, make_dataset, tmp_path, capsys):
@@ -257,6 +277,14 @@ def test_two_processes_share_a_run(make_dataset, tmp_path):
     assert (tmp_path / "runs" / "run" / "report.html").exists()
     record = json.loads((tmp_path / "runs" / "run" / "provenance.json").read_text())
     assert set(pd.read_csv(tmp_path / "runs" / "run" / "scans.csv")["case"]) == set(record["split"]["val"])
+    # The curves count the voxels of both processes' scans.
+    drawn = [
+        make_ndarray(event.tensor_proto) for event in tensors(tmp_path / "runs" / "run", "precision_recall/ball_1")
+    ]
+    final = pd.read_csv(tmp_path / "runs" / "run" / "precision_recall.csv").query("name == 'ball_1'")
+    assert len(record["split"]["val"]) == 2
+    assert [curve[0, 0] for curve in drawn] == [final["true_positives"].iloc[0]] * 2
+    assert record["choices"]["trainer"] == "ddp"
 
 
 @pytest.mark.slow

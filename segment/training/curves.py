@@ -1,0 +1,56 @@
+"""Precision against recall of every structure over the course of training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from segment.data.labels import IGNORE, Labels
+from segment.metrics.curves import THRESHOLDS, precision_recall, threshold_counts
+
+
+class PrecisionRecallCurves(pl.Callback):
+    """Draws at every validation one curve a structure, over the voxels of all validation scans, for TensorBoard.
+
+    Probabilities are those of the validation itself, compared with the prepared reference on the plan's grid; voxels
+    that nobody annotated are left out. Processes add up what they counted. The tag is ``precision_recall/NAME``.
+    """
+
+    def __init__(self) -> None:
+        self.counts = torch.zeros(0)
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin with nothing counted."""
+        labels: Labels = pl_module.labels  # type: ignore[assignment]
+        self.counts = torch.zeros(len(labels.structures), 2, THRESHOLDS, dtype=torch.int64, device=pl_module.device)
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: dict[str, Any],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Count the voxels of one scan."""
+        labels: Labels = pl_module.labels  # type: ignore[assignment]
+        patches = trainer.datamodule  # type: ignore[attr-defined]
+        reference = patches.store.load(patches.val[batch["index"]]).reference
+        truth = torch.from_numpy(reference[...]).to(self.counts.device)
+        probabilities = outputs["probabilities"]
+        self.counts += threshold_counts(probabilities, truth, labels.structures, bool(labels.regions), IGNORE)
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the curves."""
+        counts = trainer.strategy.reduce(self.counts, reduce_op="sum")
+        if trainer.sanity_checking or not counts.any():
+            return
+        labels: Labels = pl_module.labels  # type: ignore[assignment]
+        for name, curve in zip(labels.structures, precision_recall(counts.cpu().numpy()), strict=True):
+            for logger in trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    logger.experiment.add_pr_curve_raw(f"precision_recall/{name}", *curve, trainer.global_step)
