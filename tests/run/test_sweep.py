@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from joblib.externals.loky import get_reusable_executor
 from omegaconf import OmegaConf
 
 from segment import cli
@@ -110,7 +111,10 @@ def parallel(segment, make_dataset, tmp_path, *launcher: str) -> None:
 
 
 def test_jobs_run_in_parallel_processes(segment, make_dataset, tmp_path, capsys):
-    parallel(segment, make_dataset, tmp_path, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    try:
+        parallel(segment, make_dataset, tmp_path, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    finally:
+        get_reusable_executor().shutdown(wait=True)
     assert "[1] seed=9999999999: ValueError" in capsys.readouterr().err
 
 
