@@ -272,8 +272,8 @@ def _method(
     index, columns = tables[0].index, tables[0].columns
     folds: dict[Key, int] = {}
     for run in runs:
-        scans = run.scans
-        folds |= zip(zip(scans["split"], scans["case"], strict=True), scans["fold"].fillna(-1), strict=True)
+        rows = run.scans[["split", "case", "fold"]].drop_duplicates()
+        folds |= {(split, case): -1 if pd.isna(fold) else fold for split, case, fold in rows.itertuples(index=False)}
     scan_folds = np.array([folds[key] for key in keys], int)
     return Method(
         name=name,

@@ -68,7 +68,7 @@ def pairs_csv(comparison: Comparison) -> str:
     """All pairs as comma-separated values: one row a (pair, structure), columns as in `Pair`, ``low`` and ``high``."""
     rows = []
     for pair in comparison.pairs:
-        row = dataclasses.asdict(pair)
+        row = dict(vars(pair))
         low, high = row.pop("interval") or (None, None)
         place = list(row).index("difference") + 1
         items = list(row.items())
@@ -96,8 +96,8 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
 
 def _plain_fields(value: Any) -> Any:
     """Dataclasses at any depth as mappings."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _plain_fields(dataclasses.asdict(value))
+    if dataclasses.is_dataclass(value):
+        return _plain_fields(vars(value))
     if isinstance(value, dict):
         return {key: _plain_fields(item) for key, item in value.items()}
     return [_plain_fields(item) for item in value] if isinstance(value, list | tuple) else value
