@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -63,6 +65,21 @@ def test_folds_are_named_as_single_ones_are_also_in_a_sweep(segment, make_datase
     assert "fold=1" in command
     assert "fold=all" not in command
     assert {Image.open(file).size for file in (whole / "predictions").iterdir()} == {(34, 30)}
+
+
+@pytest.mark.slow
+def test_every_fold_starts_processes_of_its_own(make_dataset, tmp_path):
+    root = make_dataset(tmp_path / "data", n=4)
+    overrides = [
+        "data=auto", f"data.root={root}", "network.encoder.features=[4,8]", "trainer=ddp", "trainer.accelerator=cpu",
+        "trainer.devices=2", "trainer.max_steps=2", "sampler.steps_per_epoch=2", "sampler.workers=0",
+        "trainer.check_val_every_n_epoch=1", "plan.patch_size=[8,16,16]", "name=cv", f"cache={tmp_path / 'cache'}",
+        "fold=all", "folds=2",
+    ]  # fmt: skip
+    command = [sys.executable, "-m", "segment.cli", "train", *overrides]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stderr
+    assert read_run(tmp_path / "runs" / "cv").summary["scans"] == 4
 
 
 @pytest.mark.parametrize("choice", ["debug=fast_dev_run", "debug=overfit"])
