@@ -1,6 +1,7 @@
 """Public data sets in miniature, with the folder structure of their downloads: opened, checked and read."""
 
 import re
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -133,11 +134,17 @@ def test_a_mask_is_no_image_where_both_templates_fit_it(tmp_path):
     assert [path.name for case in found.cases for path in case.images] == ["imaging.nii.gz"] * 3
 
 
-def test_a_template_with_brackets_and_hidden_files(tmp_path):
+def test_a_field_that_stands_twice_is_the_same_and_hidden_folders_are_left_out(tmp_path):
+    root = write("brats2018", tmp_path)
+    shutil.copy(root / "LGG/Brats18_C_1/Brats18_C_1_t1.nii.gz", root / "LGG/Brats18_C_1/another_t1.nii.gz")
+    shutil.copytree(root / "HGG", root / ".copy")
+    assert len(_open("brats2018", root).cases) == 3
+
+
+def test_a_template_with_brackets(tmp_path):
     root = write("lits", tmp_path)
     for file in list(root.iterdir()):
         file.rename(root / f"[x]{file.name}")
-        (root / f"._{file.name}").write_bytes(b"x")
     found = open_dataset(
         root, layout="pattern", image="[x]volume-{case}.nii", label="[x]seg*-{case}.nii", labels={"a": 1}
     )
