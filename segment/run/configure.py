@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -21,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from segment.errors import UserError, did_you_mean
+from segment.run import sweep
 from segment.run.experiments import ExperimentsSource
 from segment.run.explain import explain, walk
 
@@ -32,46 +35,73 @@ def _planned(key: str, default: Any, *, _root_: DictConfig) -> Any:
 
 
 OmegaConf.register_new_resolver("planned", _planned, replace=True)
+# Exceptions come through as they are, unlogged, also in the processes of a parallel sweep, which import this file.
+logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)
+os.environ.setdefault("HYDRA_FULL_ERROR", "1")
 
 
 def launch(
-    verb: str, arguments: Sequence[str], work: Callable[[DictConfig], None], folders: Sequence[tuple[str, Path]]
+    verb: str,
+    arguments: Sequence[str],
+    work: Callable[[DictConfig], float | None],
+    folders: Sequence[tuple[str, Path]],
 ) -> None:
-    """Compose the verb's configuration from command-line overrides and run its work.
+    """Compose the verb's configuration from command-line overrides and run its work, or that of every job of a sweep.
+
+    Ends the process with code 2 after a mistake of the user's, and after a sweep with that of `sweep.conclude`.
 
     Args:
         verb: Name of the verb and of its primary configuration.
         arguments: What follows the verb on the command line.
-        work: Called with the composed configuration.
+        work: Called with the composed configuration; a sweeper that searches maximises what it gives.
         folders: (scheme, folder) of the configuration roots in search order.
     """
     register(folders)
-    # The exceptions come through as they are, unlogged; this floor turns them into one paragraph.
-    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     given = sys.argv[:]
+    sweep.SweepFolder.begun = None
 
-    def guarded(config: DictConfig) -> None:
-        # Children that a strategy starts re-run sys.argv, so the verb goes back in.
+    def tell(error: Exception) -> str:
+        return explain(error, verb, arguments)
+
+    def guarded(config: DictConfig) -> float | None:
+        # Children that a strategy starts re-run sys.argv, so the verb goes back in; those of a job run this job alone.
+        if sweep.sweeping():
+            sys.argv = [given[0], verb, *HydraConfig.get().overrides.task]
+            return sweep.run_job(work, config, tell)
         sys.argv = given
-        try:
-            work(config)
-        except UserError as error:
-            fail(str(error))
-        except (HydraException, OmegaConfBaseException) as error:
-            fail(explain(error, verb, arguments))
+        with _mistakes_told(tell):
+            return work(config)
 
     # Hydra looks for configuration beside a module it can name; ours lies in the registered folders only.
     guarded.__module__ = "__main__"
     sys.argv = [given[0], *arguments]
+    code = 0
     try:
-        hydra.main(version_base="1.3", config_path=None, config_name=verb)(guarded)()
+        with _mistakes_told(tell):
+            hydra.main(version_base="1.3", config_path=None, config_name=verb)(guarded)()
+    except Exception:
+        # A sweeper that finds no score to choose from gives up by itself, after each job has told why.
+        if not (jobs := sweep.jobs_so_far()) or any(job.error is None for job in jobs):
+            raise
+    finally:
+        sys.argv = given
+        code = sweep.conclude(verb, sweep.jobs_so_far())
+    if code:
+        sys.exit(code)
+
+
+@contextlib.contextmanager
+def _mistakes_told(tell: Callable[[Exception], str]) -> Iterator[None]:
+    """End the process with one paragraph where the block ends with a mistake of the user's, or is stopped."""
+    try:
+        yield
     except UserError as error:
         fail(str(error))
     except (HydraException, OmegaConfBaseException) as error:
-        fail(explain(error, verb, arguments))
-    finally:
-        sys.argv = given
+        fail(tell(error))
+    except KeyboardInterrupt:
+        print("segment: stopped. The same command goes on from here.", file=sys.stderr)
+        sys.exit(130)
 
 
 def fail(message: str) -> NoReturn:
@@ -93,6 +123,7 @@ def register(folders: Sequence[tuple[str, Path]]) -> None:
     known[:] = [plugin for plugin in known if plugin.__name__ != "SegmentSearchPath"]
     plugins.register(SegmentSearchPath)
     plugins.register(ExperimentsSource)
+    sweep.register_optuna()
 
 
 def compose(verb: str, overrides: Sequence[str], folders: Sequence[tuple[str, Path]]) -> DictConfig:

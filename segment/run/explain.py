@@ -14,6 +14,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from segment.errors import did_you_mean
 
+# Hydra's plugins that an extra of ours brings.
+EXTRAS = {
+    "hydra/sweeper=optuna": "sweep",
+    "hydra/launcher=joblib": "sweep",
+    "hydra/launcher=submitit_local": "cluster",
+    "hydra/launcher=submitit_slurm": "cluster",
+}
+
 
 def explain(error: Exception, verb: str, arguments: Sequence[str]) -> str:
     """Say in one paragraph why a configuration could not be composed.
@@ -43,6 +51,9 @@ def explain(error: Exception, verb: str, arguments: Sequence[str]) -> str:
 
 def _choice(found: dict[str, str], verb: str, arguments: Sequence[str]) -> str:
     name, names = found["path"].rpartition("/")[2], found["names"].split()
+    if (choice := f"{found['group']}={name}") in EXTRAS:
+        extra = EXTRAS[choice]
+        return f"{choice}: is not installed. The extra {extra} brings it: pip install -c constraints.txt '.[{extra}]'"
     return (
         f"{found['group']}={name}: there is no such choice.{did_you_mean(name, names)} There are: {', '.join(names)}."
     )

@@ -17,7 +17,7 @@ from segment.report.files import read_mapping
 from segment.run.explain import walk
 
 PLAN = ("file", "preset", "memory", "configuration", "spacing", "patch_size", "batch_size", "normalization")
-# A run may be taken up again with other values of these: they do not change its numbers.
+# A run may be taken up again with other values of these and of what lies below: they do not change its numbers.
 FREE = (
     "cache",
     "sampler.workers",
@@ -26,6 +26,7 @@ FREE = (
     "data.root",
     "output",
     "name",
+    "logger",
 )
 
 
@@ -61,7 +62,8 @@ def run_name(config: DictConfig) -> str:
         f"seed{config.seed}",
     ]
     told = re.compile(
-        r"\+?(data|data\.root|network|fold|seed|name|output|cache|trainer|sampler\.workers|experiments/.*)="
+        r"\+?(data|data\.root|network|fold|seed|name|output|cache|trainer|sampler\.workers|logger|logger\..*|"
+        r"experiments/.*)="
     )
     rest = sorted(override for override in overrides if not told.match(override))
     text = re.sub(r"[^\w.=,+-]+", "_", "-".join(rest))
@@ -97,7 +99,7 @@ def claim(folder: Path, config: DictConfig, write: bool = True) -> None:
     if path.exists():
         before, now = _flat(read_mapping(path)), _flat(OmegaConf.to_container(config, resolve=True))
         changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-        changed = [key for key in changed if key not in FREE]
+        changed = [key for key in changed if not any(f"{key}.".startswith(f"{free}.") for free in FREE)]
         if changed:
             shown = "; ".join(f"{key} is {before.get(key)} there and {now.get(key)} here" for key in changed[:3])
             raise UserError(

@@ -24,10 +24,14 @@ from segment.inference.model import find_model, save_model
 from segment.preprocessing.plan import Plan
 from segment.preprocessing.plan_file import write_plan
 from segment.report.files import read_mapping
+from segment.report.summary import read_summary
 from segment.run.configure import check_targets, make
 from segment.run.data import Work, prepare
 from segment.run.folder import claim, settle
+from segment.run.folds import every_fold
+from segment.run.loggers import check_loggers, log_final, logged
 from segment.run.score import score
+from segment.run.sweep import reserve
 from segment.sampling.datamodule import PatchDataModule
 from segment.training.checkpoints import network_weights
 from segment.training.memory import keep_freed_memory
@@ -37,19 +41,30 @@ from segment.training.pretrained import load_weights
 from segment.training.scan_metrics import ScanMetrics
 
 
-def run(config: DictConfig) -> None:
-    """Train, score every validation scan and report; on an existing run folder, go on where it stopped."""
-    started = time.time()
+def run(config: DictConfig) -> float | None:
+    """Train, score every validation scan and report; on an existing run folder, go on where it stopped.
+
+    Returns:
+        Foreground Dice, mean over labels of the mean over scans; None where there is none.
+    """
     hush()
     if config.trainer.accelerator == "cpu":
         keep_freed_memory()
     check_targets(config)
+    check_loggers(config)
+    return every_fold(config, train) if config.fold == "all" else train(config)
+
+
+def train(config: DictConfig) -> float | None:
+    """Train and score one fold; see `run`."""
+    started = time.time()
     settle(config)
     folder = Path(config.output)
     claim(folder, config, write=False)
+    reserve(folder)
     if finished(folder, config):
         print(f"{folder} is finished: see {folder / 'report.html'}. Another run needs another output= or name=.")
-        return
+        return foreground_dice(folder)
     work = prepare(config)
     with open_dict(config):
         config.planned = planned(work.plan)
@@ -61,24 +76,33 @@ def run(config: DictConfig) -> None:
     if debugging:
         trainer.fit(module, datamodule)
         print("fast_dev_run: one step and one validation scan went through; nothing was kept.")
-        return
+        return None
     if last.exists():
         network_weights(last)  # so that a damaged one is told before the trainer meets it
     claim(folder, config)
     write_folds(folder / "splits.json", work.folds)
     write_plan(folder / "plan.yaml", work.decided)
-    trainer.fit(module, datamodule, ckpt_path=last if last.exists() else None, weights_only=True)
-    if trainer.interrupted or not trainer.is_global_zero:
-        return
-    if not last.exists():
-        raise UserError(
-            f"trainer.max_time={config.trainer.max_time}: ended before the first step. Give the run more time."
-        )
-    module.network.load_state_dict(network_weights(last))
-    save(config, work, module, folder)
-    record = provenance.collect(config.seed, started, **describe(work, trainer, config))
-    pace = next((callback for callback in trainer.callbacks if isinstance(callback, Pace)), Pace())  # type: ignore[attr-defined]
-    score(folder, config, work.dataset, work.val, record, pace.cost())
+    with logged(trainer, config) as loggers:
+        trainer.fit(module, datamodule, ckpt_path=last if last.exists() else None, weights_only=True)
+        if trainer.interrupted or not trainer.is_global_zero:
+            return None
+        if not last.exists():
+            raise UserError(
+                f"trainer.max_time={config.trainer.max_time}: ended before the first step. Give the run more time."
+            )
+        module.network.load_state_dict(network_weights(last))
+        save(config, work, module, folder)
+        record = provenance.collect(config.seed, started, **describe(work, trainer, config))
+        pace = next((callback for callback in trainer.callbacks if isinstance(callback, Pace)), Pace())  # type: ignore[attr-defined]
+        score(folder, config, work.dataset, work.val, record, pace.cost())
+        log_final(loggers, read_summary(folder / "summary.json"), trainer.global_step)
+    return foreground_dice(folder)
+
+
+def foreground_dice(folder: Path) -> float | None:
+    """The one number of a finished run; None where every structure of every scan was empty."""
+    mean: float | None = read_summary(folder / "summary.json")["foreground"]["dice"]["mean"]
+    return mean
 
 
 def finished(folder: Path, config: DictConfig) -> bool:
@@ -128,8 +152,8 @@ def assemble(config: DictConfig, work: Work) -> tuple[SegmentationModule, pl.Tra
     )
     metrics = ScanMetrics(work.dataset, work.val)
     callbacks = [metrics, *(make(config, f"callbacks.{key}") for key, node in config.callbacks.items() if node)]
-    loggers = [make(config, f"logger.{key}") for key, node in config.logger.items() if node]
-    trainer: pl.Trainer = make(config, "trainer", callbacks=callbacks, logger=loggers)
+    # The run's loggers are made later, since they write; a dry run needs one that keeps nothing.
+    trainer: pl.Trainer = make(config, "trainer", callbacks=callbacks, logger=bool(config.trainer.get("fast_dev_run")))
     extent = getattr(augment, "extent", None)
     patches = PatchDataModule(
         work.store,
