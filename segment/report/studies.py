@@ -87,12 +87,13 @@ def _result(
 ) -> Result:
     records = [_redacted(folder.provenance) for folder in folders]
     hours = [_hours(folder) for folder in folders]
-    common = {
+    known = [part for part in hours if part is not None]
+    common: dict[str, Any] = {
         "run": run,
         "fold": fold,
         "seed": _whole(records[0].get("seed")),
         "steps": max(_whole(record.get("steps")) for record in records),
-        "hours": None if None in hours else round(sum(hours), 4),  # type: ignore[arg-type]
+        "hours": round(sum(known), 4) if len(known) == len(hours) else None,
         "hardware": _each(_hardware(record) for record in records),
         "versions": _each(_versions(record) for record in records),
         "commit": _each(_commit(record) for record in records),
@@ -104,8 +105,8 @@ def _result(
     for label, scores in (("foreground", summary["foreground"]), *summary["labels"].items()):
         for metric, figures in scores.items():
             low, high = figures["ci95"] or (None, None)
-            values = {"value": figures["mean"], "sd": figures["sd"], "ci95_low": low, "ci95_high": high}
-            named = {"metric": _short(metric), "label": _short(label), "scans": int(figures["n"] or 0)}
+            values: dict[str, Any] = {"value": figures["mean"], "sd": figures["sd"], "ci95_low": low, "ci95_high": high}
+            named: dict[str, Any] = {"metric": _short(metric), "label": _short(label), "scans": int(figures["n"] or 0)}
             rows.append(Measured(**common, **named, **values))
     record = records[0] if len(records) == 1 else {"runs": records}
     return Result(rows, scans, summary, record)
@@ -207,10 +208,9 @@ def _digest(files: Any) -> str:
 def _hours(folder: RunFolder) -> float | None:
     """Wall time of a fold; a run that was taken up again tells its last part only, its pace the whole training."""
     cost = folder.summary.get("cost")
-    pace = cost.get("seconds_per_step") if isinstance(cost, dict) else None
-    steps, wall = folder.provenance.get("steps"), folder.provenance.get("wall_seconds")
-    trained = pace * steps if _is_number(pace) and _is_number(steps) else 0.0
-    return max(float(wall), trained) / 3600 if _is_number(wall) else None
+    pace = _number(cost.get("seconds_per_step")) if isinstance(cost, dict) else None
+    wall = _number(folder.provenance.get("wall_seconds"))
+    return None if wall is None else max(wall, (pace or 0.0) * _whole(folder.provenance.get("steps"))) / 3600
 
 
 def _hardware(record: Mapping[str, Any]) -> str:
@@ -250,5 +250,5 @@ def _whole(value: Any) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**15 else 0
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def measure(config: DictConfig) -> Trial:
     """Train some steps and validate some scans; nothing is kept.
 
     Args:
-        config: The configuration of one fold; it is changed.
+        config: The configuration of one fold.
 
     Raises:
         UserError: When several devices are asked for.
@@ -72,8 +73,9 @@ def measure(config: DictConfig) -> Trial:
         raise UserError("budget: the trial that it needs runs on one device. Give steps=N in its place.")
     train.hush()
     steps = min(TRIAL, int(config.trainer.max_steps))
+    config = copy.deepcopy(config)
     with open_dict(config):
-        config.trainer.fast_dev_run = steps
+        config.trainer.fast_dev_run = config.sampler.steps_per_epoch = steps  # one epoch
         work = prepare(config)
         config.planned = train.planned(work.plan)
     watch = Stopwatch(steps)
