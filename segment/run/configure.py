@@ -38,6 +38,8 @@ OmegaConf.register_new_resolver("planned", _planned, replace=True)
 # Exceptions come through as they are, unlogged, also in the processes of a parallel sweep, which import this file.
 logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)
 os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+# MLflow reports its use to its makers from the moment of its import, and MONAI imports it wherever it is installed.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
 def launch(

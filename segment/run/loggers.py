@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
 
 from segment.errors import UserError
 from segment.report.board import final_scores, flatten
@@ -51,34 +54,35 @@ def logged(trainer: pl.Trainer, config: DictConfig) -> Iterator[list[Logger]]:
     Raises:
         UserError: When one of them cannot begin, such as one whose server is not reached.
     """
-    loggers: dict[str, Logger] = {}
-    row = {re.sub(r"[^\w. /:-]", "_", key): value for key, value in flatten(_plain(config)).items()}
+    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    row = {re.sub(r"[^\w. /:-]", "_", key): value for key, value in flatten(plain).items()}
+    failed = True
+    cache = os.environ.get("WANDB_CACHE_DIR")
+    if cache is None:  # Weights & Biases would write its own log into the user's home
+        os.environ["WANDB_CACHE_DIR"] = str((Path(config.output) / "wandb" / "cache").absolute())
     try:
-        for name, node in config.logger.items():
-            if node:
-                try:
-                    loggers[name] = make(config, f"logger.{name}")
-                    _tell(loggers[name], row)
-                except UserError:
-                    raise
-                except Exception as error:  # what a service may raise is its own
-                    raise UserError(f"logger={name}: cannot begin ({' '.join(str(error).split())}).") from error
-        trainer.loggers = list(loggers.values())
+        trainer.loggers = [_begin(config, name, row) for name, node in config.logger.items() if node]
         yield trainer.loggers
-    except BaseException:
-        _close(loggers, failed=True)
+        failed = False
+    finally:
+        if wandb := sys.modules.get("wandb"):  # else the next run of this process would go on with this one's run
+            wandb.finish(int(failed))
+            wandb.teardown()
+        if cache is None:
+            del os.environ["WANDB_CACHE_DIR"]
+
+
+def _begin(config: DictConfig, name: str, row: Mapping[str, Any]) -> Logger:
+    """Make one logger and tell it the configuration, which TensorBoard gets later, with the final scores."""
+    try:
+        logger: Logger = make(config, f"logger.{name}")
+        if not isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(dict(row))
+    except UserError:
         raise
-    _close(loggers, failed=False)
-
-
-def _plain(config: DictConfig) -> dict[str, Any]:
-    return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
-
-
-def _tell(logger: Logger, row: Mapping[str, Any]) -> None:
-    """The configuration, flat; TensorBoard gets it with the final scores, when there are any (segment.report.board)."""
-    if not isinstance(logger, TensorBoardLogger):
-        logger.log_hyperparams(dict(row))
+    except Exception as error:  # what a service raises is its own
+        raise UserError(f"logger={name}: cannot begin ({' '.join(str(error).split())}).") from error
+    return logger
 
 
 def log_final(loggers: list[Logger], summary: Mapping[str, Any], step: int) -> None:
@@ -93,11 +97,3 @@ def log_final(loggers: list[Logger], summary: Mapping[str, Any], step: int) -> N
         if not isinstance(logger, TensorBoardLogger):
             logger.log_metrics(final_scores(summary), step=step)
             logger.save()
-
-
-def _close(loggers: Mapping[str, Logger], failed: bool) -> None:
-    """End the run of Weights & Biases, which the next run of this process would go on with else."""
-    if any(isinstance(logger, WandbLogger) for logger in loggers.values()):
-        import wandb
-
-        wandb.finish(exit_code=int(failed))
