@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from segment.data.case import Dataset
-from segment.data.layouts import folders, msd, nnunet, patients, table
+from segment.data.layouts import folders, msd, nnunet, patients, pattern, table
 from segment.data.layouts.common import label_table
 from segment.data.problems import WARNING, Problem, Report, raise_errors, reported
 from segment.errors import UserError, did_you_mean
@@ -25,6 +26,8 @@ def open_dataset(
     labels: Mapping[str, int | Sequence[int]] | None = None,
     region_order: Sequence[int] | None = None,
     channels: Sequence[str] | None = None,
+    image: str | Sequence[str] | None = None,
+    label: str | None = None,
     source: Mapping[str, Any] | None = None,
     notice: str = "",
     licence: str = "",
@@ -38,12 +41,15 @@ def open_dataset(
     Args:
         root: The data set's folder (for a table also the CSV itself); nothing in it is changed.
         name: Short name; None takes the folder's.
-        layout: ``msd``, ``nnunet``, ``folders``, ``table``, ``patients``, or ``auto`` to go by what lies there.
+        layout: ``msd``, ``nnunet``, ``folders``, ``table``, ``patients``, ``pattern``, or ``auto`` to go by what lies
+            there.
         labels: Label name to value in the files, or to the list of values whose union is a region, in place of the data
             set's own; the one called ``background`` is the background whatever its value, ``ignore`` are voxels that
             nobody annotated.
         region_order: For each region the value it writes into a mask; None where it follows from the regions.
         channels: Channel names in place of the data set's own.
+        image: With ``pattern``, the template of the image files, or one a channel: ``volume-{case}.nii``.
+        label: With ``pattern``, the template of the masks: ``segmentation-{case}.nii``.
         source: Where the data come from: ``{url, md5 or sha256, archive_folder, licence}``; only for messages here.
         notice: One sentence to print beside results.
         licence: Licence of the data; the default is the source's, or the data set's own.
@@ -63,14 +69,21 @@ def open_dataset(
         raise UserError(f"{path} does not exist, so the data set {named!r} cannot be read. {_way(name, source, terms)}")
     module = _layout(path, layout)
     described = path / "dataset.json"
-    if described.is_file() and module not in (msd, nnunet):
+    if described.is_file() and module not in (msd, nnunet, pattern):
         what = f"It is not used, since it is neither {msd.LOOKED_FOR} nor {nnunet.LOOKED_FOR}."
         report(Problem("description", str(described), what, "Complete it, or take it away.", WARNING))
     given = None
     if labels is not None:
         with reported(report, "labels", "data.labels"):
             given = label_table(labels, "data.labels", region_order)
-    dataset = module.read(path, named, given, channels, report)
+    read = module.read
+    if module is pattern:
+        if image is None or label is None:
+            raise UserError("data.layout=pattern: needs the templates data.image and data.label. Give both.")
+        read = partial(read, image=image, label=label)
+    elif image is not None or label is not None:
+        raise UserError(f"data.image and data.label belong to data.layout=pattern, not to {layout}. Leave them out.")
+    dataset = read(path, named, given, channels, report=report)
     return replace(dataset, notice=notice or dataset.notice, licence=licence or terms or dataset.licence)
 
 
@@ -82,10 +95,12 @@ def _way(name: str | None, source: Mapping[str, Any] | None, terms: str) -> str:
 
 
 def _layout(path: Path, layout: str) -> Any:
+    if layout == "pattern":
+        return pattern  # never recognised: its templates say what lies there
     if layout in LAYOUTS:
         return LAYOUTS[layout]
     if layout != "auto":
-        options = [*LAYOUTS, "auto"]
+        options = [*LAYOUTS, "pattern", "auto"]
         raise UserError(f"data.layout={layout} is not one of {', '.join(options)}.{did_you_mean(layout, options)}")
     for module in LAYOUTS.values():
         if module.recognise(path):
