@@ -178,7 +178,11 @@ def test_every_verdict(done):
         assert [row["verdict"] for row in csv.DictReader(file)] == ["not run", *words]  # it was not asked for
 
 
-def test_killed_between_and_inside_folds_it_ends_with_the_same_table(done):
+BETWEEN, INSIDE = "fold0/report.html", "fold1/checkpoints/last.ckpt"
+
+
+@pytest.mark.parametrize("moments", [[INSIDE], pytest.param([BETWEEN, INSIDE], marks=pytest.mark.slow)])
+def test_killed_between_and_inside_folds_it_ends_with_the_same_table(done, moments):
     expected = tables()
     shutil.rmtree("runs")
 
@@ -194,9 +198,9 @@ def test_killed_between_and_inside_folds_it_ends_with_the_same_table(done):
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
-    kill_when(OUT / "tiny" / "fold0" / "report.html")
+    for moment in moments:
+        kill_when(OUT / "tiny" / moment)
     before = {file: file.stat().st_mtime_ns for file in (OUT / "tiny" / "fold0").rglob("*") if file.is_file()}
-    kill_when(OUT / "tiny" / "fold1" / "checkpoints" / "last.ckpt")
     assert not (OUT / "tiny" / "fold1" / "report.html").exists()
     assert not (OUT / "table.md").exists()
     code, _, err = segment("study=mine")
