@@ -1,0 +1,152 @@
+"""Every run of every study composes, plans and takes two steps, on a miniature of its data set."""
+
+import csv
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+from miniatures import FLAT, options, write
+
+from segment import cli
+from segment.data import open_dataset
+from segment.data.splits import read_folds
+from segment.run import configure, train
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+STUDIES = sorted(path.name for path in EXPERIMENTS.iterdir() if path.is_dir())
+RUNS = sorted(f"{file.parent.name}={file.stem}" for file in EXPERIMENTS.glob("*/*.yaml"))
+# One a study, as light as the study has it, with fewer features where its network is not light.
+LIGHT = {
+    "attention_unet2018=attention_unet_30_120": ["network.encoder.features=[4,4,4,4,4]"],
+    "hippocampus=dynunet": ["network.network.filters=[4,4,4,4]"],
+    "isbi2012_em=attention_unet": ["network.encoder.features=[4,4,4,4,4]"],
+    "nnunet_revisited=acdc_resenc_m": ["network.encoder.features=[4,8,8,8]"],
+    "segresnet_brats18=segresnet": ["network.network.init_filters=8"],
+    "spleen=bundle_unet": [],
+    "swinunetr_brats21=f48": ["network.network.feature_size=12", "network.network.depths=[1,1,1,1]"],
+    "swinunetr_btcv=f12": ["network.network.depths=[1,1,1,1]"],
+    "unet2015=dic_hela": ["network.encoder.features=[4,4,4,4,4]"],
+    "unet3d2016=unet3d": ["network.encoder.features=[4,8,8,8]"],
+    "unetpp2018=liver_unetpp_ds": ["network.encoder.features=[4,4,4,4,4]"],
+    "unetr_btcv=unetr": ["network.encoder.depth=4", "network.encoder.taps=[1,2,3,4]", "network.encoder.hidden=48",
+                         "network.encoder.mlp=64"],
+    "vnet2016=dice": ["network.encoder.features=[4,4,8,8,8]", "network.decoder.features=[4,4,8,8]"],
+}  # fmt: skip
+
+
+class Losses(pl.Callback):
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+        self.values.append(float(outputs["loss"]))
+
+
+def compose(run: str, *overrides: str):
+    return configure.compose("train", [f"+experiments/{run}", *overrides], cli.config_folders())
+
+
+def check(run: str, folder: Path, *overrides: str) -> None:
+    """Two steps of a run on a miniature, with the least patch that its network takes."""
+    published = compose(run)
+    data, flat = published.data.name, published.data.name in FLAT
+    root = write(data, folder / "data", (40, 40) if flat else (20, 40, 48), (1.0, 1.0, 1.0))
+    patch = [32, 32] if flat or published.plan.configuration == "2d" else [16, 32, 32]
+    if re.search(r"swinunetr|unetr|mednext|f\d\d$", run):
+        patch = [32, 32, 64]
+    given = [
+        f"data.root={root}", f"cache={folder / 'cache'}", f"output={folder / 'run'}", "name=x", "trainer=cpu",
+        "trainer.precision=32-true", "trainer.max_steps=2", "sampler.steps_per_epoch=2", "sampler.workers=0",
+        "plan.batch_size=1", f"plan.patch_size={patch}", "callbacks.last=null", "callbacks.best=null", *overrides,
+    ]  # fmt: skip
+    config = compose(run, *given)
+    configure.check_targets(config)
+    train.hush()
+    train.settle(config)
+    work = train.prepare(config)
+    config.planned = train.planned(work.plan)
+    module, trainer, patches = train.assemble(config, work)
+    recorded = Losses()
+    trainer.callbacks.append(recorded)
+    trainer.limit_val_batches = 0
+    trainer.fit(module, patches)
+    assert len(recorded.values) == 2
+    assert np.isfinite(recorded.values).all()
+    if published.plan.spacing is not None:
+        assert sorted(work.plan.spacing) == sorted(published.plan.spacing)
+
+
+@pytest.mark.parametrize("run", LIGHT)
+def test_a_run_of_each_study_takes_two_steps(run, tmp_path):
+    check(run, tmp_path, *LIGHT[run])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("run", RUNS)
+def test_every_run_takes_two_steps_at_its_published_widths(run, tmp_path):
+    check(run, tmp_path)
+
+
+def test_there_is_a_light_run_of_each_study():
+    assert sorted(run.split("=")[0] for run in LIGHT) == STUDIES
+    assert set(LIGHT) <= set(RUNS)
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_a_study_says_what_it_is_and_where_it_deviates(study):
+    text = (EXPERIMENTS / study / "README.md").read_text(encoding="utf-8")
+    assert text.startswith("# ")
+    for heading in ("## Data", "## Protocol", "## Deviates"):
+        assert f"\n{heading}\n" in text
+    for file in (EXPERIMENTS / study).glob("*.yaml"):
+        first, second = file.read_text(encoding="utf-8").splitlines()[:2]
+        assert first == "# @package _global_"
+        assert re.fullmatch(r"# \S.{10,}", second), file
+        assert f"`{file.stem}`" in text or re.search(r"`[A-Z_]+`", text), f"the README does not name {file.stem}"
+
+
+# What a paper prints, so that an override that comes too late is seen.
+PROTOCOL = {
+    "nnunet_revisited=btcv_nnunet": {"trainer.max_steps": 250_000, "trainer.accelerator": "gpu", "optimizer.lr": 0.01,
+                                     "augment.spatial.scale": [0.7, 1.4], "inference.mirror": "all"},
+    "nnunet_revisited=kits_resenc_xl": {"plan.preset": "resenc_xl", "plan.memory": None, "optimizer.momentum": 0.99},
+    "nnunet_revisited=amos_mednext_l_k5": {"network.encoder.kernel_sizes": 5, "optimizer.lr": 1e-3,
+                                           "plan.patch_size": [128, 128, 128], "sampler.steps_per_epoch": 250},
+    "hippocampus=dynunet": {"optimizer.lr": 0.1, "scheduler.gamma": 0.01, "plan.batch_size": 9},
+    "swinunetr_btcv=f24": {"network.network.feature_size": 24, "scheduler.warmup_steps": 1200, "inference.mirror": []},
+    "segresnet_brats18=segresnet": {"loss.sigmoid": True, "optimizer.weight_decay": 1e-5, "scheduler.T_max": 60_000},
+    "spleen=bundle_unet": {"optimizer._target_": "monai.optimizers.Novograd", "optimizer.lr": 2e-3},
+    "vnet2016=logistic": {"loss.lambda_dice": 0.0, "optimizer.momentum": 0.99, "scheduler.step_size": 25_000},
+    "unetpp2018=polyp_wide_unet": {"network.encoder.features": [35, 70, 140, 280, 560], "optimizer.lr": 3e-4},
+    "isbi2012_em=nnunet_plain": {"optimizer.lr": 3e-4, "trainer.max_steps": 600, "trainer.accelerator": "cpu"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("run", PROTOCOL)
+def test_a_run_is_set_as_published(run):
+    config = compose(run)
+    found = {key: _at(config, key) for key in PROTOCOL[run]}
+    assert found == PROTOCOL[run]
+
+
+def _at(config, key: str):
+    for part in key.split("."):
+        config = config[part]
+    return config
+
+
+@pytest.mark.parametrize("study", sorted(file.parent.name for file in EXPERIMENTS.glob("*/splits.json")))
+def test_splits_name_the_cases_of_the_data_set_and_as_many_as_published(study, tmp_path):
+    for part in ("img", "label"):
+        (tmp_path / part).mkdir()
+        for number in (*range(1, 11), *range(21, 41)):  # BTCV's training scans
+            (tmp_path / part / f"{part}{number:04d}.nii.gz").touch()
+    dataset = open_dataset(**options("btcv") | {"root": tmp_path})
+    (fold,) = read_folds(EXPERIMENTS / study / "splits.json", dataset)
+    with (EXPERIMENTS / study / "published.csv").open(encoding="utf-8") as stream:
+        published = {row["split"] for row in csv.DictReader(stream)}
+    assert f"{len(fold['train'])} train, {len(fold['val'])} validation" in published
+    assert {*fold["train"], *fold["val"]} == {case.id for case in dataset.cases}
