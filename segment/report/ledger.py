@@ -236,7 +236,8 @@ def compare(
         if found and not figure.fold and found.fold != ALL:
             folds = f"fold{'s' if len(found.folds) > 1 else ''} {', '.join(found.folds)} only"
             reduced = reduced if folds in reduced else "; ".join(filter(None, [reduced, folds]))
-        word = NOT_MEASURED if own and found is None else verdict(figure, found, data_here)
+        ran = any(not figure.fold or row.fold == figure.fold for row in own)
+        word = NOT_MEASURED if ran and found is None else verdict(figure, found, data_here or bool(own))
         lines.append(Line(run, figure, found, word, reduced))
     if lines:
         return lines

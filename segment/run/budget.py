@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from segment.errors import UserError
 from segment.report.files import read_mapping
@@ -16,6 +17,8 @@ from segment.run.data import prepare
 from segment.training.pace import Stopwatch
 
 TRIAL = 20
+# What torch's schedules count in steps.
+COUNTED = ("step_size", "milestones", "total_iters", "total_steps", "T_max", "T_0")
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,28 @@ def measure(config: DictConfig) -> Trial:
         raise KeyboardInterrupt  # which Lightning keeps to itself
     views = len(make(config, "inference").flips(len(work.plan.patch_size)))
     return Trial(watch.seconds_per_step, watch.seconds_per_scan, len(work.val), views)
+
+
+def shortened(config: DictConfig, steps: int) -> list[str]:
+    """Overrides that bring a training down to fewer steps, with its schedule.
+
+    Args:
+        config: The configuration of the whole training. What its schedule takes from ``trainer.max_steps`` follows by
+            itself; counts of steps that it names are brought down alike.
+        steps: How many steps to train.
+    """
+    overrides = [f"trainer.max_steps={steps}"]
+    for key in COUNTED:
+        named = config.scheduler.get(key)
+        if named is None or OmegaConf.is_interpolation(config.scheduler, key):
+            continue
+        counts = [max(1, round(count * steps / config.trainer.max_steps)) for count in _listed(named)]
+        overrides.append(f"scheduler.{key}={counts if OmegaConf.is_list(named) else counts[0]}".replace(" ", ""))
+    return overrides
+
+
+def _listed(named: Any) -> list[int]:
+    return list(named) if OmegaConf.is_list(named) else [named]
 
 
 def steps_within(seconds: float, config: DictConfig, pace: Trial, asked: str) -> int:

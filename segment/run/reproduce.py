@@ -3,35 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.object_type import ObjectType
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, Node
 
-from segment.errors import UserError, did_you_mean
+from segment.errors import UserError
 from segment.provenance import write_text
 from segment.report.files import printable, read_mapping
 from segment.report.folder import RunFolder, read_run
 from segment.report.ledger import (
     HEADS,
     Line,
-    Published,
     as_csv,
     cells,
     compare,
     escaped,
     markdown,
     protocol,
-    read_published,
     records,
 )
 from segment.report.studies import Result, enter, results, write_page
@@ -39,40 +33,17 @@ from segment.report.summary import protocol_line
 from segment.run import train
 from segment.run.budget import forecast, known_pace, measure, steps_within
 from segment.run.check import root_of
+from segment.run.explain import walk
 from segment.run.folder import differences, settle
 from segment.run.folds import sum_up
-from segment.run.list import options, output, print_table, search_folders, studies
+from segment.run.list import output, print_table, studies
+from segment.run.study import Study, citation, count_folds, find, training
 from segment.run.sweep import table
 from segment.training.pace import Stopwatch
 
-OWN = ("study", "run", "fold", "budget", "steps", "output", "name", "write", "page", "format")
+STEPS = "trainer.max_steps"
 # Of the machine, not of the protocol.
 MACHINE = ("trainer.accelerator", "trainer.precision", "trainer.benchmark")
-
-
-@dataclass(frozen=True)
-class Study:
-    """A study as it was asked for.
-
-    Attributes:
-        name: Its name.
-        folder: Where its tables lie.
-        published: All its published figures.
-        runs: All its runs.
-        asked: Those that were asked for.
-        overrides: What was said on the command line of training.
-        output: Folder of its run folders.
-        composed: Configurations by their overrides; composing one takes half a second.
-    """
-
-    name: str
-    folder: Path
-    published: list[Published]
-    runs: list[str]
-    asked: list[str]
-    overrides: list[str]
-    output: Path
-    composed: dict[tuple[str, ...], DictConfig] = field(default_factory=dict)
 
 
 def run(config: DictConfig) -> None:
@@ -111,35 +82,6 @@ def studies_folder(key: str, value: Any) -> Path:
     return folder
 
 
-def find(config: DictConfig) -> Study:
-    """The study that was asked for.
-
-    Raises:
-        UserError: When there is none of this name, or no such run in it.
-    """
-    name = str(config.study)
-    there = options("experiments", ObjectType.GROUP)
-    if name not in there:
-        raise UserError(f"study={name}: there is no such study.{did_you_mean(name, there)} 'segment list studies'.")
-    runs = options(f"experiments/{name}")
-    if not runs:
-        raise UserError(f"study={name}: has no runs yet, only what is published.")
-    if config.run != "all" and config.run not in runs:
-        raise UserError(f"run={config.run}: {name} has no such run.{did_you_mean(str(config.run), runs)} {runs}")
-    folders = [folder / name for folder in search_folders("experiments") if (folder / name).is_dir()]
-    folder = next((folder for folder in folders if (folder / "published.csv").is_file()), folders[0])
-    given = [text for text in HydraConfig.get().overrides.task if text.lstrip("+~").split("=")[0] not in OWN]
-    return Study(
-        name=name,
-        folder=folder,
-        published=read_published(folder),
-        runs=runs,
-        asked=runs if config.run == "all" else [config.run],
-        overrides=given,
-        output=Path(str(config.output)) / name,
-    )
-
-
 def announce(study: Study, config: DictConfig) -> dict[str, list[int]]:
     """Say what is to be reproduced, what it needs and takes, and what it will be set beside.
 
@@ -175,16 +117,6 @@ def announce(study: Study, config: DictConfig) -> dict[str, list[int]]:
     return present
 
 
-def citation(study: Study) -> str:
-    """The first paragraph of the study's README; else the sources of its figures."""
-    with contextlib.suppress(OSError, UnicodeDecodeError), (study.folder / "README.md").open(encoding="utf-8") as file:
-        for paragraph in file.read(20_000).split("\n\n"):
-            text = " ".join(line for line in paragraph.splitlines() if not line.startswith("#")).strip()
-            if text:
-                return printable(text)
-    return printable("; ".join(dict.fromkeys(row.source for row in study.published))) or "nothing is said of its source"
-
-
 def need(one: DictConfig) -> str:
     """Which data set a run needs, and its licence."""
     data = one.data
@@ -200,33 +132,6 @@ def way(one: DictConfig) -> str:
     return f"{how}; where it lies, data.root=FOLDER says."
 
 
-@contextlib.contextmanager
-def training(study: Study, name: str, fold: int | str, steps: int | None = None) -> Iterator[DictConfig]:
-    """The configuration of ``segment train`` for one fold of a run; within the block the command line is this one too.
-
-    So provenance tells a command that makes this fold again, and a strategy's child processes run just that.
-    """
-    given, before = sys.argv, HydraConfig.instance().cfg
-    overrides = [f"+experiments/{study.name}={name}", *study.overrides]
-    overrides += [f"trainer.max_steps={steps}"] if steps else []
-    if tuple(overrides) not in study.composed:
-        study.composed[tuple(overrides)] = hydra.compose("train", overrides, return_hydra_config=True)
-    composed = study.composed[tuple(overrides)]
-    HydraConfig.instance().set_config(composed)
-    one = copy.deepcopy(composed)
-    with open_dict(one):
-        del one["hydra"]
-        one.fold, one.name = fold, f"{study.name}-{name}-fold{fold}"
-        one.output = str(study.output / name / f"fold{fold}")
-    quoted = one.output.replace("\\", "\\\\").replace("'", "\\'")
-    sys.argv = [given[0], "train", *overrides, f"fold={fold}", f"name={one.name}", f"output='{quoted}'"]
-    try:
-        yield one
-    finally:
-        sys.argv = given
-        HydraConfig.instance().cfg = before
-
-
 def asked_folds(config: DictConfig, one: DictConfig) -> list[int]:
     """Numbers of the folds that were asked for of a run with this configuration."""
     if isinstance(config.fold, int) and not isinstance(config.fold, bool):
@@ -234,16 +139,6 @@ def asked_folds(config: DictConfig, one: DictConfig) -> list[int]:
     if config.fold != "all":
         raise UserError(f"fold={config.fold}: must be the number of a fold, or all.")
     return list(range(count_folds(one)))
-
-
-def count_folds(one: DictConfig) -> int:
-    """How many folds a run with this configuration has."""
-    if one.splits is None:
-        return int(one.folds)
-    try:
-        return len(json.loads(Path(one.splits).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"splits={one.splits}: cannot be read ({error}).") from None
 
 
 def reproduce(study: Study, name: str, folds: Sequence[int], config: DictConfig, shares: int) -> None:
@@ -353,7 +248,14 @@ def reductions(study: Study, name: str, runs: dict[int, RunFolder]) -> str:
         with training(replace(study, overrides=[]), name, fold) as one:
             settle(one)
             changed = differences(folder.config, one)
-        found[fold] = {key: f"{key} {there} for {here}" for key, there, here in changed if key not in MACHINE}
+            # What only follows from the number of steps need not be told beside it.
+            steps = next((there for key, there, _ in changed if key == STEPS), None)
+            follows = {key for key, node in walk(one) if isinstance(node, Node) and node._value() == f"${{{STEPS}}}"}
+        found[fold] = {
+            key: f"{key} {there} for {here}"
+            for key, there, here in sorted(changed, key=lambda change: change[0] != STEPS)
+            if key not in MACHINE and not (key in follows and there == steps)
+        }
     first = min(found)
     for fold, changes in found.items():
         apart = sorted(text for _, text in changes.items() ^ found[first].items())

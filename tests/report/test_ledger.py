@@ -63,7 +63,7 @@ def test_a_figure_is_set_beside_what_speaks_of_it():
     figures = [FIGURE, replace(FIGURE, fold="0"), replace(FIGURE, fold="3"), replace(FIGURE, run="")]
     lines = compare("net", figures, [short, fold, two, ROW, other])
     assert [line.measured for line in lines] == [ROW, fold, None]
-    assert [line.verdict for line in lines] == [REPRODUCED, REPRODUCED, NOT_MEASURED]
+    assert [line.verdict for line in lines] == [REPRODUCED, REPRODUCED, NOT_RUN]
     assert not any(line.reduced for line in lines)
     (line,) = compare("net", [FIGURE], [fold, two])
     assert line.reduced == "folds 0, 1 only"

@@ -13,12 +13,14 @@ import time
 from pathlib import Path
 
 import pytest
+from omegaconf import DictConfig
 
 from segment import cli
+from segment.errors import UserError
 from segment.report.ledger import ABOVE, BELOW, NOT_MEASURED, REPRODUCED, read_measured
 from segment.report.studies import page
 from segment.run import reproduce
-from segment.run.budget import Trial, steps_within
+from segment.run.budget import Trial, shortened, steps_within
 
 TINY = """# @package _global_
 # Balls in balls.
@@ -254,7 +256,7 @@ def test_a_budget_is_measured_kept_and_told_beside_the_verdict(here, monkeypatch
     assert measured[0].scan > 0
     assert (measured[0].scans, measured[0].views) == (3, 1)
     assert "3 of 4 steps in each fold" in out
-    assert "trainer.max_steps 3 for 4" in out
+    assert "reduced    tiny: trainer.max_steps 3 for 4; fold 0 only\n" in out
     assert "(reduced)" in out
     code, out, err = segment("study=mine", "fold=0")
     assert code == 0, err
@@ -266,7 +268,7 @@ def test_a_budget_is_measured_kept_and_told_beside_the_verdict(here, monkeypatch
 
 
 def test_a_budget_counts_validation_and_scoring():
-    config = reproduce.DictConfig(
+    config = DictConfig(
         {"trainer": {"max_steps": 1000, "check_val_every_n_epoch": 2}, "sampler": {"steps_per_epoch": 50}}
     )
     pace = Trial(step=2.0, scan=1.0, scans=10, views=8)
@@ -274,8 +276,15 @@ def test_a_budget_counts_validation_and_scoring():
     validations = steps / 100
     assert 490 < steps * 2 + validations * 10 + 80 <= 500
     assert steps_within(1e9, config, pace, "budget=1") == 1000
-    with pytest.raises(reproduce.UserError, match=r"budget=1: is not enough.*80 s"):
+    with pytest.raises(UserError, match=r"budget=1: is not enough.*80 s"):
         steps_within(81, config, pace, "budget=1")
+
+
+def test_fewer_steps_bring_the_schedule_down_too():
+    config = DictConfig({"trainer": {"max_steps": 13200}, "scheduler": {"step_size": 12000, "gamma": 0.01}})
+    assert shortened(config, 132) == ["trainer.max_steps=132", "scheduler.step_size=120"]
+    config.scheduler = {"milestones": [100, 200], "T_max": "${trainer.max_steps}"}
+    assert shortened(config, 6600) == ["trainer.max_steps=6600", "scheduler.milestones=[50,100]"]
 
 
 def test_what_was_measured_is_entered_and_shown(done):
