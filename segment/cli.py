@@ -15,6 +15,7 @@ VERBS = {
     "check": "proves a data set sound                   data=NAME [format=json]",
     "plan": "writes a data set's plan                  data=NAME output=plan.yaml preset=nnunet",
     "show": "draws what augmentation does              augment data=NAME output=FILE.png",
+    "reproduce": "runs a published study, ours beside it    study=NAME [run=RUN] [fold=N] [budget=HOURS|steps=N]",
     "fetch": "downloads a data set, checksum verified   data=NAME [data.root=FOLDER]",
     "list": "what there is                             [networks [network=NAME ...]|data|studies] [format=json]",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ def settle(config: DictConfig) -> None:
         # What was planned for a run that is there, so that it can be compared before the data are read.
         written = Path(config.output) / "config.yaml"
         config.planned = read_mapping(written).get("planned") if written.is_file() else None
+        if "${" in str(config._get_node("planned")):
+            raise UserError(f"{written}: planned holds '${{', which no plan does. It is not a file that segment wrote.")
 
 
 def settle_plan(config: DictConfig) -> None:
@@ -97,11 +100,9 @@ def claim(folder: Path, config: DictConfig, write: bool = True) -> None:
     path = folder / "config.yaml"
     text = OmegaConf.to_yaml(config, resolve=True)
     if path.exists():
-        before, now = _flat(read_mapping(path)), _flat(OmegaConf.to_container(config, resolve=True))
-        changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-        changed = [key for key in changed if not any(f"{key}.".startswith(f"{free}.") for free in FREE)]
+        changed = differences(read_mapping(path), config)
         if changed:
-            shown = "; ".join(f"{key} is {before.get(key)} there and {now.get(key)} here" for key in changed[:3])
+            shown = "; ".join(f"{key} is {there} there and {here} here" for key, there, here in changed[:3])
             raise UserError(
                 f"output={folder}: holds a run of another configuration ({shown}). "
                 "Give another output= or name=, or the same configuration to go on with it."
@@ -113,6 +114,25 @@ def claim(folder: Path, config: DictConfig, write: bool = True) -> None:
         # What a kill left half-written; a strategy's child processes leave it to the first one.
         for partial in folder.rglob(".partial-*") if "LOCAL_RANK" not in os.environ else ():
             partial.unlink()
+
+
+def differences(there: Mapping[str, Any], config: DictConfig) -> list[tuple[str, str | None, str | None]]:
+    """In what a run folder's configuration is another one than this, apart from what does not change its numbers.
+
+    Args:
+        there: Content of its ``config.yaml``.
+        config: A run's configuration.
+
+    Returns:
+        (dotted key, its value there, its value here), None where there is no such key, sorted by key.
+    """
+    before, now = _flat(there), _flat(OmegaConf.to_container(config, resolve=True))
+    changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    return [
+        (key, before.get(key), now.get(key))
+        for key in changed
+        if not any(f"{key}.".startswith(f"{free}.") for free in FREE)
+    ]
 
 
 def _flat(config: Any) -> dict[str, str]:

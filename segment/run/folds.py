@@ -59,7 +59,7 @@ def every_fold(config: DictConfig, train: Callable[[DictConfig], float | None]) 
         with _command_of(one, asked):
             train(one)
         runs.append(Path(one.output))
-    return _sum_up(config, folder, [read_run(run) for run in runs], started)
+    return sum_up(config, folder, [read_run(run) for run in runs], started)
 
 
 def _count(run: Path) -> int:
@@ -89,8 +89,18 @@ def _command_of(one: DictConfig, asked: DictConfig) -> Iterator[None]:
         sys.argv = given
 
 
-def _sum_up(config: DictConfig, folder: Path, runs: Sequence[RunFolder], started: float) -> float | None:
-    """Write the run folder of the whole cross-validation from those of the folds."""
+def sum_up(config: DictConfig, folder: Path, runs: Sequence[RunFolder], started: float) -> float | None:
+    """Write the run folder of the whole cross-validation from those of the folds, unless it is there.
+
+    Args:
+        config: The configuration with ``fold=all``, name and output.
+        folder: The run folder to write.
+        runs: The folds' run folders, in their order, finished.
+        started: ``time.time()`` at the start of the command.
+
+    Returns:
+        Foreground Dice over all validation scans; None where there is none.
+    """
     record = provenance.collect(config.seed, started, **_describe(folder, runs))
     scans = pd.concat([run.scans for run in runs], ignore_index=True)
     protocol = dict(runs[0].summary["protocol"]) | {"fold": "all", "folds": len(runs)}

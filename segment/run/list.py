@@ -286,13 +286,10 @@ def source(network: str) -> dict[str, str | None]:
 
 def about(group: str, name: str) -> str:
     """First comment of a configuration file that is not a directive."""
-    search: ConfigSearchPath = GlobalHydra.instance().config_loader().get_search_path()
-    for entry in search.get_path():
-        scheme, _, folder = entry.path.partition("://")
-        file = (
-            Path(folder) / (group.removeprefix("experiments/") if scheme == "experiments" else group) / f"{name}.yaml"
-        )
-        if scheme in ("file", "experiments") and file.is_file():
+    scheme = "experiments" if group.startswith("experiments/") else "file"
+    for folder in search_folders(scheme):
+        file = folder / group.removeprefix("experiments/") / f"{name}.yaml"
+        if file.is_file():
             lines = [
                 line.lstrip("# ").strip()
                 for line in file.read_text(encoding="utf-8").splitlines()
@@ -300,6 +297,13 @@ def about(group: str, name: str) -> str:
             ]
             return next((line for line in lines if line and not line.startswith("@")), "")
     return ""
+
+
+def search_folders(scheme: str) -> list[Path]:
+    """The configuration folders (``file``) or folders of studies (``experiments``) in search order."""
+    search: ConfigSearchPath = GlobalHydra.instance().config_loader().get_search_path()
+    found = (entry.path.partition("://") for entry in search.get_path())
+    return [Path(folder) for kind, _, folder in found if kind == scheme]
 
 
 def one_line(error: Exception) -> str:

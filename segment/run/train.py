@@ -45,8 +45,12 @@ from segment.training.pretrained import load_weights
 from segment.training.scan_metrics import ScanMetrics
 
 
-def run(config: DictConfig) -> float | None:
+def run(config: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> float | None:
     """Train, score every validation scan and report; on an existing run folder, go on where it stopped.
+
+    Args:
+        config: The run's configuration.
+        callbacks: Told of the training of one fold beside those of the configuration.
 
     Returns:
         Foreground Dice, mean over labels of the mean over scans; None where there is none.
@@ -56,10 +60,10 @@ def run(config: DictConfig) -> float | None:
         keep_freed_memory()
     check_targets(config)
     check_loggers(config)
-    return every_fold(config, train) if config.fold == "all" else train(config)
+    return every_fold(config, train) if config.fold == "all" else train(config, callbacks)
 
 
-def train(config: DictConfig) -> float | None:
+def train(config: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> float | None:
     """Train and score one fold; see `run`."""
     started = time.time()
     settle(config)
@@ -74,7 +78,7 @@ def train(config: DictConfig) -> float | None:
     with open_dict(config):
         config.planned = planned(work.plan)
     debugging = bool(config.trainer.get("fast_dev_run"))
-    module, trainer, datamodule = assemble(config, work)
+    module, trainer, datamodule = assemble(config, work, callbacks)
     last = folder / "checkpoints" / "last.ckpt"
     if config.weights and not last.exists():
         print(f"Starting from {load_weights(module.network, Path(config.weights))}.")
@@ -149,7 +153,9 @@ def own_processes() -> Iterator[None]:
                 os.environ.pop(key, None)
 
 
-def assemble(config: DictConfig, work: Work) -> tuple[SegmentationModule, pl.Trainer, PatchDataModule]:
+def assemble(
+    config: DictConfig, work: Work, further: Sequence[pl.Callback] = ()
+) -> tuple[SegmentationModule, pl.Trainer, PatchDataModule]:
     """Make the network, the module, the trainer and the data module that the configuration names."""
     pl.seed_everything(config.seed, verbose=False)
     network = make(config, "network")(**shape(work))
@@ -173,7 +179,8 @@ def assemble(config: DictConfig, work: Work) -> tuple[SegmentationModule, pl.Tra
         seed=config.seed,
     )
     metrics = ScanMetrics(work.dataset, work.val)
-    callbacks = [metrics, *(make(config, f"callbacks.{key}") for key, node in config.callbacks.items() if node)]
+    named = (make(config, f"callbacks.{key}") for key, node in config.callbacks.items() if node)
+    callbacks = [metrics, *named, *further]
     # The run's loggers are made later, since they write; a dry run needs one that keeps nothing.
     trainer: pl.Trainer = make(config, "trainer", callbacks=callbacks, logger=bool(config.trainer.get("fast_dev_run")))
     extent = getattr(augment, "extent", None)

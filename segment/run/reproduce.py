@@ -1,0 +1,320 @@
+"""``segment reproduce``: runs a published study, fold by fold, and sets our numbers beside the published ones."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, Node
+
+from segment.errors import UserError
+from segment.provenance import write_text
+from segment.report.files import printable, read_mapping
+from segment.report.folder import RunFolder, read_run
+from segment.report.ledger import (
+    HEADS,
+    Line,
+    as_csv,
+    cells,
+    compare,
+    escaped,
+    markdown,
+    protocol,
+    records,
+)
+from segment.report.studies import Result, enter, results, write_page
+from segment.report.summary import protocol_line
+from segment.run import train
+from segment.run.budget import forecast, known_pace, measure, steps_within
+from segment.run.check import root_of
+from segment.run.explain import walk
+from segment.run.folder import differences, settle
+from segment.run.folds import sum_up
+from segment.run.list import output, print_table, studies
+from segment.run.study import Study, citation, count_folds, find, training
+from segment.run.sweep import table
+from segment.training.stopwatch import Stopwatch
+
+STEPS = "trainer.max_steps"
+# Of the machine, not of the protocol.
+MACHINE = ("trainer.accelerator", "trainer.precision", "trainer.benchmark")
+
+
+def run(config: DictConfig) -> None:
+    """Say what the study needs, train what is not finished, print and write the table."""
+    if config.format not in ("text", "json"):
+        raise UserError(f"format={config.format}: must be text or json.")
+    if config.page is not None:
+        folder = studies_folder("page", config.page)
+        write_page(folder)
+        print(f"Page     {folder / 'README.md'}")
+        return
+    if config.study is None:
+        listed = studies()
+        if config.format == "json":
+            output().out(json.dumps(listed, indent=2))
+        else:
+            print_table(output(), "studies", listed)
+        return
+    entered = studies_folder("write", "experiments" if config.write is True else config.write) if config.write else None
+    study = find(config)
+    # Programs read standard output; what training prints is for people.
+    aside = contextlib.redirect_stdout(sys.stderr) if config.format == "json" else contextlib.nullcontext()
+    with aside:
+        present = announce(study, config)
+        shares = sum(map(len, present.values()))
+        for name, folds in present.items():
+            reproduce(study, name, folds, config, shares)
+    conclude(study, list(present), config.format, entered)
+
+
+def studies_folder(key: str, value: Any) -> Path:
+    """A folder of studies that the user named."""
+    folder = Path(str(value))
+    if not folder.is_dir():
+        raise UserError(f"{key}={value}: {folder} is no folder. Name a folder of studies, or make it: mkdir {folder}")
+    return folder
+
+
+def announce(study: Study, config: DictConfig) -> dict[str, list[int]]:
+    """Say what is to be reproduced, what it needs and takes, and what it will be set beside.
+
+    Returns:
+        The folds that were asked for of every run whose data set is here.
+
+    Raises:
+        UserError: When none is.
+    """
+    print(f"{study.name}: {citation(study)}\n")
+    present, missing = {}, {}
+    for name in study.asked:
+        folder = study.output / name
+        with training(study, name, 0) as one:
+            root, needs, folds = root_of(one), need(one), asked_folds(config, one)
+            steps = begun_steps(folder) or config.steps or one.trainer.max_steps
+            left = [fold for fold in folds if not finished(folder / f"fold{fold}")]
+            beside = [row for row in study.published if row.run == name and row.label and not row.fold]
+            listed = ", ".join(f"{row.metric} {row.label} {row.value}" for row in beside) or "nothing published"
+            cost = f"{len(folds)} fold{'s' * (len(folds) > 1)} x {one.trainer.max_steps:,} steps"
+            told = "" if config.budget else forecast(known_pace(folder), len(left), steps)
+            print(f"{name}: {cost}, to be set beside {printable(listed)}. {needs}{told}")
+            # Data sets that are made on first use need not be there.
+            if one.data._target_ == "segment.data.open_dataset" and not root.exists():
+                missing[name] = f"{needs} It is not at {root}. {way(one)}"
+            else:
+                present[name] = folds
+    if not present:
+        raise UserError(f"study={study.name}: {' '.join(dict.fromkeys(missing.values()))}")
+    for name, text in missing.items():
+        print(f"Note: {name} is left out. {text}", file=sys.stderr)
+    print(flush=True)
+    return present
+
+
+def need(one: DictConfig) -> str:
+    """Which data set a run needs, and its licence."""
+    data = one.data
+    licence = (data.get("source") or {}).get("licence") or data.get("licence") or "see data/README.md"
+    return f"It needs the data set {data.get('name') or root_of(one).name} (licence: {licence})."
+
+
+def way(one: DictConfig) -> str:
+    """How to get a data set."""
+    how = "data/README.md says how to get it"
+    if (one.data.get("source") or {}).get("url"):
+        how = f"Download it with `segment fetch data={one.data.name}`"
+    return f"{how}; where it lies, data.root=FOLDER says."
+
+
+def asked_folds(config: DictConfig, one: DictConfig) -> list[int]:
+    """Numbers of the folds that were asked for of a run with this configuration."""
+    if isinstance(config.fold, int) and not isinstance(config.fold, bool):
+        return [config.fold]
+    if config.fold != "all":
+        raise UserError(f"fold={config.fold}: must be the number of a fold, or all.")
+    return list(range(count_folds(one)))
+
+
+def reproduce(study: Study, name: str, folds: Sequence[int], config: DictConfig, shares: int) -> None:
+    """Train the folds of one run that are not finished, then sum up when all are there.
+
+    Args:
+        study: The study.
+        name: The run.
+        folds: Numbers of the folds that were asked for.
+        config: Of this verb.
+        shares: Among how many folds of all runs a budget is shared out.
+    """
+    started, folder = time.time(), study.output / name
+    steps = fixed_steps(study, name, folds, config, shares)
+    waiting = [fold for fold in folds if not finished(folder / f"fold{fold}")]
+    for fold in folds:
+        if fold not in waiting:
+            print(f"{name}, fold {fold} is finished: see {folder / f'fold{fold}' / 'report.html'}", flush=True)
+            continue
+        print(f"{name}, fold {fold}", flush=True)
+        with training(study, name, fold, steps) as one:
+            watch = Stopwatch(min(20, one.trainer.max_steps), teller(name, len(waiting), one.trainer.max_steps))
+            train.run(one, [watch] if fold == waiting[0] else [])
+        if not finished(folder / f"fold{fold}"):
+            raise KeyboardInterrupt  # which Lightning keeps to itself
+    with training(study, name, "all", steps) as one:
+        runs = finished_folds(folder)
+        if len(runs) == count_folds(one) > 1 and all((run.path / "model").is_dir() for run in runs.values()):
+            settle(one)
+            sum_up(one, Path(one.output), list(runs.values()), started)
+
+
+def teller(name: str, folds: int, steps: int) -> Callable[[float], None]:
+    """Says how long the training takes, once the seconds of a step are known."""
+    return lambda pace: print(f"{name}:{forecast(pace, folds, steps)}", file=sys.stderr, flush=True)
+
+
+def finished(folder: Path) -> bool:
+    """Whether a fold's run folder is complete; it may have been made on another machine."""
+    return (folder / "report.html").is_file()
+
+
+def finished_folds(folder: Path) -> dict[int, RunFolder]:
+    """The finished folds of a run by number."""
+    found = {int(path.name[4:]): path for path in folder.glob("fold*") if path.name[4:].isdigit() and finished(path)}
+    return {fold: read_run(found[fold]) for fold in sorted(found)}
+
+
+def fixed_steps(study: Study, name: str, folds: Sequence[int], config: DictConfig, shares: int) -> int | None:
+    """How many steps each fold trains: those of the folds that are there, else as ``steps`` or ``budget`` say.
+
+    Returns:
+        None where the study itself says it.
+
+    Raises:
+        UserError: When ``steps`` is more than the study's or another number than that of the folds that are there, or
+            the budget does not suffice.
+    """
+    wanted, hours, there = config.steps, config.budget, begun_steps(study.output / name)
+    if wanted is not None and hours is not None:
+        raise UserError("budget and steps: each decides how long a fold is trained. Give one of them.")
+    if hours is not None and not (isinstance(hours, int | float) and hours > 0):
+        raise UserError(f"budget={hours}: must be a number of hours.")
+    with training(study, name, folds[0]) as one:
+        full = int(one.trainer.max_steps)
+        if wanted is not None and not (isinstance(wanted, int) and 0 < wanted <= full):
+            raise UserError(f"steps={wanted}: must be a number from 1 to the {full} steps of {study.name}'s {name}.")
+        if there is not None:
+            if wanted not in (None, there):
+                what = f"{study.output / name} has folds of {there} steps"
+                raise UserError(f"steps={wanted}: {what}. Give another output=, or no steps=.")
+            if there != full:
+                print(f"{name}: goes on with {there:,} of {full:,} steps, as the folds that are there.", flush=True)
+            steps = there
+        elif hours is None:
+            steps = wanted or full
+        else:
+            settle(one)
+            pace = measure(one)
+            steps = steps_within(hours * 3600 / shares, one, pace, f"budget={hours}")
+            print(
+                f"{name}: budget={hours} hours: {steps:,} of {full:,} steps in each fold, at {pace.step:.3g} s a step "
+                f"and {pace.scan:.3g} s a validated scan here; on another machine, steps={steps} is the same.",
+                flush=True,
+            )
+        return None if steps == full else steps
+
+
+def begun_steps(folder: Path) -> int | None:
+    """How many steps the folds that are there were begun with; None where there is none."""
+    for path in sorted(folder.glob("fold[0-9]*/config.yaml")):
+        trainer = read_mapping(path).get("trainer")
+        steps = trainer.get("max_steps") if isinstance(trainer, dict) else None
+        if isinstance(steps, int) and steps > 0:
+            return steps
+    return None
+
+
+def reductions(study: Study, name: str, runs: dict[int, RunFolder]) -> str:
+    """In what the finished folds of a run are another protocol than the study's; empty for nothing.
+
+    Raises:
+        UserError: When they are not of one protocol among themselves.
+    """
+    found: dict[int, dict[str, str]] = {}
+    for fold, folder in runs.items():
+        with training(replace(study, overrides=[]), name, fold) as one:
+            settle(one)
+            changed = differences(folder.config, one)
+            # What only follows from the number of steps need not be told beside it.
+            steps = next((there for key, there, _ in changed if key == STEPS), None)
+            follows = {key for key, node in walk(one) if isinstance(node, Node) and node._value() == f"${{{STEPS}}}"}
+        found[fold] = {
+            key: f"{key} {there} for {here}"
+            for key, there, here in sorted(changed, key=lambda change: change[0] != STEPS)
+            if key not in MACHINE and not (key in follows and there == steps)
+        }
+    first = min(found)
+    for fold, changes in found.items():
+        apart = sorted(text for _, text in changes.items() ^ found[first].items())
+        if apart:
+            raise UserError(
+                f"{runs[fold].path}: is of another configuration than fold {first} beside it ({printable(apart[0])}). "
+                "One table cannot hold both: move one of them away."
+            )
+    texts = [printable(text)[:120] for key, text in found[first].items() if key != "seed"]
+    return "; ".join([*texts[:3], *([f"{len(texts) - 3} more"] if len(texts) > 3 else [])])
+
+
+def conclude(study: Study, present: Sequence[str], form: str, entered: Path | None) -> None:
+    """Assemble the study from the finished folds; print its table, write it, and enter it where that was asked for."""
+    lines: list[Line] = []
+    notes: list[str] = []
+    for name in study.runs:
+        found = assemble(study, name)
+        if entered and found and name in study.asked:
+            enter(entered / study.name, found)
+        rows = [row for result in found for row in result.rows]
+        lines += compare(name, study.published, rows, name in present or name not in study.asked)
+        notes += [f"{name}: {printable(protocol_line(found[-1].summary))}"] if found else []
+    if entered:
+        write_page(entered)
+    content = list(records(lines))
+    write_text(study.output / "table.csv", as_csv(list(content[0]), (row.values() for row in content)))
+    measured = "".join(f"\nMeasured: {escaped(note)}\n" for note in notes)
+    write_text(study.output / "table.md", f"{markdown(lines)}{measured}")
+    show([line for line in lines if line.run in study.asked], notes, form)
+    if form == "text":
+        print(f"Table      {study.output / 'table.md'}, {study.output / 'table.csv'}")
+    if entered:
+        print(f"Entered    {entered / study.name / 'measured.csv'}, {entered / 'README.md'}", file=sys.stderr)
+
+
+def assemble(study: Study, name: str) -> list[Result]:
+    """What the finished folds of a run came to; empty where there is none."""
+    runs = finished_folds(study.output / name)
+    if not runs:
+        return []
+    with training(study, name, "all") as one:
+        count = count_folds(one)
+    lost = [str(fold) for fold in range(count) if fold not in runs]
+    if lost:
+        print(f"Note: {name} lacks fold{'s' * (len(lost) > 1)} {', '.join(lost)} of {count}.", file=sys.stderr)
+    return results(name, runs, count, reductions(study, name, runs))
+
+
+def show(lines: Sequence[Line], notes: Sequence[str], form: str) -> None:
+    """Print the lines of a table, and what stands beside every number."""
+    if form == "json":
+        output().out(json.dumps(list(records(lines)), indent=2))
+        return
+    print(f"\n{table([HEADS, *(cells(line, told=False) for line in lines)])}\n")
+    figures = [line.published for line in lines if line.published]
+    for text in dict.fromkeys(f"{figure.run}: {protocol(figure)} ({figure.source})" for figure in figures):
+        print(f"published  {printable(text)}")
+    for note in notes:
+        print(f"measured   {note}")
+    for text in dict.fromkeys(f"{line.run}: {line.reduced}" for line in lines if line.reduced and line.measured):
+        print(f"reduced    {printable(text)}")
