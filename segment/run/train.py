@@ -30,7 +30,7 @@ from segment.report.files import read_mapping
 from segment.report.summary import read_summary
 from segment.run.configure import check_targets, make
 from segment.run.data import Work, prepare
-from segment.run.folder import claim, settle
+from segment.run.folder import claim, composed, settle
 from segment.run.folds import every_fold
 from segment.run.loggers import check_loggers, log_final, logged
 from segment.run.score import score
@@ -244,6 +244,7 @@ def describe(work: Work, trainer: pl.Trainer, config: DictConfig) -> dict[str, A
     """Entries of provenance.json that this run alone knows."""
     return {
         "dataset": {"name": work.dataset.name, "root": str(work.dataset.root), "licence": work.dataset.licence},
+        **composed(),
         "notice": work.dataset.notice,
         "labels": work.dataset.labels.declared,
         "region_order": list(work.dataset.labels.region_order) or None,
