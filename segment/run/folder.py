@@ -77,7 +77,7 @@ def composed() -> dict[str, Any]:
     if not HydraConfig.initialized():
         return {}
     hydra = HydraConfig.get()
-    choices = {group: name for group, name in hydra.runtime.choices.items() if not group.startswith("hydra/")}
+    choices = {group: name for group, name in hydra.runtime.choices.items() if name and not group.startswith("hydra/")}
     return {"choices": choices, "overrides": list(hydra.overrides.task)}
 
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 
@@ -251,19 +250,9 @@ def describe(work: Work, trainer: pl.Trainer, config: DictConfig) -> dict[str, A
         "steps": trainer.global_step,
         "max_time": config.trainer.max_time,
         "weights": _weights(config.weights),
-        **_chosen(),
         "split": {"train": [case.id for case in work.train], "val": [case.id for case in work.val]},
         "cases": {case.id: _case(case, work.hashes) for case in dict.fromkeys([*work.train, *work.val])},
     }
-
-
-def _chosen() -> dict[str, Any]:
-    """Group choices and overrides of this job, one of several in a sweep; nothing where no command line composed it."""
-    if not HydraConfig.initialized():
-        return {}
-    job = HydraConfig.get()
-    groups = {group: name for group, name in job.runtime.choices.items() if name and not group.startswith("hydra/")}
-    return {"choices": groups, "overrides": [*job.overrides.task]}
 
 
 def _weights(source: str | None) -> dict[str, str]:
