@@ -38,6 +38,7 @@ _FEW_METHODS = 4
 _MOST_ROWS = 40
 _MOST_KEYS = 20
 _LONGEST_VALUE = 32
+_LONGEST_PAIR = 44
 _LABELS_BESIDE = 60  # characters that remain for the labels' columns
 _DAGGER = "\N{DAGGER}"
 
@@ -233,9 +234,12 @@ def _pairs_text(comparison: Comparison) -> str:
     every = len(pairs) * len(comparison.structures) <= _MOST_ROWS
     heads = ["pair", "structure", "difference", f"{percent(comparison.level)} interval", "p", "Holm", "effect"]
     rows = []
+    ranks = {name: place for place, name in enumerate(comparison.ranking.names, 1)}
     for first, second in pairs:
+        names = f"{first} - {second}"
+        short = names if len(names) <= _LONGEST_PAIR else f"row {ranks[first]} - row {ranks[second]}"
         for structure in comparison.structures if every else (FOREGROUND,):
-            against = f"{first} - {second}" if structure == FOREGROUND else ""
+            against = short if structure == FOREGROUND else ""
             rows.append([against, structure, *_pair_cells(comparison.pair(first, second, structure))])
     lines = [_table([*heads, "won/tied/lost", "shown"], rows, left=["pair", "structure"])]
     if not few or not every:

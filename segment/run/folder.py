@@ -75,6 +75,15 @@ def run_name(config: DictConfig) -> str:
     return "-".join([*parts, *([text] if text else [])])
 
 
+def composed() -> dict[str, Any]:
+    """What the command chose of every group and overrode; of a sweep, for this run. Nothing outside a command."""
+    if not HydraConfig.initialized():
+        return {}
+    hydra = HydraConfig.get()
+    choices = {group: name for group, name in hydra.runtime.choices.items() if name and not group.startswith("hydra/")}
+    return {"choices": choices, "overrides": list(hydra.overrides.task)}
+
+
 def precision(wanted: str, accelerator: str) -> str:
     """Lightning's name of the precision; ``auto`` is bf16-mixed where the hardware multiplies it fast, else 32-true."""
     if wanted != "auto":

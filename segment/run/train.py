@@ -14,7 +14,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 
@@ -30,7 +29,7 @@ from segment.report.files import read_mapping
 from segment.report.summary import read_summary
 from segment.run.configure import check_targets, make
 from segment.run.data import Work, prepare
-from segment.run.folder import claim, settle
+from segment.run.folder import claim, composed, settle
 from segment.run.folds import every_fold
 from segment.run.loggers import check_loggers, log_final, logged
 from segment.run.score import score
@@ -251,25 +250,16 @@ def describe(work: Work, trainer: pl.Trainer, config: DictConfig) -> dict[str, A
     """Entries of provenance.json that this run alone knows."""
     return {
         "dataset": {"name": work.dataset.name, "root": str(work.dataset.root), "licence": work.dataset.licence},
+        **composed(),
         "notice": work.dataset.notice,
         "labels": work.dataset.labels.declared,
         "region_order": list(work.dataset.labels.region_order) or None,
         "steps": trainer.global_step,
         "max_time": config.trainer.max_time,
         "weights": _weights(config.weights),
-        **_chosen(),
         "split": {"train": [case.id for case in work.train], "val": [case.id for case in work.val]},
         "cases": {case.id: _case(case, work.hashes) for case in dict.fromkeys([*work.train, *work.val])},
     }
-
-
-def _chosen() -> dict[str, Any]:
-    """Group choices and overrides of this job, one of several in a sweep; nothing where no command line composed it."""
-    if not HydraConfig.initialized():
-        return {}
-    job = HydraConfig.get()
-    groups = {group: name for group, name in job.runtime.choices.items() if name and not group.startswith("hydra/")}
-    return {"choices": groups, "overrides": [*job.overrides.task]}
 
 
 def _weights(source: str | None) -> dict[str, str]:
