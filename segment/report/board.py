@@ -11,9 +11,9 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from segment.report.curves import read_curves
 from segment.report.files import printable
 from segment.report.folder import NotableScan, RunFolder, notable_scans, read_run
+from segment.report.precision_recall import read_curves
 from segment.report.surfaces import side_by_side
 
 _SUFFIX = ".report"

@@ -20,12 +20,12 @@ from segment.data.labels import IGNORE
 from segment.inference.model import Model, load_model
 from segment.inference.predictor import predictor_of
 from segment.inference.windows import SlidingWindows
-from segment.metrics.curves import THRESHOLDS, threshold_counts
+from segment.metrics.precision_recall import THRESHOLDS, threshold_counts
 from segment.preprocessing.prepare import Placement, prepare_reference
 from segment.provenance import write_json
 from segment.report.board import write_board
-from segment.report.curves import write_curves
 from segment.report.page import write_page
+from segment.report.precision_recall import write_curves
 from segment.report.scans import score_pairs, write_scans
 from segment.report.summary import summarise, text_table, write_summary
 from segment.run.configure import make
