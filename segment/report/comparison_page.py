@@ -31,6 +31,7 @@ _MOST_KEYS = 100
 _MOST_BESIDE = 6  # methods whose configurations stand side by side
 _MOST_RUNS = 200
 _LONGEST = 80  # characters of a value of a configuration
+_MOST_PANELS = 4
 _PICTURES = 5
 
 
@@ -69,7 +70,10 @@ def write_comparison_page(path: Path, comparison: Comparison, resamples: int, se
         shown_labels=shown_labels,
         labels_left_out=len(comparison.structures) - 1 - len(shown_labels),
         methods=_method_rows(comparison, shown_labels),
-        intervals=method_intervals(comparison),
+        intervals=[
+            method_intervals(comparison, structure, f"methods{place}")
+            for place, structure in enumerate(comparison.structures[:_MOST_PANELS])
+        ],
         ranks=rank_shares(comparison) if len(comparison.methods) > 2 else "",
         most_methods=MOST_METHODS,
         paired=json_block(paired) if paired else "",
@@ -162,7 +166,8 @@ def _pair_values(comparison: Comparison, first: str, second: str, structure: str
 
 def _pair_rows(comparison: Comparison) -> list[dict[str, Any]]:
     """One entry a pair and structure in the order of the ranking, so that those of the leader come first."""
-    names, rows = comparison.ranking.names, []
+    names = comparison.ranking.names
+    rows: list[dict[str, Any]] = []
     for place, first in enumerate(names):
         for second in names[place + 1 :]:
             for structure in comparison.structures:

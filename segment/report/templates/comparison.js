@@ -53,8 +53,8 @@
     return [low - more, high + more];
   };
 
-  const [WIDTH, HEIGHT, LEFT, BELOW, TOP] = [360, 300, 52, 38, 8];
-  const plot = (title, xs, ys, xlabel, ylabel) => {
+  const [WIDTH, HEIGHT, LEFT, BELOW, TOP] = [360, 326, 46, 34, 8];
+  const plot = (title, count, xs, ys, xlabel, ylabel) => {
     const svg = draw("svg", { class: "plot", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": title });
     const x = (value) => LEFT + ((value - xs[0]) / (xs[1] - xs[0])) * (WIDTH - LEFT - TOP);
     const y = (value) => HEIGHT - BELOW - ((value - ys[0]) / (ys[1] - ys[0])) * (HEIGHT - BELOW - TOP);
@@ -70,13 +70,13 @@
     const middle = (HEIGHT - BELOW + TOP) / 2;
     draw("text", { x: (LEFT + WIDTH - TOP) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, svg, xlabel);
     draw("text", { x: 12, y: middle, "text-anchor": "middle", transform: `rotate(-90 12 ${middle})` }, svg, ylabel);
-    return { svg, x, y };
+    return { svg, x, y, radius: count > 300 ? 2.2 : count > 80 ? 3 : 3.8 };
   };
 
   const dot = (panel, scan, x, y) => {
     const better = data.lower ? -scan.difference : scan.difference;
     const side = better > 0 ? "won" : better < 0 ? "lost" : "";
-    const circle = draw("circle", { class: `dot ${side}`, cx: panel.x(x).toFixed(1), cy: panel.y(y).toFixed(1), r: 4 }, panel.svg);
+    const circle = draw("circle", { class: `dot ${side}`, cx: panel.x(x).toFixed(1), cy: panel.y(y).toFixed(1), r: panel.radius }, panel.svg);
     draw("title", {}, circle, `${scan.name}: A ${text(scan.a)}, B ${text(scan.b)}, A − B ${signed(scan.difference)}`);
     circle.addEventListener("click", () => choose(scan));
     return circle;
@@ -97,7 +97,7 @@
   const short = (name) => (name.length > 32 ? `${name.slice(0, 31)}…` : name);
   const scatter = (scans, a, b) => {
     const ends = range(scans.flatMap((scan) => [scan.a, scan.b]), 0.05);
-    const panel = plot(`${data.metric} of every scan, A against B`, ends, ends, `A: ${short(a)}`, `B: ${short(b)}`);
+    const panel = plot(`${data.metric} of every scan, A against B`, scans.length, ends, ends, `A: ${short(a)}`, `B: ${short(b)}`);
     const { svg, x, y } = panel;
     draw("line", { class: "zero", x1: x(ends[0]), y1: y(ends[0]), x2: x(ends[1]), y2: y(ends[1]) }, svg);
     for (const scan of scans) scan.dots.push(dot(panel, scan, scan.a, scan.b));
@@ -107,7 +107,7 @@
     const told = [found.low, found.high].filter((value) => value !== null);
     const ys = range([0, ...told, ...scans.map((scan) => scan.difference)], 0.08);
     const xs = range(scans.map((scan) => (scan.a + scan.b) / 2), 0.05);
-    const panel = plot(`Difference of every scan against its mean`, xs, ys, `mean of A and B, ${data.metric}`, "A − B");
+    const panel = plot("Difference of every scan against its mean", scans.length, xs, ys, `mean of A and B, ${data.metric}`, "A − B");
     const { svg, x, y } = panel;
     const sides = { x1: x(xs[0]), x2: x(xs[1]) };
     if (told.length) draw("rect", { class: "band", x: sides.x1, y: y(found.high), width: sides.x2 - sides.x1, height: y(found.low) - y(found.high) }, svg);
