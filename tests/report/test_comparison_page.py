@@ -163,12 +163,12 @@ def test_a_pair_is_chosen_and_every_scan_of_it_shown(opened, study):
     assert page.locator("#scatter .won").count() == pair.won
     expect(rows.first).to_contain_text("scan_000")  # what was invented costs most
 
-    page.get_by_label("A", exact=True).select_option("weak")
+    page.locator("#first").select_option("weak")
     turned = comparison.pair("weak", "middle")
     expect(text).to_contain_text(f"A − B: {turned.difference:.4f}".replace("-", "−"))
-    page.get_by_label("B", exact=True).select_option("weak")  # they change places
-    expect(page.get_by_label("A", exact=True)).to_have_value("1")
-    page.get_by_label("B", exact=True).select_option("careful")
+    page.locator("#second").select_option("weak")  # they change places
+    expect(page.locator("#first")).to_have_value("1")
+    page.locator("#second").select_option("careful")
     page.get_by_label("Structure").select_option("posterior")
     pair = comparison.pair("middle", "careful", "posterior")
     expect(text).to_contain_text(f"better on {pair.won} scans, equal on {pair.tied}, worse on {pair.lost}")
@@ -224,8 +224,9 @@ def test_print_has_the_plots_and_a_page_without_scripts_the_tables(opened):
     page.emulate_media(media="print", color_scheme="dark")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     expect(page.locator("#scatter svg")).to_be_visible()
+    expect(page.locator("#without-scripts")).to_be_hidden()
     assert page.locator(".filter:visible, .where:visible").count() == 0
     page = opened(java_script_enabled=False)
     expect(page.locator("#pair")).to_be_hidden()
-    expect(page.locator("noscript")).to_contain_text("need scripts")
+    expect(page.locator("#without-scripts")).to_be_visible()
     assert page.locator("#pairs tbody tr:visible").count() == 9

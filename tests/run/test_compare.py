@@ -1,5 +1,6 @@
 """``segment compare``: from run folders to tables and a sentence."""
 
+import html
 import json
 import re
 import subprocess
@@ -87,7 +88,7 @@ def test_runs_become_tables_and_a_sentence(tmp_path, capsys):
         *(f"comparison.{end}" for end in ("csv", "json", "md", "tex")),
         "report.html",
     ]
-    assert sentence in (output / "report.html").read_text()
+    assert html.escape(sentence) in (output / "report.html").read_text()
     compared(runs, f"output={output}")
     assert json.loads((output / "comparison.json").read_text()) == content
 

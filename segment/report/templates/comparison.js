@@ -173,6 +173,7 @@
   selects[0].value = 0; // a browser that reloads keeps the choices of before
   selects[1].value = 1;
   selects[2].value = 0;
+  get("without-scripts").hidden = true;
   get("pair").hidden = false;
   show();
 })();
