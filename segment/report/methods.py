@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -14,7 +14,7 @@ import pandas as pd
 from segment.errors import UserError, did_you_mean
 from segment.report.files import flatten, printable, read_mapping
 from segment.report.folder import RunFolder
-from segment.report.naming import config_differences, method_names
+from segment.report.naming import config_differences, method_names, seed_followers
 from segment.report.paired import lower_is_better
 from segment.report.pairing import Key, check_labels, check_references, check_trained, scan_table, shared_scans
 from segment.report.scans import metric_columns, read_scans
@@ -82,7 +82,7 @@ def find_runs(given: str | Sequence[str]) -> list[Path]:
         UserError: A path does not exist or stands there twice, a pattern finds nothing, or there is one run only.
     """
     found: dict[Path, Path] = {}
-    for item in [given] if isinstance(given, str) else given:
+    for item in _whole_names([given] if isinstance(given, str) else given):
         path = Path(item).expanduser()
         if path.exists():
             paths = [path]
@@ -94,8 +94,7 @@ def find_runs(given: str | Sequence[str]) -> list[Path]:
                 raise UserError(f"runs={item}: no run folder has such a name. Mind the folder that you are in.")
         else:
             raise UserError(
-                f"runs={item}: there is no such folder or file. Name run folders, runs=[runs/A,runs/B]; a name with a "
-                "comma needs quotes around it, 'runs=[\"runs/A,1\",runs/B]'."
+                f"runs={item}: there is no such folder or file. Name some, runs=[runs/A,runs/B] or runs='runs/*'."
             )
         for path in paths:
             place = path.resolve()
@@ -108,6 +107,16 @@ def find_runs(given: str | Sequence[str]) -> list[Path]:
     if len(found) > MOST_RUNS:
         raise UserError(f"runs: {len(found)} runs are more than {MOST_RUNS}. Name fewer.")
     return list(found.values())
+
+
+def _whole_names(items: Sequence[str]) -> Iterator[str]:
+    """Names of runs may hold commas, at which the list of them was split: put such parts together again."""
+    start = 0
+    while start < len(items):
+        joined = (",".join(items[start:end]) for end in range(start + 1, len(items) + 1))
+        parts = next((count for count, name in enumerate(joined, 1) if Path(name).expanduser().exists()), 1)
+        yield ",".join(items[start : start + parts])
+        start += parts
 
 
 def read_methods(
@@ -205,12 +214,10 @@ def _grouped(runs: Sequence[RunFolder], by: str | None) -> list[list[RunFolder]]
         near = did_you_mean(str(by), ("run", "configuration"))
         raise UserError(f"by={by}: there is no such way.{near} There are: run, configuration, null.")
     rows = [flatten(run.config) for run in runs]
-    # Whatever is seeded with the run's seed follows it: ${seed} in the configuration of augmentation, for one.
-    seeded = {key for row in rows for key in row if key.endswith(".seed")}
-    seeded = {key for key in seeded if all(row.get(key) == row.get("seed") for row in rows if key in row)}
+    apart = {*_NOT_SEPARATING, *seed_followers(runs)}
     found: dict[Any, list[RunFolder]] = {}
     for run, row in zip(runs, rows, strict=True):
-        kept = {key: value for key, value in row.items() if key not in seeded and key not in _NOT_SEPARATING}
+        kept = {key: value for key, value in row.items() if key not in apart}
         own = frozenset((key, str(value)) for key, value in kept.items() if key.partition(".")[0] != "planned")
         found.setdefault(own if run.config else run.path, []).append(run)
     groups = list(found.values())
@@ -272,8 +279,8 @@ def _method(
     index, columns = tables[0].index, tables[0].columns
     folds: dict[Key, int] = {}
     for run in runs:
-        scans = run.scans
-        folds |= zip(zip(scans["split"], scans["case"], strict=True), scans["fold"].fillna(-1), strict=True)
+        rows = run.scans[["split", "case", "fold"]].drop_duplicates()
+        folds |= {(split, case): -1 if pd.isna(fold) else fold for split, case, fold in rows.itertuples(index=False)}
     scan_folds = np.array([folds[key] for key in keys], int)
     return Method(
         name=name,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from segment.report.files import flatten, printable
 from segment.report.folder import RunFolder
 
 _LONGEST_NAME = 40
+_MOST_CHOICES = 3  # in a name
+_MOST_KEYS = 20  # that are tried for it
+_OF_EVERY_RUN = ("name", "output", "cache", "fold", "seed", "data.root")
 _OF_A_RUN = re.compile(r"(fold|seed)\w+")
 
 
@@ -23,7 +27,8 @@ def config_differences(groups: Sequence[Sequence[RunFolder]]) -> dict[str, list[
         Dotted key -> its value in each method, several ones of a method's runs with commas between them, None where
         the method has no such key. What the plan decided (``planned``) comes last, since it follows from the others.
     """
-    rows = [[_texts(run) for run in group] for group in groups]
+    followers = seed_followers([run for group in groups for run in group])
+    rows = [[_texts(run, followers) for run in group] for group in groups]
     known = [index for index, group in enumerate(groups) if any(run.config for run in group)]
     keys = dict.fromkeys(key for group in rows for row in group for key in row)
     found = {}
@@ -34,15 +39,22 @@ def config_differences(groups: Sequence[Sequence[RunFolder]]) -> dict[str, list[
     return found
 
 
-def _texts(run: RunFolder) -> dict[str, str]:
-    return {printable(key): printable(value) for key, value in flatten(run.config).items()}
+def seed_followers(runs: Iterable[RunFolder]) -> set[str]:
+    """Keys other than ``seed`` that follow it in every run, such as that of augmentation, which is ``${seed}``."""
+    rows = [flatten(run.config) for run in runs]
+    keys = {key for row in rows for key in row if key.endswith(".seed")}
+    return {key for key in keys if all(row.get(key) == row.get("seed") for row in rows if key in row)}
+
+
+def _texts(run: RunFolder, without: Container[str] = ()) -> dict[str, str]:
+    return {printable(key): printable(value) for key, value in flatten(run.config).items() if key not in without}
 
 
 def method_names(groups: Sequence[Sequence[RunFolder]], differences: Mapping[str, Sequence[str | None]]) -> list[str]:
     """Short names of methods, made of what differs between them.
 
-    The value of the only key that differs; else of the choices on their command lines; else what differs between the
-    names of the runs; else the names of the folders.
+    The value of the only key that differs; else of the fewest choices and overrides that tell the methods apart; else
+    what differs between the names of the runs; else the names of the folders.
 
     Args:
         groups: The runs of each method.
@@ -54,7 +66,7 @@ def method_names(groups: Sequence[Sequence[RunFolder]], differences: Mapping[str
     candidates = []
     if all(run.config for group in groups for run in group):
         names = [[printable(run.config.get("name") or "") for run in group] for group in groups]
-        candidates = [_of_values(differences), _of_commands(groups)]
+        candidates = [_of_values(differences), _of_choices(groups)]
         candidates += [_of_run_names(names, whole) for whole in (False, True)]
     folders = [[_folder(run) for run in group] for group in groups]
     candidates += [[group[0] for group in folders] if max(map(len, folders)) == 1 else _of_run_names(folders, False)]
@@ -100,28 +112,39 @@ def _named(key: str, value: str) -> str:
     return value if word else f"{last}={value}"
 
 
-def _of_commands(groups: Sequence[Sequence[RunFolder]]) -> list[str]:
-    """Choices on the command lines that differ, where every run of a method was started by itself and with them."""
-    chosen = []
-    for group in groups:
-        overrides = [_overrides(run) for run in group]
-        chosen.append(
-            {key: value for key, value in overrides[0].items() if all(run.get(key) == value for run in overrides)}
-        )
-    keys = [key for key in chosen[0] if all(key in choices for choices in chosen)]
-    keys = [key for key in keys if len({choices[key] for choices in chosen}) > 1]
-    return [" ".join(_named(key, choices[key]) for key in keys) for choices in chosen]
+def _of_choices(groups: Sequence[Sequence[RunFolder]]) -> list[str]:
+    """Values of the fewest choices and overrides that tell the methods apart, the network first."""
+    # What one run overrides, another leaves as its configuration says.
+    given = [[_choices(run) for run in group] for group in groups]
+    configs = [[_texts(run) for run in group] for group in groups]
+    keys = dict.fromkeys(key for group in given for row in group for key in row)
+    table: dict[str, list[str]] = {}
+    for key in sorted(keys, key=lambda key: (key != "network", "." in key)):
+        values = [
+            {row.get(key) or config.get(key, "") for row, config in zip(rows, own, strict=True)}
+            for rows, own in zip(given, configs, strict=True)
+        ]
+        if all(len(own) == 1 and own != {""} for own in values) and len({*map(frozenset, values)}) > 1:
+            table[key] = [_named(key, next(iter(own))) for own in values]
+    for count in range(1, _MOST_CHOICES + 1):
+        for some in itertools.combinations(list(table)[:_MOST_KEYS], count):
+            names = [" ".join(words) for words in zip(*(table[key] for key in some), strict=True)]
+            if len(set(names)) == len(groups):
+                return names
+    return []
 
 
-def _overrides(run: RunFolder) -> dict[str, str]:
-    """Overrides on the command line of a run; none of a sweep, whose runs share theirs."""
-    command = run.provenance.get("command")
-    words = [word for word in command if isinstance(word, str)] if isinstance(command, list) else []
-    if "-m" in words or "--multirun" in words:
-        return {}
-    found = (re.fullmatch(r"\+{0,2}([\w./@]+)=(.+)", word, re.S) for word in words)
-    pairs = {match[1]: printable(match[2]) for match in found if match}
-    return {key: value for key, value in pairs.items() if key not in ("name", "output", "cache", "fold", "seed")}
+def _choices(run: RunFolder) -> dict[str, str]:
+    """The choices of groups and the overrides that a run was composed of, as far as they were recorded."""
+    record = run.provenance
+    recorded, words = record.get("choices"), record.get("overrides", record.get("command"))
+    found = {str(key): str(value) for key, value in recorded.items()} if isinstance(recorded, Mapping) else {}
+    overrides = [word for word in words if isinstance(word, str)] if isinstance(words, list) else []
+    if "-m" not in overrides and "--multirun" not in overrides:  # the command of a sweep is that of all its runs
+        matches = (re.fullmatch(r"\+{0,2}([\w./@]+)=(.+)", word, re.S) for word in overrides)
+        found |= {match[1]: match[2] for match in matches if match}
+    kept = {key: value for key, value in found.items() if key not in _OF_EVERY_RUN and key.isprintable()}
+    return {printable(key): printable(value) for key, value in kept.items()}
 
 
 def _of_run_names(names: Sequence[Sequence[str]], whole: bool) -> list[str]:

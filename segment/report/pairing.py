@@ -156,7 +156,9 @@ def check_trained(runs: Sequence[RunFolder], keys: Sequence[Key]) -> None:
     for run in runs:
         trained = _mapping(run.provenance.get("split")).get("train")
         names = {name for name in trained if isinstance(name, str)} if isinstance(trained, list) else set()
-        scored = set(zip(run.scans["split"], run.scans["case"], strict=True)) if names else set()
+        scored = (
+            set(zip(*(run.scans[column].tolist() for column in ("split", "case")), strict=True)) if names else set()
+        )
         both = {key for key in compared & scored if key[1] in names}
         if both:
             raise UserError(

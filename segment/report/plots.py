@@ -24,6 +24,7 @@ TEXT = "#010203"  # stands for the page's text colour while drawing; no palette 
 WIDTH = 5.0  # inches; 72 units of the drawing each
 MOST_POINTS = 2000  # of a strip plot; beyond it a page would swell, and single scans cannot be told apart any more
 _MOST_LABELS = 14  # whose curves are drawn
+_LEGEND_COLUMNS = 3
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -111,7 +112,8 @@ def curves(lines: Mapping[str, pd.Series], ylabel: str, name: str, smooth: bool 
     main = "foreground" if len(lines) > 1 else next(iter(lines))
     labels = [label for label in lines if label != main][:_MOST_LABELS]
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
-        figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
+        rows = -(-(len(labels) + 1) // _LEGEND_COLUMNS) if labels else 0
+        figure = Figure(figsize=(WIDTH, 2.8 + 0.17 * rows), layout="constrained")
         axes = figure.subplots()
         for index, (label, colour) in enumerate(zip(labels, _palette(len(labels)), strict=True)):
             style = ("-", "--")[index // 7 % 2]  # colours begin again after seven
@@ -123,7 +125,7 @@ def curves(lines: Mapping[str, pd.Series], ylabel: str, name: str, smooth: bool 
         axes.grid()
         axes.margins(x=0.02)
         if len(lines) > 1:
-            figure.legend(loc="outside lower center", ncols=4, columnspacing=1.2, handlelength=1.6)
+            figure.legend(loc="outside lower center", ncols=_LEGEND_COLUMNS, columnspacing=1.2, handlelength=1.6)
         return as_svg(figure, f"{ylabel} over training steps", name)
 
 

@@ -38,6 +38,7 @@ _FEW_METHODS = 4
 _MOST_ROWS = 40
 _MOST_KEYS = 20
 _LONGEST_VALUE = 32
+_LONGEST_PAIR = 44
 _LABELS_BESIDE = 60  # characters that remain for the labels' columns
 _DAGGER = "\N{DAGGER}"
 
@@ -68,7 +69,7 @@ def pairs_csv(comparison: Comparison) -> str:
     """All pairs as comma-separated values: one row a (pair, structure), columns as in `Pair`, ``low`` and ``high``."""
     rows = []
     for pair in comparison.pairs:
-        row = dataclasses.asdict(pair)
+        row = dict(vars(pair))
         low, high = row.pop("interval") or (None, None)
         place = list(row).index("difference") + 1
         items = list(row.items())
@@ -96,8 +97,8 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
 
 def _plain_fields(value: Any) -> Any:
     """Dataclasses at any depth as mappings."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _plain_fields(dataclasses.asdict(value))
+    if dataclasses.is_dataclass(value):
+        return _plain_fields(vars(value))
     if isinstance(value, dict):
         return {key: _plain_fields(item) for key, item in value.items()}
     return [_plain_fields(item) for item in value] if isinstance(value, list | tuple) else value
@@ -233,9 +234,12 @@ def _pairs_text(comparison: Comparison) -> str:
     every = len(pairs) * len(comparison.structures) <= _MOST_ROWS
     heads = ["pair", "structure", "difference", f"{percent(comparison.level)} interval", "p", "Holm", "effect"]
     rows = []
+    ranks = {name: place for place, name in enumerate(comparison.ranking.names, 1)}
     for first, second in pairs:
+        names = f"{first} - {second}"
+        short = names if len(names) <= _LONGEST_PAIR else f"row {ranks[first]} - row {ranks[second]}"
         for structure in comparison.structures if every else (FOREGROUND,):
-            against = f"{first} - {second}" if structure == FOREGROUND else ""
+            against = short if structure == FOREGROUND else ""
             rows.append([against, structure, *pair_cells(comparison.pair(first, second, structure))])
     lines = [_table([*heads, "won/tied/lost", "shown"], rows, left=["pair", "structure"])]
     if not few or not every:

@@ -34,7 +34,7 @@ def settle(config: DictConfig) -> None:
     """Fill in what follows from the machine and from the other choices: precision, name, output."""
     settle_plan(config)
     with open_dict(config):
-        config.name = config.name or run_name(config)
+        config.name = str(config.name or run_name(config))
         config.output = str(config.output or Path("runs") / config.name)
         config.trainer.precision = precision(config.trainer.precision, config.trainer.accelerator)
         # What was planned for a run that is there, so that it can be compared before the data are read.
@@ -70,6 +70,15 @@ def run_name(config: DictConfig) -> str:
     if len(text) > 80:
         text = f"{text[:70]}-{zlib.crc32(text.encode()):08x}"
     return "-".join([*parts, *([text] if text else [])])
+
+
+def composed() -> dict[str, Any]:
+    """What the command chose of every group and overrode; of a sweep, for this run. Nothing outside a command."""
+    if not HydraConfig.initialized():
+        return {}
+    hydra = HydraConfig.get()
+    choices = {group: name for group, name in hydra.runtime.choices.items() if name and not group.startswith("hydra/")}
+    return {"choices": choices, "overrides": list(hydra.overrides.task)}
 
 
 def precision(wanted: str, accelerator: str) -> str:

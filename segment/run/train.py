@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
+import os
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 
@@ -28,7 +29,7 @@ from segment.report.files import read_mapping
 from segment.report.summary import read_summary
 from segment.run.configure import check_targets, make
 from segment.run.data import Work, prepare
-from segment.run.folder import claim, settle
+from segment.run.folder import claim, composed, settle
 from segment.run.folds import every_fold
 from segment.run.loggers import check_loggers, log_final, logged
 from segment.run.score import score
@@ -85,7 +86,7 @@ def train(config: DictConfig) -> float | None:
     claim(folder, config)
     write_folds(folder / "splits.json", work.folds)
     write_plan(folder / "plan.yaml", work.decided)
-    with logged(trainer, config) as loggers:
+    with own_processes(), logged(trainer, config) as loggers:
         trainer.fit(module, datamodule, ckpt_path=last if last.exists() else None, weights_only=True)
         if trainer.interrupted or not trainer.is_global_zero:
             return None
@@ -130,6 +131,21 @@ def hush() -> None:
         ".*callbacks used to create the checkpoint.*",
     ):
         warnings.filterwarnings("ignore", message)
+
+
+@contextlib.contextmanager
+def own_processes() -> Iterator[None]:
+    """Take away what a strategy of several processes leaves behind, so that the next run here starts processes anew."""
+    left = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
+    given = [key for key in left if key in os.environ]
+    try:
+        yield
+    finally:
+        if "LOCAL_RANK" not in given and torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        for key in left:
+            if key not in given:
+                os.environ.pop(key, None)
 
 
 def assemble(config: DictConfig, work: Work) -> tuple[SegmentationModule, pl.Trainer, PatchDataModule]:
@@ -227,25 +243,16 @@ def describe(work: Work, trainer: pl.Trainer, config: DictConfig) -> dict[str, A
     """Entries of provenance.json that this run alone knows."""
     return {
         "dataset": {"name": work.dataset.name, "root": str(work.dataset.root), "licence": work.dataset.licence},
+        **composed(),
         "notice": work.dataset.notice,
         "labels": work.dataset.labels.declared,
         "region_order": list(work.dataset.labels.region_order) or None,
         "steps": trainer.global_step,
         "max_time": config.trainer.max_time,
         "weights": _weights(config.weights),
-        **_chosen(),
         "split": {"train": [case.id for case in work.train], "val": [case.id for case in work.val]},
         "cases": {case.id: _case(case, work.hashes) for case in dict.fromkeys([*work.train, *work.val])},
     }
-
-
-def _chosen() -> dict[str, Any]:
-    """Group choices and overrides of this job, one of several in a sweep; nothing where no command line composed it."""
-    if not HydraConfig.initialized():
-        return {}
-    job = HydraConfig.get()
-    groups = {group: name for group, name in job.runtime.choices.items() if name and not group.startswith("hydra/")}
-    return {"choices": groups, "overrides": [*job.overrides.task]}
 
 
 def _weights(source: str | None) -> dict[str, str]:

@@ -42,11 +42,11 @@ def test_folds_are_laid_side_by_side_and_seeds_averaged(tmp_path):
     assert found.differences["network.width"] == [None, "8"]
 
 
-@pytest.mark.parametrize(("by", "names"), [("run", ["seed0", "seed1"]), (None, ["seed0", "seed1"])])
-def test_one_configuration_alone_is_compared_run_by_run(tmp_path, by, names):
+@pytest.mark.parametrize("by", ["run", None])
+def test_one_configuration_alone_is_compared_run_by_run(tmp_path, by):
     found = read_methods(runs_of(tmp_path, ["unet_small"], seeds=(0, 1)), by=by)
-    assert [method.name for method in found.methods] == names
-    assert found.differences["seed"] == ["0", "1"]
+    assert [method.name for method in found.methods] == ["seed=0", "seed=1"]
+    assert found.differences == {"seed": ["0", "1"]}
     with pytest.raises(UserError, match="by=configuration: all 2 runs are of one configuration"):
         read_methods(f"{tmp_path}/*", by="configuration")
 
@@ -111,6 +111,25 @@ def test_names_of_the_command_line_and_of_runs_with_the_same_folder_name(tmp_pat
     for wrong in (["x"], ["x", "x"], ["x", ""]):
         with pytest.raises(UserError, match=r"names=.*2 names unlike each other"):
             read_methods(runs, names=wrong)
+
+
+def test_names_are_the_fewest_choices_that_tell_the_methods_apart(tmp_path):
+    for place, (network, loss) in enumerate((("a", "x"), ("a", "y"), ("b", "x"))):
+        run = write_run(tmp_path / f"run_{place}", scores_like_dice(6, 2, 0), {"n": [network], "l": [loss], "m": place})
+        chosen = {"optimizer": f"of_{network}_{loss}", "network": network, "loss": loss}
+        spoil(run, lambda record, chosen=chosen: record.update(choices=chosen, overrides=[]))
+    runs = [str(tmp_path / f"run_{place}") for place in range(3)]
+    assert [method.name for method in read_methods(runs).methods] == ["of_a_x", "of_a_y", "of_b_x"]
+    assert [method.name for method in read_methods(runs[1:]).methods] == ["a", "b"]
+    spoil(tmp_path / "run_0", lambda record: record["choices"].pop("optimizer"))
+    assert [method.name for method in read_methods(runs).methods] == ["a x", "a y", "b x"]
+
+
+def test_a_comma_in_a_name_does_not_split_it(tmp_path):
+    for name in ("a_4,8_,16", "b"):
+        write_run(tmp_path / name, scores_like_dice(6, 2, 0), {"features": name})
+    pieces = f"{tmp_path}/a_4,8_,16,{tmp_path}/b".split(",")
+    assert [run.path.name for method in read_methods(pieces).methods for run in method.runs] == ["a_4,8_,16", "b"]
 
 
 def test_scores_of_masks_made_elsewhere_are_methods_by_themselves(tmp_path):

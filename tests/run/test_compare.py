@@ -6,15 +6,18 @@ import re
 import subprocess
 import sys
 
+import hydra
 import numpy as np
 import pandas as pd
 import pytest
 from finished_runs import scan_names, scores_like_dice, write_run
+from hydra.core.hydra_config import HydraConfig
 from scipy.stats import wilcoxon
 
 from segment import cli
 from segment.errors import UserError
 from segment.run import compare, configure
+from segment.run.folder import composed
 
 BETTER = 0.03
 
@@ -194,3 +197,18 @@ def test_runs_are_named_as_train_names_them_and_torch_is_never_imported(tmp_path
     assert done.returncode == 2
     assert "Did you mean 'runs'?" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_train_records_the_choices_that_names_are_made_of(monkeypatch):
+    assert composed() == {}
+    configure.register(cli.config_folders())
+    with hydra.initialize(version_base="1.3", config_path=None):
+        config = hydra.compose("train", ["network=mednext_s", "optimizer.lr=1"], return_hydra_config=True)
+    holder = HydraConfig()
+    holder.set_config(config)
+    monkeypatch.setattr(HydraConfig, "instance", lambda *args: holder)
+    record = composed()
+    assert record["overrides"] == ["network=mednext_s", "optimizer.lr=1"]
+    assert record["choices"]["network"] == "mednext_s"
+    assert record["choices"]["loss"] == "dice_ce"
+    json.dumps(record, allow_nan=False)
