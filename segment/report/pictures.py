@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from segment.data.geometry import nonzero_box
+
 # Okabe and Ito's palette, told apart with every kind of colour vision (https://jfly.uni-koeln.de/color/), less black;
 # orange and blue first, the pair that differs most on grey.
 _OKABE_ITO = (
@@ -29,6 +31,7 @@ _OPACITY = 0.35
 _GAP, _CAPTION = 6, 20
 _PANE = 224  # longest side of a picture in a sheet, in pixels
 _PLANE = 300  # longest side of a slice among the three planes, in pixels
+_MARGIN = 8  # voxels around the structures that are shown at least
 _DASH = 8  # length of a dash of a contour, in pixels; half of it along a row
 
 
@@ -120,6 +123,50 @@ def planes(
         columns["prediction"].append(_painted(base, masks[1], palette))
         columns["contours"].append(_contours(base, masks[0], masks[1], palette))
     return {name: _stacked(slices) for name, slices in columns.items()}
+
+
+def contour_row(
+    image: np.ndarray,
+    reference: np.ndarray,
+    predictions: Sequence[np.ndarray],
+    n_classes: int,
+    spacing: tuple[float, ...],
+) -> list[np.ndarray]:
+    """Draw one axial slice of a scan and, beside it, the contours of the reference and of several predictions.
+
+    The slice is the one on which the predictions differ most, else the one on which the reference has most voxels, cut
+    to the structures and their surroundings.
+
+    Args:
+        image: As `panel` takes it.
+        reference: Class indices ``(z, y, x)`` or ``(y, x)``.
+        predictions: Class indices of the same shape, at least one.
+        n_classes: Number of classes, background included.
+        spacing: Voxel size of the spatial axes in array order, any unit.
+
+    Returns:
+        Pictures uint8 ``(H, W, 3)`` of one size, the longer side 300 pixels: the image; the reference as a line; then
+        for each prediction the reference as a line and the prediction dashed. Grey values run from the 0.5th to the
+        99.5th percentile of what is shown.
+
+    Raises:
+        ValueError: The arrays do not lie on one grid.
+    """
+    for prediction in predictions:
+        _require_one_grid(image, reference, prediction, spacing)
+    unlike = np.any([prediction != predictions[0] for prediction in predictions], axis=0)
+    centre = fullest_slices(unlike, reference)
+    image, *masks = (_plane(array, 0, centre) for array in (image, reference, *predictions))
+    around = tuple(
+        slice(max(0, low - (high - low) // 2 - _MARGIN), high + (high - low) // 2 + _MARGIN)
+        for low, high in nonzero_box(np.stack(masks))
+    )
+    shown, masks = _shown(image[(slice(None), *around)]), [mask[around] for mask in masks]
+    size = _plane_sizes(masks[0].shape, spacing[-2:])[0]
+    grey = _window(shown, _limits(shown))
+    base = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC))
+    large = [_enlarged(mask, size) for mask in masks]
+    return [base, *(_contours(base, large[0], mask, colours(n_classes)) for mask in large)]
 
 
 def fullest_slices(reference: np.ndarray, prediction: np.ndarray) -> tuple[int, ...]:

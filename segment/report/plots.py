@@ -20,27 +20,27 @@ from matplotlib.patheffects import Normal, Stroke
 from segment.report.files import printable
 from segment.report.pictures import colours
 
-_TEXT = "#010203"  # stands for the page's text colour while drawing; no palette holds it
-_WIDTH = 5.0  # inches; 72 units of the drawing each
+TEXT = "#010203"  # stands for the page's text colour while drawing; no palette holds it
+WIDTH = 5.0  # inches; 72 units of the drawing each
 MOST_POINTS = 2000  # of a strip plot; beyond it a page would swell, and single scans cannot be told apart any more
 _MOST_LABELS = 14  # whose curves are drawn
 _LEGEND_COLUMNS = 3
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "font.size": 8.5,
     "font.family": "sans-serif",
-    "text.color": _TEXT,
-    "axes.edgecolor": _TEXT,
-    "axes.labelcolor": _TEXT,
+    "text.color": TEXT,
+    "axes.edgecolor": TEXT,
+    "axes.labelcolor": TEXT,
     "axes.linewidth": 0.6,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "xtick.color": _TEXT,
-    "ytick.color": _TEXT,
+    "xtick.color": TEXT,
+    "ytick.color": TEXT,
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
-    "grid.color": _TEXT,
+    "grid.color": TEXT,
     "grid.alpha": 0.15,
     "grid.linewidth": 0.6,
     "legend.frameon": False,
@@ -61,11 +61,11 @@ def distributions(scores: pd.DataFrame, metric: str, name: str) -> Markup:
     """
     values = [scores[label].dropna().to_numpy() for label in scores.columns]
     few = sum(map(len, values)) <= MOST_POINTS
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
-        figure = Figure(figsize=(_WIDTH, 0.75 + 0.34 * len(values)), layout="constrained")
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
+        figure = Figure(figsize=(WIDTH, 0.75 + 0.34 * len(values)), layout="constrained")
         axes = figure.subplots()
         rows = np.arange(len(values))
-        line = {"color": _TEXT, "linewidth": 0.8}
+        line = {"color": TEXT, "linewidth": 0.8}
         axes.boxplot(
             values,
             positions=rows,
@@ -75,16 +75,16 @@ def distributions(scores: pd.DataFrame, metric: str, name: str) -> Markup:
             boxprops=line,
             whiskerprops=line,
             capprops=line,
-            medianprops={"color": _TEXT, "linewidth": 1.6},
-            flierprops={"marker": ".", "markersize": 3, "markeredgecolor": _TEXT, "alpha": 0.5},
+            medianprops={"color": TEXT, "linewidth": 1.6},
+            flierprops={"marker": ".", "markersize": 3, "markeredgecolor": TEXT, "alpha": 0.5},
         )
         for row, (found, colour) in enumerate(zip(values, _palette(len(values)), strict=True)):
             if few:
                 # Any even spread will do; the golden ratio's is the same every time.
                 jitter = (np.arange(len(found)) * 0.618034 % 1 - 0.5) * 0.42
-                points: dict[str, Any] = {"s": 13, "color": colour, "edgecolors": _TEXT, "linewidths": 0.3, "zorder": 3}
+                points: dict[str, Any] = {"s": 13, "color": colour, "edgecolors": TEXT, "linewidths": 0.3, "zorder": 3}
                 axes.scatter(found, row + jitter, **points)
-        axes.set_yticks(rows, [_short(label) for label in scores.columns])
+        axes.set_yticks(rows, [short_name(label) for label in scores.columns])
         axes.set_ylim(len(values) - 0.5, -0.5)
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel(printable(metric))
@@ -93,7 +93,7 @@ def distributions(scores: pd.DataFrame, metric: str, name: str) -> Markup:
             axes.set_xlim(np.floor(least * 10) / 10 - 0.02, 1.02)
         axes.grid(axis="x")
         axes.set_axisbelow(True)
-        return _svg(figure, f"{metric} of every scan, by label", name)
+        return as_svg(figure, f"{metric} of every scan, by label", name)
 
 
 def curves(lines: Mapping[str, pd.Series], ylabel: str, name: str, smooth: bool = False) -> Markup:
@@ -111,22 +111,22 @@ def curves(lines: Mapping[str, pd.Series], ylabel: str, name: str, smooth: bool 
     """
     main = "foreground" if len(lines) > 1 else next(iter(lines))
     labels = [label for label in lines if label != main][:_MOST_LABELS]
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
         rows = -(-(len(labels) + 1) // _LEGEND_COLUMNS) if labels else 0
-        figure = Figure(figsize=(_WIDTH, 2.8 + 0.17 * rows), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 2.8 + 0.17 * rows), layout="constrained")
         axes = figure.subplots()
         for index, (label, colour) in enumerate(zip(labels, _palette(len(labels)), strict=True)):
             style = ("-", "--")[index // 7 % 2]  # colours begin again after seven
-            _line(axes, lines[label], smooth, label=_short(label), color=colour, linestyle=style, linewidth=1.4)
+            _line(axes, lines[label], smooth, label=short_name(label), color=colour, linestyle=style, linewidth=1.4)
         if main in lines:
-            _line(axes, lines[main], smooth, label=_short(main), color=_TEXT, linewidth=2.0 if labels else 1.4)
+            _line(axes, lines[main], smooth, label=short_name(main), color=TEXT, linewidth=2.0 if labels else 1.4)
         axes.set_xlabel("step")
         axes.set_ylabel(printable(ylabel))
         axes.grid()
         axes.margins(x=0.02)
         if len(lines) > 1:
             figure.legend(loc="outside lower center", ncols=_LEGEND_COLUMNS, columnspacing=1.2, handlelength=1.6)
-        return _svg(figure, f"{ylabel} over training steps", name)
+        return as_svg(figure, f"{ylabel} over training steps", name)
 
 
 def _line(axes: Axes, values: pd.Series, smooth: bool, color: str, linewidth: float, **style: Any) -> None:
@@ -136,7 +136,7 @@ def _line(axes: Axes, values: pd.Series, smooth: bool, color: str, linewidth: fl
     if smooth and len(values) > 40:
         draw(values.to_numpy(), linewidth=0.6, alpha=0.25)
         shown = values.rolling(len(values) // 20, min_periods=1, center=True).mean()
-    edge = [Stroke(linewidth=linewidth + 0.7, foreground=_TEXT, alpha=0.55), Normal()] if color != _TEXT else []
+    edge = [Stroke(linewidth=linewidth + 0.7, foreground=TEXT, alpha=0.55), Normal()] if color != TEXT else []
     marker = "." if len(values) < 3 else ""
     draw(shown.to_numpy(), linewidth=linewidth, path_effects=edge, marker=marker, **style)
 
@@ -146,14 +146,23 @@ def _palette(count: int) -> list[str]:
     return ["#{:02x}{:02x}{:02x}".format(*colour) for colour in colours(count + 1)[1:]]
 
 
-def _short(label: object) -> str:
-    """A name from a file, short enough for an axis."""
+def short_name(label: object) -> str:
+    """A name from a file, cut to 24 characters for an axis."""
     text = printable(label)
     return text if len(text) <= 24 else f"{text[:23]}…"
 
 
-def _svg(figure: Figure, title: str, name: str) -> Markup:
-    """The figure as an element: no prolog, no metadata, ids of its own, the text's colour from the page."""
+def as_svg(figure: Figure, title: str, name: str) -> Markup:
+    """Make a figure, drawn in `STYLE`, into an element of a page: no prolog, no metadata, the page's text colour.
+
+    Args:
+        figure: What was drawn.
+        title: What a screen reader says of it.
+        name: Word that no other plot of the page has, for its ids.
+
+    Returns:
+        An SVG element.
+    """
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with warnings.catch_warnings():
@@ -165,6 +174,6 @@ def _svg(figure: Figure, title: str, name: str) -> Markup:
     inner = re.sub(r"<metadata>.*?</metadata>", "", inner, flags=re.DOTALL)
     inner = re.sub(r'\bid="', f'id="{name}-', inner)
     inner = re.sub(r'href="#', f'href="#{name}-', inner)
-    inner = inner.replace("url(#", f"url(#{name}-").replace(_TEXT, "currentColor")
+    inner = inner.replace("url(#", f"url(#{name}-").replace(TEXT, "currentColor")
     head = Markup('<svg class="plot" role="img" aria-label="{}" viewBox="{}">').format(printable(title), box and box[1])
     return head + Markup(inner)

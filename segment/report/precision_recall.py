@@ -11,7 +11,7 @@ import pandas as pd
 
 from segment.data.labels import MAX_LABELS
 from segment.errors import UserError
-from segment.metrics.curves import THRESHOLDS, precision_recall
+from segment.metrics.precision_recall import THRESHOLDS, precision_recall
 from segment.provenance import write_text
 
 COUNTS = ("true_positives", "false_positives", "true_negatives", "false_negatives")
@@ -24,7 +24,7 @@ def write_curves(path: Path, names: Sequence[str], counts: np.ndarray) -> None:
     Args:
         path: The CSV file.
         names: Name of every structure.
-        counts: (structure, 2, THRESHOLDS) as `segment.metrics.curves.threshold_counts` gives them, summed over scans.
+        counts: (structure, 2, THRESHOLDS) from `segment.metrics.precision_recall.threshold_counts`, summed over scans.
     """
     tables = []
     for label, (name, curve) in enumerate(zip(names, precision_recall(counts), strict=True), 1):

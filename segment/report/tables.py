@@ -151,7 +151,7 @@ def _publication_table(
             score = comparison.estimates[name][structure]
             ends = "" if score.interval is None else f" ({score.interval[0]:.4f}, {score.interval[1]:.4f})"
             mean = _decimal(score.mean)
-            worse = name != leader and _worse(comparison, comparison.pair(leader, name, structure))
+            worse = name != leader and shown_worse(comparison, comparison.pair(leader, name, structure))
             cells.append((bold(mean) if mean == best[structure] != "-" else mean) + ends + (dagger if worse else ""))
         rows.append(cells)
     return ["Method", *(escape(structure) for structure in comparison.structures)], rows
@@ -165,7 +165,7 @@ def _best(comparison: Comparison, structure: str) -> str:
     return _decimal(pick(told)) if told else "-"
 
 
-def _worse(comparison: Comparison, pair: Pair) -> bool:
+def shown_worse(comparison: Comparison, pair: Pair) -> bool:
     """Whether the second of a pair is shown to be worse than the first."""
     difference = pair.difference or 0.0
     return pair.shown and (difference < 0 if lower_is_better(comparison.metric) else difference > 0)
@@ -240,7 +240,7 @@ def _pairs_text(comparison: Comparison) -> str:
         short = names if len(names) <= _LONGEST_PAIR else f"row {ranks[first]} - row {ranks[second]}"
         for structure in comparison.structures if every else (FOREGROUND,):
             against = short if structure == FOREGROUND else ""
-            rows.append([against, structure, *_pair_cells(comparison.pair(first, second, structure))])
+            rows.append([against, structure, *pair_cells(comparison.pair(first, second, structure))])
     lines = [_table([*heads, "won/tied/lost", "shown"], rows, left=["pair", "structure"])]
     if not few or not every:
         left = "all pairs" if every else "all pairs and labels"
@@ -248,7 +248,8 @@ def _pairs_text(comparison: Comparison) -> str:
     return "\n".join(lines)
 
 
-def _pair_cells(pair: Pair) -> list[str]:
+def pair_cells(pair: Pair) -> list[str]:
+    """A pair as text: difference, interval, p, p after Holm, effect, scans won/tied/lost, whether it is shown."""
     tests = ["-" if p is None else p_text(p).removeprefix("p ").removeprefix("= ") for p in (pair.p, pair.p_holm)]
     return [
         "-" if pair.difference is None else f"{pair.difference:+.4f}",
@@ -260,18 +261,27 @@ def _pair_cells(pair: Pair) -> list[str]:
     ]
 
 
-def _variance_text(comparison: Comparison) -> str:
-    """Standard deviations of the components."""
-    if not comparison.variances:
-        return ""
+def variance_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Components of the variance of each method as standard deviations.
+
+    Args:
+        comparison: The comparison.
+
+    Returns:
+        Heads of the columns, and a row of text for each method; none where no method has several folds or seeds.
+    """
     rows = []
-    for method in comparison.methods:
+    for method in comparison.methods if comparison.variances else ():
         parts = comparison.variances.get(method.name)
         values = [] if parts is None else [parts.scan, parts.fold, parts.seed, parts.rest]
         cells = ["-" if value is None else f"{value**0.5:.4f}" for value in values] or ["-"] * 4
         rows.append([method.name, str(max(1, len(method.folds))), str(method.seeds), *cells])
-    heads = ["method", "folds", "seeds", "sd of scans", "of folds", "of seeds", "rest"]
-    return _table(heads, rows, left=["method"])
+    return ["method", "folds", "seeds", "sd of scans", "of folds", "of seeds", "rest"], rows
+
+
+def _variance_text(comparison: Comparison) -> str:
+    heads, rows = variance_table(comparison)
+    return _table(heads, rows, left=["method"]) if rows else ""
 
 
 def _differences_text(comparison: Comparison) -> str:
@@ -301,15 +311,20 @@ def _value(value: str | None) -> str:
     return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
 
 
-def _cost_text(comparison: Comparison) -> str:
-    """What a run of each method cost, as far as it is known."""
+def cost_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """What a run of each method cost, as far as it is known.
+
+    Args:
+        comparison: The comparison.
+
+    Returns:
+        Heads of the columns, and a row of text for each method, best first; none where nothing is known.
+    """
     costs = {method.name: method.cost for method in comparison.methods}
     keys = [key for key in COSTS if any(key in cost for cost in costs.values())]
-    if not keys:
-        return ""
     energy = "energy_kwh" in keys
     rows = []
-    for name in comparison.ranking.names:
+    for name in comparison.ranking.names if keys else ():
         cost, mean = costs[name], comparison.estimates[name][FOREGROUND].mean
         cells = [COSTS[key][1].format(cost[key]) if key in cost else "-" for key in keys]
         if energy:
@@ -318,8 +333,12 @@ def _cost_text(comparison: Comparison) -> str:
             cells += [str(cost.get("energy_source", "-")), "-" if ratio is None else f"{ratio:.3g}"]
         rows.append([name, *cells])
     heads = ["cost of a run", *(COSTS[key][0] for key in keys)]
-    heads += ["energy", f"{metric_title(comparison.metric)} per kWh"] if energy else []
-    return _table(heads, rows, left=["cost of a run"])
+    return [*heads, *(["energy", f"{metric_title(comparison.metric)} per kWh"] if energy else [])], rows
+
+
+def _cost_text(comparison: Comparison) -> str:
+    heads, rows = cost_table(comparison)
+    return _table(heads, rows, left=["cost of a run"]) if rows else ""
 
 
 def _decimal(value: float | None) -> str:

@@ -32,12 +32,16 @@ def run(config: DictConfig) -> None:
         write_text(folder / "comparison.md", markdown_report(comparison))
         write_text(folder / "comparison.tex", latex_table(comparison))
         write_json(folder / "comparison.json", content)
+        # Plots and pictures take their time to import, and a comparison that is only printed needs none.
+        from segment.report.comparison_page import write_comparison_page
+
+        write_comparison_page(folder / "report.html", comparison, config.resamples, config.seed)
     if config.format == "json":
         print(json.dumps(content, indent=2, allow_nan=False))
     else:
         print(text_report(comparison), end="")
         if config.output is not None:
-            print(f"Tables: {folder / 'comparison.md'}, .tex, .csv and .json")
+            print(f"Report: {folder / 'report.html'}; tables: comparison.md, .tex, .csv and .json beside it")
 
 
 def _check(config: DictConfig) -> None:

@@ -20,7 +20,7 @@ from segment.data.labels import IGNORE
 from segment.inference.model import Model, load_model
 from segment.inference.predictor import predictor_of
 from segment.inference.windows import SlidingWindows
-from segment.metrics.curves import THRESHOLDS, threshold_counts
+from segment.metrics.precision_recall import THRESHOLDS, threshold_counts
 from segment.preprocessing.prepare import Placement, prepare_reference
 from segment.provenance import write_json
 from segment.report.board import write_board

@@ -8,7 +8,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
-from segment.metrics.curves import THRESHOLDS, precision_recall
+from segment.metrics.precision_recall import THRESHOLDS, precision_recall
 from segment.report.board import final_scores, flatten, hyperparameters, write_board
 from segment.report.files import read_mapping
 from segment.report.folder import notable_scans, read_run

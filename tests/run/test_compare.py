@@ -1,5 +1,6 @@
 """``segment compare``: from run folders to tables and a sentence."""
 
+import html
 import json
 import re
 import subprocess
@@ -87,8 +88,10 @@ def test_runs_become_tables_and_a_sentence(tmp_path, capsys):
     assert re.search(r"^mednext\\_s & \\textbf\{0\.\d{4}\} \(", latex, re.M)
     assert latex.count(r"$^\dagger$") == 1 + 6
     assert sorted(path.name for path in output.iterdir()) == [
-        f"comparison.{end}" for end in ("csv", "json", "md", "tex")
+        *(f"comparison.{end}" for end in ("csv", "json", "md", "tex")),
+        "report.html",
     ]
+    assert html.escape(sentence) in (output / "report.html").read_text()
     compared(runs, f"output={output}")
     assert json.loads((output / "comparison.json").read_text()) == content
 

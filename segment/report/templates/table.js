@@ -1,5 +1,5 @@
 "use strict";
-// Tables of class "sortable": headers sort on a click or by keyboard, a box above filters the rows.
+// Tables of class "sortable": headers sort on a click or by keyboard, a box above filters the rows where there is one.
 (() => {
   const value = (row, column) => {
     const cell = row.cells[column];
@@ -41,6 +41,7 @@
       button.addEventListener("click", () => sort(table, header));
     }
     const bar = document.querySelector(`.filter[data-for="${table.id}"]`);
+    if (!bar) continue;
     const box = bar.querySelector("input");
     const count = bar.querySelector("output");
     bar.hidden = false;

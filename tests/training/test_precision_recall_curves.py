@@ -8,8 +8,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util.tensor_util import make_ndarray
 
 from segment.data.labels import Labels
-from segment.metrics.curves import precision_recall, threshold_counts
-from segment.training.curves import PrecisionRecallCurves
+from segment.metrics.precision_recall import precision_recall, threshold_counts
+from segment.training.precision_recall import PrecisionRecallCurves
 
 PLAIN = Labels({"background": 0, "left": 1, "right": 2, "ignore": 3})
 REGIONS = Labels({"background": 0, "whole": [1, 2], "core": 2})

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from segment.metrics import curves
-from segment.metrics.curves import THRESHOLDS, precision_recall, threshold_counts
+from segment.metrics import precision_recall as module
+from segment.metrics.precision_recall import THRESHOLDS, precision_recall, threshold_counts
 
 LABELS = {"a": (1,), "b": (2,)}
 REGIONS = {"whole": (1, 2), "core": (2,)}
@@ -29,7 +29,7 @@ def expected(probability: np.ndarray, inside: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("regions", [False, True])
 @pytest.mark.parametrize("shape", [(5, 6, 7), (9, 8)])
 def test_curves_over_two_scans_are_those_of_all_their_voxels(monkeypatch, regions, shape):
-    monkeypatch.setattr(curves, "SLAB", 20)  # several slabs a scan
+    monkeypatch.setattr(module, "SLAB", 20)  # several slabs a scan
     structures = REGIONS if regions else LABELS
     scans = [scan(seed, 2 if regions else 3, shape) for seed in (0, 1)]
     scans[1][1][0, 0] = 255  # not annotated

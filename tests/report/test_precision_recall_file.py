@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from segment.errors import UserError
-from segment.metrics.curves import THRESHOLDS, precision_recall
+from segment.metrics.precision_recall import THRESHOLDS, precision_recall
 from segment.report.precision_recall import read_curves, write_curves
 
 COUNTS = np.random.default_rng(0).integers(0, 10**12, (2, 2, THRESHOLDS))

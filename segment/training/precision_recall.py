@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from segment.data.labels import IGNORE, Labels
-from segment.metrics.curves import THRESHOLDS, precision_recall, threshold_counts
+from segment.metrics.precision_recall import THRESHOLDS, precision_recall, threshold_counts
 
 
 class PrecisionRecallCurves(pl.Callback):

@@ -1,0 +1,275 @@
+"""A comparison of methods as one HTML page that needs no network and no other file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segment.errors import UserError
+from segment.provenance import write_text
+from segment.report.comparison import FOREGROUND, Comparison
+from segment.report.comparison_plots import MOST_METHODS, method_intervals, rank_shares
+from segment.report.conclusion import interval_text, metric_title, percent
+from segment.report.files import printable
+from segment.report.folder import RunFolder, read_voxels
+from segment.report.html import data_url, json_block, render
+from segment.report.methods import Method
+from segment.report.paired import lower_is_better, paired_differences
+from segment.report.pictures import colours, contour_row, png
+from segment.report.tables import cost_table, pair_cells, shown_worse, variance_table
+
+# What keeps a page small enough to open, whatever is compared; the tables beside it hold everything.
+_MOST_PAIRED = 10  # methods that can be chosen in pairs
+_MOST_VALUES = 500_000  # scores that the page carries for these
+_MOST_SCANS = 5_000  # that the plots of a pair show
+_MOST_PAIR_ROWS = 4_000
+_MOST_LABELS = 30  # columns of labels
+_MOST_KEYS = 100
+_MOST_BESIDE = 6  # methods whose configurations stand side by side
+_MOST_RUNS = 200
+_LONGEST = 80  # characters of a value of a configuration
+_MOST_PANELS = 4
+_PICTURES = 5
+
+
+def write_comparison_page(path: Path, comparison: Comparison, resamples: int, seed: int) -> None:
+    """Write the page of a comparison.
+
+    The page shows the conclusion, the methods with their intervals and ranks, every scan of a pair of methods, the
+    scans that changed most as pictures, the statistics of all pairs, variance, what differs between the
+    configurations, cost, and the runs. All text from files is escaped, no script but ours can run in the page, and it
+    connects to nothing. Scans whose files are not where they were are left out with a sentence.
+
+    Args:
+        path: Where the page is written.
+        comparison: What `segment.report.comparison.compare` returns.
+        resamples: Number of resamples that it was made with.
+        seed: Their seed.
+    """
+    leader, second, *_ = comparison.ranking.names
+    pictures, gone = _pictures(comparison, leader, second)
+    metric = metric_title(comparison.metric)
+    paired = _paired(comparison)
+    cost_heads, costs = cost_table(comparison)
+    variance_heads, variances = variance_table(comparison)
+    shown_labels = comparison.structures[1 : 1 + _MOST_LABELS]
+    page = render(
+        "comparison.html.j2",
+        scripts=["table.js", *(["comparison.js"] if paired else [])],
+        title=f"Comparison of {len(comparison.methods)} methods",
+        comparison=comparison,
+        metric=metric,
+        level=percent(comparison.level),
+        alpha=f"{1 - comparison.level:.3g}",
+        lower=lower_is_better(comparison.metric),
+        leader=leader,
+        second=second,
+        shown_labels=shown_labels,
+        labels_left_out=len(comparison.structures) - 1 - len(shown_labels),
+        methods=_method_rows(comparison, shown_labels),
+        intervals=[
+            method_intervals(comparison, structure, f"methods{place}")
+            for place, structure in enumerate(comparison.structures[:_MOST_PANELS])
+        ],
+        ranks=rank_shares(comparison) if len(comparison.methods) > 2 else "",
+        most_methods=MOST_METHODS,
+        paired=json_block(paired) if paired else "",
+        chosen=paired,
+        pictures=pictures,
+        gone=gone,
+        colours=_legend(comparison),
+        pairs=_pair_rows(comparison),
+        all_pairs=len(comparison.pairs),
+        cost_heads=cost_heads,
+        costs=costs,
+        variance_heads=variance_heads,
+        variances=variances,
+        differences=_differences(comparison),
+        beside=[method.name for method in comparison.methods] if len(comparison.methods) <= _MOST_BESIDE else [],
+        all_keys=len(comparison.differences),
+        runs=_runs(comparison),
+        all_runs=sum(len(method.runs) for method in comparison.methods),
+        resamples=resamples,
+        seed=seed,
+    )
+    write_text(path, page)
+
+
+def _method_rows(comparison: Comparison, labels: Sequence[str]) -> list[dict[str, Any]]:
+    """One entry a method, best first."""
+    ranking, rows = comparison.ranking, []
+    leader = ranking.names[0]
+    pick = min if lower_is_better(comparison.metric) else max
+    best = {}
+    for structure in (FOREGROUND, *labels):
+        means = [scores[structure].mean for scores in comparison.estimates.values()]
+        best[structure] = pick((round(mean, 4) for mean in means if mean is not None), default=None)
+    for name, rank, ends in zip(ranking.names, ranking.ranks, ranking.intervals, strict=True):
+        cells = []
+        for structure in (FOREGROUND, *labels):
+            score = comparison.estimates[name][structure]
+            cells.append(
+                {
+                    "mean": score.mean,
+                    "interval": interval_text(score.interval),
+                    "best": score.mean is not None and round(score.mean, 4) == best[structure],
+                    "worse": name != leader and shown_worse(comparison, comparison.pair(leader, name, structure)),
+                }
+            )
+        rows.append({"name": name, "rank": rank, "ends": f"{ends[0]:.0f} to {ends[1]:.0f}", "cells": cells})
+    return rows
+
+
+def _scan_names(method: Method) -> list[str]:
+    """Ids of the scans, with their split where there are several."""
+    several = len({split for split, _ in method.scores.index}) > 1
+    return [printable(f"{case} ({split})" if several else case) for split, case in method.scores.index]
+
+
+def _paired(comparison: Comparison) -> dict[str, Any] | None:
+    """What the plots of a pair are drawn from: the scores of the best methods; None where they are too many."""
+    table = comparison.methods[0].scores
+    if len(table) > _MOST_SCANS or 2 * table.size > _MOST_VALUES:
+        return None
+    names = comparison.ranking.names[: min(_MOST_PAIRED, _MOST_VALUES // table.size)]
+    methods = {method.name: method for method in comparison.methods}
+    pairs = {}
+    for first, name in enumerate(names):
+        for second, other in enumerate(names[first + 1 :], first + 1):
+            pairs[f"{first} {second}"] = [
+                _pair_values(comparison, name, other, structure) for structure in comparison.structures
+            ]
+    return {
+        "metric": metric_title(comparison.metric),
+        "level": percent(comparison.level),
+        "lower": lower_is_better(comparison.metric),
+        "structures": comparison.structures,
+        "methods": names,
+        "scans": _scan_names(comparison.methods[0]),
+        "scores": [
+            [[None if np.isnan(value) else round(float(value), 6) for value in column] for column in values.T]
+            for values in (methods[name].scores.to_numpy() for name in names)
+        ],
+        "pairs": pairs,
+    }
+
+
+def _pair_values(comparison: Comparison, first: str, second: str, structure: str) -> list[Any]:
+    """Difference, low and high end of its interval, p after Holm, won, tied, lost, whether it is shown."""
+    pair = comparison.pair(first, second, structure)
+    low, high = pair.interval or (None, None)
+    return [pair.difference, low, high, pair.p_holm, pair.won, pair.tied, pair.lost, pair.shown]
+
+
+def _pair_rows(comparison: Comparison) -> list[dict[str, Any]]:
+    """One entry a pair and structure in the order of the ranking, so that those of the leader come first."""
+    names = comparison.ranking.names
+    rows: list[dict[str, Any]] = []
+    for place, first in enumerate(names):
+        for second in names[place + 1 :]:
+            for structure in comparison.structures:
+                if len(rows) == _MOST_PAIR_ROWS:
+                    return rows
+                pair = comparison.pair(first, second, structure)
+                keys = [pair.difference, pair.p, pair.p_holm, pair.effect]
+                rows.append({"pair": pair, "keys": keys, "cells": pair_cells(pair)})
+    return rows
+
+
+def _pictures(comparison: Comparison, first: str, second: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """The scans on which two methods differ most, as pictures; and ids of those that cannot be drawn."""
+    one, other = ({method.name: method for method in comparison.methods}[name] for name in (first, second))
+    values = np.stack([one.scores.to_numpy(), other.scores.to_numpy()], axis=1)
+    perfect = 0.0 if lower_is_better(comparison.metric) else 1.0
+    differences = paired_differences(values, np.array([0]), np.array([1]), perfect)[0][:, 0, 0]
+    sizes = np.nan_to_num(np.abs(differences))
+    drawn, gone = [], []
+    names = _scan_names(one)
+    for place in np.argsort(-sizes, kind="stable")[:_PICTURES]:
+        if not sizes[place]:
+            break
+        split, case = one.scores.index[place]
+        try:
+            # One after another: a scan can be most of the memory.
+            pictures = _drawn(_run_of(one, split, case), _run_of(other, split, case), case)
+        except (UserError, ValueError, OSError):
+            gone.append(names[place])
+            continue
+        captions = ["image", "reference", first, second]
+        drawn.append(
+            {
+                "case": names[place],
+                "difference": differences[place],
+                "pictures": [
+                    {"name": name, "source": data_url("image/png", png(picture)), "shape": picture.shape}
+                    for name, picture in zip(captions, pictures, strict=True)
+                ],
+            }
+        )
+    return drawn, gone
+
+
+def _run_of(method: Method, split: str, case: str) -> RunFolder:
+    """The first run of a method that scored a scan."""
+    for run in method.runs:
+        if ((run.scans["split"] == split) & (run.scans["case"] == case)).any():
+            return run
+    raise UserError(f"{printable(case)} was scored in no run.")
+
+
+def _drawn(first: RunFolder, second: RunFolder, case: str) -> list[np.ndarray]:
+    """Image, reference and the contours of two runs on one slice."""
+    scan, other = read_voxels(first, case), read_voxels(second, case)
+    if scan.reference.shape != other.reference.shape or scan.n_classes != other.n_classes:
+        raise UserError("its files in the two runs differ.")
+    masks = [scan.prediction, other.prediction]
+    return contour_row(scan.image, scan.reference, masks, scan.n_classes, scan.grid.spacing)
+
+
+def _legend(comparison: Comparison) -> list[dict[str, str]]:
+    """Colours of the labels in the pictures."""
+    labels = comparison.structures[1:]
+    return [
+        {"name": name, "colour": f"rgb({red}, {green}, {blue})"}
+        for name, (red, green, blue) in zip(labels, colours(len(labels) + 1)[1:].tolist(), strict=True)
+    ][:_MOST_LABELS]
+
+
+def _differences(comparison: Comparison) -> list[dict[str, Any]]:
+    """What differs between the configurations, key by key: value and the methods that have it."""
+    rows = []
+    for key, values in list(comparison.differences.items())[:_MOST_KEYS]:
+        alike: dict[str, list[str]] = {}
+        for name, value in values.items():
+            text = "–" if value is None else printable(value)
+            alike.setdefault(text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…", []).append(name)
+        place = {name: value for value, names in alike.items() for name in names}
+        rows.append({"key": printable(key), "alike": list(alike.items()), "of": place})
+    return rows
+
+
+def _runs(comparison: Comparison) -> list[list[str]]:
+    """Where each run lies and what made it, as far as it is recorded."""
+    rows = []
+    for method in comparison.methods:
+        for run in method.runs:
+            found = run.provenance
+            code, versions = _mapping(found.get("code")), _mapping(found.get("versions"))
+            commit = str(code.get("commit") or "–")[:10] + (" + changes" if code.get("uncommitted_changes") else "")
+            own = [run.config.get("seed", "–"), _folds(run), found.get("started", "–"), commit]
+            made = [versions.get(name, "–") for name in ("segment", "torch", "monai")]
+            texts = [printable(value) for value in (method.name, run.path, *own, *made)]
+            rows.append([text if len(text) <= _LONGEST else f"…{text[1 - _LONGEST :]}" for text in texts])
+    return rows[:_MOST_RUNS]
+
+
+def _folds(run: RunFolder) -> str:
+    return ", ".join(map(str, sorted(run.scans["fold"].dropna().unique()))) or "–"
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """A mapping from a file, empty where the file holds something else."""
+    return value if isinstance(value, dict) else {}
