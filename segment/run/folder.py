@@ -35,7 +35,7 @@ def settle(config: DictConfig) -> None:
     """Fill in what follows from the machine and from the other choices: precision, name, output."""
     settle_plan(config)
     with open_dict(config):
-        config.name = config.name or run_name(config)
+        config.name = str(config.name or run_name(config))
         config.output = str(config.output or Path("runs") / config.name)
         config.trainer.precision = precision(config.trainer.precision, config.trainer.accelerator)
         # What was planned for a run that is there, so that it can be compared before the data are read.

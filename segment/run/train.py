@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
+import os
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +88,7 @@ def train(config: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> float | 
     claim(folder, config)
     write_folds(folder / "splits.json", work.folds)
     write_plan(folder / "plan.yaml", work.decided)
-    with logged(trainer, config) as loggers:
+    with own_processes(), logged(trainer, config) as loggers:
         trainer.fit(module, datamodule, ckpt_path=last if last.exists() else None, weights_only=True)
         if trainer.interrupted or not trainer.is_global_zero:
             return None
@@ -129,6 +131,21 @@ def hush() -> None:
         ".*callbacks used to create the checkpoint.*",
     ):
         warnings.filterwarnings("ignore", message)
+
+
+@contextlib.contextmanager
+def own_processes() -> Iterator[None]:
+    """Take away what a strategy of several processes leaves behind, so that the next run here starts processes anew."""
+    left = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
+    given = [key for key in left if key in os.environ]
+    try:
+        yield
+    finally:
+        if "LOCAL_RANK" not in given and torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        for key in left:
+            if key not in given:
+                os.environ.pop(key, None)
 
 
 def assemble(

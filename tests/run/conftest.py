@@ -1,5 +1,6 @@
 """Whole runs in this process, small enough for every test."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,3 +35,20 @@ def run_train(tmp_path) -> Callable[..., Path]:
         return folder
 
     return run
+
+
+@pytest.fixture
+def segment(tmp_path, monkeypatch) -> Callable[..., int]:
+    """``segment("train", root, *overrides) -> exit code``: the command on the data at ``root``, started in tmp_path."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(verb: str, root: Path, *overrides: str) -> int:
+        tiny = [*TINY, "trainer.max_steps=2", f"data.root={root}", f"cache={tmp_path / 'cache'}"]
+        monkeypatch.setattr(sys, "argv", ["segment", verb, *sorted([*tiny, *overrides], key=lambda word: word != "-m")])
+        try:
+            cli.main()
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
+
+    return command

@@ -11,3 +11,10 @@ class StopAt(pl.Callback):
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if trainer.global_step == int(os.environ.get("STOP_AT", "-1")):
             trainer.should_stop = True
+
+
+class Interrupt(pl.Callback):
+    """Presses Ctrl-C after the first step."""
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        raise KeyboardInterrupt
