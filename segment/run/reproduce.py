@@ -153,15 +153,16 @@ def reproduce(study: Study, name: str, folds: Sequence[int], config: DictConfig,
     """
     started, folder = time.time(), study.output / name
     steps = fixed_steps(study, name, folds, config, shares)
-    waiting = [fold for fold in folds if not finished(folder / f"fold{fold}")]
-    for fold in folds:
-        if fold not in waiting:
-            print(f"{name}, fold {fold} is finished: see {folder / f'fold{fold}' / 'report.html'}", flush=True)
-            continue
-        print(f"{name}, fold {fold}", flush=True)
+    begun = False
+    for number, fold in enumerate(folds):
         with training(study, name, fold, steps) as one:
-            watch = Stopwatch(min(20, one.trainer.max_steps), teller(name, len(waiting), one.trainer.max_steps))
-            train.run(one, [watch] if fold == waiting[0] else [])
+            if train.finished(Path(one.output), one):
+                print(f"{name}, fold {fold} is finished: see {Path(one.output) / 'report.html'}", flush=True)
+                continue
+            print(f"{name}, fold {fold}", flush=True)
+            tell = teller(name, len(folds) - number, one.trainer.max_steps)
+            train.run(one, [] if begun else [Stopwatch(min(20, one.trainer.max_steps), tell)])
+            begun = True
         if not finished(folder / f"fold{fold}"):
             raise KeyboardInterrupt  # which Lightning keeps to itself
     with training(study, name, "all", steps) as one:
@@ -265,7 +266,17 @@ def reductions(study: Study, name: str, runs: dict[int, RunFolder]) -> str:
                 "One table cannot hold both: move one of them away."
             )
     texts = [printable(text)[:120] for key, text in found[first].items() if key != "seed"]
+    texts += [
+        f"fold {fold} ended after {folder.provenance['steps']} steps" for fold, folder in runs.items() if ended(folder)
+    ]
     return "; ".join([*texts[:3], *([f"{len(texts) - 3} more"] if len(texts) > 3 else [])])
+
+
+def ended(folder: RunFolder) -> bool:
+    """Whether time ended the training of a fold before its last step."""
+    trainer = folder.config.get("trainer")
+    done, wanted = folder.provenance.get("steps"), trainer.get("max_steps") if isinstance(trainer, dict) else None
+    return isinstance(done, int) and isinstance(wanted, int) and done < wanted
 
 
 def conclude(study: Study, present: Sequence[str], form: str, entered: Path | None) -> None:

@@ -230,6 +230,13 @@ def test_folds_of_other_machines_are_put_together(done):
     code, _, err = segment("study=mine", "fold=1")
     assert code == 0, err
     assert tables() == expected
+    record = Path(OUT / "tiny" / "fold0" / "provenance.json")
+    whole = record.read_text()
+    record.write_text(whole.replace('"steps": 4', '"steps": 3'))
+    code, out, err = segment("study=mine", "fold=1")
+    assert code == 0, err
+    assert "reduced    tiny: fold 0 ended after 3 steps" in out
+    record.write_text(whole)
     (OUT / "tiny" / "fold0" / "config.yaml").write_text(there.replace("max_steps: 4", "max_steps: 40"))
     code, _, err = segment("study=mine", "fold=1")
     assert code == 2
