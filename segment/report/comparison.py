@@ -219,7 +219,7 @@ def compare(
         differences={key: dict(zip(names, row, strict=True)) for key, row in methods.differences.items()},
         conclusion="",
         protocol=_protocol(compared),
-        notes=tuple(_notes(methods, pairs, metric, level)),
+        notes=tuple(_notes(methods, pairs, metric)),
     )
     return replace(comparison, conclusion=conclude(comparison))
 
@@ -331,7 +331,7 @@ def _protocol(methods: Sequence[Method]) -> str:
     return protocol_line({"scans": len(methods[0].scores), "protocol": merged})
 
 
-def _notes(methods: Methods, pairs: Sequence[Pair], metric: str, level: float) -> list[str]:
+def _notes(methods: Methods, pairs: Sequence[Pair], metric: str) -> list[str]:
     """What limits the comparison."""
     notes = []
     if methods.left_out:

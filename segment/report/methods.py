@@ -21,6 +21,7 @@ from segment.report.scans import metric_columns, read_scans
 from segment.report.summary import read_summary
 
 MOST_RUNS = 1000
+MOST_METHODS = 100  # of which every pair is compared
 # What runs of one method may differ in: the chance of training, the part of the data, and what changes no number.
 _NOT_SEPARATING = ("fold", "seed", "data.root", "sampler.workers", "trainer.log_every_n_steps")
 
@@ -149,6 +150,8 @@ def read_methods(
     for run in folders:
         _check_metric(run, metric)
     groups = _grouped(folders, by)
+    if len(groups) > MOST_METHODS:
+        raise UserError(f"runs: {len(groups)} methods are more than {MOST_METHODS}. Name fewer runs.")
     differences = config_differences(groups)
     titles = method_names(groups, differences) if names is None else _given_names(names, groups)
     seeds = [_by_seed(group) if len(group) > 1 else {"": group} for group in groups]

@@ -278,6 +278,14 @@ def test_runs_that_cannot_be_read_are_each_told_clearly(tmp_path):
         read_methods([str(run), str(write_run(tmp_path / "b", scores_like_dice(6, 2, 0)))], by="seed")
 
 
+def test_more_methods_than_pairs_can_be_shown_of_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("segment.report.methods.MOST_METHODS", 2)
+    for place in range(3):
+        write_run(tmp_path / f"run_{place}", scores_like_dice(6, 2, 0), {"optimizer": {"lr": place}})
+    with pytest.raises(UserError, match="3 methods are more than 2"):
+        read_methods(f"{tmp_path}/*")
+
+
 def test_hostile_files_stay_text(tmp_path):
     scores = scores_like_dice(6, 2, 0)
     run = write_run(tmp_path / "a", scores)
