@@ -64,7 +64,12 @@ def every_fold(config: DictConfig, train: Callable[[DictConfig], float | None]) 
 
 def _count(run: Path) -> int:
     """How many folds there are: the splits file of a run holds all of them."""
-    return len(json.loads((run / "splits.json").read_text(encoding="utf-8")))
+    splits = run / "splits.json"
+    try:
+        folds = json.loads(splits.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{splits} cannot be read ({error}). Delete {run} to train this fold anew.") from error
+    return len(folds) if isinstance(folds, list) else 0
 
 
 def _one_fold(asked: DictConfig, fold: int) -> DictConfig:
@@ -101,7 +106,12 @@ def sum_up(config: DictConfig, folder: Path, runs: Sequence[RunFolder], started:
     Returns:
         Foreground Dice over all validation scans; None where there is none.
     """
-    record = provenance.collect(config.seed, started, **_describe(folder, runs))
+    try:
+        record = provenance.collect(config.seed, started, **_describe(folder, runs))
+    except (LookupError, TypeError, AttributeError, OSError) as error:
+        raise UserError(
+            f"{runs[0].path} or the run of another fold is damaged ({error}). Delete it to train this fold anew."
+        ) from error
     scans = pd.concat([run.scans for run in runs], ignore_index=True)
     protocol = dict(runs[0].summary["protocol"]) | {"fold": "all", "folds": len(runs)}
     summary = summarise(scans, protocol, _cost([run.summary.get("cost") or {} for run in runs]))
@@ -171,6 +181,6 @@ def _gather_predictions(target: Path, runs: Sequence[RunFolder], scans: pd.DataF
     target.mkdir(parents=True, exist_ok=True)
     for run in runs:
         for file in sorted((run.path / "predictions").iterdir()):
-            if is_image_file(file) and times.get(stem(file)) == 1:
+            if is_image_file(file) and not file.is_symlink() and times.get(stem(file)) == 1:
                 with written_whole(target / file.name) as aside:
                     shutil.copyfile(file, aside)

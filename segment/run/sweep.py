@@ -58,7 +58,7 @@ class SweepFolder(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """The sweep begins; what an earlier one left in a folder that the user named is taken away."""
         SweepFolder.begun = Path(config.hydra.sweep.dir).absolute()
-        for file in SweepFolder.begun.glob("jobs/*.json"):
+        for file in [*SweepFolder.begun.glob("jobs/*"), *SweepFolder.begun.glob("folders/*")]:
             file.unlink()
 
 
@@ -101,7 +101,7 @@ def run_job(work: Callable[[DictConfig], float | None], config: DictConfig, tell
     try:
         score = work(config)
     except UserError as mistake:
-        error = str(mistake)
+        error = " ".join(str(mistake).split())
     except (HydraException, OmegaConfBaseException) as mistake:
         error = tell(mistake)
     except Exception as crash:  # whatever it was, the other jobs go on
