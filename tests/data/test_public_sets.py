@@ -1,11 +1,15 @@
 """Public data sets in miniature, with the folder structure of their downloads: opened, checked and read."""
 
+import re
+import shutil
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from miniatures import NEEDED, options, write
+from PIL import Image
 
 from segment.data import open_dataset
 from segment.data.check import check_dataset
@@ -123,15 +127,81 @@ def test_a_mask_without_an_image_and_two_files_of_one_case_are_named(tmp_path):
         _open("brats2018", twice)
 
 
-def test_a_template_with_brackets_and_hidden_files(tmp_path):
+def test_a_mask_is_no_image_where_both_templates_fit_it(tmp_path):
+    root = write("kits", tmp_path)
+    given = {"image": "{case}/*.nii.gz", "label": "{case}/segmentation.nii.gz", "labels": {"a": 1}}
+    found = open_dataset(root, layout="pattern", **given)
+    assert [path.name for case in found.cases for path in case.images] == ["imaging.nii.gz"] * 3
+
+
+def test_a_field_that_stands_twice_is_the_same_and_hidden_folders_are_left_out(tmp_path):
+    root = write("brats2018", tmp_path)
+    shutil.copy(root / "LGG/Brats18_C_1/Brats18_C_1_t1.nii.gz", root / "LGG/Brats18_C_1/another_t1.nii.gz")
+    shutil.copytree(root / "HGG", root / ".copy")
+    assert len(_open("brats2018", root).cases) == 3
+
+
+def test_a_template_with_brackets(tmp_path):
     root = write("lits", tmp_path)
     for file in list(root.iterdir()):
         file.rename(root / f"[x]{file.name}")
-        (root / f"._{file.name}").write_bytes(b"x")
     found = open_dataset(
         root, layout="pattern", image="[x]volume-{case}.nii", label="[x]seg*-{case}.nii", labels={"a": 1}
     )
     assert [case.id for case in found.cases] == ["0", "10", "2"]
+
+
+def conversion(number: int) -> str:
+    """The lines of data/README.md under ``# NUMBER``."""
+    text = (Path(__file__).parents[2] / "data" / "README.md").read_text(encoding="utf-8")
+    block = text.partition("```python\n")[2].partition("```")[0]
+    return re.split(r"^# \d .*$", block, flags=re.MULTILINE)[number]
+
+
+def test_the_conversion_of_promise12_joins_header_and_voxels(tmp_path, monkeypatch):
+    voxels = np.arange(10 * 12 * 16).reshape(10, 12, 16)
+    for case in ("Case00", "Case01"):
+        for name, array in ((case, voxels.astype(np.int16)), (f"{case}_segmentation", (voxels > 900).astype(np.uint8))):
+            sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / f"{name}.mhd"))
+    monkeypatch.chdir(tmp_path)
+    exec(conversion(1), {})
+    dataset = _open("promise12", tmp_path)
+    assert [case.id for case in dataset.cases] == ["Case00", "Case01"]
+    np.testing.assert_array_equal(read_image(dataset.cases[1].images).array[0], voxels)
+    assert read_label(dataset.cases[1].label).array.sum() == (voxels > 900).sum()
+
+
+@pytest.mark.parametrize("name", ["phc_u373", "dic_hela"])
+def test_the_conversion_of_the_cell_tracking_challenge_joins_the_cells(tmp_path, monkeypatch, name):
+    cells = np.zeros((24, 24), np.uint16)
+    cells[2:6], cells[10:12] = 1, 300
+    for film in ("01", "02"):
+        (tmp_path / f"{film}_GT" / "SEG").mkdir(parents=True)
+        (tmp_path / film).mkdir()
+        for frame in ("000", "007"):
+            Image.fromarray(cells.astype(np.uint8)).save(tmp_path / film / f"t{frame}.tif")
+        Image.fromarray(cells).save(tmp_path / f"{film}_GT" / "SEG" / "man_seg007.tif")
+    monkeypatch.chdir(tmp_path)
+    exec(conversion(2), {})
+    dataset = _open(name, tmp_path)
+    assert [case.id for case in dataset.cases] == ["01_t007", "02_t007"]
+    np.testing.assert_array_equal(read_label(dataset.cases[0].label).array, cells > 0)
+
+
+def test_the_conversion_of_the_data_science_bowl_joins_the_nuclei(tmp_path, monkeypatch):
+    for case in ("a", "b"):
+        for part in ("images", "masks"):
+            (tmp_path / "stage1_train" / case / part).mkdir(parents=True)
+        Image.new("RGBA", (24, 20), (9, 8, 7, 255)).save(tmp_path / "stage1_train" / case / "images" / f"{case}.png")
+        for number, row in enumerate((3, 9)):
+            mask = np.zeros((20, 24), np.uint8)
+            mask[row] = 255
+            Image.fromarray(mask).save(tmp_path / "stage1_train" / case / "masks" / f"{number}.png")
+    monkeypatch.chdir(tmp_path)
+    exec(conversion(3), {})
+    dataset = _open("nuclei", tmp_path)
+    assert read_image(dataset.cases[0].images).array[:, 0, 0].tolist() == [9, 8, 7]
+    assert np.flatnonzero(read_label(dataset.cases[1].label).array.any(axis=1)).tolist() == [3, 9]
 
 
 def _open(name: str, root: Path, report=None):
