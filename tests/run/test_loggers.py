@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import wandb
 
 from segment.errors import UserError
 from segment.run import loggers
@@ -54,6 +55,7 @@ def test_every_logger_gets_curves_configuration_and_final_scores(run_train, make
     told = {item.key: item.value_json for r in records for item in (*r.config.update, *r.run.config.update)}
     assert told["optimizer.lr"] == "0.0123"
     assert [r.exit.exit_code for r in records if r.HasField("exit")] == [0]
+    assert wandb.run is None  # so that the next run of this process gets one of its own
 
     from mlflow.tracking import MlflowClient
 

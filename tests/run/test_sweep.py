@@ -26,9 +26,7 @@ def dice(run: Path) -> float:
 def test_failed_jobs_do_not_stop_a_sweep_and_finished_ones_are_passed_over(segment, make_dataset, tmp_path, capsys):
     root = make_dataset(tmp_path / "data", n=4)
     here = "hydra.sweep.dir=runs/.sweeps/mine"
-    assert (
-        segment("train", root, "-m", here, "seed=99999999999,0", "fold=9,0") == 1
-    )  # no such seed: a crash
+    assert segment("train", root, "-m", here, "seed=99999999999,0", "fold=9,0") == 1  # no such seed: a crash
     told = capsys.readouterr()
     (run,) = runs(tmp_path)
     assert f"{dice(run):.4f}  runs/{run.name}" in told.out
