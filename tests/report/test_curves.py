@@ -45,9 +45,7 @@ def damage_text(file):
     file.write_bytes(b"<html>" * 100)
 
 
-@pytest.mark.parametrize(
-    ("damage", "left"), [(damage_length, {}), (damage_text, {}), (damage_cut, {0: 4.0})], ids=lambda value: str(value)
-)
+@pytest.mark.parametrize(("damage", "left"), [(damage_length, {}), (damage_text, {}), (damage_cut, {0: 4.0})])
 def test_damaged_files_neither_stop_the_page_nor_claim_memory(tmp_path, damage, left):
     write(tmp_path, {0: 4.0, 1: 3.0})
     damage(next(tmp_path.iterdir()))
