@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from segment import cli
 
@@ -48,6 +49,11 @@ def test_every_verb_has_its_file_and_configuration(verb):
         (["train", "data=auto", "data.root=nowhere"], ["nowhere", "does not exist"]),
         (["train", "data=hippocampus", "data.root=nowhere"], ["nowhere", "segment fetch data=hippocampus", "CC-BY-SA"]),
         (["train", "network._target_=no.such.Network"], ["no.such.Network", "cannot be imported"]),
+        pytest.param(
+            ["train", "trainer=gpu"],
+            ["trainer.accelerator=gpu", "finds no GPU", "trainer=cpu"],
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
         (["predict", "input=a", "output=b"], ["model", "needs a value"]),
         (["predict", "model=nowhere", "input=a", "output=b"], ["model=nowhere", "model.json"]),
         (["evaluate", "predictions=nowhere", "references=nowhere", "output=out"], ["nowhere"]),

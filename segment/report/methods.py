@@ -150,6 +150,7 @@ def read_methods(
     for run in folders:
         _check_metric(run, metric)
     groups = _grouped(folders, by)
+    folders = [run for group in groups for run in group]
     if len(groups) > MOST_METHODS:
         raise UserError(f"runs: {len(groups)} methods are more than {MOST_METHODS}. Name fewer runs.")
     differences = config_differences(groups)
@@ -220,10 +221,15 @@ def _grouped(runs: Sequence[RunFolder], by: str | None) -> list[list[RunFolder]]
     apart = {*_NOT_SEPARATING, *seed_followers(runs)}
     found: dict[Any, list[RunFolder]] = {}
     for run, row in zip(runs, rows, strict=True):
-        kept = {key: value for key, value in row.items() if key not in apart}
-        own = frozenset((key, str(value)) for key, value in kept.items() if key.partition(".")[0] != "planned")
+        # What the plan decided follows from the other keys, unless a file says it, which may have been edited between.
+        follows = row.get("plan.file", "none") == "none"
+        own = frozenset(
+            (key, str(value))
+            for key, value in row.items()
+            if key not in apart and not (follows and key.startswith("planned."))
+        )
         found.setdefault(own if run.config else run.path, []).append(run)
-    groups = list(found.values())
+    groups = [_without_sums(group) for group in found.values()]
     if len(groups) > 1:
         return groups
     if by == "configuration":
@@ -232,6 +238,13 @@ def _grouped(runs: Sequence[RunFolder], by: str | None) -> list[list[RunFolder]]
             "compares them one by one."
         )
     return single
+
+
+def _without_sums(runs: Sequence[RunFolder]) -> list[RunFolder]:
+    """The folds of ``fold=all`` without the run that sums them up, where they stand beside it in ``runs='runs/*'``."""
+    sums = [run for run in runs if run.config.get("fold") == "all"]
+    single = {str(run.config.get("seed")) for run in runs if run not in sums}
+    return [run for run in runs if run not in sums or str(run.config.get("seed")) not in single]
 
 
 def _given_names(names: Sequence[str], groups: Sequence[Sequence[RunFolder]]) -> list[str]:

@@ -63,10 +63,9 @@ def planned_store(config: DictConfig) -> tuple[Store, DatasetPlan]:
     if dataset.notice:
         print(f"Note: {dataset.notice}", file=sys.stderr)
     if checked.warnings:
-        print(
-            f"Note: {len(checked.warnings)} thing(s) in the data set are worth a look: {command(config)}",
-            file=sys.stderr,
-        )
+        count = len(checked.warnings)
+        what = "one thing in the data set is" if count == 1 else f"{count} things in the data set are"
+        print(f"Note: {what} worth a look: {command(config)}", file=sys.stderr)
     if config.plan.file is None:
         decided = decide(config.plan, dataset, checked.surveys, where="plan.")
     else:

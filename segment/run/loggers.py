@@ -16,7 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 
 from segment.errors import UserError
-from segment.report.board import final_scores, flatten
+from segment.report.board import final_scores
+from segment.report.files import flatten
 from segment.run.configure import make
 
 # Each of these packages comes with the extra of its name.

@@ -15,6 +15,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
+from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
 from torch import nn
 
 from segment import provenance
@@ -58,6 +59,7 @@ def run(config: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> float | No
     if config.trainer.accelerator == "cpu":
         keep_freed_memory()
     check_targets(config)
+    check_accelerator(config.trainer.accelerator)
     check_loggers(config)
     return every_fold(config, train) if config.fold == "all" else train(config, callbacks)
 
@@ -107,6 +109,19 @@ def train(config: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> float | 
         score(folder, config, work.dataset, work.val, record, cost)
         log_final(loggers, read_summary(folder / "summary.json"), trainer.global_step)
     return foreground_dice(folder)
+
+
+def check_accelerator(accelerator: str) -> None:
+    """Refuse a GPU that is not here, before any data is read.
+
+    Raises:
+        UserError: Saying how to train without one.
+    """
+    if accelerator in ("gpu", "cuda", "mps") and not (CUDAAccelerator.is_available() or MPSAccelerator.is_available()):
+        raise UserError(
+            f"trainer.accelerator={accelerator}: torch {torch.__version__} finds no GPU here. Train with trainer=cpu, "
+            "or install a torch that fits the GPU's driver."
+        )
 
 
 def foreground_dice(folder: Path) -> float | None:
@@ -249,7 +264,11 @@ def save(config: DictConfig, work: Work, module: SegmentationModule, folder: Pat
 def describe(work: Work, trainer: pl.Trainer, config: DictConfig) -> dict[str, Any]:
     """Entries of provenance.json that this run alone knows."""
     return {
-        "dataset": {"name": work.dataset.name, "root": str(work.dataset.root), "licence": work.dataset.licence},
+        "dataset": {
+            "name": work.dataset.name,
+            "root": str(work.dataset.root.absolute()),
+            "licence": work.dataset.licence,
+        },
         **composed(),
         "notice": work.dataset.notice,
         "labels": work.dataset.labels.declared,
@@ -271,9 +290,10 @@ def _weights(source: str | None) -> dict[str, str]:
 
 
 def _case(case: Case, hashes: Mapping[str, str]) -> dict[str, Any]:
+    """Where a scan's files lie, from whichever folder the run is looked at later, and what they hold."""
     files: Sequence[Path] = [*case.images, *([case.label] if case.label else [])]
     return {
-        "images": [str(file) for file in case.images],
-        "label": str(case.label) if case.label else None,
-        "sha256": {str(file): hashes[str(file)] for file in files},
+        "images": [str(file.absolute()) for file in case.images],
+        "label": str(case.label.absolute()) if case.label else None,
+        "sha256": {str(file.absolute()): hashes[str(file)] for file in files},
     }

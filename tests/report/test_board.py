@@ -9,8 +9,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.tensorboard import SummaryWriter
 
 from segment.metrics.precision_recall import THRESHOLDS, precision_recall
-from segment.report.board import final_scores, flatten, hyperparameters, write_board
-from segment.report.files import read_mapping
+from segment.report.board import final_scores, hyperparameters, write_board
+from segment.report.files import flatten, read_mapping
 from segment.report.folder import notable_scans, read_run
 from segment.report.precision_recall import write_curves
 from segment.report.surfaces import side_by_side
@@ -67,7 +67,8 @@ def test_tensorboard_shows_scores_panels_curves_and_surfaces(make_run, tensorboa
 
         assert board.get("mesh/tags")[name] == {"surfaces/worst": {"samples": 1}}
         mesh = {"run": name, "tag": "surfaces/worst", "sample": 0, "step": 0}
-        surfaces = side_by_side(expected.reference, expected.prediction, expected.classes, expected.spacing)
+        voxels = expected.voxels
+        surfaces = side_by_side(voxels.reference, voxels.prediction, voxels.n_classes, voxels.grid.spacing)
         for content, values in (("VERTEX", surfaces.vertices), ("FACE", surfaces.faces), ("COLOR", surfaces.colours)):
             served = np.frombuffer(board.bytes("mesh/data", content_type=content, **mesh), values.dtype)
             np.testing.assert_array_equal(served.reshape(-1, 3), values)

@@ -125,6 +125,27 @@ def test_names_are_the_fewest_choices_that_tell_the_methods_apart(tmp_path):
     assert [method.name for method in read_methods(runs).methods] == ["a x", "a y", "b x"]
 
 
+def test_the_run_that_sums_up_folds_is_left_out_beside_them_only(tmp_path):
+    pattern = runs_of(tmp_path, folds=(0, 1, 2))
+    for place, network in enumerate(NETWORKS):
+        scores = np.concatenate([scores_like_dice(6, 2, 100 * place + 10 * fold) for fold in range(3)])
+        write_run(tmp_path / f"balls-{network}-foldall", scores, NETWORKS[network] | {"fold": "all"})
+    beside = read_methods(pattern).methods
+    assert [[run.config["fold"] for run in method.runs] for method in beside] == [[0, 1, 2]] * 2
+    alone = read_methods(f"{tmp_path}/*foldall").methods
+    assert [[run.config["fold"] for run in method.runs] for method in alone] == [["all"]] * 2
+    for one, other in zip(beside, alone, strict=True):
+        np.testing.assert_array_equal(one.scores.to_numpy(), other.scores.to_numpy())
+
+
+def test_a_plan_file_that_was_edited_between_runs_separates_them(tmp_path):
+    for name, size, file in (("a", 8, None), ("b", 16, None), ("c", 8, "plan.yaml"), ("d", 16, "plan.yaml")):
+        plans = {"plan": {"file": file}, "planned": {"patch_size": [size, size]}}
+        write_run(tmp_path / name, scores_like_dice(6, 2, 0), plans, seed=size)
+    decided, one, other = read_methods(f"{tmp_path}/*", by="configuration").methods
+    assert [len(method.runs) for method in (decided, one, other)] == [2, 1, 1]
+
+
 def test_a_comma_in_a_name_does_not_split_it(tmp_path):
     for name in ("a_4,8_,16", "b"):
         write_run(tmp_path / name, scores_like_dice(6, 2, 0), {"features": name})

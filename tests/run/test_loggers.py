@@ -42,13 +42,13 @@ def test_every_logger_gets_curves_configuration_and_final_scores(run_train, make
 
     table = pd.read_csv(run / "csv" / "version_0" / "metrics.csv")
     assert table["train/loss"].count() == 2
-    assert table["final/foreground_dice"].dropna().item() == pytest.approx(dice)
+    assert table["Final/foreground_dice"].dropna().item() == pytest.approx(dice)
     assert "optimizer.lr: 0.0123" in (run / "csv" / "version_0" / "hparams.yaml").read_text()
 
     (file,) = run.glob("wandb/offline-run-*/*.wandb")
     records = wandb_records(file)
     history = [{"/".join(item.nested_key) or item.key: item.value_json for item in r.history.item} for r in records]
-    assert [float(row["final/foreground_dice"]) for row in history if "final/foreground_dice" in row] == [
+    assert [float(row["Final/foreground_dice"]) for row in history if "Final/foreground_dice" in row] == [
         pytest.approx(dice)
     ]
     assert sum("train/loss" in row for row in history) == 2
@@ -62,7 +62,7 @@ def test_every_logger_gets_curves_configuration_and_final_scores(run_train, make
     client = MlflowClient(f"sqlite:///{run / 'mlflow.db'}")
     (noted,) = client.search_runs([client.get_experiment_by_name("segment").experiment_id])
     assert noted.info.status == "FINISHED"
-    assert noted.data.metrics["final/foreground_dice"] == pytest.approx(dice)
+    assert noted.data.metrics["Final/foreground_dice"] == pytest.approx(dice)
     assert len(client.get_metric_history(noted.info.run_id, "train/loss")) == 2
     assert noted.data.params["optimizer.lr"] == "0.0123"
 
@@ -79,7 +79,7 @@ def test_a_run_is_taken_up_again_with_another_logger_and_keeps_its_earlier_curve
     (run / "report.html").unlink()
     run_train(root, "run", "logger=[tensorboard,csv]", "trainer.max_steps=2")
     assert (run / "csv" / "version_0" / "metrics.csv").read_text() == first
-    assert "final/foreground_dice" in (run / "csv" / "version_1" / "metrics.csv").read_text()
+    assert "Final/foreground_dice" in (run / "csv" / "version_1" / "metrics.csv").read_text()
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])
