@@ -26,7 +26,7 @@ from segment.errors import UserError
 from segment.inference.model import find_model, save_model
 from segment.preprocessing.plan import Plan
 from segment.preprocessing.plan_file import write_plan
-from segment.report.files import read_mapping
+from segment.report.files import printable, read_mapping
 from segment.report.summary import read_summary
 from segment.run.configure import check_targets, make
 from segment.run.data import Work, prepare
@@ -213,18 +213,22 @@ def loss_for(config: DictConfig, labels: Labels) -> nn.Module:
     """The loss that the configuration names.
 
     Raises:
-        UserError: When it tells classes apart and the data set has regions, which overlap.
+        UserError: When it tells classes apart and the data set has regions, which overlap, or the other way round.
     """
     loss: nn.Module = make(config, "loss")
-    if labels.regions:
-        target = torch.zeros(1, labels.outputs, 8, 8)
-        try:
-            loss(target, target)
-        except Exception as error:
+    logits = torch.zeros(1, labels.outputs, 8, 8)
+    try:
+        loss(logits, logits if labels.regions else logits[:, :1])
+    except Exception as error:
+        name = config.loss.get("_target_")
+        if labels.regions:
             raise UserError(
-                f"loss: {config.loss.get('_target_')} tells classes apart, but the data set has regions "
-                f"({', '.join(labels.regions)}), which overlap. Take loss=dice_ce, or one with sigmoids."
+                f"loss: {name} tells classes apart, but the data set has regions ({', '.join(labels.regions)}), which "
+                "overlap. Take loss=dice_ce, or one with sigmoids."
             ) from error
+        raise UserError(
+            f"loss: {name} does not take labels that exclude each other ({printable(error)}). Take loss=dice_ce."
+        ) from error
     return loss
 
 

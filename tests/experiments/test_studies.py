@@ -59,7 +59,8 @@ def check(run: str, folder: Path, *overrides: str) -> None:
     given = [
         f"data.root={root}", f"cache={folder / 'cache'}", f"output={folder / 'run'}", "name=x", "trainer=cpu",
         "trainer.precision=32-true", "trainer.max_steps=2", "sampler.steps_per_epoch=2", "sampler.workers=0",
-        "plan.batch_size=1", f"plan.patch_size={patch}", "callbacks.last=null", "callbacks.best=null", *overrides,
+        "plan.batch_size=1", f"plan.patch_size={patch}", "callbacks.last=null", "callbacks.best=null",
+        "callbacks.learning_rate=null", *overrides,
     ]  # fmt: skip
     config = compose(run, *given)
     configure.check_targets(config)

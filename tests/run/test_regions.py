@@ -76,6 +76,12 @@ def test_a_loss_that_tells_classes_apart_is_refused(run_train, regions, tmp_path
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_loss_of_regions_is_refused_where_labels_exclude_each_other(run_train, make_dataset, tmp_path):
+    with pytest.raises(UserError, match=r"does not take labels that exclude each other.*loss=dice_ce"):
+        run_train(make_dataset(tmp_path / "data", n=4), "run", "loss=dice_sigmoid")
+    assert not (tmp_path / "runs").exists()
+
+
 def test_slices_of_3d_scans_train_a_flat_network(run_train, make_dataset, tmp_path):
     root = make_dataset(tmp_path / "data", n=4, spacing=(3.0, 1.0, 1.0))
     run = run_train(
