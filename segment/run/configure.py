@@ -20,7 +20,7 @@ from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from segment.errors import UserError, did_you_mean
 from segment.run import sweep
@@ -72,6 +72,7 @@ def launch(
             return sweep.run_job(work, config, tell)
         sys.argv = given
         with _mistakes_told(tell):
+            check_given(config, reads=verb in ("train", "plan"))
             return work(config)
 
     # Hydra looks for configuration beside a module it can name; ours lies in the registered folders only.
@@ -139,6 +140,25 @@ def compose(verb: str, overrides: Sequence[str], folders: Sequence[tuple[str, Pa
     register(folders)
     with hydra.initialize(version_base="1.3", config_path=None):
         return hydra.compose(verb, list(overrides), return_hydra_config=False)
+
+
+def check_given(config: DictConfig, reads: bool) -> None:
+    """See that a verb has what it cannot do without, before its own imports, which take seconds.
+
+    Args:
+        config: The verb's configuration.
+        reads: Whether it reads the data set, whose folder must then be there.
+
+    Raises:
+        MissingMandatoryValue: When a key is left out.
+        UserError: When the data set's folder is not there.
+    """
+    for key in config:
+        if OmegaConf.is_missing(config, key):
+            raise MissingMandatoryValue(f"Missing mandatory value: {key!s}")
+    on_disk = reads and config.data.get("_target_") == "segment.data.open_dataset"
+    if on_disk and not Path(str(config.data.root)).expanduser().exists():
+        make(config, "data")  # says how to get it
 
 
 def check_targets(config: DictConfig) -> None:
