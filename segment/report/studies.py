@@ -193,9 +193,9 @@ def _redacted(provenance: Mapping[str, Any]) -> dict[str, Any]:
         record["dataset"] = {key: value for key, value in dataset.items() if key != "root"}
     if isinstance(weights, dict):
         record["weights"] = {Path(str(file)).name: digest for file, digest in weights.items()}
-    command = record.get("command")
-    if isinstance(command, list):
-        record["command"] = [re.sub(r"=(['\"]?)[~/].*", r"=FOLDER", str(word)) for word in command]
+    for key in ("command", "overrides"):
+        if isinstance(words := record.get(key), list):
+            record[key] = [re.sub(r"=(['\"]?)[~/].*", r"=FOLDER", str(word)) for word in words]
     return record
 
 

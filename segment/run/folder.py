@@ -64,11 +64,12 @@ def run_name(config: DictConfig) -> str:
         f"fold{config.fold}",
         f"seed{config.seed}",
     ]
+    named = "" if study else "data|network|"  # a study's run has its own, unless told otherwise
     told = re.compile(
-        r"\+?(data|data\.root|network|fold|seed|name|output|cache|trainer|sampler\.workers|logger|logger\..*|"
-        r"experiments/.*)="
+        rf"\+?({named}data\.root|fold|seed|name|output|cache|trainer|sampler\.workers|logger|logger\..*|experiments/.*)="
     )
-    rest = sorted(override for override in overrides if not told.match(override))
+    rest = [override for override in overrides if not told.match(override)]
+    rest.sort(key=lambda override: ("." in override.partition("=")[0], override))  # whole choices first
     text = re.sub(r"[^\w.=,+-]+", "_", "-".join(rest))
     if len(text) > 80:
         text = f"{text[:70]}-{zlib.crc32(text.encode()):08x}"

@@ -295,7 +295,9 @@ def test_fewer_steps_bring_the_schedule_down_too():
 
 
 def test_what_was_measured_is_entered_and_shown(done):
-    study = done / "experiments" / "mine"
+    study, written = done / "experiments" / "mine", OUT / "tiny" / "fold0" / "provenance.json"
+    told = json.loads(written.read_text())
+    written.write_text(json.dumps(told | {"overrides": [f"data.root={done}"]}))
     code, _, err = segment("study=mine", "write=true")
     assert code == 0, err
     rows = read_measured(study)
