@@ -72,7 +72,7 @@ def _render(run: RunFolder) -> str:
         "run.html.j2",
         scripts=["table.js", *(["viewer.js"] if code else [])],
         allowed=[code.script] if code else [],
-        title=printable(run.path.resolve().name),
+        title=printable(run.config.get("name") or run.path.resolve().name),
         notice=printable(run.provenance.get("notice") or ""),
         summary=run.summary,
         labels=[

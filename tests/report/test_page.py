@@ -209,6 +209,14 @@ def test_when_from_which_code_and_on_what_a_run_was_made(make_run, page_of):
     assert line in " ".join(Elements(page_of(run)).text.split())
 
 
+def test_a_page_is_called_as_its_run_else_as_its_folder(make_run, page_of):
+    run = make_run("fold0")
+    assert "<h1>fold0</h1>" in page_of(run)
+    with (run / "config.yaml").open("a") as file:
+        file.write("name: study-<b>-fold0\n")
+    assert "<h1>study-&lt;b&gt;-fold0</h1>" in page_of(run)
+
+
 def test_the_same_run_gives_the_same_page(make_run, page_of):
     run = make_run()
     assert page_of(run) == page_of(run)
