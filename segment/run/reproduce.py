@@ -13,13 +13,14 @@ from typing import Any
 
 from omegaconf import DictConfig, Node
 
-from segment.errors import UserError
+from segment.errors import UserError, did_you_mean
 from segment.provenance import write_text
 from segment.report.files import printable, read_mapping
 from segment.report.folder import RunFolder, read_run
 from segment.report.ledger import (
     HEADS,
     Line,
+    Measured,
     as_csv,
     cells,
     compare,
@@ -288,6 +289,7 @@ def conclude(study: Study, present: Sequence[str], form: str, entered: Path | No
         if entered and found and name in study.asked:
             enter(entered / study.name, found)
         rows = [row for result in found for row in result.rows]
+        tell_unknown(study, name, rows)
         lines += compare(name, study.published, rows, name in present or name not in study.asked)
         notes += [f"{name}: {printable(protocol_line(found[-1].summary))}"] if found else []
     if entered:
@@ -301,6 +303,19 @@ def conclude(study: Study, present: Sequence[str], form: str, entered: Path | No
         print(f"Table      {study.output / 'table.md'}, {study.output / 'table.csv'}")
     if entered:
         print(f"Entered    {entered / study.name / 'measured.csv'}, {entered / 'README.md'}", file=sys.stderr)
+
+
+def tell_unknown(study: Study, name: str, rows: Sequence[Measured]) -> None:
+    """Say which published figures of a finished run are of labels that it does not have."""
+    known = list(dict.fromkeys(row.label for row in rows))
+    asked = dict.fromkeys(row.label for row in study.published if row.run == name and row.label)
+    for label in asked if rows else ():
+        if label.casefold() not in map(str.casefold, known):
+            near = did_you_mean(label, known)
+            print(
+                f"Note: published.csv: {name} has no label {printable(label)}.{near} It has: {', '.join(known)}.",
+                file=sys.stderr,
+            )
 
 
 def assemble(study: Study, name: str) -> list[Result]:

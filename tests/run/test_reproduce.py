@@ -157,6 +157,7 @@ def test_every_verdict(done):
         figure("dice", "ball_1", f"{low - 0.001:.4f}"),
         figure("dice", "ball_1", f"{first['mean']:.6f}", fold=0),
         figure("hd95_mm", "ball_1", "5.7"),
+        figure("dice", "ball_3", ".8"),
         figure("dice", "ball_1", ".8", run="later"),
         figure("dice", "ball_1", ".8", run=""),
         figure("memory_gb", "", "8"),
@@ -167,7 +168,8 @@ def test_every_verdict(done):
     code, out, err = segment("study=mine", "format=json")
     assert code == 0, err
     lines = json.loads(out)
-    words = [REPRODUCED, BELOW, ABOVE, REPRODUCED, NOT_MEASURED]
+    assert "published.csv: tiny has no label ball_3. Did you mean 'ball_2'?" in err
+    words = [REPRODUCED, BELOW, ABOVE, REPRODUCED, NOT_MEASURED, NOT_MEASURED]
     assert [line["verdict"] for line in lines] == ["not run (data needed)", *words]
     assert lines[1]["measured"] == whole["mean"]
     assert (lines[1]["scans"], lines[1]["folds"], lines[4]["scans"], lines[4]["folds"]) == (6, "all", 3, "0")
