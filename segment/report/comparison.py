@@ -21,7 +21,7 @@ from segment.report.statistics import (
     structure_means_without_one,
 )
 from segment.report.summary import protocol_line
-from segment.report.variance import Variance, variance_components
+from segment.report.variance import Variance, seed_error, variance_components
 
 FOREGROUND = "foreground"
 _VALUES_AT_ONCE = 4_000_000
@@ -66,6 +66,8 @@ class Pair:
         shown: Whether a difference is shown: ``p_holm < 1 - level``, and the interval lies on the same side of 0.
         unpaired: Scans on which one method rightly left a structure empty that the other invented; its missing score
             counts as perfect in the test and in `won` and `lost`.
+        doubtful: Whether a foreground difference is shown that is less than twice its standard error over seeds, so
+            that other seeds may turn it round; False where no method has several seeds.
     """
 
     first: str
@@ -84,6 +86,7 @@ class Pair:
     n: int
     shown: bool
     unpaired: int
+    doubtful: bool = False
 
     def turned(self) -> Pair:
         """The same pair, seen from the second method."""
@@ -200,7 +203,9 @@ def compare(
             pair_ends[place, part] = bca_intervals(sides[0], sides[1], sides[2], level)
         if place == 0:
             ranking = _ranking(names, means[0], drawn, metric, level)
-    pairs = _pairs(names, structures, means, pair_ends, compare_pairs(values, first, second, metric), metric, level)
+    variances = _variances(compared)
+    found = _pairs(names, structures, means, pair_ends, compare_pairs(values, first, second, metric), metric, level)
+    pairs = tuple(replace(pair, doubtful=_doubtful(pair, methods, variances)) for pair in found)
     comparison = Comparison(
         metric=metric,
         level=level,
@@ -215,7 +220,7 @@ def compare(
         },
         pairs=pairs,
         ranking=ranking,
-        variances=_variances(compared),
+        variances=variances,
         differences={key: dict(zip(names, row, strict=True)) for key, row in methods.differences.items()},
         conclusion="",
         protocol=_protocol(compared),
@@ -316,6 +321,19 @@ def _variances(methods: Sequence[Method]) -> dict[str, Variance]:
     }
 
 
+def _doubtful(pair: Pair, methods: Methods, variances: Mapping[str, Variance]) -> bool:
+    """Whether a difference that is shown on the foreground may be the chance of training."""
+    if pair.structure != FOREGROUND or not pair.shown or pair.difference is None:
+        return False
+    one, other = (
+        next(method for method in methods.methods if method.name == name) for name in (pair.first, pair.second)
+    )
+    error = seed_error(
+        variances.get(one.name), variances.get(other.name), (one.seeds, other.seeds), (len(one.folds), len(other.folds))
+    )
+    return abs(pair.difference) < 2 * error
+
+
 def _protocol(methods: Sequence[Method]) -> str:
     """One line that says what the numbers were made with; values that differ stand side by side."""
     protocols = [run.summary.get("protocol", {}) for method in methods for run in method.runs]
@@ -342,6 +360,13 @@ def _notes(methods: Methods, pairs: Sequence[Pair], metric: str) -> list[str]:
         notes.append(
             f"{unpaired} times (over all pairs, scans and labels) one method rightly left a structure empty that the "
             f"other invented: the missing score counts as {perfect} in the tests and in scans won."
+        )
+    doubtful = [f"{pair.first} - {pair.second}" for pair in pairs if pair.doubtful]
+    if doubtful:
+        more = f"; {len(doubtful) - 3} more" if len(doubtful) > 3 else ""
+        notes.append(
+            "Shown for these trainings, but less than twice its standard error over seeds, so that other seeds may "
+            f"turn it round: {'; '.join(doubtful[:3])}{more}. Train more seeds."
         )
     if max(len(method.folds) for method in methods.methods) > 1:
         notes.append(

@@ -61,7 +61,7 @@ def _of_two(comparison: Comparison, pair: Pair) -> str:
         return f"{pair.first} and {pair.second} cannot be compared: no scan has a score of both ({_scans(comparison)})."
     direction = "lower" if lower_is_better(comparison.metric) else "higher"
     test = f"Wilcoxon signed-rank {p_text(pair.p_holm)}"
-    limits = "; ".join([_figures(comparison, pair), test, *_limits(comparison, pair)])
+    limits = "; ".join([_figures(comparison, pair), test, *_limits(comparison, [pair])])
     by = f"{direction} by {abs(pair.difference):.4f}"
     if pair.shown:
         return f"{pair.first} is better than {pair.second}: {what} {by} ({limits})."
@@ -77,7 +77,7 @@ def _of_many(comparison: Comparison, leader: str, pairs: Sequence[Pair]) -> str:
     extreme = "lowest" if lower_is_better(comparison.metric) else "highest"
     comparisons = len(comparison.methods) * (len(comparison.methods) - 1) // 2
     test = f"Wilcoxon signed-rank tests, Holm over {comparisons} comparisons"
-    limits = "; ".join([test, *_limits(comparison, pairs[0])])
+    limits = "; ".join([test, *_limits(comparison, pairs)])
     told = []
     if worse:
         told.append(f"it is better than {_listed(comparison, worse)}")
@@ -105,13 +105,16 @@ def _listed(comparison: Comparison, pairs: Sequence[Pair]) -> str:
             f"{pair.second} (by {abs(pair.difference or 0):.4f}, {_figures(comparison, pair)}, {p_text(pair.p_holm)})"
             for pair in pairs
         ]
-    if len(pairs) > _MOST_NAMED:
-        names.append(f"{len(pairs) - _MOST_NAMED} more")
+    return _and([*names, *([f"{len(pairs) - _MOST_NAMED} more"] if len(pairs) > _MOST_NAMED else [])])
+
+
+def _and(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _limits(comparison: Comparison, pair: Pair) -> list[str]:
-    """How many scans, of what, how many trainings; and that few scans cannot show anything."""
+def _limits(comparison: Comparison, pairs: Sequence[Pair]) -> list[str]:
+    """How many scans, of what, how many trainings; and that few scans or seeds cannot show anything."""
+    pair = pairs[0]
     comparisons = len(comparison.methods) * (len(comparison.methods) - 1) // 2
     limits = [_scans(comparison)]
     least = 2.0 ** (1 - pair.n)
@@ -120,7 +123,9 @@ def _limits(comparison: Comparison, pair: Pair) -> list[str]:
         limits.append(
             f"with {pair.n} the test cannot fall below {least:.4f}{over}, so they are too few to show anything"
         )
-    return [*limits, _trainings(comparison.methods)]
+    doubtful = [other.second for other in pairs if other.doubtful]
+    turned = f"; other seeds may turn the difference to {_and(doubtful)} round" if doubtful else ""
+    return [*limits, _trainings(comparison.methods) + turned]
 
 
 def _scans(comparison: Comparison) -> str:

@@ -153,6 +153,20 @@ def test_what_one_seed_or_one_fold_cannot_tell_is_left_open():
     assert empty.scan is None
 
 
+@pytest.mark.parametrize(("apart", "doubtful"), [(0.05, True), (0.002, False)])
+def test_a_difference_that_other_seeds_may_turn_round_is_told(apart, doubtful):
+    base, noise = scores_like_dice(40, 2, 1) - 0.1, 0.002 * np.random.default_rng(0).standard_normal((40, 2))
+    first = [base + 0.02 + shift + noise for shift in (apart, -apart)]
+    result = compared(method("A", *first), method("B", base, base + 0.001))
+    # The seeds' components are 2 apart^2 and nearly nothing; the mean of two seeds has half of them.
+    assert (2 * np.sqrt(2 * apart**2 / 2) > 0.02) == doubtful
+    assert result.pair("A", "B").shown
+    assert [pair.doubtful for pair in result.pairs] == [doubtful, False, False]
+    assert result.conclusion.startswith("A is better than B")
+    assert ("other seeds may turn the difference to B round" in result.conclusion) == doubtful
+    assert any("A - B" in note and "more seeds" in note for note in result.notes) == doubtful
+
+
 def test_variance_is_told_of_methods_with_several_trainings_only():
     several = method("several", scores_like_dice(20, 2, 1), scores_like_dice(20, 2, 2))
     result = compared(several, method("one", scores_like_dice(20, 2, 3)))
