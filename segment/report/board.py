@@ -125,10 +125,11 @@ def hyperparameters(config: Mapping[str, Any], provenance: Mapping[str, Any]) ->
         The group choices under the names of the groups (``network: unet_small``), the values at the top (``fold``,
         ``seed``) and those right within a group (``optimizer.lr``). What lies deeper is what the choice stands for: it
         reads ``preset`` unless the command line overrode it, so that two networks differ in one column, not in fifty.
-        Where no choices are recorded, everything as `flatten` gives it.
+        Seeds of parts that are the run's are left out. Where no choices are recorded, everything as `flatten` gives it.
     """
     row = flatten(config)
     row |= {key: str(row[key]) for key in ("fold", "seed") if key in row}  # names, not amounts
+    row = {key: value for key, value in row.items() if not (key.endswith(".seed") and str(value) == row.get("seed"))}
     choices, overrides = provenance.get("choices"), provenance.get("overrides")
     if not isinstance(choices, Mapping) or not choices:
         return row

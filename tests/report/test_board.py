@@ -182,6 +182,9 @@ def test_what_follows_from_the_machine_and_the_plan_is_left_out_unless_overridde
         "callbacks": {"best": {"mode": "max"}, "panels": {"scans": 2}},
         "planned": {"patch_size": [8, 8], "strides": [1]},
         "network": {"stage": {"norm": {"affine": True}}},
+        "seed": 7,
+        "augment": {"seed": 7},
+        "sampler": {"seed": 8},
     }
     record = {
         "choices": {"network": "unet", "callbacks": "default"},
@@ -193,6 +196,8 @@ def test_what_follows_from_the_machine_and_the_plan_is_left_out_unless_overridde
         "callbacks.panels.scans": 2,
         "planned.patch_size": "[8, 8]",
         "network.stage.norm.affine": "preset",
+        "seed": "7",
+        "sampler.seed": 8,
     }
     record["overrides"] = ["network.stage.norm={affine: true}"]
     assert hyperparameters(config, record)["network.stage.norm.affine"] == "true"
