@@ -135,9 +135,12 @@ class Measured:
         return None if self.ci95_low is None or self.ci95_high is None else (self.ci95_low, self.ci95_high)
 
     def replaces(self, other: Measured) -> bool:
-        """Whether this is the same figure of the same run, measured again."""
-        keys = ("run", "fold", "seed", "steps", "hardware", "metric", "label")
-        return all(getattr(self, key) == getattr(other, key) for key in keys)
+        """Whether the other is the same figure of the same run, measured before, or over some of these folds only."""
+        if any(getattr(self, key) != getattr(other, key) for key in ("run", "seed", "steps", "metric", "label")):
+            return False
+        if len(other.folds) > 1 and (self.fold == ALL or set(other.folds) < set(self.folds)):
+            return True
+        return (self.fold, self.hardware) == (other.fold, other.hardware)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -115,13 +116,14 @@ def _result(
 def enter(study: Path, found: Sequence[Result]) -> None:
     """Enter figures in ``measured.csv`` of a study, their provenance, summary and scans beside it.
 
-    A row of the same run, fold, seed, steps and hardware is replaced.
+    A row of the same run, fold, seed, steps and hardware is replaced, and one of several folds by that of more.
 
     Args:
         study: The study's folder.
         found: What `results` gave.
     """
     rows = read_measured(study)
+    before = {row.provenance for row in rows}
     for result in found:
         first = result.rows[0]
         rows = [row for row in rows if not any(new.replaces(row) for new in result.rows)]
@@ -137,6 +139,10 @@ def enter(study: Path, found: Sequence[Result]) -> None:
         write_scans(study / place / "scans.csv", result.scans)
         rows += [replace(row, provenance=f"{place}/provenance.json") for row in result.rows]
     write_rows(study / "measured.csv", Measured, rows)
+    for left in before - {row.provenance for row in rows}:
+        folder = (study / left).parent
+        if left and folder.resolve().parent == (study / "measured").resolve():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_page(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from segment.errors import UserError
@@ -25,7 +26,8 @@ from segment.report.ledger import (
     verdict,
     write_rows,
 )
-from segment.report.studies import page
+from segment.report.scans import COLUMNS
+from segment.report.studies import Result, enter, page
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 FIGURE = Published(
@@ -78,6 +80,35 @@ def test_what_was_measured_without_anything_published_has_no_verdict():
     assert (line.measured, line.verdict, cells(line)[2]) == (ROW, "", "-")
     (line,) = compare("net", [], [], data_here=False)
     assert cells(line) == ("net", "-", "-", "-", DATA_NEEDED, "-")
+
+
+def test_folds_that_come_in_one_by_one_leave_no_earlier_sums(tmp_path):
+    table = pd.DataFrame(columns=list(COLUMNS))
+    stranger = tmp_path / "stranger"
+    write_rows(
+        tmp_path / "measured.csv", Measured, [replace(ROW, fold="0+9", provenance="measured/../stranger/x.json")]
+    )
+    (tmp_path / "measured").mkdir()
+    stranger.mkdir()
+    for new, sums in (
+        (["0"], ["0+9"]),
+        (["0", "1", "0+1"], ["0+9", "0+1"]),
+        (["0", "1", "2", "0+1+2"], ["0+9", "0+1+2"]),
+        (["0", "1", "2", "0+1+2"], ["0+9", "0+1+2"]),
+        (["3", ALL], [ALL]),
+    ):
+        enter(tmp_path, [Result([replace(ROW, fold=fold, value=0.5)], table, {}, {}) for fold in new])
+        rows = read_measured(tmp_path)
+        named = [row.fold for row in rows]
+        assert [fold for fold in named if not fold.isdigit()] == sums
+        assert len(named) == len(set(named))
+        there = {f"measured/{path.name}/provenance.json" for path in (tmp_path / "measured").iterdir()}
+        assert there == {row.provenance for row in rows if row.fold != "0+9"}
+    assert [row.fold for row in rows] == ["0", "1", "2", "3", ALL]
+    assert stranger.is_dir()
+    assert not replace(ROW, fold="0+1", seed=1).replaces(replace(ROW, fold="0+1"))
+    assert not replace(ROW, fold="1+2").replaces(replace(ROW, fold="0+1"))
+    assert not replace(ROW, hardware="8 cores").replaces(ROW)
 
 
 def test_tables_are_read_as_they_are_written(tmp_path):
