@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,7 +22,7 @@ from segment.report.statistics import (
     structure_means_without_one,
 )
 from segment.report.summary import protocol_line
-from segment.report.variance import Variance, seed_error, variance_components
+from segment.report.variance import Variance, variance_components
 
 FOREGROUND = "foreground"
 _VALUES_AT_ONCE = 4_000_000
@@ -205,7 +206,8 @@ def compare(
             ranking = _ranking(names, means[0], drawn, metric, level)
     variances = _variances(compared)
     found = _pairs(names, structures, means, pair_ends, compare_pairs(values, first, second, metric), metric, level)
-    pairs = tuple(replace(pair, doubtful=_doubtful(pair, methods, variances)) for pair in found)
+    named = dict(zip(names, compared, strict=True))
+    pairs = tuple(replace(pair, doubtful=_doubtful(pair, named, variances)) for pair in found)
     comparison = Comparison(
         metric=metric,
         level=level,
@@ -321,17 +323,18 @@ def _variances(methods: Sequence[Method]) -> dict[str, Variance]:
     }
 
 
-def _doubtful(pair: Pair, methods: Methods, variances: Mapping[str, Variance]) -> bool:
+def _doubtful(pair: Pair, methods: Mapping[str, Method], variances: Mapping[str, Variance]) -> bool:
     """Whether a difference that is shown on the foreground may be the chance of training."""
     if pair.structure != FOREGROUND or not pair.shown or pair.difference is None:
         return False
-    one, other = (
-        next(method for method in methods.methods if method.name == name) for name in (pair.first, pair.second)
-    )
-    error = seed_error(
-        variances.get(one.name), variances.get(other.name), (one.seeds, other.seeds), (len(one.folds), len(other.folds))
-    )
-    return abs(pair.difference) < 2 * error
+    names = (pair.first, pair.second)
+    squares = sum(_seed_square(variances[name], methods[name]) for name in names if name in variances)
+    return abs(pair.difference) < 2 * math.sqrt(squares)
+
+
+def _seed_square(variance: Variance, method: Method) -> float:
+    """Square of the standard error that the chance of training leaves in a method's mean over its trainings."""
+    return 0.0 if variance.seed is None else variance.seed / (method.seeds * max(1, len(method.folds)))
 
 
 def _protocol(methods: Sequence[Method]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -64,26 +63,6 @@ def variance_components(scores: np.ndarray, folds: np.ndarray) -> Variance:
     if seeds == 1:
         return Variance(max(0.0, scan), fold, None, None)
     return Variance(max(0.0, scan), fold, max(0.0, float(training)), rest)
-
-
-def seed_error(one: Variance | None, other: Variance | None, seeds: tuple[int, int], folds: tuple[int, int]) -> float:
-    """Standard error of the difference of two methods that the chance of training makes.
-
-    Args:
-        one: Components of the one method; None, or without `seed`, adds nothing.
-        other: Components of the other.
-        seeds: How many seeds each has, over which its scores are averaged.
-        folds: How many folds each has, each trained by itself.
-
-    Returns:
-        In units of the score.
-    """
-    parts = (
-        variance.seed / (count * max(1, parts))
-        for variance, count, parts in zip((one, other), seeds, folds, strict=True)
-        if variance is not None and variance.seed is not None
-    )
-    return math.sqrt(sum(parts))
 
 
 def _rest(parts: Sequence[np.ndarray]) -> float:

@@ -13,6 +13,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from segment.data.geometry import nonzero_box
 from segment.report.folder import ScanVoxels
 from segment.report.pictures import fullest_slices
 
@@ -113,7 +114,7 @@ def _reduced(scan: ScanVoxels, side: int) -> tuple[np.ndarray, list[np.ndarray],
     shape = scan.reference.shape
     box = [slice(0, length) for length in shape]
     if max(shape) > side:
-        box = _structures_box((scan.reference != 0) | (scan.prediction != 0))
+        box = _structures_box(np.stack([scan.reference, scan.prediction]))
     steps = [-(-(part.stop - part.start) // side) for part in box]
     cut = tuple(slice(part.start, part.stop, step) for part, step in zip(box, steps, strict=True))
     affine = scan.grid.affine.copy()
@@ -123,14 +124,12 @@ def _reduced(scan: ScanVoxels, side: int) -> tuple[np.ndarray, list[np.ndarray],
     return image, [mask[cut] for mask in (scan.reference, scan.prediction)], affine, image.shape == shape
 
 
-def _structures_box(found: np.ndarray) -> list[slice]:
-    """The box of what was found, with a margin; all of the scan when nothing was."""
+def _structures_box(masks: np.ndarray) -> list[slice]:
+    """The box of what either mask (mask, z, y, x) holds, with a margin; all of the scan when both are empty."""
     box = []
-    for axis, length in enumerate(found.shape):
-        hit = np.flatnonzero(found.any(axis=tuple(other for other in range(found.ndim) if other != axis)))
-        first, last = (int(hit[0]), int(hit[-1])) if len(hit) else (0, length - 1)
-        margin = max(_LEAST_MARGIN, round((last - first) * _MARGIN))
-        box.append(slice(max(0, first - margin), min(length, last + 1 + margin)))
+    for (start, stop), length in zip(nonzero_box(masks), masks.shape[1:], strict=True):
+        margin = max(_LEAST_MARGIN, round((stop - start - 1) * _MARGIN))
+        box.append(slice(max(0, start - margin), min(length, stop + margin)))
     return box
 
 

@@ -36,7 +36,9 @@ class PrecisionRecallCurves(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Count the voxels of one scan."""
+        """Count the voxels of one scan, where there is a TensorBoard to draw them for."""
+        if not any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers):
+            return
         labels: Labels = pl_module.labels  # type: ignore[assignment]
         patches = trainer.datamodule  # type: ignore[attr-defined]
         reference = patches.store.load(patches.val[batch["index"]]).reference
