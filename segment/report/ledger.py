@@ -18,11 +18,11 @@ from segment.report.files import printable
 ALL = "all"
 """What the column ``fold`` of ``measured.csv`` says of all folds' scans together."""
 
-NOT_RUN, DATA_NEEDED, NOT_MEASURED = "not run", "not run (data needed)", "not measured"
+NOT_RUN, DATA_NEEDED = "not run", "not run (data needed)"
 REPRODUCED, BELOW, ABOVE = "reproduced", "below", "above"
-VERDICTS = (REPRODUCED, BELOW, ABOVE, NOT_MEASURED, NOT_RUN, DATA_NEEDED)
-"""A published value lies inside the 95 % interval of what was measured, or the interval lies below or above it; the run
-has no such metric or too few scans for an interval; there is no finished run, where the data set is not here."""
+VERDICTS = (REPRODUCED, BELOW, ABOVE, NOT_RUN, DATA_NEEDED)
+"""A published value lies inside the 95 % interval of what was measured, or the interval lies below or above it;
+there is no finished run, where the data set is or is not here."""
 
 _MOST_BYTES, _MOST_ROWS = 4_000_000, 20_000
 
@@ -151,7 +151,7 @@ class Line:
         run: Run of the study.
         published: The figure; None where nothing is published of this run.
         measured: None where nothing was.
-        verdict: One of `VERDICTS`; empty where there is nothing published to judge what was measured by.
+        verdict: One of `VERDICTS`; empty for nothing to judge: no published figure, no such metric or no interval.
         reduced: In what the run was another protocol; empty for nothing.
     """
 
@@ -205,12 +205,12 @@ def verdict(published: Published, measured: Measured | None, data_here: bool = T
         data_here: Whether the data set is, for where there is no run.
 
     Returns:
-        One of `VERDICTS`.
+        One of `VERDICTS`; empty where too few scans were measured for an interval.
     """
     if measured is None:
         return NOT_RUN if data_here else DATA_NEEDED
     if measured.interval is None:
-        return NOT_MEASURED
+        return ""
     value = float(published.value) / published.scale
     low, high = measured.interval
     return BELOW if high < value else ABOVE if low > value else REPRODUCED
@@ -240,7 +240,7 @@ def compare(
             folds = f"fold{'s' if len(found.folds) > 1 else ''} {', '.join(found.folds)} only"
             reduced = reduced if folds in reduced else "; ".join(filter(None, [reduced, folds]))
         ran = any(not figure.fold or row.fold == figure.fold for row in own)
-        word = NOT_MEASURED if ran and found is None else verdict(figure, found, data_here or bool(own))
+        word = "" if ran and found is None else verdict(figure, found, data_here or bool(own))
         lines.append(Line(run, figure, found, word, reduced))
     if lines:
         return lines

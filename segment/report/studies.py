@@ -36,9 +36,9 @@ Published figures, and what was measured here. Written by `segment reproduce pag
 `published.csv` and `measured.csv` alone; what is changed here by hand is lost.
 
 A figure is **reproduced** when the published value lies inside the 95 % interval of what was measured (bootstrap over
-scans), **below** or **above** when the measured interval lies below or above it. *Reduced*: fewer steps or folds, or
-otherwise another protocol than the study's; the line under the table says which. Where a measured row has a provenance,
-`measured.csv` names its file.
+scans), **below** or **above** when the measured interval lies below or above it; it has no verdict where a run was not
+scored so, or on too few scans for an interval. *Reduced*: fewer steps or folds, or otherwise another protocol than the
+study's; the line under the table says which. Where a measured row has a provenance, `measured.csv` names its file.
 
 """
 
@@ -174,7 +174,7 @@ def page(folder: Path) -> str:
         title = f"[{study.name}]({study.name}/README.md)" if (study / "README.md").is_file() else study.name
         sections.append(f"## {title}\n\n{markdown(lines)}")
     total = sum(counted.values())
-    verdicts = ", ".join(f"{counted[word]} {word}" for word in VERDICTS if counted[word])
+    verdicts = ", ".join(f"{counted[word]} {word or 'without a verdict'}" for word in (*VERDICTS, "") if counted[word])
     return f"{PAGE}{total} published figures{': ' if total else ''}{verdicts}.\n\n" + "\n".join(sections)
 
 

@@ -12,7 +12,6 @@ from segment.report.ledger import (
     ALL,
     BELOW,
     DATA_NEEDED,
-    NOT_MEASURED,
     NOT_RUN,
     REPRODUCED,
     Measured,
@@ -54,9 +53,9 @@ def test_the_verdict_is_the_intervals(value, scale, word):
 def test_the_verdict_where_nothing_can_be_said():
     assert verdict(FIGURE, None) == NOT_RUN
     assert verdict(FIGURE, None, data_here=False) == DATA_NEEDED
-    assert verdict(FIGURE, replace(ROW, ci95_low=None, ci95_high=None)) == NOT_MEASURED
+    assert verdict(FIGURE, replace(ROW, ci95_low=None, ci95_high=None)) == ""
     (line,) = compare("net", [replace(FIGURE, metric="hd95_mm")], [ROW])
-    assert line.verdict == NOT_MEASURED
+    assert line.verdict == ""
 
 
 def test_a_figure_is_set_beside_what_speaks_of_it():
@@ -177,12 +176,12 @@ def test_a_page_shows_every_run_of_every_study(tmp_path):
         (tmp_path / name / "net.yaml").write_text(f"defaults:\n  - override /data: {name}\n")
     (tmp_path / "first" / "more.yaml").write_text("defaults:\n  - override /data: first\n")
     (tmp_path / "first" / "README.md").write_text("# First\n")
-    write_rows(tmp_path / "first" / "published.csv", Published, [FIGURE])
+    write_rows(tmp_path / "first" / "published.csv", Published, [FIGURE, replace(FIGURE, metric="hd95_mm")])
     write_rows(tmp_path / "second" / "published.csv", Published, [FIGURE])
     write_rows(tmp_path / "first" / "measured.csv", Measured, [ROW])
     (tmp_path / "first" / "measured").mkdir()
     text = page(tmp_path)
-    assert "2 published figures: 1 reproduced, 1 not run (data needed)." in text
+    assert "3 published figures: 1 reproduced, 1 not run (data needed), 1 without a verdict." in text
     assert "## [first](first/README.md)" in text
     assert "| more | - | - | - | not run | - |" in text  # its data set is here
     assert "0.9000 (0.8800 - 0.9200), 50 scans, all folds" in text

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from segment import cli
 from segment.errors import UserError
-from segment.report.ledger import ABOVE, BELOW, NOT_MEASURED, REPRODUCED, read_measured
+from segment.report.ledger import ABOVE, BELOW, REPRODUCED, read_measured
 from segment.report.studies import page
 from segment.run import reproduce
 from segment.run.budget import Trial, shortened, steps_within
@@ -169,7 +169,7 @@ def test_every_verdict(done):
     assert code == 0, err
     lines = json.loads(out)
     assert "published.csv: tiny has no label ball_3. Did you mean 'ball_2'?" in err
-    words = [REPRODUCED, BELOW, ABOVE, REPRODUCED, NOT_MEASURED, NOT_MEASURED]
+    words = [REPRODUCED, BELOW, ABOVE, REPRODUCED, "", ""]
     assert [line["verdict"] for line in lines] == ["not run (data needed)", *words]
     assert lines[1]["measured"] == whole["mean"]
     assert (lines[1]["scans"], lines[1]["folds"], lines[4]["scans"], lines[4]["folds"]) == (6, "all", 3, "0")
