@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from segment.augment.spatial import spatial_axes
 from segment.networks.padding import memory_format
 
+SLAB = 1 << 22  # scores that become probabilities at once
+
 
 class SlidingWindows:
     """Predicts a scan window by window; neighbouring windows are blended with Gaussian weights.
@@ -79,10 +81,33 @@ class SlidingWindows:
         total: Tensor | None = None
         passes = self.flips(dims)
         for axes in passes:
-            logits = cast("Tensor", inferer(torch.flip(stack, axes), forward))
-            scores = torch.sigmoid(logits) if regions else torch.softmax(logits, dim=1)
-            probabilities = torch.flip(scores, axes)
-            total = probabilities if total is None else total.add_(probabilities)
+            # Without a name: a pass's logits are gone before the next one's are made.
+            view = torch.flip(stack, axes) if axes else stack
+            total = _add_probabilities(total, cast("Tensor", inferer(view, forward)), axes, regions)
         assert total is not None
         total.div_(len(passes))
         return total[0] if stack.ndim == image.ndim + 1 else total.movedim(0, 1)
+
+
+def _add_probabilities(total: Tensor | None, logits: Tensor, axes: tuple[int, ...], regions: bool) -> Tensor:
+    """Add the probabilities of a pass to those before, part by part: each copy of a whole scan's is gigabytes.
+
+    Args:
+        total: (n, output, *spatial); None in the first pass, which is not flipped and whose logits become it.
+        logits: (n, output, *spatial); changed in the first pass.
+        axes: Which of them are flipped.
+        regions: As in `SlidingWindows.__call__`.
+    """
+    length, first = logits.shape[2], total is None
+    total = logits if total is None else total
+    step = max(1, SLAB * length // logits.numel())
+    for start in range(0, length, step):
+        stop = min(start + step, length)
+        part = logits[:, :, start:stop]
+        scores = torch.sigmoid(part) if regions else torch.softmax(part, dim=1)
+        if first:
+            part.copy_(scores)
+        else:
+            there = slice(length - stop, length - start) if 2 in axes else slice(start, stop)
+            total[:, :, there] += torch.flip(scores, axes)
+    return total

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.nn import functional
 
-from segment.inference.windows import SlidingWindows
+from segment.inference.windows import SLAB, SlidingWindows
 
 FOLDER = Path(__file__).parents[2] / "conf" / "inference"
 
@@ -57,7 +57,9 @@ def test_windows_of_a_pointwise_network_are_the_whole(data):
 
 @pytest.mark.parametrize("shape", [(9, 10), (6, 7, 8)])
 @pytest.mark.parametrize("mirror", ["all", [1], [0, 1]])
-def test_mirrored_passes_are_averaged_as_probabilities(shape, mirror):
+@pytest.mark.parametrize("slab", [SLAB, 100])
+def test_mirrored_passes_are_averaged_as_probabilities(shape, mirror, slab, monkeypatch):
+    monkeypatch.setattr("segment.inference.windows.SLAB", slab)
     dims = len(shape)
     network, image = convolution(dims, 3), image_of(shape)
     axes = list(range(dims)) if mirror == "all" else mirror
