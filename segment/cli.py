@@ -7,6 +7,8 @@ import os
 import sys
 from pathlib import Path
 
+from segment.run import BUILT_IN
+
 VERBS = {
     "train": "trains and scores every validation scan   data=NAME network=NAME fold=N",
     "predict": "masks for new scans, on their own grid    model=RUN input=FILE_OR_FOLDER output=FOLDER",
@@ -40,9 +42,7 @@ A folder conf/ beside you is searched before the built-in one.
 
 def config_folders() -> list[tuple[str, Path]]:
     """(scheme, folder) of every configuration root, searched in this order: the user's, then the built-in ones."""
-    package = Path(__file__).resolve().parent
-    built_in = package if (package / "conf").is_dir() else package.parent
-    roots = list(dict.fromkeys([Path.cwd(), built_in]))
+    roots = list(dict.fromkeys([Path.cwd(), BUILT_IN]))
     found = [("file", root / "conf") for root in roots] + [("experiments", root / "experiments") for root in roots]
     return [(scheme, folder) for scheme, folder in found if folder.is_dir()]
 

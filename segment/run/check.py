@@ -20,6 +20,7 @@ from segment.data.case import Dataset
 from segment.data.check import Checked, check_dataset
 from segment.data.problems import KINDS, Problem, Report
 from segment.errors import UserError
+from segment.run import BUILT_IN
 from segment.run.configure import check_targets, make
 
 
@@ -66,7 +67,7 @@ def inspect_data(config: DictConfig, tests: bool, hashes: Mapping[str, str] | No
     Raises:
         UserError: When there is nothing at the data set's root.
     """
-    root, splits = root_of(config), config.get("splits")
+    root = root_of(config)
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("checking scans", total=None)
@@ -75,7 +76,7 @@ def inspect_data(config: DictConfig, tests: bool, hashes: Mapping[str, str] | No
             root,
             Path(config.cache) / "surveys",
             hashes,
-            Path(splits) if splits else None,
+            splits_of(config),
             tests,
             lambda done, total: bar.update(task, completed=done, total=total),
         )
@@ -97,6 +98,14 @@ def root_of(config: DictConfig) -> Path:
     """Where the data set lies."""
     # Not get(): a root that was left out is the user's mistake, told by its key.
     return Path(str(config.data.root if "root" in list(config.data) else ".")).expanduser()
+
+
+def splits_of(config: DictConfig) -> Path | None:
+    """The splits file that was named; that of a study is looked for beside the built-in ones where it is not here."""
+    if not config.get("splits"):
+        return None
+    named = Path(str(config.splits)).expanduser()
+    return named if named.exists() or not (BUILT_IN / named).is_file() else BUILT_IN / named
 
 
 def command(config: DictConfig) -> str:

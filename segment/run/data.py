@@ -16,7 +16,7 @@ from segment.data.splits import Fold, folds, pick_fold
 from segment.errors import UserError
 from segment.preprocessing.plan import DatasetPlan, Plan
 from segment.preprocessing.store import Store
-from segment.run.check import command, sound
+from segment.run.check import command, sound, splits_of
 from segment.run.decide import decide, read_decided
 
 
@@ -39,7 +39,7 @@ def prepare(config: DictConfig) -> Work:
     store, decided = planned_store(config)
     dataset = store.dataset
     by_id = {case.id: case for case in dataset.cases}
-    all_folds = folds(dataset, config.folds, file=config.splits)
+    all_folds = folds(dataset, config.folds, file=splits_of(config))
     fold = pick_fold(all_folds, config.fold)
     train, val = ([by_id[i] for i in fold[part]] for part in ("train", "val"))
     if config.overfit:

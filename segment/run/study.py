@@ -19,6 +19,7 @@ from segment.errors import UserError, did_you_mean
 from segment.report.files import printable
 from segment.report.ledger import Published, read_published
 from segment.run.budget import shortened
+from segment.run.check import splits_of
 from segment.run.list import options, search_folders
 
 # What is said to this verb and not to training.
@@ -126,9 +127,10 @@ def compose(study: Study, overrides: Sequence[str]) -> DictConfig:
 
 def count_folds(one: DictConfig) -> int:
     """How many folds a run with this configuration has."""
-    if one.splits is None:
+    splits = splits_of(one)
+    if splits is None:
         return int(one.folds)
     try:
-        return len(json.loads(Path(one.splits).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        return len(json.loads(splits.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"splits={one.splits}: cannot be read ({error}).") from None

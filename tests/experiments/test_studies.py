@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import pytorch_lightning as pl
-from miniatures import FLAT, options, write
+from miniatures import CASES, FLAT, options, write
+from omegaconf import open_dict
 
 from segment import cli
 from segment.data import open_dataset
 from segment.data.splits import read_folds
 from segment.run import configure, train
+from segment.run.check import splits_of
+from segment.run.study import count_folds
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 STUDIES = sorted(path.name for path in EXPERIMENTS.iterdir() if path.is_dir())
@@ -60,7 +63,7 @@ def check(run: str, folder: Path, *overrides: str) -> None:
         f"data.root={root}", f"cache={folder / 'cache'}", f"output={folder / 'run'}", "name=x", "trainer=cpu",
         "trainer.precision=32-true", "trainer.max_steps=2", "sampler.steps_per_epoch=2", "sampler.workers=0",
         "plan.batch_size=1", f"plan.patch_size={patch}", "callbacks.last=null", "callbacks.best=null",
-        "callbacks.learning_rate=null", *overrides,
+        "callbacks.learning_rate=null", "splits=null", *overrides,
     ]  # fmt: skip
     config = compose(run, *given)
     configure.check_targets(config)
@@ -139,15 +142,39 @@ def _at(config, key: str):
     return config
 
 
-@pytest.mark.parametrize("study", sorted(file.parent.name for file in EXPERIMENTS.glob("*/splits.json")))
-def test_splits_name_the_cases_of_the_data_set_and_as_many_as_published(study, tmp_path):
-    for part in ("img", "label"):
-        (tmp_path / part).mkdir()
-        for number in (*range(1, 11), *range(21, 41)):  # BTCV's training scans
-            (tmp_path / part / f"{part}{number:04d}.nii.gz").touch()
-    dataset = open_dataset(**options("btcv") | {"root": tmp_path})
-    (fold,) = read_folds(EXPERIMENTS / study / "splits.json", dataset)
-    with (EXPERIMENTS / study / "published.csv").open(encoding="utf-8") as stream:
-        published = {row["split"] for row in csv.DictReader(stream)}
-    assert f"{len(fold['train'])} train, {len(fold['val'])} validation" in published
+# The training scans of data sets that studies share out by a list.
+SCANS = {
+    "btcv": [f"{number:04d}" for number in (*range(1, 11), *range(21, 41))],
+    "spleen": [f"spleen_{number}" for number in (
+        2, 3, 6, 8, 9, 10, 12, 13, 14, 16, 17, 18, 19, 20, 21, 22, 24, 25, 26, 27, 28, 29, 31, 32, 33, 38, 40, 41, 44,
+        45, 46, 47, 49, 52, 53, 56, 59, 60, 61, 62, 63,
+    )],
+}  # fmt: skip
+
+
+def split_runs() -> list[str]:
+    """Runs of which the source prints how many scans train and validate."""
+    found = []
+    for study in STUDIES:
+        with (EXPERIMENTS / study / "published.csv").open(encoding="utf-8") as stream:
+            rows = [row for row in csv.DictReader(stream) if re.match(r"\d+ train, \d+ validation(;|$)", row["split"])]
+        found += [f"{study}={row['run']}" for row in rows if row["run"]]
+    return sorted(set(found))
+
+
+@pytest.mark.parametrize("run", split_runs())
+def test_a_published_split_is_followed_wherever_one_starts(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = compose(run)
+    monkeypatch.setitem(CASES, config.data.name, SCANS[config.data.name])
+    dataset = open_dataset(**options(config.data.name) | {"root": write(config.data.name, tmp_path / "data")})
+    assert count_folds(config) == 1
+    (fold,) = read_folds(splits_of(config), dataset)
+    with (EXPERIMENTS / run.split("=")[0] / "published.csv").open(encoding="utf-8") as stream:
+        published = [row["split"] for row in csv.DictReader(stream) if row["run"] == run.split("=")[1]]
+    assert all(f"{len(fold['train'])} train, {len(fold['val'])} validation" in split for split in published)
     assert {*fold["train"], *fold["val"]} == {case.id for case in dataset.cases}
+    with open_dict(config):
+        config.splits = "mine.json"
+    Path("mine.json").write_text("[]", encoding="utf-8")
+    assert splits_of(config) == Path("mine.json")
