@@ -110,11 +110,12 @@ def splits_of(config: DictConfig) -> Path | None:
 
 def command(config: DictConfig) -> str:
     """The check of the data set that this verb was given."""
+    splits = [f"splits={config.splits}"] if splits_of(config) else []
     if not HydraConfig.initialized():
-        return f"segment check data=... data.root={root_of(config)}"
+        return " ".join([f"segment check data=... data.root={root_of(config)}", *splits])
     runtime = HydraConfig.get()
     given = [text for text in runtime.overrides.task if text.lstrip("+").startswith("data.")]
-    return " ".join(["segment check", f"data={runtime.runtime.choices['data']}", *given])
+    return " ".join(["segment check", f"data={runtime.runtime.choices['data']}", *given, *splits])
 
 
 def as_json(name: str, checked: Checked) -> str:

@@ -1,6 +1,8 @@
 """What training asks of the check: facts and hashes of a sound data set, one paragraph about another."""
 
+import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,6 +46,15 @@ def test_another_is_refused_with_its_first_errors_and_the_command_that_lists_all
     assert "case_a00" in said
     assert "case_d03" not in said
     assert "\n" not in said
+
+
+def test_the_command_that_lists_all_looks_at_the_splits_too(opened, tmp_path):
+    _, config = opened
+    config.splits = str(tmp_path / "splits.json")
+    Path(config.splits).write_text(json.dumps([{"train": ["x0", "x1"], "val": ["x2", "x3"]}]))
+    with pytest.raises(UserError) as refused:
+        sound(config)
+    assert f"splits={config.splits}` lists all 4." in str(refused.value)
 
 
 def test_warnings_and_test_scans_stop_nothing(opened):
