@@ -235,9 +235,9 @@ def _pairs_text(comparison: Comparison) -> str:
     heads = ["pair", "structure", "difference", f"{percent(comparison.level)} interval", "p", "Holm", "effect"]
     rows = []
     ranks = {name: place for place, name in enumerate(comparison.ranking.names, 1)}
+    numbered = any(len(f"{first} - {second}") > _LONGEST_PAIR for first, second in pairs)
     for first, second in pairs:
-        names = f"{first} - {second}"
-        short = names if len(names) <= _LONGEST_PAIR else f"row {ranks[first]} - row {ranks[second]}"
+        short = f"row {ranks[first]} - row {ranks[second]}" if numbered else f"{first} - {second}"
         for structure in comparison.structures if every else (FOREGROUND,):
             against = short if structure == FOREGROUND else ""
             rows.append([against, structure, *pair_cells(comparison.pair(first, second, structure))])

@@ -1,5 +1,6 @@
 """The comparison of methods: its intervals and claims, ranking, variance and sentence."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy.stats import bootstrap, norm, wilcoxon
 from segment.report.comparison import Comparison, compare
 from segment.report.methods import Method, Methods, read_methods
 from segment.report.statistics import bootstrap_interval
+from segment.report.tables import text_report
 from segment.report.variance import variance_components
 
 
@@ -209,6 +211,16 @@ def test_the_sentence_names_what_it_rests_on():
     )
     turned = compared(method("A", scores_like_dice(52, 2, 2)), method("B", first))
     assert turned.conclusion.startswith(f"B is better than A: foreground Dice higher by {pair.difference:.4f} (95 %")
+
+
+def test_pairs_are_all_named_or_all_numbered():
+    def first_cells(names):
+        methods = [method(name, scores_like_dice(20, 2, seed, 0.01 * seed)) for seed, name in enumerate(names)]
+        lines = text_report(compared(*methods)).splitlines()
+        return [re.split(r"  +", line)[0] for line in lines if re.search(r" - .*foreground", line)]
+
+    assert first_cells(["a", "b", "c"]) == ["c - b", "c - a", "b - a"]
+    assert first_cells(["a", "b" * 30, "c" * 30]) == ["row 1 - row 2", "row 1 - row 3", "row 2 - row 3"]
 
 
 def test_the_sentence_of_several_says_which_cannot_be_told_from_the_best():

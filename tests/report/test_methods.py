@@ -163,6 +163,20 @@ def test_scores_of_masks_made_elsewhere_are_methods_by_themselves(tmp_path):
     assert (found.methods[0].folds, found.methods[0].scan_folds.tolist(), found.differences) == ((), [-1] * 6, {})
 
 
+@pytest.mark.parametrize(
+    ("folders", "names"),
+    [
+        (("unet-foldall-seed0", "vnet-foldall-seed0"), ["unet", "vnet"]),
+        (("unet-fold0-seed0", "unet-fold0-seed1"), ["unet-fold0-seed0", "unet-fold0-seed1"]),
+        (("fold0", "fold1"), ["fold0", "fold1"]),
+    ],
+)
+def test_folders_of_scores_are_named_without_fold_and_seed_where_that_tells_them_apart(tmp_path, folders, names):
+    for name in folders:
+        write_scans(tmp_path / name / "scans.csv", scan_rows_of(scores_like_dice(6, 2, 0), scan_names(6), fold=None))
+    assert [method.name for method in read_methods(f"{tmp_path}/*").methods] == names
+
+
 def test_cost_is_the_mean_of_what_all_runs_tell(tmp_path):
     told = {"seconds_per_step": 1.0, "energy_kwh": 0.1, "energy_source": "measured", "peak_memory_mb": None}
     write_run(tmp_path / "a0", scores_like_dice(6, 2, 0), cost=told)
