@@ -20,15 +20,17 @@ from segment.report.folder import RunFolder
 from segment.report.ledger import (
     ALL,
     VERDICTS,
+    Line,
     Measured,
     compare,
+    escaped,
     markdown,
     read_measured,
     read_published,
     write_rows,
 )
 from segment.report.scans import write_scans
-from segment.report.summary import summarise, write_summary
+from segment.report.summary import protocol_line, read_summary, summarise, write_summary
 
 PAGE = """# Studies
 
@@ -38,7 +40,8 @@ Published figures, and what was measured here. Written by `segment reproduce pag
 A figure is **reproduced** when the published value lies inside the 95 % interval of what was measured (bootstrap over
 scans), **below** or **above** when the measured interval lies below or above it; it has no verdict where a run was not
 scored so, or on too few scans for an interval. *Reduced*: fewer steps or folds, or otherwise another protocol than the
-study's; the line under the table says which. Where a measured row has a provenance, `measured.csv` names its file.
+study's; the line under the table says which. Splits, overlap and test-time augmentation stand with the published value,
+and under the table for what was measured. Where a measured row has a provenance, `measured.csv` names its file.
 
 """
 
@@ -140,9 +143,14 @@ def enter(study: Path, found: Sequence[Result]) -> None:
         rows += [replace(row, provenance=f"{place}/provenance.json") for row in result.rows]
     write_rows(study / "measured.csv", Measured, rows)
     for left in before - {row.provenance for row in rows}:
-        folder = (study / left).parent
-        if left and folder.resolve().parent == (study / "measured").resolve():
+        if folder := _entered(study, left):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _entered(study: Path, provenance: str) -> Path | None:
+    """The folder that holds a provenance; None where it is none that `enter` made."""
+    folder = (study / provenance).parent
+    return folder if provenance and folder.resolve().parent == (study / "measured").resolve() else None
 
 
 def write_page(folder: Path) -> None:
@@ -172,10 +180,21 @@ def page(folder: Path) -> str:
             continue
         counted.update(line.verdict for line in lines if line.published)
         title = f"[{study.name}]({study.name}/README.md)" if (study / "README.md").is_file() else study.name
-        sections.append(f"## {title}\n\n{markdown(lines)}")
+        sections.append(f"## {title}\n\n{markdown(lines)}{_protocols(study, lines)}")
     total = sum(counted.values())
     verdicts = ", ".join(f"{counted[word]} {word or 'without a verdict'}" for word in (*VERDICTS, "") if counted[word])
     return f"{PAGE}{total} published figures{': ' if total else ''}{verdicts}.\n\n" + "\n".join(sections)
+
+
+def _protocols(study: Path, lines: Sequence[Line]) -> str:
+    """What each run was measured with, as the summary says that was entered with the figures of its most scans."""
+    rows: dict[str, Measured] = {}
+    for line in lines:
+        if line.measured and (line.run not in rows or line.measured.scans > rows[line.run].scans):
+            rows[line.run] = line.measured
+    files = {run: folder / "summary.json" for run, row in rows.items() if (folder := _entered(study, row.provenance))}
+    notes = {run: protocol_line(read_summary(file)) for run, file in files.items() if file.is_file()}
+    return "".join(f"\nMeasured: {escaped(f'{run}: {note}')}\n" for run, note in notes.items())
 
 
 def runs_of(study: Path) -> dict[str, str | None]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from finished_runs import scan_names, scan_rows_of, scores_like_dice
 
 from segment.errors import UserError
 from segment.report.ledger import (
@@ -27,6 +28,7 @@ from segment.report.ledger import (
 )
 from segment.report.scans import COLUMNS
 from segment.report.studies import Result, enter, page
+from segment.report.summary import summarise, write_summary
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 FIGURE = Published(
@@ -185,6 +187,23 @@ def test_a_page_shows_every_run_of_every_study(tmp_path):
     assert "## [first](first/README.md)" in text
     assert "| more | - | - | - | not run | - |" in text  # its data set is here
     assert "0.9000 (0.8800 - 0.9200), 50 scans, all folds" in text
+
+
+def test_the_page_says_what_each_run_was_measured_with(tmp_path):
+    study = tmp_path / "study"
+    for folder, scans, overlap in (("measured/net", 6, 0.5), ("measured/fold0", 4, 0.25), ("stranger", 9, 0.75)):
+        table = scan_rows_of(scores_like_dice(scans, 2, 0), scan_names(scans))
+        protocol = {"split": "val", "fold": 0, "overlap": overlap, "test_time_augmentation": "mirror [2]"}
+        write_summary(study / folder / "summary.json", summarise(table, protocol))
+    fold = replace(ROW, fold="0", scans=4, provenance="measured/fold0/provenance.json")
+    other = replace(ROW, run="other", provenance="measured/../stranger/provenance.json")
+    alone = replace(ROW, run="alone", provenance="")
+    write_rows(study / "measured.csv", Measured, [fold, ROW, other, alone])
+    write_rows(study / "published.csv", Published, [FIGURE, replace(FIGURE, fold="0")])
+    notes = [line for line in page(tmp_path).splitlines() if line.startswith("Measured: ")]
+    assert notes == [
+        "Measured: net: 6 scans · split val, fold 0 · window overlap 0.5 · test-time augmentation mirror \\[2\\]"
+    ]
 
 
 def test_the_page_of_this_repository_is_up_to_date():
