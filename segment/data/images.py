@@ -15,49 +15,11 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from segment.data.formats import (
-    DEFLATE_LIMIT,
-    SUFFIXES,
-    is_image_file,
-    require_possible_size,
-    stem,
-    suffix,
-    unpacking_factor,
-)
-from segment.data.geometry import (
-    Grid,
-    canonical_grid,
-    canonical_spacing,
-    from_canonical,
-    grid_difference,
-    to_canonical,
-)
+from segment.data.formats import DEFLATE_LIMIT, SUFFIXES, require_possible_size, suffix, unpacking_factor
+from segment.data.geometry import Grid, grid_difference
 from segment.data.labels import smallest_type
 from segment.errors import UserError
 from segment.provenance import written_whole
-
-__all__ = [
-    "SUFFIXES",
-    "Grid",
-    "Header",
-    "Image",
-    "canonical_grid",
-    "canonical_spacing",
-    "count_channels",
-    "from_canonical",
-    "grid_difference",
-    "is_image_file",
-    "read_grid",
-    "read_header",
-    "read_image",
-    "read_label",
-    "read_voxels",
-    "stem",
-    "suffix",
-    "to_canonical",
-    "whole_numbers",
-    "write_label",
-]
 
 _NIFTI = (".nii.gz", ".nii")
 _FLAT = (".png", ".tif", ".tiff")

@@ -81,8 +81,8 @@ class SlidingWindows:
         total: Tensor | None = None
         passes = self.flips(dims)
         for axes in passes:
-            # Without a name: a pass's logits are gone before the next one's are made.
             view = torch.flip(stack, axes) if axes else stack
+            # The logits have no name here: they are gone before the next pass's are made.
             total = _add_probabilities(total, cast("Tensor", inferer(view, forward)), axes, regions)
         assert total is not None
         total.div_(len(passes))

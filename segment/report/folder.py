@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from segment.data.images import Grid, canonical_grid, is_image_file, read_image, read_label, stem, to_canonical
+from segment.data.formats import is_image_file, stem
+from segment.data.geometry import Grid, canonical_grid, to_canonical
+from segment.data.images import read_image, read_label
 from segment.data.labels import IGNORE, Labels
 from segment.errors import UserError
 from segment.report.files import printable, read_mapping

@@ -380,12 +380,18 @@ def records(lines: Sequence[Line]) -> Iterator[dict[str, Any]]:
         }
 
 
-def markdown(lines: Sequence[Line]) -> str:
-    """A table in Markdown; all text from files is escaped."""
+def markdown(lines: Sequence[Line], made_with: Mapping[str, str] | None = None) -> str:
+    """A table in Markdown; all text from files is escaped.
+
+    Args:
+        lines: The lines.
+        made_with: What the measured figures of a run were made with, told under the table.
+    """
     rows = [HEADS, ("---",) * len(HEADS), *(tuple(map(escaped, cells(line))) for line in lines)]
     notes = dict.fromkeys(f"{line.run}: {line.reduced}" for line in lines if line.reduced and line.measured)
     text = "".join(f"| {' | '.join(row)} |\n" for row in rows)
-    return text + (f"\nReduced: {'. '.join(map(escaped, notes))}.\n" if notes else "")
+    text += f"\nReduced: {'. '.join(map(escaped, notes))}.\n" if notes else ""
+    return text + "".join(f"\nMeasured: {escaped(f'{run}: {told}')}\n" for run, told in (made_with or {}).items())
 
 
 def escaped(text: str) -> str:

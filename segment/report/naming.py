@@ -54,8 +54,7 @@ def method_names(groups: Sequence[Sequence[RunFolder]], differences: Mapping[str
     """Short names of methods, made of what differs between them.
 
     The value of the only key that differs; else of the fewest choices and overrides that tell the methods apart; else
-    what differs between the names of the runs; else the names of the folders, with fold and seed where they are alike
-    without.
+    what differs between the names of the runs, or else of their folders.
 
     Args:
         groups: The runs of each method.
@@ -70,10 +69,7 @@ def method_names(groups: Sequence[Sequence[RunFolder]], differences: Mapping[str
         candidates = [_of_values(differences), _of_choices(groups)]
         candidates += [_of_run_names(names, whole) for whole in (False, True)]
     folders = [[_folder(run) for run in group] for group in groups]
-    if max(map(len, folders)) == 1:
-        candidates += [["-".join(_parts(group[0], whole)) for group in folders] for whole in (False, True)]
-    else:
-        candidates += [_of_run_names(folders, False)]
+    candidates += [_of_run_names(folders, whole) for whole in (False, True)]
     candidates += [[printable(run.path) for run, *_ in groups]]
     for found in candidates:
         short = [_short(name.strip()) for name in found]

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from segment.data.images import grid_difference, is_image_file, read_label, stem
+from segment.data.formats import is_image_file, stem
+from segment.data.geometry import grid_difference
+from segment.data.images import read_label
 from segment.data.labels import IGNORE, MAX_LABELS, Labels
 from segment.errors import UserError, did_you_mean
 from segment.metrics.scan import STATUSES, score_scan

@@ -23,7 +23,6 @@ from segment.report.ledger import (
     Line,
     Measured,
     compare,
-    escaped,
     markdown,
     read_measured,
     read_published,
@@ -180,21 +179,20 @@ def page(folder: Path) -> str:
             continue
         counted.update(line.verdict for line in lines if line.published)
         title = f"[{study.name}]({study.name}/README.md)" if (study / "README.md").is_file() else study.name
-        sections.append(f"## {title}\n\n{markdown(lines)}{_protocols(study, lines)}")
+        sections.append(f"## {title}\n\n{markdown(lines, _protocols(study, lines))}")
     total = sum(counted.values())
     verdicts = ", ".join(f"{counted[word]} {word or 'without a verdict'}" for word in (*VERDICTS, "") if counted[word])
     return f"{PAGE}{total} published figures{': ' if total else ''}{verdicts}.\n\n" + "\n".join(sections)
 
 
-def _protocols(study: Path, lines: Sequence[Line]) -> str:
+def _protocols(study: Path, lines: Sequence[Line]) -> dict[str, str]:
     """What each run was measured with, as the summary says that was entered with the figures of its most scans."""
     rows: dict[str, Measured] = {}
     for line in lines:
         if line.measured and (line.run not in rows or line.measured.scans > rows[line.run].scans):
             rows[line.run] = line.measured
     files = {run: folder / "summary.json" for run, row in rows.items() if (folder := _entered(study, row.provenance))}
-    notes = {run: protocol_line(read_summary(file)) for run, file in files.items() if file.is_file()}
-    return "".join(f"\nMeasured: {escaped(f'{run}: {note}')}\n" for run, note in notes.items())
+    return {run: protocol_line(read_summary(file)) for run, file in files.items() if file.is_file()}
 
 
 def runs_of(study: Path) -> dict[str, str | None]:

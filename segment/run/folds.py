@@ -17,7 +17,7 @@ import pandas as pd
 from omegaconf import DictConfig, open_dict
 
 from segment import provenance
-from segment.data.images import is_image_file, stem
+from segment.data.formats import is_image_file, stem
 from segment.errors import UserError
 from segment.provenance import write_json, written_whole
 from segment.report.board import write_board

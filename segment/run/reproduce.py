@@ -6,7 +6,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from segment.report.ledger import (
     as_csv,
     cells,
     compare,
-    escaped,
     markdown,
     protocol,
     records,
@@ -283,7 +282,7 @@ def ended(folder: RunFolder) -> bool:
 def conclude(study: Study, present: Sequence[str], form: str, entered: Path | None) -> None:
     """Assemble the study from the finished folds; print its table, write it, and enter it where that was asked for."""
     lines: list[Line] = []
-    notes: list[str] = []
+    made_with: dict[str, str] = {}
     for name in study.runs:
         found = assemble(study, name)
         if entered and found and name in study.asked:
@@ -291,14 +290,13 @@ def conclude(study: Study, present: Sequence[str], form: str, entered: Path | No
         rows = [row for result in found for row in result.rows]
         tell_unknown(study, name, rows)
         lines += compare(name, study.published, rows, name in present or name not in study.asked)
-        notes += [f"{name}: {printable(protocol_line(found[-1].summary))}"] if found else []
+        made_with |= {name: protocol_line(found[-1].summary)} if found else {}
     if entered:
         write_page(entered)
     content = list(records(lines))
     write_text(study.output / "table.csv", as_csv(list(content[0]), (row.values() for row in content)))
-    measured = "".join(f"\nMeasured: {escaped(note)}\n" for note in notes)
-    write_text(study.output / "table.md", f"{markdown(lines)}{measured}")
-    show([line for line in lines if line.run in study.asked], notes, form)
+    write_text(study.output / "table.md", markdown(lines, made_with))
+    show([line for line in lines if line.run in study.asked], made_with, form)
     if form == "text":
         print(f"Table      {study.output / 'table.md'}, {study.output / 'table.csv'}")
     if entered:
@@ -331,7 +329,7 @@ def assemble(study: Study, name: str) -> list[Result]:
     return results(name, runs, count, reductions(study, name, runs))
 
 
-def show(lines: Sequence[Line], notes: Sequence[str], form: str) -> None:
+def show(lines: Sequence[Line], made_with: Mapping[str, str], form: str) -> None:
     """Print the lines of a table, and what stands beside every number."""
     if form == "json":
         output().out(json.dumps(list(records(lines)), indent=2))
@@ -340,7 +338,7 @@ def show(lines: Sequence[Line], notes: Sequence[str], form: str) -> None:
     figures = [line.published for line in lines if line.published]
     for text in dict.fromkeys(f"{figure.run}: {protocol(figure)} ({figure.source})" for figure in figures):
         print(f"published  {printable(text)}")
-    for note in notes:
-        print(f"measured   {note}")
+    for run, text in made_with.items():
+        print(f"measured   {run}: {text}")
     for text in dict.fromkeys(f"{line.run}: {line.reduced}" for line in lines if line.reduced and line.measured):
         print(f"reduced    {printable(text)}")

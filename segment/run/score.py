@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,16 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from segment.data.case import Case, Dataset
+from segment.data.case import Case
 from segment.data.formats import suffix
-from segment.data.images import read_label, write_label
+from segment.data.images import write_label
 from segment.data.labels import IGNORE
-from segment.inference.model import Model, load_model
+from segment.inference.model import load_model
 from segment.inference.predictor import predictor_of
 from segment.inference.windows import SlidingWindows
 from segment.metrics.precision_recall import THRESHOLDS, threshold_counts
-from segment.preprocessing.prepare import Placement, prepare_reference
+from segment.preprocessing.prepare import Placement
+from segment.preprocessing.store import Store
 from segment.provenance import write_json
 from segment.report.board import write_board
 from segment.report.page import write_page
@@ -29,14 +30,14 @@ from segment.report.precision_recall import write_curves
 from segment.report.scans import score_pairs, write_scans
 from segment.report.summary import summarise, text_table, write_summary
 from segment.run.configure import make
+from segment.run.data import Work
 from segment.run.explain import walk
 
 
 def score(
     folder: Path,
     config: DictConfig,
-    dataset: Dataset,
-    cases: Sequence[Case],
+    work: Work,
     record: Mapping[str, Any],
     cost: Mapping[str, Any],
 ) -> None:
@@ -47,8 +48,7 @@ def score(
     Args:
         folder: Run folder with model/.
         config: The run's configuration.
-        dataset: Labels of the masks.
-        cases: Validation scans.
+        work: The data side of the run: its validation scans are predicted.
         record: Contents of provenance.json.
         cost: What the training took, as `segment.report.summary.summarise` describes it.
     """
@@ -59,10 +59,11 @@ def score(
     predictor = predictor_of(model, windows, device_of(config.trainer.accelerator), config.trainer.precision)
     pairs = []
     counts = torch.zeros(len(model.labels.structures), 2, THRESHOLDS, dtype=torch.int64)
-    for case in track(cases, "predicting", console=Console(stderr=True)):
+    dataset = work.dataset
+    for case in track(work.val, "predicting", console=Console(stderr=True)):
         assert case.label is not None
         target = folder / "predictions" / f"{case.id}{suffix(case.label)}"
-        mask = predictor.predict_files(case.images, functools.partial(_count, counts, model, case.label))
+        mask = predictor.predict_files(case.images, functools.partial(_count, counts, work.store, case))
         write_label(target, dataset.labels.decode(mask), like=case.images[0])
         pairs.append((case.id, target, case.label))
     split = "train" if config.overfit else "val"
@@ -83,11 +84,11 @@ def score(
     print(f"Curves  tensorboard --logdir {folder.parent}")
 
 
-def _count(counts: Tensor, model: Model, label: Path, probabilities: Tensor, placement: Placement) -> None:
+def _count(counts: Tensor, store: Store, case: Case, probabilities: Tensor, placement: Placement) -> None:
     """Add the voxels of one scan, by probability and on the plan's grid, to those of the scans before."""
-    labels = model.labels
-    reference = prepare_reference(labels.encode(read_label(label).array), placement, model.plan)
-    truth = torch.from_numpy(reference).to(probabilities.device)
+    labels, reference = store.dataset.labels, store.load(case).reference
+    assert reference is not None
+    truth = torch.from_numpy(reference[...]).to(probabilities.device)
     counts += threshold_counts(probabilities, truth, labels.structures, bool(labels.regions), IGNORE).cpu()
 
 

@@ -106,7 +106,7 @@ def train(config: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> float | 
         cost: dict[str, Any] = {}
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             cost |= callback.cost() if isinstance(callback, Cost | Energy) else {}
-        score(folder, config, work.dataset, work.val, record, cost)
+        score(folder, config, work, record, cost)
         log_final(loggers, read_summary(folder / "summary.json"), trainer.global_step)
     return foreground_dice(folder)
 

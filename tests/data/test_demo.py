@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from segment.data import demo
-from segment.data.images import canonical_spacing, grid_difference, read_image, read_label, to_canonical
+from segment.data.geometry import canonical_spacing, grid_difference, to_canonical
+from segment.data.images import read_image, read_label
 from segment.errors import UserError
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from segment.data import fake
 from segment.data.fake import fake_dataset, make_slices
-from segment.data.images import grid_difference, read_image, read_label
+from segment.data.geometry import grid_difference
+from segment.data.images import read_image, read_label
 from segment.errors import UserError
 
 SHAPE, SPACING = (24, 30, 40), (3.0, 0.8, 0.7)

@@ -1,36 +1,23 @@
 import gzip
-import itertools
 import struct
 
 import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from oriented import SHAPE, affine_of
 from PIL import Image as Pillow
-from scipy.spatial.transform import Rotation
 
 from segment.data import images
-from segment.data.images import Grid
+from segment.data.formats import suffix
+from segment.data.geometry import grid_difference
 from segment.errors import UserError
-
-SHAPE = (4, 5, 6)
-CODES = ["".join(c) for order in itertools.permutations(["LR", "PA", "IS"]) for c in itertools.product(*order)]
-
-
-def affine_of(codes, spacing=(1.5, 2.0, 3.0), tilt=(0.05, -0.08, 0.06)):
-    turn = np.zeros((3, 3))
-    for axis, (world, sign) in enumerate(nib.orientations.axcodes2ornt(codes).astype(int)):
-        turn[world, axis] = sign
-    matrix = Rotation.from_rotvec(tilt).as_matrix() @ turn * spacing
-    return nib.affines.from_matvec(matrix, [7.0, -11.0, 13.0])
 
 
 def write_scan(path, affine, array=None):
     """Write (z, y, x) with any of the volume formats, through its own library."""
     array = np.arange(np.prod(SHAPE), dtype=np.int16).reshape(SHAPE) if array is None else array
-    if images.suffix(path) in (".nii", ".nii.gz"):
+    if suffix(path) in (".nii", ".nii.gz"):
         nib.save(nib.Nifti1Image(array.T, affine), path)
         return path
     image = sitk.GetImageFromArray(array)
@@ -72,7 +59,7 @@ def test_write_label_lies_where_the_scan_lies_for_both_libraries(tmp_path, sourc
     read = images.read_label(path)
     np.testing.assert_array_equal(read.array, mask)
     assert read.array.dtype == np.uint8
-    assert images.grid_difference(images.read_grid(scan), read.grid, 1e-4) == ""
+    assert grid_difference(images.read_grid(scan), read.grid, 1e-4) == ""
     for index in ([0, 0, 0], [5, 4, 3], [1, 4, 0]):
         np.testing.assert_allclose(world_of_itk(path, index), world_of_itk(scan, index), atol=1e-3)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), mask)
@@ -147,7 +134,7 @@ def test_flat_images_go_round(tmp_path, end):
     images.write_label(tmp_path / f"mask{end}", (pixels > 99).astype(np.uint8) * 255, tmp_path / "scan.png")
     read = images.read_label(tmp_path / f"mask{end}")
     np.testing.assert_array_equal(read.array, (pixels > 99) * 255)
-    assert images.grid_difference(image.grid, read.grid) == ""
+    assert grid_difference(image.grid, read.grid) == ""
 
 
 @pytest.mark.parametrize(("mode", "bands", "channels"), [("L", 1, 1), ("RGB", 3, 3), ("RGBA", 4, 3)])
@@ -289,91 +276,10 @@ def test_impossible_geometry_is_refused(tmp_path, value):
         images.read_grid(tmp_path / "a.nii")
 
 
-@pytest.mark.parametrize(
-    ("name", "stem", "suffix", "known"),
-    [
-        ("a.nii.gz", "a", ".nii.gz", True),
-        ("a.b.NII.GZ", "a.b", ".nii.gz", True),
-        ("a.nii", "a", ".nii", True),
-        ("._a.nii.gz", "._a", ".nii.gz", False),
-        ("a.tar.gz", "a.tar", ".gz", False),
-        ("a", "a", "", False),
-    ],
-)
-def test_names(name, stem, suffix, known):
-    assert (images.stem(name), images.suffix(name), images.is_image_file(name)) == (stem, suffix, known)
-
-
-def test_grid_difference_says_what_differs_with_numbers():
-    grid = Grid(SHAPE, affine_of("RAS", tilt=(0, 0, 0)))
-    assert images.grid_difference(grid, Grid(SHAPE, grid.affine + 1e-6)) == ""
-    assert images.grid_difference(grid, Grid((4, 5, 7), grid.affine)) == "shape (4, 5, 6) against (4, 5, 7)"
-    moved = grid.affine.copy()
-    moved[0, 3] += 5
-    assert "origin (7, -11, 13) against (12, -11, 13) mm" in images.grid_difference(grid, Grid(SHAPE, moved))
-    turned = Grid(SHAPE, affine_of("LAS", tilt=(0, 0, 0)))
-    assert "direction" in images.grid_difference(grid, turned)
-    assert "up to 15 mm apart" in images.grid_difference(grid, turned)
-    assert images.grid_difference(grid, Grid(SHAPE, moved), tolerance=4) == ""
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    codes=st.sampled_from(CODES),
-    spacing=st.tuples(*[st.floats(0.3, 6)] * 3),
-    tilt=st.tuples(*[st.floats(-0.3, 0.3)] * 3),
-    shape=st.tuples(*[st.integers(1, 5)] * 3),
-    channels=st.integers(0, 2),
-)
-def test_canonical_axes_and_back(codes, spacing, tilt, shape, channels):
-    grid = Grid(shape, affine_of(codes, spacing, tilt))
-    whole = (channels, *shape) if channels else shape
-    array = np.arange(np.prod(whole)).reshape(whole)
-    turned = images.to_canonical(array, grid)
-    np.testing.assert_array_equal(images.from_canonical(turned, grid), array)
-    canonical = images.canonical_grid(grid)
-    assert turned.shape[-3:] == canonical.shape
-    assert images.canonical_spacing(grid) == pytest.approx(canonical.spacing)
-    # Up to 0.3 rad about three axes the nearest anatomical axis can change, but the axes never leave the RAS+ half.
-    assert "".join(nib.aff2axcodes(canonical.affine)) == "RAS"
-    # Every voxel stays where it is in the body.
-    flat = turned.reshape(-1, *canonical.shape)[0]
-    for value in {0, int(np.prod(shape)) - 1, int(np.prod(shape)) // 2}:
-        z, y, x = np.unravel_index(value, shape)
-        (k, j, i) = np.argwhere(flat == value)[0]
-        np.testing.assert_allclose(canonical.affine @ [i, j, k, 1], grid.affine @ [x, y, z, 1], atol=1e-6)
-
-
-def test_canonical_axes_run_up_forward_right(tmp_path):
-    # Stored as PIR: x runs backward, y down, z to the right.
-    grid = Grid(SHAPE, affine_of("PIR", spacing=(1.0, 2.0, 3.0), tilt=(0, 0, 0)))
-    array = np.zeros(SHAPE)
-    array[:, 0, :] = 1  # y = 0 is the top
-    array[:, :, 0] += 10  # x = 0 is the front
-    array[-1] += 100  # the last z is the right
-    turned = images.to_canonical(array, grid)
-    assert turned.shape == (5, 6, 4)
-    assert images.canonical_spacing(grid) == pytest.approx((2.0, 1.0, 3.0))
-    assert (turned[-1] % 10 == 1).all()
-    assert (turned[:, -1] % 100 // 10 == 1).all()
-    assert (turned[:, :, -1] // 100 == 1).all()
-    assert turned.flags.c_contiguous
-
-
-def test_flat_arrays_stay_as_they_are():
-    grid = Grid((3, 4), np.diag([-2.0, -1.0, 1.0, 1.0]))
-    array = np.arange(24).reshape(2, 3, 4)
-    assert images.to_canonical(array, grid) is array
-    assert images.from_canonical(array, grid) is array
-    assert images.canonical_spacing(grid) == (1.0, 2.0)
-    with pytest.raises(ValueError, match="shape"):
-        images.to_canonical(array[:, :2], grid)
-
-
 def test_real_scans_are_read(shared_data):
     root = shared_data("Task04_Hippocampus")
     image = images.read_image(root / "imagesTr" / "hippocampus_001.nii.gz")
     label = images.read_label(root / "labelsTr" / "hippocampus_001.nii.gz")
     assert image.grid.shape == (35, 51, 35)
-    assert images.grid_difference(image.grid, label.grid) == ""
+    assert grid_difference(image.grid, label.grid) == ""
     assert sorted(np.unique(label.array)) == [0, 1, 2]

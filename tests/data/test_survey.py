@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from segment.data import Case, Dataset, open_dataset, surveys
-from segment.data.images import read_image, to_canonical
+from segment.data.geometry import to_canonical
+from segment.data.images import read_image
 from segment.data.labels import Labels
 from segment.data.problems import raise_errors
 from segment.data.survey import QUANTILES, Survey, examine

@@ -1,72 +1,21 @@
 """A model folder is what a stranger may send: it gives back what was saved, or one paragraph, and runs nothing."""
 
-import json
-import pickle
 import resource
 import sys
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from omegaconf import OmegaConf
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from saved_models import DECODER, INFERENCE, LABELS, PADDED, PLAN, STAGE, STAGED, TINY, edit, refused, save, tiny
 
 from segment import cli
-from segment.data.labels import Labels
 from segment.errors import UserError
 from segment.inference.model import build, load_model, save_model
-from segment.preprocessing.plan import Plan
 from segment.run import configure
 
 NETWORKS = Path(__file__).parents[2] / "conf" / "network"
-UNET = "segment.networks.unet.UNet"
-PADDED = "segment.networks.padding.PadToDivisor"
-STAGED = {"_target_": "segment.networks.encoders.staged.StagedEncoder", "_partial_": True}
-DECODER = {"_target_": "segment.networks.decoders.unet.UNetDecoder", "_partial_": True}
-STAGE = {"_target_": "segment.networks.stages.BlockStage", "_partial_": True}
-
-
-def tiny(**encoder) -> dict:
-    """A small network's description; the arguments are its encoder's."""
-    encoder = STAGED | {"features": [4, 6]} | encoder
-    return {"_target_": UNET, "spatial_dims": 2, "in_channels": 1, "out_channels": 3, "encoder": encoder} | {
-        "decoder": DECODER
-    }
-
-
-TINY = tiny()
-PLAN = Plan((0.5, 1.5), (16, 24), 2, ("zscore",))
-LABELS = Labels({"background": 0, "head": 7, "tail": 3})
-INFERENCE = {"_target_": "segment.inference.windows.SlidingWindows", "overlap": 0.5, "mirror": "all"}
-
-
-def save(folder: Path, architecture: dict = TINY, plan: Plan = PLAN) -> torch.nn.Module:
-    torch.manual_seed(0)
-    network = build(architecture)
-    save_model(folder, network, architecture, plan, LABELS, ("ct",), INFERENCE, "demo")
-    return network.eval()
-
-
-@pytest.fixture
-def folder(tmp_path) -> Path:
-    save(tmp_path / "model")
-    return tmp_path / "model"
-
-
-def edit(folder: Path, **changes) -> None:
-    content = json.loads((folder / "model.json").read_text())
-    (folder / "model.json").write_text(json.dumps(content | changes))
-
-
-def refused(folder: Path, name: str = "model.json", **more) -> str:
-    """The refusal, which must name the file and come at once and as one paragraph."""
-    with pytest.raises(UserError) as refusal:
-        load_model(folder, **more)
-    words = str(refusal.value)
-    assert str(folder / name) in words
-    assert "\n\n" not in words
-    return words
 
 
 def test_a_saved_model_comes_back(tmp_path):
@@ -288,162 +237,6 @@ def test_a_constructor_cannot_be_made_to_read_values_without_end(folder):
     edit(folder, network=swin(depths=[65_000] * 50_000))  # a schedule of 13 GB
     assert "3250000000 values" in refused(folder)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
-
-
-# Damaged files
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"{",
-        b"[]",
-        b"null",
-        b"{}",
-        b"\xff\xfe{",
-        b"[" * 100_000,
-        b'{"a":' * 100_000,
-        pickle.dumps({"network": 1}),
-    ],
-    ids=["empty", "cut", "list", "null", "no-keys", "bytes", "deep-list", "deep-object", "pickle"],
-)
-def test_a_description_that_is_none_is_refused(folder, content):
-    (folder / "model.json").write_bytes(content)
-    refused(folder)
-
-
-def test_a_description_of_megabytes_is_refused_unread(folder):
-    with (folder / "model.json").open("a") as file:
-        file.write(" " * (1 << 20))
-    assert "larger" in refused(folder)
-
-
-def test_a_deeply_nested_network_is_refused(folder):
-    text = json.dumps(json.loads((folder / "model.json").read_text()) | {"network": "HERE"})
-    (folder / "model.json").write_text(text.replace('"HERE"', '{"network":' * 900 + "1" + "}" * 900))
-    refused(folder)
-
-
-@pytest.mark.parametrize("key", ["network", "plan", "labels", "channels", "inference", "dataset"])
-def test_a_missing_entry_is_refused(folder, key):
-    content = json.loads((folder / "model.json").read_text())
-    content.pop(key)
-    (folder / "model.json").write_text(json.dumps(content))
-    assert key in refused(folder)
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"spacing": [float("nan"), 1.0]},
-        {"spacing": [float("inf"), 1.0]},
-        {"spacing": [0.0, 1.0]},
-        {"spacing": [-1.0, 1.0]},
-        {"spacing": [1.0, 1.0, 1.0]},
-        {"spacing": [1.0] * 5, "patch_size": [8] * 5},
-        {"spacing": "ab"},
-        {"spacing": None},
-        {"patch_size": [16, 0]},
-        {"patch_size": [16, 10**9]},
-        {"patch_size": [60_000, 60_000]},
-        {"patch_size": [16, float("inf")]},
-        {"batch_size": float("inf")},
-        {"normalization": ["magic"]},
-        {"normalization": ["zscore", "zscore"]},
-        {"normalization": ["ct"]},
-        {"normalization": ["ct"], "intensities": [{"mean": float("nan"), "sd": 1, "low": 0, "high": 1}]},
-        {"intensities": [{"mean": 0}]},
-        {"transpose": [0, 0]},
-        {"transpose": [0, 2, 3]},
-    ],
-)
-def test_a_plan_that_cannot_be_is_refused(folder, wrong):
-    edit(folder, plan=PLAN.as_dict() | wrong)
-    refused(folder)
-
-
-@pytest.mark.parametrize(
-    "labels",
-    [
-        {},
-        {"background": 0, "a": float("inf"), "b": 2},
-        {"background": 0, "a": 1, "b": 1},
-        {"a": "x"},
-        [0, 1],
-        None,
-        {"background": 0},
-    ],
-)
-def test_labels_that_cannot_be_are_refused(folder, labels):
-    edit(folder, labels=labels)
-    refused(folder)
-
-
-def _truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-40])
-
-
-def _header_of_terabytes(path: Path) -> None:
-    path.write_bytes((2**43).to_bytes(8, "little") + b"{}")
-
-
-def _tensor_of_terabytes(path: Path) -> None:
-    header = json.dumps({"w": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}).encode()
-    path.write_bytes(len(header).to_bytes(8, "little") + header)
-
-
-def _change(path: Path, change) -> None:
-    state = load_file(path)
-    change(state)
-    save_file(state, path)
-
-
-def _reshape(state: dict) -> None:
-    key = next(key for key, value in state.items() if value.ndim == 4)
-    state[key] = state[key][:, :, :1].contiguous()
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        Path.unlink,
-        lambda path: path.write_bytes(b""),
-        lambda path: path.write_bytes(bytes(range(256)) * 40),
-        _truncate,
-        _header_of_terabytes,
-        _tensor_of_terabytes,
-        partial(_change, change=lambda state: state.popitem()),
-        partial(_change, change=lambda state: state.update(more=torch.zeros(3))),
-        partial(_change, change=_reshape),
-    ],
-    ids=["missing", "empty", "garbage", "cut", "long-header", "large-tensor", "tensor-missing", "tensor-more", "shape"],
-)
-def test_weights_that_do_not_fit_are_refused(folder, damage):
-    damage(folder / "weights.safetensors")
-    refused(folder, "weights.safetensors")
-
-
-class Bomb:
-    """Touches a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
-
-
-@pytest.mark.parametrize("write", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
-def test_a_pickle_that_is_called_safetensors_is_refused_and_does_not_run(folder, tmp_path, write):
-    write({"state_dict": Bomb(tmp_path / "ran")}, folder / "weights.safetensors")
-    refused(folder, "weights.safetensors")
-    assert not (tmp_path / "ran").exists()
-
-
-def test_a_folder_without_a_model_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"^model=.*no model\.json"):
-        load_model(tmp_path)
 
 
 def test_a_description_cannot_have_weights_downloaded():

@@ -167,7 +167,7 @@ def test_scores_of_masks_made_elsewhere_are_methods_by_themselves(tmp_path):
     ("folders", "names"),
     [
         (("unet-foldall-seed0", "vnet-foldall-seed0"), ["unet", "vnet"]),
-        (("unet-fold0-seed0", "unet-fold0-seed1"), ["unet-fold0-seed0", "unet-fold0-seed1"]),
+        (("unet-fold0-seed0", "unet-fold0-seed1"), ["seed0", "seed1"]),
         (("fold0", "fold1"), ["fold0", "fold1"]),
     ],
 )
