@@ -17,17 +17,8 @@ import pandas as pd
 from segment.provenance import write_json, write_text
 from segment.report.files import plain, printable, read_mapping
 from segment.report.folder import RunFolder
-from segment.report.ledger import (
-    ALL,
-    VERDICTS,
-    Line,
-    Measured,
-    compare,
-    markdown,
-    read_measured,
-    read_published,
-    write_rows,
-)
+from segment.report.ledger import ALL, VERDICTS, Line, Measured, compare, read_measured, read_published, write_rows
+from segment.report.ledger_table import markdown
 from segment.report.scans import write_scans
 from segment.report.summary import protocol_line, read_summary, summarise, write_summary
 

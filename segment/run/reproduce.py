@@ -17,17 +17,8 @@ from segment.errors import UserError, did_you_mean
 from segment.provenance import write_text
 from segment.report.files import printable, read_mapping
 from segment.report.folder import RunFolder, read_run
-from segment.report.ledger import (
-    HEADS,
-    Line,
-    Measured,
-    as_csv,
-    cells,
-    compare,
-    markdown,
-    protocol,
-    records,
-)
+from segment.report.ledger import Line, Measured, as_csv, compare
+from segment.report.ledger_table import HEADS, cells, markdown, protocol, records
 from segment.report.studies import Result, enter, results, write_page
 from segment.report.summary import protocol_line
 from segment.run import train

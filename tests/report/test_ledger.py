@@ -17,15 +17,13 @@ from segment.report.ledger import (
     REPRODUCED,
     Measured,
     Published,
-    cells,
     compare,
-    escaped,
-    markdown,
     read_measured,
     read_published,
     verdict,
     write_rows,
 )
+from segment.report.ledger_table import cells, escaped, markdown
 from segment.report.scans import COLUMNS
 from segment.report.studies import Result, enter, page
 from segment.report.summary import summarise, write_summary
