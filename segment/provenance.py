@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from segment.instruction_set import onednn_isa
 
 PACKAGES = (
     "segment",
@@ -29,6 +32,8 @@ PACKAGES = (
     "hydra-core",
     "codecarbon",
 )
+# What torch brings along and computes with on the processor, as its own description words it.
+LIBRARIES = {"oneDNN": r"MKL-DNN v(\S+)", "MKL": r"Math Kernel Library Version (\S+)"}
 
 
 @contextlib.contextmanager
@@ -100,7 +105,7 @@ def code_version() -> dict[str, Any]:
 
 
 def hardware() -> dict[str, Any]:
-    """Processor, cores this process may use, memory and accelerators."""
+    """Processor, cores this process may use, memory, the instruction sets of torch and of oneDNN, and accelerators."""
     import torch
 
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
@@ -109,6 +114,7 @@ def hardware() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "capability": torch.backends.cpu.get_cpu_capability(),
+        "onednn_isa": onednn_isa(),
         "accelerators": names,
     }
 
@@ -122,11 +128,17 @@ def _processor() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages the numbers depend on."""
+    """Versions of Python, and of the packages and libraries the numbers depend on."""
+    import torch
+
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
+    built_with = torch.__config__.show()
+    for library, pattern in LIBRARIES.items():
+        if told := re.search(pattern, built_with):
+            found[library] = told[1]
     return found
 
 

@@ -2,12 +2,14 @@ import calendar
 import hashlib
 import json
 import os
+import re
 import stat
 import time
 
 import pytest
 
 from segment import provenance
+from segment.instruction_set import onednn_isa
 
 
 def names(folder) -> set[str]:
@@ -95,7 +97,9 @@ def test_the_record_of_a_run(monkeypatch):
     started = calendar.timegm(time.strptime(record["started"], "%Y-%m-%dT%H:%M:%SZ"))
     assert started == pytest.approx(time.time() - 12, abs=10)
     assert {"python", "torch", "monai", "numpy", "pytorch-lightning", "nibabel"} <= set(record["versions"])
-    assert set(record["hardware"]) == {"processor", "cores", "memory_gb", "capability", "accelerators"}
+    assert re.match(r"\d+\.\d", record["versions"]["oneDNN"])
+    assert set(record["hardware"]) == {"processor", "cores", "memory_gb", "capability", "onednn_isa", "accelerators"}
+    assert record["hardware"]["onednn_isa"] == onednn_isa()
     assert 1 <= record["hardware"]["cores"] <= os.cpu_count()
     assert record["hardware"]["processor"]
     assert 50 < record["peak_memory_mb"] < record["hardware"]["memory_gb"] * 1100

@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from segment.errors import UserError
+from segment.instruction_set import bf16_is_fast
 from segment.provenance import write_text
 from segment.report.files import read_mapping
 from segment.run.explain import walk
@@ -89,11 +90,11 @@ def precision(wanted: str, accelerator: str) -> str:
     """Lightning's name of the precision; ``auto`` is bf16-mixed where the hardware multiplies it fast, else 32-true."""
     if wanted != "auto":
         return wanted
-    import torch  # here, since it takes a second or two, and a mistake elsewhere is told before
-
     if accelerator in ("gpu", "cuda"):
+        import torch  # here, since it takes a second or two, and a mistake elsewhere is told before
+
         return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "16-mixed"
-    return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "32-true"
+    return "bf16-mixed" if bf16_is_fast() else "32-true"
 
 
 def claim(folder: Path, config: DictConfig, write: bool = True) -> None:

@@ -1,0 +1,81 @@
+"""The instruction set that oneDNN computes with on this processor: numbers, and the speed in bf16, depend on it.
+
+torch tells what the processor has; the environment variable ONEDNN_MAX_CPU_ISA (once DNNL_MAX_CPU_ISA) tells how much
+of it oneDNN may use. Names, features and their order are those of oneDNN's cpu_isa_traits.hpp.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+
+_AVX2 = frozenset({"avx", "avx2"})
+_AVX2_VNNI = _AVX2 | {"avx_vnni"}
+_AVX2_VNNI_2 = _AVX2_VNNI | {"avx_vnni_int8", "avx_ne_convert"}
+_AVX512 = _AVX2 | {"avx512_f", "avx512_bw", "avx512_vl", "avx512_dq"}
+_AVX512_VNNI = _AVX512 | {"avx512_vnni"}
+_AVX512_BF16 = _AVX512_VNNI | {"avx512_bf16"}
+_AVX10_1 = _AVX512_BF16 | _AVX2_VNNI | {"avx512_fp16"}
+_AVX10_2 = _AVX10_1 | _AVX2_VNNI_2 | {"avx10_2"}
+_AMX = frozenset({"amx_tile", "amx_int8", "amx_bf16"})
+# Each name with the features it takes, in the order in which oneDNN looks for them.
+FEATURES = {
+    "AVX10_2_AMX_2": _AVX10_2 | _AMX | {"amx_fp16"},
+    "AVX10_2": _AVX10_2,
+    "AVX10_1_512_AMX_FP16": _AVX10_1 | _AMX | {"amx_fp16"},
+    "AVX10_1_512_AMX": _AVX10_1 | _AMX,
+    "AVX10_1_512": _AVX10_1,
+    "AVX512_CORE_BF16": _AVX512_BF16,
+    "AVX512_CORE_VNNI": _AVX512_VNNI,
+    "AVX512_CORE": _AVX512,
+    "AVX2_VNNI_2": _AVX2_VNNI_2,
+    "AVX2_VNNI": _AVX2_VNNI,
+    "AVX2": _AVX2,
+    "AVX": frozenset({"avx"}),
+    "SSE41": frozenset(),
+}
+ALIASES = {
+    "AVX512_CORE_FP16": "AVX10_1_512",
+    "AVX512_CORE_AMX": "AVX10_1_512_AMX",
+    "AVX512_CORE_AMX_FP16": "AVX10_1_512_AMX_FP16",
+    "AVX10_2_512": "AVX10_2",
+    "AVX10_2_512_AMX_2": "AVX10_2_AMX_2",
+}
+
+
+def onednn_isa() -> str:
+    """Name of the instruction set, such as AVX2; ``none`` where torch has no oneDNN or the processor is not x86."""
+    import torch
+
+    if platform.machine().lower() not in ("x86_64", "amd64") or not torch.backends.mkldnn.is_available():
+        return "none"
+    usable = _of_processor() & _allowed()
+    return next(name for name, taken in FEATURES.items() if taken <= usable)
+
+
+def bf16_is_fast() -> bool:
+    """Whether oneDNN multiplies bf16 in hardware: the processor can, and the environment lets oneDNN use it."""
+    return "avx512_bf16" in FEATURES.get(onednn_isa(), ())
+
+
+def _allowed() -> frozenset[str]:
+    """The features that the environment lets oneDNN use: all of them where it names no set that oneDNN knows."""
+    given = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or ""
+    name = ALIASES.get(given.upper(), given.upper())
+    return FEATURES.get(name, frozenset().union(*FEATURES.values()))
+
+
+def _of_processor() -> frozenset[str]:
+    import torch
+
+    if hasattr(torch.cpu, "get_capabilities"):
+        return frozenset(name for name, has in torch.cpu.get_capabilities().items() if has is True)
+    # An older torch tells less: whatever comes with the feature that it tells.
+    told = {
+        "AVX2": torch.cpu._is_avx2_supported(),
+        "AVX512_CORE": torch.cpu._is_avx512_supported(),
+        "AVX512_CORE_VNNI": torch.cpu._is_vnni_supported(),
+        "AVX512_CORE_BF16": torch.cpu._is_avx512_bf16_supported(),
+        "AVX10_1_512_AMX": torch.cpu._is_amx_tile_supported(),
+    }
+    return frozenset().union(*(FEATURES[name] for name, has in told.items() if has))

@@ -1,0 +1,157 @@
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from segment import instruction_set
+from segment.instruction_set import ALIASES, FEATURES, bf16_is_fast, onednn_isa
+from segment.run.folder import precision
+
+# What oneDNN calls itself when it is told to talk, where that can be met by a test.
+IN_WORDS = {
+    "AVX10_1_512_AMX_FP16": "Intel AVX10.1 and Intel AMX with bfloat16, float16 and 8-bit integer support",
+    "AVX10_1_512_AMX": "Intel AVX10.1 and Intel AMX with bfloat16 and 8-bit integer support",
+    "AVX512_CORE_BF16": "Intel AVX-512 with Intel DL Boost and bfloat16 support",
+    "AVX512_CORE_VNNI": "Intel AVX-512 with Intel DL Boost",
+    "AVX512_CORE": "Intel AVX-512 with AVX512BW, AVX512VL, and AVX512DQ extensions",
+    "AVX2_VNNI": "Intel AVX2 with Intel DL Boost",
+    "AVX2": "Intel AVX2",
+    "AVX": "Intel AVX",
+    "SSE41": "Intel SSE4.1",
+}
+ASKED = """
+import torch
+from segment.instruction_set import onednn_isa
+torch.nn.functional.conv2d(torch.ones(1, 32, 32, 32), torch.ones(32, 32, 3, 3))
+print("ours:" + onednn_isa())
+"""
+
+
+@pytest.fixture
+def processor(monkeypatch):
+    """Let torch find a processor that has what one of oneDNN's names takes."""
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
+        monkeypatch.delenv(name, raising=False)
+
+    def has(name: str, *more: str) -> None:
+        every = frozenset().union(*FEATURES.values())
+        found = {feature: feature in FEATURES[name] or feature in more for feature in every}
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {**found, "cpu_name": "x", "l2_cache_size": 1})
+
+    return has
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_without_a_cap_it_is_what_the_processor_has(processor, name):
+    processor(name)
+    assert onednn_isa() == name
+    assert bf16_is_fast() == ("BF16" in name or "AVX10" in name)
+    assert precision("auto", "cpu") == ("bf16-mixed" if bf16_is_fast() else "32-true")
+
+
+@pytest.mark.parametrize(
+    ("cap", "used"),
+    [
+        *((name, name) for name in FEATURES if name not in ("AVX2_VNNI_2", "AVX10_2", "AVX10_2_AMX_2")),
+        *((name, ALIASES[name]) for name in ALIASES if "AVX512" in name),
+        *((name.lower(), ALIASES[name]) for name in ALIASES if "AVX512" in name),
+        ("AVX2_VNNI_2", "AVX2_VNNI"),  # the next below that it has
+        ("AVX10_2", "AVX10_1_512"),
+        ("AVX10_2_512_AMX_2", "AVX10_1_512_AMX_FP16"),
+        ("avx512_core", "AVX512_CORE"),
+        ("DEFAULT", "AVX10_1_512_AMX_FP16"),
+        ("ALL", "AVX10_1_512_AMX_FP16"),
+        ("AVX512", "AVX10_1_512_AMX_FP16"),  # no name of oneDNN's: ignored
+        (" AVX2", "AVX10_1_512_AMX_FP16"),
+        ("", "AVX10_1_512_AMX_FP16"),
+    ],
+)
+def test_the_environment_caps_it(processor, monkeypatch, cap, used):
+    processor("AVX10_1_512_AMX_FP16")
+    for variable in ("DNNL_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA"):
+        monkeypatch.setenv(variable, cap)
+        assert onednn_isa() == used
+        monkeypatch.delenv(variable)
+
+
+def test_the_new_name_of_the_variable_wins(processor, monkeypatch):
+    processor("AVX512_CORE_BF16")
+    monkeypatch.setenv("DNNL_MAX_CPU_ISA", "AVX2")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
+    assert onednn_isa() == "AVX512_CORE"
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "nothing of the kind")
+    assert onednn_isa() == "AVX512_CORE_BF16"
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "")  # as if it were not there
+    assert onednn_isa() == "AVX2"
+
+
+def test_a_cap_gives_nothing_that_the_processor_lacks(processor, monkeypatch):
+    processor("AVX2")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_AMX")
+    assert onednn_isa() == "AVX2"
+    assert not bf16_is_fast()
+
+
+@pytest.mark.parametrize(
+    ("cap", "fast"),
+    [("AVX2", False), ("avx512_core_vnni", False), ("AVX512_CORE_BF16", True), ("ALL", True), ("AVX2_VNNI_2", False)],
+)
+def test_precision_auto_follows_the_cap(processor, monkeypatch, cap, fast):
+    processor("AVX10_1_512_AMX")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", cap)
+    assert bf16_is_fast() == fast
+    assert precision("auto", "cpu") == ("bf16-mixed" if fast else "32-true")
+
+
+def test_more_features_than_a_name_takes_do_not_hide_it(processor):
+    processor("AVX512_CORE_BF16", "amx_tile", "avx_vnni")  # a hypervisor that masks fp16
+    assert onednn_isa() == "AVX512_CORE_BF16"
+
+
+def test_where_there_is_no_onednn_on_x86(processor, monkeypatch):
+    processor("AVX512_CORE_BF16")
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert onednn_isa() == "none"
+    assert not bf16_is_fast()
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    assert onednn_isa() == "none"
+    assert not bf16_is_fast()
+
+
+@pytest.mark.parametrize(
+    ("told", "used"),
+    [
+        ((), "SSE41"),
+        (("avx2",), "AVX2"),
+        (("avx2", "avx512"), "AVX512_CORE"),
+        (("avx2", "avx512", "vnni"), "AVX512_CORE_VNNI"),
+        (("avx2", "avx512", "vnni", "avx512_bf16"), "AVX512_CORE_BF16"),
+        (("avx2", "avx512", "vnni", "avx512_bf16", "amx_tile"), "AVX10_1_512_AMX"),
+    ],
+)
+def test_an_older_torch_tells_less(processor, monkeypatch, told, used):
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    for feature in ("avx2", "avx512", "vnni", "avx512_bf16", "amx_tile"):
+        monkeypatch.setattr(torch.cpu, f"_is_{feature}_supported", lambda feature=feature: feature in told)
+    assert onednn_isa() == used
+
+
+@pytest.mark.skipif(instruction_set.onednn_isa() not in IN_WORDS, reason="oneDNN's words for it are not known here")
+@pytest.mark.parametrize("cap", ["", "avx", "AVX512_CORE"])
+def test_it_is_what_onednn_says_of_itself(cap):
+    environment = {**os.environ, "ONEDNN_VERBOSE": "1", "ONEDNN_MAX_CPU_ISA": cap, "DNNL_MAX_CPU_ISA": ""}
+    said = subprocess.run([sys.executable, "-c", ASKED], env=environment, capture_output=True, text=True, check=True)
+    lines = said.stdout.splitlines()
+    theirs = next(line.split("cpu,isa:")[1] for line in lines if "cpu,isa:" in line)
+    assert theirs == IN_WORDS[lines[-1].removeprefix("ours:")]
+
+
+def test_torch_is_imported_only_when_asked():
+    code = "import sys, segment.instruction_set, segment.provenance; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
