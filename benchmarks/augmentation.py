@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from _machine import describe
 
 from segment import cli
 from segment.run import configure
@@ -143,6 +144,7 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     data = volume(given.patch, given.classes)
     batches = given.samples // given.batch
+    describe("float32")
     print(f"{given.threads} threads, {batches} x {given.batch} x 1 x {given.patch}, {given.classes} classes")
     makers = {"segment": our_batches(given.patch, given.batch, *data)}
     if importlib.util.find_spec("batchgeneratorsv2"):

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
+from _machine import describe
 from scipy.stats import bootstrap, wilcoxon
 
 from segment.report.comparison import compare
@@ -85,6 +86,7 @@ def main() -> None:
     parser.add_argument("--labels", type=int, default=14)
     parser.add_argument("--null", type=int, default=0, help="count claims in so many comparisons of equal methods")
     given = parser.parse_args()
+    describe("float64")
     if given.null:
         found = claims(given.null)
         print(f"{found} of {given.null} comparisons without a difference claim one: {found / given.null:.1%}")

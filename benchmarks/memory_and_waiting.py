@@ -2,6 +2,7 @@
 
     python benchmarks/memory_and_waiting.py            20 and 400 fake scans of 96^3; and one size larger
     python benchmarks/memory_and_waiting.py --large    also 512 x 512 x 512 scans (minutes, some 20 GB of disk)
+    python benchmarks/memory_and_waiting.py --sets 10x96 --steps 10    SCANSxSIDE, one or more
 
 Each run is `segment train` in a process of its own on a fake set (conf/data/fake.yaml): checked, planned and prepared
 in a first run, so that the second one's peak memory is that of training. No peer: the claim is that the figures do not
@@ -12,24 +13,25 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-STEPS = 40
+from _machine import describe
+
+from segment.run.folder import precision
 
 
-def train(work: Path, scans: int, shape: tuple[int, ...], name: str) -> dict[str, float]:
+def train(work: Path, scans: int, side: int, name: str, patch: int, steps: int) -> dict[str, float]:
     """Peak resident memory in MB and the cost that summary.json tells."""
-    folder = work / f"{name}-{scans}"
+    folder = work / f"{name}-{scans}-{side}"
     command = [
-        sys.executable, "-m", "segment.cli", "train", "data=fake", f"data.root={work / f'data-{scans}-{shape[0]}'}",
-        f"data.scans={scans}", f"data.shape={list(shape)}", "data.compressed=false", f"cache={work / 'cache'}",
-        f"output={folder}", "plan.spacing=[1,1,1]", "plan.patch_size=[48,48,48]", f"trainer.max_steps={STEPS}",
-        f"sampler.steps_per_epoch={STEPS}", "trainer.check_val_every_n_epoch=1000", "inference=plain",
+        sys.executable, "-m", "segment.cli", "train", "data=fake", f"data.root={work / f'data-{scans}-{side}'}",
+        f"data.scans={scans}", f"data.shape={[side] * 3}", "data.compressed=false", f"cache={work / 'cache'}",
+        f"output={folder}", "plan.spacing=[1,1,1]", f"plan.patch_size={[patch] * 3}", f"trainer.max_steps={steps}",
+        f"sampler.steps_per_epoch={steps}", "trainer.check_val_every_n_epoch=1000", "inference=plain",
         "folds=10", "augment=nnunet",
     ]  # fmt: skip
     done = subprocess.Popen(
@@ -47,18 +49,21 @@ def main() -> None:
     """Train twice on each set and print the second run's figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--large", action="store_true")
+    parser.add_argument("--sets", nargs="+", default=["20x96", "400x96", "20x192"], metavar="SCANSxSIDE")
+    parser.add_argument("--patch", type=int, default=48, help="voxels along each axis")
+    parser.add_argument("--steps", type=int, default=40)
     given = parser.parse_args()
-    sets = [(20, (96, 96, 96)), (400, (96, 96, 96)), (20, (192, 192, 192))]
-    sets += [(4, (512, 512, 512))] if given.large else []
-    print(f"{os.cpu_count()} cores; patches of 48^3, batch 2, {STEPS} steps, augment=nnunet")
+    describe(precision("auto", "cpu"))
+    print(f"patches of {given.patch}^3, batch 2, {given.steps} steps, augment=nnunet")
     work = Path(tempfile.mkdtemp(prefix="memory-"))
     try:
-        for scans, shape in sets:
+        for one in [*given.sets, *(["4x512"] if given.large else [])]:
+            scans, side = map(int, one.split("x"))
             for name in ("first", "second"):
-                figures = train(work, scans, shape, f"{name}-{shape[0]}")
+                figures = train(work, scans, side, name, given.patch, given.steps)
             told = f"peak {figures['peak_mb']:.0f} MB, step {figures['seconds_per_step']:.3f} s"
-            print(f"{scans:4d} scans of {shape[0]}^3: {told}, waiting {figures['waiting_share']:.2%}", flush=True)
-            shutil.rmtree(work / f"data-{scans}-{shape[0]}")
+            print(f"{scans:4d} scans of {side}^3: {told}, waiting {figures['waiting_share']:.2%}", flush=True)
+            shutil.rmtree(work / f"data-{scans}-{side}")
             shutil.rmtree(work / "cache")
     finally:
         shutil.rmtree(work, ignore_errors=True)

@@ -5,19 +5,20 @@ package gives it: eager, fp32, in torch's default memory layout. Ours runs as ``
 that suits the processor, channels last, freed memory kept. The machine's limit, a matrix product in each precision, is
 printed too.
 
-Needs tests/requirements-no-deps.txt, which ``make test`` installs.
+nnU-Net's network comes with tests/requirements-no-deps.txt, which ``make test`` installs.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
 
 import torch
-from dynamic_network_architectures.architectures.unet import PlainConvUNet
+from _machine import describe
 from monai.losses import DiceCELoss
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -33,6 +34,8 @@ HALF = precision("auto", "cpu") == "bf16-mixed"
 
 
 def theirs(features: list[int]) -> nn.Module:
+    from dynamic_network_architectures.architectures.unet import PlainConvUNet
+
     n = len(features)
     return PlainConvUNet(
         *(1, n, features, nn.Conv3d, 3, [1] + [2] * (n - 1), 2, 3, 2, True, nn.InstanceNorm3d),
@@ -100,7 +103,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=2)
     given = parser.parse_args()
+    describe("bfloat16" if HALF else "float32")
     times: dict[str, list[float]] = {"nnU-Net": [], "segment": []}
+    if importlib.util.find_spec("dynamic_network_architectures") is None:
+        print("nnU-Net's network is not installed; this file's first lines say how to have it beside ours.")
+        del times["nnU-Net"]
     operations = 0
     for _ in range(given.rounds):
         for name, measured in times.items():
@@ -114,7 +121,8 @@ def main() -> None:
         median, mode = statistics.median(measured), "bfloat16" if HALF and name == "segment" else "float32"
         print(f"{name:8} {median:7.3f} s a step ({min(measured):.3f} - {max(measured):.3f}), {mode}, "
               f"{operations / median / 1e9:.0f} GFLOP/s")  # fmt: skip
-    print(f"ratio {statistics.median(times['nnU-Net']) / statistics.median(times['segment']):.2f} x as fast")
+    if "nnU-Net" in times:
+        print(f"ratio {statistics.median(times['nnU-Net']) / statistics.median(times['segment']):.2f} x as fast")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from _machine import describe
 
 from segment.data.fake import fake_dataset
 from segment.preprocessing.plan import Intensity, Plan
@@ -75,6 +76,7 @@ def main() -> None:
         "--patches", type=int, nargs="+", default=[128, 128, 128, 40, 56, 40], help="three numbers each"
     )
     given = parser.parse_args()
+    describe("float32")
     patches = [tuple(given.patches[i : i + 3]) for i in range(0, len(given.patches), 3)]
     for patch in patches:
         with tempfile.TemporaryDirectory() as small, tempfile.TemporaryDirectory() as large:

@@ -20,6 +20,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from _machine import describe
+
 OURS = """
 import sys
 from segment import cli
@@ -100,6 +102,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes of nnU-Net")
     given = parser.parse_args()
     root = Path(given.root.removeprefix("data.root=")).resolve()
+    describe("float32")
+    if not given.nnunet:
+        print("nnU-Net is not measured: --nnunet names no interpreter that has it.", flush=True)
     best: dict[str, float] = {}
     for turn in range(given.rounds):
         for name in ("segment", "nnU-Net") if given.nnunet else ("segment",):

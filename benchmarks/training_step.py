@@ -16,12 +16,14 @@ import nibabel as nib
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from _machine import describe
 from monai.losses import DiceCELoss
 from monai.networks.nets import DynUNet
 
 from segment import cli
 from segment.run import configure, train
 from segment.run.folder import precision
+from segment.run.loggers import logged
 
 PRECISION = precision("auto", "cpu")
 
@@ -83,7 +85,8 @@ def our_seconds(features: list[int], patch: list[int], batch: int, steps: int) -
         clock = Clock()
         trainer.callbacks.insert(0, clock)
         trainer.limit_val_batches = 0
-        trainer.fit(module, data)
+        with logged(trainer, config):
+            trainer.fit(module, data)
     return float(np.median(np.diff(clock.ends[1:])))
 
 
@@ -94,9 +97,10 @@ def main() -> None:
     parser.add_argument("--patch", type=int, nargs=3, default=[40, 56, 40])
     parser.add_argument("--batch", type=int, default=4)
     given = parser.parse_args()
+    describe(PRECISION)
     arguments = (given.features, given.patch, given.batch, given.steps)
     peer, ours = peer_seconds(*arguments), our_seconds(*arguments)
-    print(f"precision {PRECISION}, {torch.get_num_threads()} threads, {given.batch} x {given.patch}, {given.features}")
+    print(f"{torch.get_num_threads()} threads, {given.batch} x {given.patch}, {given.features}")
     print(
         f"plain torch + DynUNet {peer:.3f} s a step   segment {ours:.3f} s a step   ratio {peer / ours:.2f} x as fast"
     )

@@ -1,6 +1,7 @@
 """Peak memory of whole-scan inference: segment's windows beside MONAI's inferer with probabilities averaged plainly.
 
     python benchmarks/whole_scan_memory.py            192^3 voxels, 14 classes, eight mirrored passes; 256^3 without
+    python benchmarks/whole_scan_memory.py --sets 64:all 96:none    SIDE:MIRROR, one or more
 
 A pointwise network, so that the memory is that of the scan and not of a network; each way in a process of its own.
 """
@@ -13,6 +14,7 @@ import subprocess
 import sys
 
 import torch
+from _machine import describe
 from monai.inferers import SlidingWindowInferer
 from torch import Tensor, nn
 
@@ -45,20 +47,24 @@ def measure(way: str, side: int, classes: int, mirror: str) -> float:
 def main() -> None:
     """Measure both ways in turns and print them beside what the result itself takes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sets", nargs="+", default=["192:all", "256:none"], metavar="SIDE:MIRROR")
+    parser.add_argument("--classes", type=int, default=14)
     parser.add_argument("--one", nargs=4, metavar=("WAY", "SIDE", "CLASSES", "MIRROR"), help="measure in this process")
     given = parser.parse_args()
     if given.one:
         way, side, classes, mirror = given.one
         print(measure(way, int(side), int(classes), mirror))
         return
-    for side, classes, mirror in ((192, 14, "all"), (256, 14, "")):
-        command = [sys.executable, __file__, "--one"]
+    describe("float32")
+    command, classes = [sys.executable, __file__, "--one"], given.classes
+    for one in given.sets:
+        side, mirror = int(one.partition(":")[0]), one.partition(":")[2].replace("none", "")
         peer, ours = (
             float(subprocess.check_output([*command, way, str(side), str(classes), mirror], text=True))
             for way in ("plain", "segment")
         )
         told = f"{side}^3, {classes} classes, mirror {mirror or 'none'}: result {side**3 * classes * 4 / 1e6:.0f} MB"
-        print(f"{told}; plain {peer:.0f} MB, segment {ours:.0f} MB, ratio {peer / ours:.2f}", flush=True)
+        print(f"{told}; plain {peer:.0f} MB, segment {ours:.0f} MB, ratio {peer / max(ours, 1):.2f}", flush=True)
 
 
 if __name__ == "__main__":
