@@ -12,19 +12,22 @@ import argparse
 import resource
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import torch
 from _machine import describe
-from monai.inferers import SlidingWindowInferer
 from torch import Tensor, nn
 
-from segment.inference.windows import SlidingWindows
+if TYPE_CHECKING:
+    from segment.inference.windows import SlidingWindows
 
 WINDOW = (48, 48, 48)
 
 
 def plain(windows: SlidingWindows, network: nn.Module, image: Tensor) -> Tensor:
     """The same numbers in five lines."""
+    from monai.inferers import SlidingWindowInferer
+
     inferer = SlidingWindowInferer(WINDOW, windows.batch_size, windows.overlap, mode="gaussian")
     total: Tensor | float = 0.0
     for axes in windows.flips(3):
@@ -35,6 +38,9 @@ def plain(windows: SlidingWindows, network: nn.Module, image: Tensor) -> Tensor:
 
 def measure(way: str, side: int, classes: int, mirror: str) -> float:
     """MB above the start, of one way in this process."""
+    # Here, since it brings MONAI, which the process that only asks can do without.
+    from segment.inference.windows import SlidingWindows
+
     torch.manual_seed(0)
     network, image = nn.Conv3d(1, classes, 1).eval(), torch.randn(1, side, side, side)
     windows = SlidingWindows(mirror=mirror or ())
