@@ -69,7 +69,7 @@ def _of_processor() -> frozenset[str]:
     import torch
 
     if hasattr(torch.cpu, "get_capabilities"):
-        return frozenset(name for name, has in torch.cpu.get_capabilities().items() if has is True)
+        return frozenset(name for name, has in torch.cpu.get_capabilities().items() if has)
     # An older torch tells less: whatever comes with the feature that it tells.
     told = {
         "AVX2": torch.cpu._is_avx2_supported(),
