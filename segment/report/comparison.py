@@ -199,8 +199,7 @@ def compare(
     compared = methods.methods
     values = np.stack([method.scores.to_numpy() for method in compared], axis=1)
     names = [method.name for method in compared]
-    labels = [printable(name) for name in compared[0].scores.columns]
-    structures = tuple(unlike([FOREGROUND, *labels]))
+    structures = tuple(unlike([FOREGROUND, *map(printable, compared[0].scores.columns)]))
     first, second = np.triu_indices(len(compared), 1)
     means, scored = structure_means(values), _scored(values)
     without_one = structure_means_without_one(values)

@@ -53,8 +53,7 @@ def write_comparison_page(path: Path, comparison: Comparison, resamples: int, se
     pictures, gone = _pictures(comparison, leader, second)
     metric = metric_title(comparison.metric)
     paired = _paired(comparison)
-    cost_heads, costs = cost_table(comparison)
-    variance_heads, variances = variance_table(comparison)
+    (cost_heads, costs), (variance_heads, variances) = cost_table(comparison), variance_table(comparison)
     shown_labels = comparison.structures[1 : 1 + _MOST_LABELS]
     page = render(
         "comparison.html.j2",
