@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
+from torch.utils.tensorboard import SummaryWriter
 
 from segment.report.scans import COLUMNS, write_scans
 from segment.report.summary import write_summary
@@ -88,3 +90,23 @@ def write_run(
     }
     (folder / "provenance.json").write_text(json.dumps(record))
     return folder
+
+
+def write_losses(run: Path, losses: Mapping[int, float], suffix: str = "") -> None:
+    """Event files as training writes them: the loss by step."""
+    with SummaryWriter(run / "tensorboard", filename_suffix=suffix) as writer:
+        for step, loss in losses.items():
+            writer.add_scalar("train/loss", loss, step)
+
+
+def diverge(run: Path, step: int = 8) -> Path:
+    """Make a finished run one whose training diverged, as runs of before are: scored, with a loss that is NaN."""
+    write_losses(run, {0: 1.0, step - 1: 0.9, step: math.nan, step + 1: math.nan})
+    return run
+
+
+def stop_short(run: Path) -> Path:
+    """Make a finished run one that was killed before it was scored."""
+    for name in ("scans.csv", "summary.json", "provenance.json"):
+        (run / name).unlink()
+    return run

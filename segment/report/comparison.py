@@ -12,16 +12,18 @@ import numpy as np
 
 from segment.report.conclusion import conclude
 from segment.report.files import printable
+from segment.report.health import Failure
 from segment.report.methods import Method, Methods
 from segment.report.naming import unlike
+from segment.report.notes import different_settings, notes, protocol
 from segment.report.paired import PairStatistics, compare_pairs, holm, kendall_tau, lower_is_better, method_ranks
+from segment.report.recipes import recipes
 from segment.report.statistics import (
     bca_intervals,
     resampled_structure_means,
     structure_means,
     structure_means_without_one,
 )
-from segment.report.summary import protocol_line
 from segment.report.variance import Variance, variance_components
 
 FOREGROUND = "foreground"
@@ -139,6 +141,10 @@ class Comparison:
         variances: Method -> components; methods of one run are left out.
         differences: Configuration key -> method -> value, for every key that differs; None where a method has no such
             key.
+        choices: The same for people: the few choices that these come from, what a reader asks first in front.
+        other_parts: Parts of the recipes that differ beside what the methods are named after, in plain words.
+        settings: In what the predictions of the methods were made differently, as parts of a sentence.
+        failed: The runs that were given and left out as no result.
         conclusion: One sentence.
         protocol: One line: number of scans, split, folds, what they were predicted with.
         notes: Sentences on what limits the comparison, such as too few scans.
@@ -153,6 +159,10 @@ class Comparison:
     ranking: Ranking
     variances: Mapping[str, Variance]
     differences: Mapping[str, Mapping[str, str | None]]
+    choices: Mapping[str, Mapping[str, str | None]]
+    other_parts: tuple[str, ...]
+    settings: tuple[str, ...]
+    failed: tuple[Failure, ...]
     conclusion: str
     protocol: str
     notes: tuple[str, ...]
@@ -189,8 +199,7 @@ def compare(
     compared = methods.methods
     values = np.stack([method.scores.to_numpy() for method in compared], axis=1)
     names = [method.name for method in compared]
-    labels = [printable(name) for name in compared[0].scores.columns]
-    structures = tuple(unlike([FOREGROUND, *labels]))
+    structures = tuple(unlike([FOREGROUND, *map(printable, compared[0].scores.columns)]))
     first, second = np.triu_indices(len(compared), 1)
     means, scored = structure_means(values), _scored(values)
     without_one = structure_means_without_one(values)
@@ -207,28 +216,44 @@ def compare(
     variances = _variances(compared)
     found = _pairs(names, structures, means, pair_ends, compare_pairs(values, first, second, metric), metric, level)
     named = dict(zip(names, compared, strict=True))
+    found_recipes = recipes(names, [method.runs for method in compared], methods.differences)
     pairs = tuple(replace(pair, doubtful=_doubtful(pair, named, variances)) for pair in found)
     comparison = Comparison(
         metric=metric,
         level=level,
         methods=compared,
         structures=structures,
-        estimates={
-            name: {
-                structure: Estimate(_number(means[s, m]), _interval(ends[s, m]), int(scored[s, m]))
-                for s, structure in enumerate(structures)
-            }
-            for m, name in enumerate(names)
-        },
+        estimates=_estimates(names, structures, means, ends, scored),
         pairs=pairs,
         ranking=ranking,
         variances=variances,
-        differences={key: dict(zip(names, row, strict=True)) for key, row in methods.differences.items()},
+        differences=_by_name(names, methods.differences),
+        choices=_by_name(names, found_recipes.rows),
+        other_parts=found_recipes.others,
+        settings=tuple(different_settings([named[name] for name in ranking.names])),
+        failed=methods.failed,
         conclusion="",
-        protocol=_protocol(compared),
-        notes=tuple(_notes(methods, pairs, metric)),
+        protocol=protocol(compared),
+        notes=tuple(notes(methods, pairs, metric)),
     )
     return replace(comparison, conclusion=conclude(comparison))
+
+
+def _estimates(
+    names: Sequence[str], structures: Sequence[str], means: np.ndarray, ends: np.ndarray, scored: np.ndarray
+) -> dict[str, dict[str, Estimate]]:
+    """The score of every method on every structure, of arrays (structure, method)."""
+    return {
+        name: {
+            structure: Estimate(_number(means[s, m]), _interval(ends[s, m]), int(scored[s, m]))
+            for s, structure in enumerate(structures)
+        }
+        for m, name in enumerate(names)
+    }
+
+
+def _by_name(names: Sequence[str], rows: Mapping[str, Sequence[str | None]]) -> dict[str, dict[str, str | None]]:
+    return {key: dict(zip(names, row, strict=True)) for key, row in rows.items()}
 
 
 def _scored(values: np.ndarray) -> np.ndarray:
@@ -335,44 +360,3 @@ def _doubtful(pair: Pair, methods: Mapping[str, Method], variances: Mapping[str,
 def _seed_square(variance: Variance, method: Method) -> float:
     """Square of the standard error that the chance of training leaves in a method's mean over its trainings."""
     return 0.0 if variance.seed is None else variance.seed / (method.seeds * max(1, len(method.folds)))
-
-
-def _protocol(methods: Sequence[Method]) -> str:
-    """One line that says what the numbers were made with; values that differ stand side by side."""
-    protocols = [run.summary.get("protocol", {}) for method in methods for run in method.runs]
-    keys = dict.fromkeys(key for protocol in protocols for key in protocol)
-    merged: dict[str, object] = {}
-    for key in keys:
-        values = list({str(protocol.get(key)): protocol.get(key) for protocol in protocols}.values())
-        merged[key] = values[0] if len(values) == 1 else [str(value) for value in values]
-    for key in ("predictions", "references"):
-        merged.pop(key, None)
-    merged["split"] = sorted({split for split, _ in methods[0].scores.index})
-    merged["fold"] = sorted({fold for method in methods for fold in method.folds}) or None
-    return protocol_line({"scans": len(methods[0].scores), "protocol": merged})
-
-
-def _notes(methods: Methods, pairs: Sequence[Pair], metric: str) -> list[str]:
-    """What limits the comparison."""
-    notes = []
-    if methods.left_out:
-        notes.append(f"{methods.left_out} scans that not all runs have were left out.")
-    unpaired = sum(pair.unpaired for pair in pairs if pair.structure != FOREGROUND)
-    if unpaired:
-        perfect = 0 if lower_is_better(metric) else 1
-        notes.append(
-            f"{unpaired} times (over all pairs, scans and labels) one method rightly left a structure empty that the "
-            f"other invented: the missing score counts as {perfect} in the tests and in scans won."
-        )
-    doubtful = [f"{pair.first} - {pair.second}" for pair in pairs if pair.doubtful]
-    if doubtful:
-        more = f"; {len(doubtful) - 3} more" if len(doubtful) > 3 else ""
-        notes.append(
-            "Shown for these trainings, but less than twice its standard error over seeds, so that other seeds may "
-            f"turn it round: {'; '.join(doubtful[:3])}{more}. Train more seeds."
-        )
-    if max(len(method.folds) for method in methods.methods) > 1:
-        notes.append(
-            "The trainings of different folds share scans, so tests and intervals over several folds are approximate."
-        )
-    return notes

@@ -19,7 +19,7 @@ from segment.report.html import data_url, json_block, render
 from segment.report.methods import Method
 from segment.report.paired import lower_is_better, paired_differences
 from segment.report.pictures import colours, contour_row, png
-from segment.report.tables import cost_table, pair_cells, shown_worse, variance_table
+from segment.report.tables import cost_table, more_keys, pair_cells, shown_worse, variance_table
 
 # What keeps a page small enough to open, whatever is compared; the tables beside it hold everything.
 _MOST_PAIRED = 10  # methods that can be chosen in pairs
@@ -27,7 +27,7 @@ _MOST_VALUES = 500_000  # scores that the page carries for these
 _MOST_SCANS = 5_000  # that the plots of a pair show
 _MOST_PAIR_ROWS = 4_000
 _MOST_LABELS = 30  # columns of labels
-_MOST_KEYS = 100
+_MOST_KEYS = 40
 _MOST_BESIDE = 6  # methods whose configurations stand side by side
 _MOST_RUNS = 200
 _LONGEST = 80  # characters of a value of a configuration
@@ -53,8 +53,7 @@ def write_comparison_page(path: Path, comparison: Comparison, resamples: int, se
     pictures, gone = _pictures(comparison, leader, second)
     metric = metric_title(comparison.metric)
     paired = _paired(comparison)
-    cost_heads, costs = cost_table(comparison)
-    variance_heads, variances = variance_table(comparison)
+    (cost_heads, costs), (variance_heads, variances) = cost_table(comparison), variance_table(comparison)
     shown_labels = comparison.structures[1 : 1 + _MOST_LABELS]
     page = render(
         "comparison.html.j2",
@@ -89,7 +88,7 @@ def write_comparison_page(path: Path, comparison: Comparison, resamples: int, se
         variances=variances,
         differences=_differences(comparison),
         beside=[method.name for method in comparison.methods] if len(comparison.methods) <= _MOST_BESIDE else [],
-        all_keys=len(comparison.differences),
+        more_keys=more_keys(comparison, _MOST_KEYS),
         runs=_runs(comparison),
         all_runs=sum(len(method.runs) for method in comparison.methods),
         resamples=resamples,
@@ -239,9 +238,9 @@ def _legend(comparison: Comparison) -> list[dict[str, str]]:
 
 
 def _differences(comparison: Comparison) -> list[dict[str, Any]]:
-    """What differs between the configurations, key by key: value and the methods that have it."""
+    """What differs between the methods, what a reader asks first in front: value and the methods that have it."""
     rows = []
-    for key, values in list(comparison.differences.items())[:_MOST_KEYS]:
+    for key, values in list(comparison.choices.items())[:_MOST_KEYS]:
         alike: dict[str, list[str]] = {}
         for name, value in values.items():
             text = "–" if value is None else printable(value)

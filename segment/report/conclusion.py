@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from segment.report.files import printable
+from segment.report.health import listed
 from segment.report.paired import lower_is_better
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ def conclude(comparison: Comparison) -> str:
 
     Returns:
         One sentence: the two methods with difference, interval, p, number of scans, splits, folds and seeds; of several
-        methods which leads, which are worse and which cannot be told apart from it.
+        methods which leads, which are worse and which cannot be told apart from it; then what else differs between
+        them than what they are named after, and which runs were left out as no result.
     """
     leader, *others = comparison.ranking.names
     pairs = [comparison.pair(leader, other) for other in others]
@@ -58,7 +60,10 @@ def conclude(comparison: Comparison) -> str:
 def _of_two(comparison: Comparison, pair: Pair) -> str:
     what = f"foreground {metric_title(comparison.metric)}"
     if pair.difference is None:
-        return f"{pair.first} and {pair.second} cannot be compared: no scan has a score of both ({_scans(comparison)})."
+        return (
+            f"{pair.first} and {pair.second} cannot be compared: no scan has a score of both "
+            f"({'; '.join([_scans(comparison), *_left_out(comparison)])})."
+        )
     direction = "lower" if lower_is_better(comparison.metric) else "higher"
     test = f"Wilcoxon signed-rank {p_text(pair.p_holm)}"
     limits = "; ".join([_figures(comparison, pair), test, *_limits(comparison, [pair])])
@@ -72,7 +77,8 @@ def _of_two(comparison: Comparison, pair: Pair) -> str:
 def _of_many(comparison: Comparison, leader: str, pairs: Sequence[Pair]) -> str:
     metric, mean = metric_title(comparison.metric), comparison.estimates[leader][pairs[0].structure].mean
     if mean is None:
-        return f"The {len(pairs) + 1} methods cannot be compared: no scan has a score ({_scans(comparison)})."
+        limits = "; ".join([_scans(comparison), *_left_out(comparison)])
+        return f"The {len(pairs) + 1} methods cannot be compared: no scan has a score ({limits})."
     worse, same = ([pair for pair in pairs if pair.shown is shown] for shown in (True, False))
     extreme = "lowest" if lower_is_better(comparison.metric) else "highest"
     comparisons = len(comparison.methods) * (len(comparison.methods) - 1) // 2
@@ -125,7 +131,21 @@ def _limits(comparison: Comparison, pairs: Sequence[Pair]) -> list[str]:
         )
     doubtful = [other.second for other in pairs if other.doubtful]
     turned = f"; other seeds may turn the difference to {_and(doubtful)} round" if doubtful else ""
-    return [*limits, _trainings(comparison.methods) + turned]
+    return [*limits, _trainings(comparison.methods) + turned, *_unlike(comparison), *_left_out(comparison)]
+
+
+def _unlike(comparison: Comparison) -> list[str]:
+    """What is not the same on both sides beside what the methods are named after."""
+    found = []
+    if comparison.other_parts:
+        found.append(f"each with its own recipe ({', '.join(comparison.other_parts)})")
+    if comparison.settings:
+        found.append(f"predicted with different settings: {', '.join(comparison.settings)}")
+    return found
+
+
+def _left_out(comparison: Comparison) -> list[str]:
+    return [f"left out: {listed(comparison.failed)}"] if comparison.failed else []
 
 
 def _scans(comparison: Comparison) -> str:

@@ -14,6 +14,7 @@ import pandas as pd
 from segment.errors import UserError, did_you_mean
 from segment.report.files import flatten, printable, read_mapping
 from segment.report.folder import RunFolder
+from segment.report.health import Failure, failure, listed
 from segment.report.naming import config_differences, method_names, seed_followers
 from segment.report.paired import lower_is_better
 from segment.report.pairing import Key, check_labels, check_references, check_trained, scan_table, shared_scans
@@ -62,11 +63,13 @@ class Methods:
         methods: At least two, scored on the same scans.
         differences: Configuration key -> value in each method, None where it has no such key.
         left_out: Scans that were scored in some of the runs only and are not compared.
+        failed: The runs among those given that are no result, which no method holds.
     """
 
     methods: tuple[Method, ...]
     differences: Mapping[str, Sequence[str | None]]
     left_out: int
+    failed: tuple[Failure, ...] = ()
 
 
 def find_runs(given: str | Sequence[str]) -> list[Path]:
@@ -127,7 +130,7 @@ def read_methods(
     names: Sequence[str] | None = None,
     common: bool = False,
 ) -> Methods:
-    """Read finished runs and lay them together as methods.
+    """Read finished runs and lay them together as methods; runs that diverged or are not finished are left out.
 
     Args:
         runs: As for `find_runs`. A folder with ``scans.csv`` but without ``config.yaml``, and a table by itself, is a
@@ -143,22 +146,30 @@ def read_methods(
 
     Raises:
         UserError: A run cannot be read, or the runs cannot be paired by scan: other labels, scans or references, a scan
-            twice in a method, or a scan that a run was trained on.
+            twice in a method, or a scan that a run was trained on; or fewer than two methods are sound.
     """
-    folders = [_read(path) for path in find_runs(runs)]
+    paths = find_runs(runs)
+    states = {path: failure(path if path.is_dir() else path.parent) for path in paths if _may_fail(path)}
+    failed = tuple(state for state in states.values() if state is not None)
+    folders = [_read(path) for path in paths if states.get(path) is None]
+    if not folders:
+        raise UserError(_too_few([], failed))
     check_labels(folders)
     for run in folders:
         _check_metric(run, metric)
-    groups = _grouped(folders, by)
+    groups = _grouped(folders, failed, by)
     folders = [run for group in groups for run in group]
     if len(groups) > MOST_METHODS:
         raise UserError(f"runs: {len(groups)} methods are more than {MOST_METHODS}. Name fewer runs.")
     differences = config_differences(groups)
-    titles = method_names(groups, differences) if names is None else _given_names(names, groups)
+    titles = method_names(groups, differences) if names is None else _given_names(names, groups, failed)
     seeds = [_by_seed(group) if len(group) > 1 else {"": group} for group in groups]
     laid = [[(side, _side_by_side(side, metric)) for side in sides.values()] for sides in seeds]
     tables = [(side, table.index) for method in laid for side, table in method]
-    keys = shared_scans(tables, common)
+    try:
+        keys = shared_scans(tables, common)
+    except UserError as error:
+        raise UserError(f"{error}{_left_out(failed)}") from None
     check_references(folders, keys)
     check_trained(folders, keys)
     methods = tuple(
@@ -166,18 +177,23 @@ def read_methods(
         for name, group, sides in zip(titles, groups, laid, strict=True)
     )
     left_out = len(set().union(*(index for _, index in tables))) - len(keys)
-    return Methods(methods, differences, left_out)
+    return Methods(methods, differences, left_out, failed)
+
+
+def _may_fail(path: Path) -> bool:
+    """Whether a path is that of a run, not of a table by itself."""
+    return path.is_dir() or path.name == "scans.csv"
+
+
+def _left_out(failed: Sequence[Failure]) -> str:
+    """What is added to an error that left out runs may explain."""
+    return f" Left out: {listed(failed)}." if failed else ""
 
 
 def _read(path: Path) -> RunFolder:
     """A run as its files tell it; those that scores made elsewhere lack are empty."""
     table = path if path.is_file() else path / "scans.csv"
     if not table.exists():
-        if (path / "config.yaml").exists():
-            raise UserError(
-                f"{printable(path)} is not finished: it has no scans.csv. Let the run end (the same command goes on "
-                "with it) or leave it out."
-            )
         raise UserError(f"{printable(path)} is the folder of no run: it has no scans.csv. Name run folders.")
     if table.name != "scans.csv":
         return RunFolder(path, read_scans(table), {}, {}, {})
@@ -209,14 +225,53 @@ def _check_metric(run: RunFolder, metric: str) -> None:
         )
 
 
-def _grouped(runs: Sequence[RunFolder], by: str | None) -> list[list[RunFolder]]:
+def _grouped(runs: Sequence[RunFolder], failed: Sequence[Failure], by: str | None) -> list[list[RunFolder]]:
     """The runs of every method, in the order of their first ones."""
     single = [[run] for run in runs]
-    if by == "run":
-        return single
-    if by not in (None, "configuration"):
+    if by not in (None, "run", "configuration"):
         near = did_you_mean(str(by), ("run", "configuration"))
         raise UserError(f"by={by}: there is no such way.{near} There are: run, configuration, null.")
+    # Those that are no result tell which methods were meant: seeds of one are not compared in the place of two.
+    lost = [RunFolder(state.run, pd.DataFrame(), {}, _config(state.run), {}) for state in failed]
+    meant = single if by == "run" else _configurations([*runs, *lost])
+    groups = [[run for run in group if run not in lost] for group in meant]
+    groups = [_without_sums(group) for group in groups if group]
+    if len(meant) == 1 and by == "configuration":
+        raise UserError(
+            f"by=configuration: all {len(runs) + len(lost)} runs are of one configuration, so there is nothing to "
+            "compare. by=run compares them one by one."
+        )
+    if len(meant) == 1:
+        groups = single
+    if len(groups) < 2:
+        raise UserError(_too_few(groups, failed))
+    return groups
+
+
+def _too_few(groups: Sequence[Sequence[RunFolder]], failed: Sequence[Failure]) -> str:
+    """What is said where too little is left to compare."""
+    which = "none of the runs given is"
+    if groups:
+        first, more = printable(groups[0][0].path), len(groups[0]) - 1
+        which = f"only {first} and {more} more of its configuration are" if more else f"only {first} is"
+    ways = []
+    if not all(state.diverged for state in failed):
+        ways.append(" Let a run that is not finished end: the same command goes on with it.")
+    if any(state.diverged for state in failed):
+        ways.append(" Train what diverged anew with a smaller optimizer.lr.")
+    return f"runs: {which} finished and sound, but a comparison needs two methods.{_left_out(failed)}{''.join(ways)}"
+
+
+def _config(run: Path) -> dict[str, Any]:
+    """The configuration of a run that is no result, as far as it tells one."""
+    try:
+        return read_mapping(run / "config.yaml")
+    except UserError:
+        return {}
+
+
+def _configurations(runs: Sequence[RunFolder]) -> list[list[RunFolder]]:
+    """The runs of every configuration, in the order of their first ones."""
     rows = [flatten(run.config) for run in runs]
     apart = {*_NOT_SEPARATING, *seed_followers(runs)}
     found: dict[Any, list[RunFolder]] = {}
@@ -229,15 +284,7 @@ def _grouped(runs: Sequence[RunFolder], by: str | None) -> list[list[RunFolder]]
             if key not in apart and not (follows and key.startswith("planned."))
         )
         found.setdefault(own if run.config else run.path, []).append(run)
-    groups = [_without_sums(group) for group in found.values()]
-    if len(groups) > 1:
-        return groups
-    if by == "configuration":
-        raise UserError(
-            f"by=configuration: all {len(runs)} runs are of one configuration, so there is nothing to compare. by=run "
-            "compares them one by one."
-        )
-    return single
+    return list(found.values())
 
 
 def _without_sums(runs: Sequence[RunFolder]) -> list[RunFolder]:
@@ -247,13 +294,14 @@ def _without_sums(runs: Sequence[RunFolder]) -> list[RunFolder]:
     return [run for run in runs if run not in sums or str(run.config.get("seed")) not in single]
 
 
-def _given_names(names: Sequence[str], groups: Sequence[Sequence[RunFolder]]) -> list[str]:
+def _given_names(names: Sequence[str], groups: Sequence[Sequence[RunFolder]], failed: Sequence[Failure]) -> list[str]:
     """The names that a user gives, one a method."""
     found = [printable(name).strip() for name in names]
     if len(found) != len(groups) or len(set(found)) != len(found) or not all(found):
         methods = ", ".join(printable(group[0].path) for group in groups)
         raise UserError(
             f"names={list(names)}: give {len(groups)} names unlike each other, one a method in this order: {methods}."
+            f"{_left_out(failed)}"
         )
     return found
 

@@ -115,7 +115,7 @@ def _named(key: str, value: str) -> str:
 def _of_choices(groups: Sequence[Sequence[RunFolder]]) -> list[str]:
     """Values of the fewest choices and overrides that tell the methods apart, the network first."""
     # What one run overrides, another leaves as its configuration says.
-    given = [[_choices(run) for run in group] for group in groups]
+    given = [[run_choices(run) for run in group] for group in groups]
     configs = [[_texts(run) for run in group] for group in groups]
     keys = dict.fromkeys(key for group in given for row in group for key in row)
     table: dict[str, list[str]] = {}
@@ -134,8 +134,8 @@ def _of_choices(groups: Sequence[Sequence[RunFolder]]) -> list[str]:
     return []
 
 
-def _choices(run: RunFolder) -> dict[str, str]:
-    """The choices of groups and the overrides that a run was composed of, as far as they were recorded."""
+def run_choices(run: RunFolder) -> dict[str, str]:
+    """What a run was composed of, as far as it was recorded: the choices of groups, and the overrides by dotted key."""
     record = run.provenance
     recorded, words = record.get("choices"), record.get("overrides", record.get("command"))
     found = {str(key): str(value) for key, value in recorded.items()} if isinstance(recorded, Mapping) else {}

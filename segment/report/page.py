@@ -13,9 +13,10 @@ from markupsafe import Markup
 
 from segment.errors import UserError
 from segment.provenance import write_text
-from segment.report.curves import read_curves
+from segment.report.curves import LOSS, read_curves
 from segment.report.files import plain, printable
 from segment.report.folder import RunFolder, notable_cases, read_run, read_voxels, warn_of
+from segment.report.health import divergence
 from segment.report.html import data_url, json_block, render
 from segment.report.pictures import colours, planes, png
 from segment.report.plots import MOST_POINTS, curves, distributions
@@ -45,10 +46,11 @@ class _Shown:
 def write_page(run: Path) -> None:
     """Write ``report.html`` of a finished run.
 
-    The page shows a notice of the data set, the summary, the spread over scans, the three worst scans and the median
-    one in three planes and in a viewer, the learning curves, every scan, the resolved configuration and the
-    provenance. All text from files is escaped, no script but ours can run in the page, and it connects to nothing.
-    What cannot be made (pictures of scans that were moved, a viewer without its package) is left out with a sentence.
+    The page shows a warning where the training diverged, a notice of the data set, the summary, the spread over scans,
+    the three worst scans and the median one in three planes and in a viewer, the learning curves, every scan, the
+    resolved configuration and the provenance. All text from files is escaped, no script but ours can run in the page,
+    and it connects to nothing. What cannot be made (pictures of scans that were moved, a viewer without its package) is
+    left out with a sentence.
 
     Args:
         run: A run folder: ``config.yaml``, ``scans.csv``, ``summary.json``, ``provenance.json``, ``predictions/``,
@@ -73,6 +75,7 @@ def _render(run: RunFolder) -> str:
         scripts=["table.js", *(["viewer.js"] if code else [])],
         allowed=[code.script] if code else [],
         title=printable(run.config.get("name") or run.path.resolve().name),
+        warning=_warning(run.path),
         notice=printable(run.provenance.get("notice") or ""),
         summary=run.summary,
         labels=[
@@ -98,6 +101,16 @@ def _render(run: RunFolder) -> str:
         provenance=json.dumps(plain(provenance), indent=2, ensure_ascii=False) if provenance else "",
         spent=json.dumps(plain(run.summary.get("cost")), indent=2) if run.summary.get("cost") else "",
     )
+
+
+def _warning(run: Path) -> str:
+    """What stands on top of the page of a training that was not finite; empty for others."""
+    found = divergence(run)
+    if found is None:
+        return ""
+    which = "This training" if found.fold is None else f"The training of {printable(found.fold.name)}"
+    where = "" if found.step is None else f" from step {found.step}"
+    return f"{which} diverged: {found.cause}{where}. Its scores say nothing about the method."
 
 
 def _shown(run: RunFolder) -> _Shown:
@@ -154,8 +167,8 @@ def _mapping(value: Any) -> dict[str, Any]:
 def _curves(run: RunFolder) -> list[Markup]:
     """Loss and validation Dice over training, as far as they were logged."""
     names = {f"val/{name}_dice": name for name in run.summary["labels"]} | {"val/foreground_dice": "foreground"}
-    found = read_curves(run.path / "tensorboard", ["train/loss", *names])
-    loss = found.pop("train/loss", None)
+    found = read_curves(run.path / "tensorboard", [LOSS, *names])
+    loss = found.pop(LOSS, None)
     drawn = []
     if loss is not None:
         drawn.append(curves({"training loss": loss}, "training loss", "loss", smooth=True))

@@ -36,7 +36,7 @@ COSTS = {
 
 _FEW_METHODS = 4
 _MOST_ROWS = 40
-_MOST_KEYS = 20
+_MOST_KEYS = 12
 _LONGEST_VALUE = 32
 _LONGEST_PAIR = 44
 _LABELS_BESIDE = 60  # characters that remain for the labels' columns
@@ -109,14 +109,13 @@ def markdown_report(comparison: Comparison) -> str:
 
     Returns:
         A row a method, best first, a column a structure: mean and interval; the best of a column bold, a dagger where
-        a method is shown to be worse than the leader.
+        a method is shown to be worse than the leader. Then a second table of what differs between the methods.
     """
     heads, rows = _publication_table(comparison, lambda cell: f"**{cell}**", f" {_DAGGER}", _markdown)
     lines = [f"| {' | '.join(cells)} |" for cells in (heads, [":--", *["--:"] * (len(heads) - 1)], *rows)]
     notes = [_caption(comparison, _DAGGER), comparison.protocol, *comparison.notes]
-    return "\n".join(
-        [*lines, "", *(f"{_markdown(note)}  " for note in notes), "", _markdown(comparison.conclusion), ""]
-    )
+    below = [*(f"{_markdown(note)}  " for note in notes), "", _markdown(comparison.conclusion), ""]
+    return "\n".join([*lines, "", *below, *_differences_markdown(comparison)])
 
 
 def latex_table(comparison: Comparison) -> str:
@@ -284,26 +283,50 @@ def _variance_text(comparison: Comparison) -> str:
     return _table(heads, rows, left=["method"]) if rows else ""
 
 
-def _differences_text(comparison: Comparison) -> str:
-    """What differs between the configurations, key by key."""
-    items = list(comparison.differences.items())
-    if not items:
+def more_keys(comparison: Comparison, shown: int) -> str:
+    """What is said below a table of the first `shown` choices; empty where they are all that differs.
+
+    Args:
+        comparison: The comparison.
+        shown: Number of the table's rows.
+
+    Returns:
+        Where every key stands.
+    """
+    if set(comparison.differences) <= set(list(comparison.choices)[:shown]):
         return ""
+    return f"All {len(comparison.differences)} configuration keys that differ stand in comparison.json."
+
+
+def _differences_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """What differs between the methods: a column a method, of many methods each value with its methods."""
     names = [method.name for method in comparison.methods]
-    if len(names) <= _FEW_METHODS:
-        rows = [[key, *(_value(values[name]) for name in names)] for key, values in items[:_MOST_KEYS]]
-        lines = [_table(["what differs", *names], rows, left=["what differs", *names])]
+    few, rows = len(names) <= _FEW_METHODS, []
+    for key, values in list(comparison.choices.items())[:_MOST_KEYS]:
+        alike: dict[str, list[str]] = {}
+        for name in names:
+            alike.setdefault(_value(values[name]), []).append(name)
+        cells = [_value(values[name]) for name in names]
+        rows.append([key, *(cells if few else ["; ".join(f"{own} ({', '.join(of)})" for own, of in alike.items())])])
+    return ["what differs", *(names if few else ["value (methods)"])], rows
+
+
+def _differences_text(comparison: Comparison) -> str:
+    heads, rows = _differences_table(comparison)
+    if len(heads) == 2:
+        table = "\n".join(["What differs:", *(f"  {key}: {told}" for key, told in rows)])
     else:
-        lines = ["What differs:"]
-        for key, values in items[:_MOST_KEYS]:
-            alike: dict[str | None, list[str]] = {}
-            for name in names:
-                alike.setdefault(values[name], []).append(name)
-            told = "; ".join(f"{_value(value)} ({', '.join(own)})" for value, own in alike.items())
-            lines.append(f"  {key}: {told}")
-    if len(items) > _MOST_KEYS:
-        lines.append(f"{len(items) - _MOST_KEYS} more keys differ; comparison.json has them all (output=FOLDER).")
-    return "\n".join(lines)
+        table = _table(heads, rows, left=heads)
+    more = more_keys(comparison, _MOST_KEYS).replace("comparison.json", "comparison.json (output=FOLDER)")
+    return "\n".join(filter(None, [table, more])) if rows else ""
+
+
+def _differences_markdown(comparison: Comparison) -> list[str]:
+    heads, rows = _differences_table(comparison)
+    lines = [f"| {' | '.join(map(_markdown, cells))} |" for cells in (heads, *rows)]
+    more = more_keys(comparison, _MOST_KEYS)
+    below = [_markdown(more), ""] if more else []
+    return [lines[0], f"|{' :-- |' * len(heads)}", *lines[1:], "", *below] if rows else []
 
 
 def _value(value: str | None) -> str:

@@ -17,6 +17,7 @@ from segment.errors import UserError, did_you_mean
 from segment.provenance import write_text
 from segment.report.files import printable, read_mapping
 from segment.report.folder import RunFolder, read_run
+from segment.report.health import divergence
 from segment.report.ledger import Line, Measured, as_csv, compare
 from segment.report.ledger_table import HEADS, cells, markdown, protocol, records
 from segment.report.studies import Result, enter, results, write_page
@@ -80,9 +81,11 @@ def announce(study: Study, config: DictConfig) -> dict[str, list[int]]:
         The folds that were asked for of every run whose data set is here.
 
     Raises:
-        UserError: When none is.
+        UserError: When none is, or a fold that is there diverged.
     """
     print(f"{study.name}: {citation(study)}\n")
+    for name in study.runs:
+        sound_folds(study.output / name)  # so that one that diverged is told before the others are trained
     present, missing = {}, {}
     for name in study.asked:
         folder = study.output / name
@@ -173,10 +176,27 @@ def finished(folder: Path) -> bool:
     return (folder / "report.html").is_file()
 
 
-def finished_folds(folder: Path) -> dict[int, RunFolder]:
-    """The finished folds of a run by number."""
+def sound_folds(folder: Path) -> dict[int, Path]:
+    """The folders of the finished folds of a run by number.
+
+    Raises:
+        UserError: When the training of one of them diverged: its scores are no result.
+    """
     found = {int(path.name[4:]): path for path in folder.glob("fold*") if path.name[4:].isdigit() and finished(path)}
-    return {fold: read_run(found[fold]) for fold in sorted(found)}
+    for path in found.values():
+        state = divergence(path)
+        if state is not None:
+            where = "" if state.step is None else f" from step {state.step}"
+            raise UserError(
+                f"{path}: this fold diverged ({state.cause}{where}), so its scores are no result. Delete the folder to "
+                "train the fold anew; where it diverges again, lower optimizer.lr for all folds, with another output=."
+            )
+    return {fold: found[fold] for fold in sorted(found)}
+
+
+def finished_folds(folder: Path) -> dict[int, RunFolder]:
+    """The finished folds of a run by number; see `sound_folds`."""
+    return {fold: read_run(path) for fold, path in sound_folds(folder).items()}
 
 
 def fixed_steps(study: Study, name: str, folds: Sequence[int], config: DictConfig, shares: int) -> int | None:

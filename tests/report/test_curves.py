@@ -1,9 +1,10 @@
+import math
 import struct
 
 import pytest
 from torch.utils.tensorboard import SummaryWriter
 
-from segment.report.curves import read_curves
+from segment.report.curves import loss_curve, read_curves
 
 TAGS = ["train/loss", "val/foreground_dice", "val/absent_dice"]
 
@@ -22,6 +23,37 @@ def test_a_resumed_runs_curve_is_one_whose_later_file_counts(tmp_path):
     found = read_curves(tmp_path, TAGS)
     assert list(found) == TAGS[:2]
     assert found["train/loss"].to_dict() == {0: 4.0, 10: 3.0, 20: 2.0, 40: 1.0}
+
+
+def test_a_resumed_run_takes_nothing_over_from_where_it_goes_on(tmp_path):
+    write(tmp_path, {0: 4.0, 10: 3.0, 15: math.nan, 20: math.nan}, suffix=".a")
+    write(tmp_path, {12: 2.0, 24: 1.0}, suffix=".b")  # logged at other steps than before
+    assert read_curves(tmp_path, TAGS, whole=True)["train/loss"].to_dict() == {0: 4.0, 10: 3.0, 12: 2.0, 24: 1.0}
+
+
+def test_the_whole_curve_holds_every_point_and_what_is_not_finite(tmp_path):
+    write(tmp_path, {step: math.nan if step == 7 else math.inf if step == 4000 else 1.0 for step in range(5000)})
+    curve = read_curves(tmp_path, TAGS, whole=True)["train/loss"]
+    assert len(curve) == 5000
+    assert math.isnan(curve[7])
+    assert curve[4000] == math.inf
+    assert read_curves(tmp_path, TAGS)["train/loss"].abs().max() == 1.0
+
+
+def table(run, version, text):
+    (run / "csv" / f"version_{version}").mkdir(parents=True)
+    (run / "csv" / f"version_{version}" / "metrics.csv").write_text(text)
+
+
+def test_the_loss_of_a_run_is_read_from_its_tables_where_there_are_no_events(tmp_path):
+    assert loss_curve(tmp_path).empty
+    table(tmp_path, 9, "epoch,step,train/loss,lr\n0,0,2.0,\n0,1,,0.1\n0,1,nan,\n0,2,inf,\n")
+    assert loss_curve(tmp_path).fillna(-1.0).to_dict() == {0: 2.0, 1: -1.0, 2: math.inf}
+    table(tmp_path, 10, "epoch,step,train/loss\n0,1,1.5\nthis,is,damage\n")
+    table(tmp_path, 11, "no,loss\n0,1\n")
+    assert loss_curve(tmp_path).to_dict() == {0: 2.0, 1: 1.5}
+    write(tmp_path / "tensorboard", {0: 9.0})
+    assert loss_curve(tmp_path).to_dict() == {0: 9.0}
 
 
 def test_a_long_curve_is_thinned_but_keeps_its_end(tmp_path):

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import yaml
-from finished_runs import LABELS, scan_names, scan_rows_of, scores_like_dice, write_run
+from finished_runs import LABELS, diverge, scan_names, scan_rows_of, scores_like_dice, stop_short, write_run
 
 from segment.errors import UserError
 from segment.report.methods import read_methods
@@ -303,7 +303,7 @@ def test_runs_that_cannot_be_read_are_each_told_clearly(tmp_path):
         ([], "needs two"),
         ([run, tmp_path / "gone"], "gone: there is no such folder or file"),
         ([run, tmp_path / "gone*"], r"gone\*: no run folder has such a name"),
-        ([run, unfinished], "unfinished is not finished"),
+        ([run, unfinished], r"only .*/a is finished and sound.*unfinished \(not finished\)\. Let a run"),
         ([run, empty], "empty is the folder of no run"),
         ([run, none], "holds no scan"),
     ):
@@ -335,3 +335,59 @@ def test_hostile_files_stay_text(tmp_path):
         read_methods([str(run), str(other)])
     (other / "config.yaml").write_text(yaml.safe_dump({"seed": {"a": [1]}, "name": ["x"], "fold": {}}))
     assert len(read_methods([str(run), str(other)]).methods) == 2
+
+
+def test_of_a_method_with_several_seeds_the_sound_ones_stay(tmp_path):
+    pattern = runs_of(tmp_path, seeds=(0, 1, 2))
+    diverge(tmp_path / "balls-mednext_s-fold0-seed1", 8)
+    stop_short(tmp_path / "balls-mednext_s-fold0-seed2")
+    found = read_methods(pattern)
+    assert [[run.path.name[-5:] for run in method.runs] for method in found.methods] == [
+        ["seed0"],
+        ["seed0", "seed1", "seed2"],
+    ]
+    assert [state.reason for state in found.failed] == ["diverged at step 8", "not finished"]
+    diverge(tmp_path / "balls-mednext_s-fold0-seed0", 4)
+    with pytest.raises(UserError) as caught:  # rather than that the seeds of the other are compared
+        read_methods(pattern)
+    said = str(caught.value)
+    assert "only " in said
+    assert "unet_small-fold0-seed0 and 2 more of its configuration are finished and sound" in said
+    for words in (
+        "seed0 (diverged at step 4)",
+        "seed1 (diverged at step 8)",
+        "seed2 (not finished)",
+        "Let a run",
+        "lr",
+    ):
+        assert words in said
+
+
+@pytest.mark.parametrize("by", ["run", None])
+def test_seeds_of_one_method_are_compared_without_the_one_that_diverged(tmp_path, by):
+    pattern = runs_of(tmp_path, ["unet_small"], seeds=(0, 1, 2))
+    diverge(tmp_path / "balls-unet_small-fold0-seed1")
+    found = read_methods(pattern, by=by)
+    assert [method.name for method in found.methods] == ["seed=0", "seed=2"]
+    with pytest.raises(UserError, match=r"by=configuration: all 3 runs"):
+        read_methods(pattern, by="configuration")
+
+
+def test_a_run_that_was_left_out_is_named_where_scans_or_names_lack_it(tmp_path):
+    pattern = runs_of(tmp_path, folds=(0, 1))
+    diverge(tmp_path / "balls-mednext_s-fold1-seed0")
+    with pytest.raises(UserError, match=r"lacks 6 scans .*Left out: .*mednext_s-fold1-seed0 \(diverged at step 8\)\."):
+        read_methods(pattern)
+    assert len(read_methods(pattern, common=True).methods[0].scores) == 6
+    with pytest.raises(UserError, match=r"give 2 names .*Left out: .*mednext_s-fold1"):
+        read_methods(pattern, names=["a", "b", "c"], common=True)
+
+
+def test_where_nothing_is_sound_every_run_is_named_with_its_reason(tmp_path):
+    one, other = (write_run(tmp_path / name, scores_like_dice(6, 2, 0)) for name in "ab")
+    diverge(one), stop_short(other)
+    with pytest.raises(UserError, match=r"none of the runs .*a \(diverged at step 8\), .*b \(not finished\)"):
+        read_methods([str(one / "scans.csv"), str(other)])
+    (one.parent / "c").mkdir()
+    with pytest.raises(UserError, match=r"/c is the folder of no run"):
+        read_methods([str(other), str(one.parent / "c")])

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import nibabel as nib
 import numpy as np
 import pytest
+from finished_runs import diverge, write_losses
 from PIL import Image
 
 from segment.report import viewer
@@ -220,3 +221,27 @@ def test_a_page_is_called_as_its_run_else_as_its_folder(make_run, page_of):
 def test_the_same_run_gives_the_same_page(make_run, page_of):
     run = make_run()
     assert page_of(run) == page_of(run)
+
+
+def test_a_training_that_diverged_is_flagged_on_top(make_run, page_of):
+    run = make_run()
+    write_losses(run, {0: 2.0, 8: 1.0})
+    assert 'role="alert"' not in page_of(run)
+    diverge(run, 8)
+    page = page_of(run)
+    warning = "This training diverged: the loss is not finite from step 8. Its scores say nothing about the method."
+    assert f'<p class="notice warning" role="alert">{warning}</p>' in page
+    assert page.index(warning) < page.index("foreground Dice")
+    (run / "diverged.json").write_text(json.dumps({"step": 9, "reason": f"the gradient is inf {EVIL}"}))
+    page = page_of(run)
+    assert EVIL not in page
+    assert "This training diverged: the gradient is inf &lt;img" in page
+
+
+def test_the_page_of_all_folds_says_which_of_them_diverged(make_run, page_of):
+    run, fold = make_run("foldall"), make_run("fold1")
+    record = json.loads((run / "provenance.json").read_text())
+    (run / "provenance.json").write_text(json.dumps(record | {"runs": [{"fold": 1, "folder": "../fold1"}]}))
+    assert 'role="alert"' not in page_of(run)
+    diverge(fold, 3)
+    assert "The training of fold1 diverged: the loss is not finite from step 3." in page_of(run)

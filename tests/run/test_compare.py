@@ -10,7 +10,7 @@ import hydra
 import numpy as np
 import pandas as pd
 import pytest
-from finished_runs import scan_names, scores_like_dice, write_run
+from finished_runs import diverge, scan_names, scores_like_dice, stop_short, write_run
 from hydra.core.hydra_config import HydraConfig
 from scipy.stats import wilcoxon
 
@@ -108,6 +108,85 @@ def test_two_runs_are_compared_as_json(tmp_path, capsys):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_runs_that_are_no_result_are_left_out_and_named_wherever_the_comparison_goes(tmp_path, capsys):
+    runs, output = write_study(tmp_path / "runs", networks=("unet_small", "mednext_s")), tmp_path / "out"
+    # The runs of the best that would turn the comparison round.
+    bad = write_run(tmp_path / "runs" / "z-bad", np.zeros((24, 2)), {"network": {"name": "bad"}}, seed=7)
+    killed = write_run(tmp_path / "runs" / "z-killed", np.zeros((24, 2)), {"network": {"name": "killed"}}, seed=7)
+    diverge(bad, 8), stop_short(killed)
+    compared(runs, f"output={output}", "resamples=500")
+    text = capsys.readouterr().out
+    sentence = text.splitlines()[-2]
+    assert sentence.startswith("mednext_s is better than unet_small: ")
+    assert sentence.endswith(f"; left out: {bad} (diverged at step 8), {killed} (not finished)).")
+    note = (
+        f"2 runs left out as no result (diverged or not finished): {bad} (diverged at step 8), {killed} (not finished)."
+    )
+    assert note in text.splitlines()
+    content = json.loads((output / "comparison.json").read_text())
+    assert content["conclusion"] == sentence
+    assert note in content["notes"]
+    assert [(run["run"], run["diverged"], run["step"]) for run in content["failed"]] == [
+        (str(bad), True, 8),
+        (str(killed), False, None),
+    ]
+    assert len(content["methods"]) == 2
+    told = sentence.rpartition("; ")[2].replace("_", "")
+    for name in ("comparison.md", "comparison.tex", "report.html"):
+        assert told in re.sub(r"[\\_]", "", (output / name).read_text())
+    sound = [f"{tmp_path}/runs/balls-unet_small-fold0-seed{seed}" for seed in range(2)]
+    with pytest.raises(UserError, match=r"only .*seed0 is finished and sound.*z-bad \(diverged at step 8\)"):
+        compared(f"runs=[{sound[0]},{bad}]")
+
+
+def test_the_sentence_says_what_else_differs_than_what_the_methods_are_named_after(tmp_path, capsys):
+    for name, lr, mirror, kind in (
+        ("unet_small", 0.003, "mirror all", "AdamW"),
+        ("attention_unet", 0.01, "none", "SGD"),
+    ):
+        network = {
+            "_target_": "segment.networks.unet.UNet",
+            "encoder": {"_target_": "a.B", **dict.fromkeys(f"k{key}{name}" for key in range(40))},
+        }
+        optimizer = {"_target_": f"torch.optim.{kind}", "_partial_": True, "lr": lr, f"only_{kind}": 1}
+        config = {"network": network, "optimizer": optimizer, "scheduler": {"max_lr": lr}}
+        run = write_run(tmp_path / name, scores_like_dice(12, 2, int(lr * 1000)), config)
+        record = json.loads((run / "provenance.json").read_text())
+        (run / "provenance.json").write_text(
+            json.dumps(record | {"choices": {"network": name, "optimizer": kind.lower()}})
+        )
+        summary = json.loads((run / "summary.json").read_text())
+        summary["protocol"]["test_time_augmentation"] = mirror
+        (run / "summary.json").write_text(json.dumps(summary))
+    output = tmp_path / "out"
+    compared(f"runs=[{tmp_path}/unet_small,{tmp_path}/attention_unet]", f"output={output}", "resamples=500")
+    text = capsys.readouterr().out
+    leader = json.loads((output / "comparison.json").read_text())["ranking"]["names"][0]
+    sides = "mirror all against none" if leader == "unet_small" else "none against mirror all"
+    assert text.splitlines()[-2].endswith(
+        "another training may differ; each with its own recipe (optimizer, learning rate); predicted with different "
+        f"settings: test-time augmentation {sides})."
+    )
+    table = re.search(r"^what differs .*?(?=\n\n)", text, re.M | re.S)[0].splitlines()
+    assert [line.split("  ")[0] for line in table[2:-1]] == ["network", "optimizer"]
+    assert re.fullmatch(r"network +unet_small +attention_unet", table[2])
+    assert re.fullmatch(r"optimizer +adamw lr 0\.003 +sgd lr 0\.01", table[3])
+    assert max(map(len, table)) <= 80
+    markdown = (output / "comparison.md").read_text()
+    assert (
+        "| what differs | unet\\_small | attention\\_unet |\n| :-- | :-- | :-- |\n| network | unet\\_small |"
+        in markdown
+    )
+    assert r"| optimizer | adamw lr 0.003 | sgd lr 0.01 |" in markdown
+    page = (output / "report.html").read_text()
+    assert page.count('<td class="wrap">') == 4
+    assert '<td class="wrap">adamw lr 0.003</td>' in page
+    content = json.loads((output / "comparison.json").read_text())
+    assert list(content["choices"]) == ["network", "optimizer"]
+    assert len(content["differences"]) > 80
+    assert f"All {len(content['differences'])} configuration keys that differ stand in comparison.json" in page
+
+
 def test_inventing_costs_and_is_told(tmp_path, capsys):
     empty, invented = scores_like_dice(12, 2, 0), np.zeros((12, 2), bool)
     empty[:8, 1], invented[:8, 1] = np.nan, True
@@ -135,7 +214,8 @@ def test_many_methods_are_ranked_in_full_and_paired_with_the_best(tmp_path, caps
     ]
     assert "all pairs and labels stand in comparison.csv" in text
     assert "  optimizer.key_0: 0 (run_0); 1 (run_1)" in text
-    assert "11 more keys differ" in text
+    assert len(re.findall(r"^  optimizer\.", text, re.M)) == 6
+    assert "All 31 configuration keys that differ stand in comparison.json (output=FOLDER)." in text
     assert "Labels of run_5: a_rather_long_label_0 0." in text
 
 

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from finished_runs import diverge
 from omegaconf import DictConfig
 
 from segment import cli
@@ -211,6 +212,22 @@ def test_killed_between_and_inside_folds_it_ends_with_the_same_table(done, momen
     assert code == 0, err
     assert tables() == expected
     assert before == {file: file.stat().st_mtime_ns for file in before}
+
+
+def test_a_fold_that_diverged_is_refused_as_a_result_and_trained_anew_once_it_is_deleted(done):
+    bad, before = diverge(OUT / "tiny" / "fold1", 2), tables()
+    for arguments in (("study=mine",), ("study=mine", "fold=0")):
+        code, out, err = segment(*arguments)
+        assert code == 2
+        assert f"{bad}: this fold diverged (the loss is not finite from step 2)" in err
+        assert "Delete the folder to train the fold anew" in err
+        assert "optimizer.lr" in err
+        assert "is finished" not in out
+    assert tables() == before
+    shutil.rmtree(bad)
+    code, _, err = segment("study=mine")
+    assert code == 0, err
+    assert tables() == before
 
 
 def test_folds_of_other_machines_are_put_together(done):
