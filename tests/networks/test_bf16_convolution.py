@@ -1,0 +1,187 @@
+"""Gradients in bf16 on the CPU: the same at every repetition, whatever freed memory holds, and close to those in fp32.
+
+On a processor whose bf16 oneDNN computes by its AVX-512 kernels the tests of small maps fail without
+`bf16_convolution.install`; elsewhere bf16 is emulated, and slow, so all maps here are tiny.
+"""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+from torch import nn
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from segment import cli
+from segment.instruction_set import bf16_is_fast
+from segment.networks import bf16_convolution
+from segment.run import configure
+
+FOLDER = Path(__file__).parents[2] / "conf" / "network"
+NETWORKS = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+WIDTHS = ("features", "up_features", "out_features", "stem_features", "filters", "channels", "init_filters", "width",
+          "hidden", "growth", "feature_size", "out_channels")  # fmt: skip
+LEAST = {"init_filters": 8, "feature_size": 12}  # of MONAI's networks
+NARROWER = 8  # times: a step of the published widths in emulated bf16 would take minutes
+
+
+@pytest.fixture(autouse=True)
+def _installed():
+    bf16_convolution.install()
+
+
+def poison(value: float) -> None:
+    """Leave memory of many sizes behind that holds a value."""
+    freed = [torch.full((size,), value) for size in (4_096, 16_384, 65_536, 110_592, 400_000, 4_000_000) for _ in "ab"]
+    del freed
+
+
+class Checked(TorchDispatchMode):
+    """Compares every weight gradient of a convolution in bf16 with that in fp32 of the very same tensors."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        found = function(*args, **(kwargs or {}))
+        if function is torch.ops.aten.convolution_backward.default and args[1].dtype == torch.bfloat16:
+            exact = function(*(value.float() for value in args[:3]), *args[3:])[1]
+            shapes = tuple(args[1].shape), tuple(args[2].shape)
+            assert float((found[1].float() - exact).norm()) <= 0.02 * float(exact.norm()) + 1e-30, shapes
+        return found
+
+
+def gradients(network: nn.Module, image: torch.Tensor, value: float) -> dict[str, torch.Tensor]:
+    """Gradient of every parameter and of the image, in a training step in bf16."""
+    network.zero_grad(set_to_none=True)
+    image = image.clone().requires_grad_()
+    torch.manual_seed(0)  # of dropout
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = network(image)
+    outputs = [outputs] if isinstance(outputs, torch.Tensor) else outputs
+    loss = sum(output.float().square().mean() for output in outputs)
+    poison(value)
+    with Checked():
+        loss.backward()
+    found = {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
+    return found | {"image": image.grad}
+
+
+def check(network: nn.Module, image: torch.Tensor) -> None:
+    """The gradients are twice the same, and those of convolutions are close to those in fp32."""
+    first, second = (gradients(network, image, value) for value in (1e30, float("nan")))
+    for name, value in first.items():
+        assert torch.isfinite(value).all(), name
+        assert torch.equal(value, second[name]), f"{name} is another one at the second time"
+
+
+def convolution(kind: type[nn.Module], kernel: int | tuple[int, int, int], **more) -> nn.Module:
+    torch.manual_seed(0)
+    padding = kernel // 2 if isinstance(kernel, int) else tuple(size // 2 for size in kernel)
+    return kind(16, 16, kernel, padding=padding, **more)
+
+
+@pytest.mark.parametrize("extents", [(1, 3, 3), (2, 1, 1), (2, 2, 2), (2, 3, 2), (3, 2, 2), (4, 2, 2)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        convolution(nn.Conv3d, 3),
+        convolution(nn.Conv3d, 5),
+        convolution(nn.Conv3d, (1, 3, 3)),
+        convolution(nn.Conv3d, 3, stride=2),
+        convolution(nn.Conv3d, 3, groups=16),
+        convolution(nn.ConvTranspose3d, 3),
+    ],
+    ids=lambda layer: str(layer).replace(" ", ""),
+)
+def test_a_convolution_over_a_small_map_has_its_gradients(layer, layout, extents):
+    image = torch.randn(2, 16, *extents, generator=torch.Generator().manual_seed(1))
+    check(layer.to(memory_format=layout), image.contiguous(memory_format=layout))
+
+
+@pytest.mark.parametrize(
+    ("extents", "kernel", "dilation", "faulty"),
+    [
+        ((2, 9, 9), 3, 1, True),
+        ((3, 2, 2), 3, 1, False),
+        ((4, 9, 9), 5, 1, True),
+        ((5, 9, 9), 5, 1, False),
+        ((3, 9, 9), 3, 2, True),
+        ((2, 2, 2), 1, 1, False),
+    ],
+)
+def test_only_maps_with_fewer_planes_than_the_kernel_are_computed_in_fp32(
+    monkeypatch, extents, kernel, dilation, faulty
+):
+    """So that all others stay as fast as they are."""
+    image, weight = torch.zeros(1, 4, *extents, dtype=torch.bfloat16), torch.zeros(4, 4, *[kernel] * 3)
+    assert bf16_convolution.is_faulty(image, weight, [dilation] * 3) is faulty
+    assert not bf16_convolution.is_faulty(image.float(), weight, [dilation] * 3)
+    assert not bf16_convolution.is_faulty(image[:, :, 0], weight[:, :, 0], [dilation] * 2)
+
+
+def test_functions_and_plain_bf16_tensors_are_covered_too():
+    """What is mended is torch's operator, not our layers."""
+    generator = torch.Generator().manual_seed(1)
+    image = torch.randn(1, 16, 2, 3, 3, generator=generator)
+    weight = torch.randn(16, 16, 3, 3, 3, generator=generator).requires_grad_()
+    functional.conv3d(image, weight, padding=1).square().sum().backward()
+    exact, weight.grad = weight.grad, None
+    rounded = weight.detach().bfloat16().requires_grad_()
+    output = functional.conv3d(image.bfloat16(), rounded, padding=1)
+    poison(1e30)
+    output.float().square().sum().backward()
+    assert rounded.grad.dtype == torch.bfloat16
+    assert float((rounded.grad.float() - exact).norm() / exact.norm()) < 0.02
+
+
+def test_second_derivatives_of_a_convolution_stay():
+    layer = convolution(nn.Conv3d, 3)
+    image = torch.randn(1, 16, 2, 3, 3, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    (first,) = torch.autograd.grad(layer(image).square().sum(), image, create_graph=True)
+    first.square().sum().backward()
+    assert torch.isfinite(layer.weight.grad).all()
+    assert layer.weight.grad.abs().sum() > 0
+
+
+def narrow(node, key=""):
+    """A network's description with an eighth of its widths, where they are not those of a published encoder."""
+    if isinstance(node, dict):
+        return {name: narrow(value, name) for name, value in node.items()}
+    if isinstance(node, list):
+        return [narrow(value, key) for value in node]
+    scaled = key in WIDTHS and isinstance(node, int) and not isinstance(node, bool)
+    return max(LEAST.get(key, 2), node // NARROWER) if scaled else node
+
+
+def build(name: str) -> nn.Module:
+    GlobalHydra.instance().clear()
+    config = configure.compose("train", [f"network={name}"], cli.config_folders())
+    described = OmegaConf.create({"network": narrow(OmegaConf.to_container(config.network, resolve=True))})
+    torch.manual_seed(0)
+    return configure.make(described, "network")(spatial_dims=3, in_channels=1, out_channels=2)
+
+
+# A step of these takes a second or two where bf16 is emulated; the others then take up to minutes.
+LIGHT = (
+    "attention_unet",
+    "dynunet",
+    "mednext_s",
+    "monai_unet",
+    "resunet",
+    "segresnet",
+    "unet",
+    "unet3d",
+    "unet_small",
+    "vnet",
+)
+SLOW = () if bf16_is_fast() else tuple(set(NETWORKS) - {*LIGHT})
+
+
+@pytest.mark.parametrize("planes", [2, 3, 1])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in NETWORKS])
+def test_every_network_has_its_gradients_with_few_planes_at_the_bottleneck(name, planes):
+    network = build(name)
+    depth, *plane = getattr(network, "divisor", (16, 16, 16))
+    shape = (planes * depth, plane[0] * (2 if plane[0] < 32 else 1), plane[1])
+    check(network, torch.randn(1, 1, *shape, generator=torch.Generator().manual_seed(1)))
