@@ -19,6 +19,11 @@ RGB = 3
 CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
+def not_finite(state: Mapping[str, Tensor]) -> str | None:
+    """Name of the first tensor that holds a value that is not finite; None where all are finite."""
+    return next((name for name, value in state.items() if not bool(torch.isfinite(value).all())), None)
+
+
 def load_encoder(encoder: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Load published weights into an encoder; all of them or, when any does not fit, none.
 

@@ -27,17 +27,19 @@ from segment.inference.model import find_model, save_model
 from segment.preprocessing.plan import Plan
 from segment.preprocessing.plan_file import write_plan
 from segment.report.files import printable, read_mapping
+from segment.report.health import MARK, divergence
 from segment.report.summary import read_summary
 from segment.run.configure import check_targets, make
 from segment.run.data import Work, prepare
 from segment.run.folder import claim, composed, settle
 from segment.run.folds import every_fold
 from segment.run.loggers import check_loggers, log_final, logged
-from segment.run.score import score
+from segment.run.score import score, scoring_precision
 from segment.run.sweep import reserve
 from segment.sampling.datamodule import PatchDataModule
 from segment.training.checkpoints import network_weights
 from segment.training.cost import Cost
+from segment.training.divergence import Diverged
 from segment.training.energy import Energy
 from segment.training.memory import keep_freed_memory
 from segment.training.module import SegmentationModule
@@ -60,6 +62,7 @@ def run(config: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> float | No
         keep_freed_memory()
     check_targets(config)
     check_accelerator(config.trainer.accelerator)
+    check_accumulation(config)
     check_loggers(config)
     return every_fold(config, train) if config.fold == "all" else train(config, callbacks)
 
@@ -72,6 +75,7 @@ def train(config: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> float | 
     claim(folder, config, write=False)
     reserve(folder)
     if finished(folder, config):
+        check_result(folder)
         print(f"{folder} is finished: see {folder / 'report.html'}. Another run needs another output= or name=.")
         return foreground_dice(folder)
     make(config, "callbacks.energy")  # a package that is missing is told before the data are read
@@ -93,7 +97,7 @@ def train(config: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> float | 
     write_folds(folder / "splits.json", work.folds)
     write_plan(folder / "plan.yaml", work.decided)
     with own_processes(), logged(trainer, config) as loggers:
-        trainer.fit(module, datamodule, ckpt_path=last if last.exists() else None, weights_only=True)
+        fit(trainer, module, datamodule, folder)
         if trainer.interrupted or not trainer.is_global_zero:
             return None
         if not last.exists():
@@ -111,6 +115,35 @@ def train(config: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> float | 
     return foreground_dice(folder)
 
 
+def fit(trainer: pl.Trainer, module: SegmentationModule, datamodule: PatchDataModule, folder: Path) -> None:
+    """Train, from the last checkpoint of the run folder where there is one.
+
+    Raises:
+        Diverged: When a loss or gradient is not finite; the run folder then says so in `MARK`.
+    """
+    last = folder / "checkpoints" / "last.ckpt"
+    try:
+        trainer.fit(module, datamodule, ckpt_path=last if last.exists() else None, weights_only=True)
+    except Diverged as error:
+        if trainer.is_global_zero:
+            provenance.write_json(folder / MARK, error.record)
+        raise
+    (folder / MARK).unlink(missing_ok=True)
+
+
+def check_result(folder: Path) -> None:
+    """Refuse a finished run whose training diverged, as versions before 2026-12 took for a result.
+
+    Raises:
+        UserError: Naming the step.
+    """
+    if failed := divergence(folder):
+        raise UserError(
+            f"{folder}: its training {failed.reason} ({failed.cause}), so it is no result. Delete it to train anew, "
+            "with a smaller optimizer.lr or another precision."
+        )
+
+
 def check_accelerator(accelerator: str) -> None:
     """Refuse a GPU that is not here, before any data is read.
 
@@ -121,6 +154,20 @@ def check_accelerator(accelerator: str) -> None:
         raise UserError(
             f"trainer.accelerator={accelerator}: torch {torch.__version__} finds no GPU here. Train with trainer=cpu, "
             "or install a torch that fits the GPU's driver."
+        )
+
+
+def check_accumulation(config: DictConfig) -> None:
+    """Refuse epochs that end within a step: the trainer would take that step with fewer batches.
+
+    Raises:
+        UserError: Naming the nearest number of batches that does.
+    """
+    steps, batches = config.sampler.steps_per_epoch, config.trainer.accumulate_grad_batches
+    if isinstance(batches, int) and batches > 0 and steps % batches:
+        raise UserError(
+            f"sampler.steps_per_epoch={steps}: its last step would have fewer than the {batches} batches of "
+            f"trainer.accumulate_grad_batches. Give a multiple of it, such as {-(-steps // batches) * batches}."
         )
 
 
@@ -253,6 +300,7 @@ def save(config: DictConfig, work: Work, module: SegmentationModule, folder: Pat
     architecture: dict[str, Any] = OmegaConf.to_container(config.network, resolve=True)  # type: ignore[assignment]
     architecture.pop("_partial_", None)
     inference: dict[str, Any] = OmegaConf.to_container(config.inference, resolve=True)  # type: ignore[assignment]
+    inference |= {key: value for key, value in vars(make(config, "inference")).items() if key not in inference}
     save_model(
         folder / "model",
         module.network,
@@ -262,6 +310,7 @@ def save(config: DictConfig, work: Work, module: SegmentationModule, folder: Pat
         work.dataset.channels,
         inference,
         work.dataset.name,
+        scoring_precision(config.trainer.precision),
     )
 
 

@@ -86,14 +86,15 @@ class Patches(Dataset):
         self.chances = None if weights is None else chances([case.source for case in self.cases], weights)
         self.extent = extent
 
-    def __getitem__(self, sample: int) -> dict[str, Tensor | int]:
-        """Patch number ``sample``: image (channel, *box) float32, reference (1, *box) uint8, sample."""
+    def __getitem__(self, sample: int) -> dict[str, Tensor | int | str]:
+        """Patch number ``sample``: image (channel, *box) float32, reference (1, *box) uint8, sample, id of the case."""
         random = generator(self.seed, sample, "patch")
         # The same numbers as without weights, where there are none.
         chosen = (
             random.integers(len(self.cases)) if self.chances is None else random.choice(len(self.cases), p=self.chances)
         )
-        scan = self.store.load(self.cases[int(chosen)])
+        case = self.cases[int(chosen)]
+        scan = self.store.load(case)
         corner = self._corner(scan, random)
         size = self.patch_size
         if self.extent is not None:
@@ -105,7 +106,7 @@ class Patches(Dataset):
         reference = torch.from_numpy(cut(scan.reference, corner, size)[None])
         if self.sliced:
             image, reference = image[:, 0], reference[:, 0]
-        return {"image": image, "reference": reference, "sample": sample}
+        return {"image": image, "reference": reference, "sample": sample, "case": case.id}
 
     def _corner(self, scan: Prepared, random: np.random.Generator) -> np.ndarray:
         """First voxel of the patch, possibly negative where the scan is smaller than the patch (as in nnU-Net)."""
@@ -161,9 +162,12 @@ def collate(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     Returns:
         image and reference, stacked where all boxes are of one size, else a list of one tensor a sample; sample
-        (batch,).
+        (batch,); case, a list of ids.
     """
-    batch: dict[str, Any] = {"sample": torch.tensor([item["sample"] for item in items])}
+    batch: dict[str, Any] = {
+        "sample": torch.tensor([item["sample"] for item in items]),
+        "case": [item["case"] for item in items],
+    }
     for key in ("image", "reference"):
         boxes = [item[key] for item in items]
         batch[key] = default_collate(boxes) if len({box.shape for box in boxes}) == 1 else boxes

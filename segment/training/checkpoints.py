@@ -9,6 +9,7 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from segment.errors import UserError
+from segment.networks.weights import not_finite
 from segment.provenance import written_whole
 
 
@@ -28,11 +29,36 @@ def network_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
         checkpoint: A file written by the trainer; read as plain data, so that nothing in it can run.
 
     Raises:
-        UserError: When the file is damaged or holds anything but plain data.
+        UserError: When the file is damaged, or holds anything but plain data or weights that are not finite.
     """
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     except Exception as error:  # readers of files that are not what they claim raise anything
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{checkpoint}: is no checkpoint of ours ({reason}). Delete it to train anew.") from error
-    return {key.removeprefix("network."): value for key, value in state.items() if key.startswith("network.")}
+    weights = {key.removeprefix("network."): value for key, value in state.items() if key.startswith("network.")}
+    if name := not_finite(weights):
+        raise UserError(
+            f"{checkpoint}: its weights are not finite ({name}), so the training had diverged. Delete the run to train "
+            "anew, with a smaller optimizer.lr or trainer.precision=32-true."
+        )
+    return weights
+
+
+def place_between_steps(loops: dict[str, Any], steps_per_epoch: int) -> None:
+    """Have a restored training go on exactly where it stood, counted in batches.
+
+    Lightning 2.6 writes the checkpoint of an epoch's end before the epoch counts as completed, and a training that is
+    resumed from it first trains an epoch of one batch. With accumulated gradients that is a step of too few batches.
+
+    Args:
+        loops: ``checkpoint["loops"]["fit_loop"]``; changed in place.
+        steps_per_epoch: Batches of an epoch.
+    """
+    batches = loops["epoch_loop.batch_progress"]
+    epochs, part = divmod(batches["total"]["completed"], steps_per_epoch)
+    batches["current"] = dict.fromkeys(batches["current"], part)
+    batches["is_last_batch"] = False
+    for progress in loops["epoch_progress"].values():
+        begun = epochs + (part > 0)
+        progress |= {"ready": begun, "started": begun, "processed": epochs, "completed": epochs}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -12,13 +12,19 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from segment.data.labels import IGNORE, Labels
+from segment.errors import UserError
 from segment.inference.predictor import Predictor
 from segment.inference.windows import SlidingWindows
 from segment.losses.deep_supervision import AnyScale
+from segment.networks import bf16_convolution
 from segment.networks.padding import channels_last, memory_format
+from segment.networks.weights import not_finite
 from segment.preprocessing.plan import Plan
 from segment.preprocessing.prepare import Placement
+from segment.training.checkpoints import place_between_steps
+from segment.training.divergence import Diverged, Step
 
+MAX_RATE = 1e36  # of fp32, with room for what optimisers multiply it by
 Boxes = Tensor | Sequence[Tensor]  # one a sample, stacked where they are of one size
 Augmentation = Callable[[Boxes, Boxes, Sequence[int], Sequence[float], Sequence[int]], tuple[Tensor, Tensor]]
 
@@ -56,6 +62,7 @@ class SegmentationModule(pl.LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        bf16_convolution.install()
         self.dims = len(plan.spacing)
         self.network = channels_last(network, self.dims)
         self.labels = labels
@@ -68,6 +75,18 @@ class SegmentationModule(pl.LightningModule):
         self.windows = windows
         self.placements = placements
         self.seed = seed
+        self.step = Step()
+        self.stopping = False
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Resume between two steps, not within one."""
+        datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        place_between_steps(checkpoint["loops"]["fit_loop"], datamodule.steps_per_epoch)
+
+    def on_train_start(self) -> None:
+        """Begin an epoch that was not begun before as any other."""
+        if self.trainer.fit_loop.epoch_loop.batch_progress.current.ready == 0:
+            self.trainer.fit_loop.restarting = False
 
     def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Seed the random layers by the number of the batch, so that a resumed run draws the same numbers."""
@@ -84,19 +103,72 @@ class SegmentationModule(pl.LightningModule):
         with torch.autocast(self.device.type, enabled=False):
             loss: Tensor = self.loss(logits, reference)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(image))
+        self.step.add(loss, batch["case"])
         return loss
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the gradients as the trainer says, and stop before a step with a loss or gradient that is not finite."""
+        parameters = [parameter for parameter in self.network.parameters() if parameter.grad is not None]
+        norm = nn.utils.get_total_norm([cast("Tensor", parameter.grad) for parameter in parameters])
+        # The scaler of fp16 finds gradients that overflow by itself, skips their step and lowers the scale.
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        finite = self.step.is_finite() if scaled else self.step.is_finite(norm)
+        if not self.trainer.strategy.reduce_boolean_decision(finite, all=True):
+            raise Diverged(self._not_finite(), self.step, self.trainer)
+        self.step = Step()
+        if gradient_clip_val and gradient_clip_algorithm in (None, "norm"):
+            nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def _not_finite(self) -> str:
+        """What is not finite in the step."""
+        if not self.step.is_finite():
+            return f"its loss is {', '.join(f'{float(loss):.4g}' for loss in self.step.losses)}"
+        gradients = {name: p.grad for name, p in self.network.named_parameters() if p.grad is not None}
+        name = not_finite(gradients)
+        return (
+            f"the gradient of {name} is not finite" if name else "a loss or gradient of another process is not finite"
+        )
+
+    def on_train_batch_end(self, outputs: Any, batch: dict[str, Any], batch_idx: int) -> None:
+        """Let a training that is to stop complete its step first: no checkpoint holds accumulated gradients."""
+        self.stopping |= self.trainer.should_stop
+        self.trainer.should_stop = self.stopping and (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the last checkpoint whose weights are finite."""
+        for key in ("state_dict", "current_model_state"):  # the latter are the weights that others are averages of
+            if name := not_finite(checkpoint.get(key, {})):
+                raise Diverged(f"the weights {name} are not finite", self.step, self.trainer)
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
         """Class indices of one whole scan on its source grid, and probabilities (output, *spatial) on the plan's."""
         predictor = Predictor(self.network, self.plan, self.windows, self.labels)
         seen: list[Tensor] = []
         placement = self.placements[batch["index"]]
-        prediction = predictor.predict_prepared(batch["image"], placement, lambda found, _: seen.append(found))
+        try:
+            prediction = predictor.predict_prepared(batch["image"], placement, lambda found, _: seen.append(found))
+        except UserError as error:
+            reason = f"the network's values on validation scan number {batch['index']} are not finite"
+            raise Diverged(reason, self.step, self.trainer) from error
         return {"prediction": prediction, "probabilities": seen[0]}
 
     def configure_optimizers(self) -> Any:
-        """The optimiser and, stepped after every optimiser step, the schedule."""
+        """The optimiser and, stepped after every optimiser step, the schedule.
+
+        Raises:
+            UserError: When the learning rate is no number that weights can be multiplied with.
+        """
         optimizer = self.make_optimizer(self.network.parameters())
+        rate = optimizer.defaults["lr"]
+        if not 0 <= rate <= MAX_RATE:
+            raise UserError(f"optimizer.lr={rate}: give a number from 0 to {MAX_RATE:g}.")
         if self.make_scheduler is None:
             return optimizer
         return [optimizer], [{"scheduler": self.make_scheduler(optimizer), "interval": "step"}]

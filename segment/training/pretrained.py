@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from segment.errors import UserError
 from segment.inference.model import find_model
-from segment.networks.weights import load_encoder, resample_kernels
+from segment.networks.weights import load_encoder, not_finite, resample_kernels
 
 MAX_BYTES = 8 << 30
 PICKLED = (".pth", ".pt")
@@ -117,6 +117,11 @@ def _read(path: Path) -> dict[str, Tensor]:
     # A view may repeat one stored value over any shape.
     if any(value.nbytes > size for value in state.values()):
         raise UserError(f"weights={path}: a tensor is larger than the file. Save it as it is: tensor.contiguous().")
+    if name := not_finite(state):
+        raise UserError(
+            f"weights={path}: {name} holds values that are not finite, as a training that diverged leaves. Give other "
+            "weights."
+        )
     return dict(state)
 
 

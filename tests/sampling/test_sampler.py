@@ -29,7 +29,11 @@ def shelf(references: list[np.ndarray], size: tuple[int, ...], labels: Labels = 
         scans.append(Prepared(image, reference, locations, None))
     transpose = (0, 1, 2) if references[0].ndim == 3 else ()
     plan = Plan((1.0,) * len(size), size, 2, ("zscore",), transpose)
-    return SimpleNamespace(load=scans.__getitem__, plan=plan, dataset=SimpleNamespace(labels=labels))
+    return SimpleNamespace(load=lambda case: scans[int(case.id)], plan=plan, dataset=SimpleNamespace(labels=labels))
+
+
+def numbered(count: int) -> list[Case]:
+    return [Case(str(index), ()) for index in range(count)]
 
 
 def marked(shape: tuple[int, ...], *voxels: tuple[tuple[int, ...], int]) -> np.ndarray:
@@ -82,7 +86,7 @@ def test_epochs_and_ranks_share_out_every_number_once_also_when_resumed(steps, b
 
 
 def patches(references: list[np.ndarray], size: tuple[int, ...], foreground: float = 1 / 3, seed: int = 0) -> Patches:
-    return Patches(shelf(references, size), range(len(references)), seed, foreground)
+    return Patches(shelf(references, size), numbered(len(references)), seed, foreground)
 
 
 def corner_of(item: dict, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -97,6 +101,7 @@ def test_a_sample_number_is_always_the_same_patch():
     for number in range(20):
         item = first[number]
         assert item["sample"] == number
+        assert item["case"] == str(int(item["image"].flatten()[0]) // 10_000)
         assert torch.equal(item["image"], backwards[number]["image"])
         assert torch.equal(item["reference"], backwards[number]["reference"])
     assert any(not torch.equal(first[n]["image"], other[n]["image"]) for n in range(5))
@@ -134,7 +139,7 @@ def test_a_larger_box_has_the_patch_in_its_middle_and_zeros_outside_the_scan():
     reference = np.random.default_rng(0).integers(1, 3, (9, 11)).astype(np.uint8)
     plain = patches([reference], (4, 5))
     larger = Patches(plain.store, plain.cases, 0, extent=wider)
-    around = np.pad(plain.store.load(0).image[0], 4)
+    around = np.pad(plain.store.load(plain.cases[0]).image[0], 4)
     for number in range(20):
         patch, box = plain[number], larger[number]
         assert box["image"].shape == box["reference"].shape == (1, *wider(number))
@@ -155,6 +160,7 @@ def test_boxes_of_one_size_are_stacked_and_others_listed():
     assert [tuple(part.shape) for part in listed["image"]] == [(1, 4, 9), (1, 8, 5)]
     assert [part.dtype for part in listed["reference"]] == [torch.uint8] * 2
     assert listed["sample"].tolist() == [0, 1]
+    assert listed["case"] == ["0", "0"]
     stacked = collate([source[number] for number in (0, 2)])
     assert stacked["image"].shape == stacked["reference"].shape == (2, 1, 4, 9)
 
@@ -177,7 +183,7 @@ def test_image_and_reference_are_cut_at_the_same_place():
         corner = corner_of(item, reference.shape)
         box = tuple(slice(c, c + n) for c, n in zip(corner, (4, 5), strict=True))
         np.testing.assert_array_equal(item["reference"][0], reference[box])
-        np.testing.assert_array_equal(item["image"][0], source.store.load(0).image[0][box])
+        np.testing.assert_array_equal(item["image"][0], source.store.load(numbered(1)[0]).image[0][box])
 
 
 @pytest.mark.parametrize(("foreground", "size"), [(1.0, (5, 4, 5)), (0.5, (5, 4, 5)), (0.0, (5, 4, 5))])
@@ -260,11 +266,12 @@ def test_cut_is_padding_then_slicing(data):
 
 def test_scans_are_whole_and_in_order():
     store = shelf([marked((4, 5)), marked((6, 3))], (3, 3))
-    scans = Scans(store, [1, 0])
+    cases = numbered(2)
+    scans = Scans(store, cases[::-1])
     assert len(scans) == 2
     assert [tuple(scans[i]["image"].shape) for i in range(2)] == [(1, 6, 3), (1, 4, 5)]
     assert [scans[i]["index"] for i in range(2)] == [0, 1]
-    np.testing.assert_array_equal(scans[0]["image"], store.load(1).image)
+    np.testing.assert_array_equal(scans[0]["image"], store.load(cases[1]).image)
 
 
 # What the patches are centred on
@@ -288,11 +295,11 @@ def test_regions_are_structures_and_a_scan_without_one_gives_its_chance_to_the_o
     labels = Labels({"background": 0, "whole": [1, 2], "core": 2})
     both = np.zeros((12, 12), np.uint8)
     both[2:6, 2:6], both[8, 8] = 1, 2
-    shown = centres(Patches(shelf([both], (3, 3), labels), [0], 0, foreground=1.0))
+    shown = centres(Patches(shelf([both], (3, 3), labels), numbered(1), 0, foreground=1.0))
     # The core's own half, and half of the whole's.
     assert 0.67 < shown.count(2) / len(shown) < 0.83
     alone = np.where(both == 2, 0, both)
-    assert set(centres(Patches(shelf([alone], (3, 3), labels), [0], 0, foreground=1.0))) == {1}
+    assert set(centres(Patches(shelf([alone], (3, 3), labels), numbered(1), 0, foreground=1.0))) == {1}
 
 
 def test_patches_that_lie_anywhere_lie_where_somebody_annotated():
@@ -309,7 +316,6 @@ def test_patches_that_lie_anywhere_lie_where_somebody_annotated():
 def test_sources_are_weighted_and_their_scans_share_evenly():
     np.testing.assert_allclose(chances(["a", "a", "b"], {"a": 1, "b": 3, "c": 9}), [1 / 8, 1 / 8, 3 / 4])
     store = shelf([np.zeros((4, 4), np.uint8)] * 3, (3, 3))
-    store.load = (lambda load: lambda case: load(int(case.id)))(store.load)
     cases = [Case(str(index), (), source="ab"[index > 1]) for index in range(3)]
     source = Patches(store, cases, 0, weights={"a": 1, "b": 3})
     taken = [int(source[number]["image"].flatten()[0]) // 10_000 for number in range(400)]
@@ -332,9 +338,9 @@ def test_weights_that_are_no_chances_are_refused(weights, said):
 
 def test_slices_are_cut_out_of_3d_scans():
     reference = marked((5, 9, 9), ((3, 4, 4), 2))
-    source = Patches(shelf([reference], (3, 5)), [0], 0, foreground=1.0)
+    source = Patches(shelf([reference], (3, 5)), numbered(1), 0, foreground=1.0)
     item = source[0]
     assert (item["image"].shape, item["reference"].shape) == ((1, 3, 5), (1, 3, 5))
     np.testing.assert_array_equal(item["reference"][0], reference[3, 3:6, 2:7])
-    wide = Patches(shelf([reference], (3, 5)), [0], 0, foreground=1.0, extent=lambda sample: (7, 9))
+    wide = Patches(shelf([reference], (3, 5)), numbered(1), 0, foreground=1.0, extent=lambda sample: (7, 9))
     np.testing.assert_array_equal(wide[0]["reference"][0], reference[3, 1:8])

@@ -1,0 +1,74 @@
+"""A training whose loss or gradients stop being finite: it ends, is no result, and says what it was doing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from segment.errors import UserError
+
+MOST_CASES = 8  # that are named
+
+
+@dataclass
+class Step:
+    """What went into one optimiser step so far: a batch, or several where gradients are accumulated.
+
+    Attributes:
+        losses: Scalar loss of each batch.
+        cases: Scan of each patch.
+    """
+
+    losses: list[Tensor] = field(default_factory=list)
+    cases: list[str] = field(default_factory=list)
+
+    def add(self, loss: Tensor, cases: Sequence[str]) -> None:
+        """Take in one batch."""
+        self.losses.append(loss.detach())
+        self.cases.extend(cases)
+
+    def is_finite(self, *more: Tensor) -> bool:
+        """Whether all losses, and more scalars, are finite; asks the device once."""
+        return bool(torch.isfinite(torch.stack([*self.losses, *more])).all())
+
+
+class Diverged(UserError):
+    """The training cannot go on; the command ends with exit code 2.
+
+    Args:
+        reason: What is not finite.
+        step: What went into the step; empty where it shows after a step.
+        trainer: Its trainer.
+
+    Attributes:
+        record: Step, reason, losses, scans, learning rate and precision as plain values, for a file.
+    """
+
+    def __init__(self, reason: str, step: Step, trainer: pl.Trainer) -> None:
+        number = trainer.global_step + bool(step.losses)  # of the step that fails, or else of the last one
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        losses = [float(loss) for loss in step.losses]
+        cases = list(dict.fromkeys(step.cases))
+        self.record: dict[str, Any] = {
+            "step": number,
+            "reason": reason,
+            "losses": [loss if math.isfinite(loss) else str(loss) for loss in losses],
+            "cases": cases,
+            "learning_rate": rate if math.isfinite(rate) else str(rate),
+            "precision": str(trainer.precision),
+        }
+        named = ", ".join(cases[:MOST_CASES]) + (f" and {len(cases) - MOST_CASES} more" if cases[MOST_CASES:] else "")
+        precision = [] if trainer.precision == "32-true" else ["trainer.precision=32-true"]
+        ways = " or ".join(["a smaller optimizer.lr", "another loss=", *precision])
+        scans = f", its scans {named}" if named else ""
+        super().__init__(
+            f"the training diverged at step {number} of {trainer.max_steps}: {reason}. That step's learning rate was "
+            f"{rate:.3g}, its precision {trainer.precision}{scans}. A training that diverged is no result. Try {ways}, "
+            "with another name=; the same command would end here again."
+        )
