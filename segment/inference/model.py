@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import inspect
 import itertools
 import json
 import math
@@ -20,11 +21,15 @@ from torch.nn.modules.module import register_module_module_registration_hook
 
 from segment.data.labels import Labels
 from segment.errors import UserError
+from segment.inference.windows import SlidingWindows
 from segment.networks.meta import on_meta
+from segment.networks.weights import not_finite
 from segment.preprocessing.plan import NORMALIZATIONS, Plan
 from segment.provenance import write_json, written_whole
 
+FORMAT = 1  # of model.json; a larger one is of a newer version
 TRUSTED_MODULES = ("segment.networks", "monai.networks.nets")
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")  # that a scan can be predicted in, by Lightning's names
 MAX_JSON_BYTES = 1 << 20
 MAX_NUMBER = 1 << 16
 MAX_PARTS = 5_000  # modules of a network; the largest in use have about 1,500
@@ -42,6 +47,7 @@ class Model:
         channels: Channel names in order.
         inference: Plain arguments of the windows it was scored with.
         dataset: Name of the data set it was trained on.
+        precision: Lightning's name of the precision it was scored in; None where the file does not say it.
     """
 
     network: nn.Module
@@ -50,6 +56,7 @@ class Model:
     channels: tuple[str, ...]
     inference: Mapping[str, Any]
     dataset: str
+    precision: str | None = None
 
 
 def save_model(
@@ -61,6 +68,7 @@ def save_model(
     channels: Sequence[str],
     inference: Mapping[str, Any],
     dataset: str,
+    precision: str = "32-true",
 ) -> None:
     """Write a model folder.
 
@@ -71,14 +79,15 @@ def save_model(
         plan: How scans are prepared.
         labels: What the values in masks stand for.
         channels: Channel names in order.
-        inference: Plain arguments of the windows.
+        inference: Plain arguments of the windows it is scored with.
         dataset: Name of the data set.
+        precision: Lightning's name of the precision it is scored in.
     """
     state = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
     with written_whole(folder / "weights.safetensors") as aside:
         save_file(state, aside)
     content = {
-        "format": 1,
+        "format": FORMAT,
         "dataset": dataset,
         "network": dict(architecture),
         "plan": plan.as_dict(),
@@ -86,6 +95,7 @@ def save_model(
         "region_order": list(labels.region_order) or None,
         "channels": list(channels),
         "inference": dict(inference),
+        "precision": precision,
     }
     write_json(folder / "model.json", content)
 
@@ -113,8 +123,8 @@ def load_model(folder: Path, trust: Sequence[str] = ()) -> Model:
         trust: Further modules whose networks may be built, e.g. one's own.
 
     Raises:
-        UserError: When a file is missing, damaged, describes a network outside the trusted modules, or the weights
-            do not fit it.
+        UserError: When a file is missing, damaged or of a newer version, describes a network outside the trusted
+            modules, or the weights do not fit it or are not finite.
     """
     folder = find_model(folder)
     path = folder / "model.json"
@@ -122,15 +132,40 @@ def load_model(folder: Path, trust: Sequence[str] = ()) -> Model:
         if path.stat().st_size > MAX_JSON_BYTES:
             raise ValueError(f"larger than {MAX_JSON_BYTES} bytes")
         content = json.loads(path.read_text(encoding="utf-8"))
+        _check_format(path, content["format"])
         plan = Plan.from_dict(content["plan"])
         labels = Labels(content["labels"], content.get("region_order"))
         channels = tuple(str(name) for name in content["channels"])
         _check_plan(plan, content["network"], len(channels), labels.outputs)
         inference, dataset, architecture = dict(content["inference"]), str(content["dataset"]), content["network"]
+        _check_windows(inference, len(plan.patch_size))
+        precision = content.get("precision")
+        if precision not in (None, *PRECISIONS):
+            raise ValueError(f"precision {precision!r} is not of {PRECISIONS}")
     except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(f"{path}: not a model description ({error!r}). Copy the model folder again.") from error
     network = _load_network(folder / "weights.safetensors", path, architecture, tuple(trust))
-    return Model(network, plan, labels, channels, inference, dataset)
+    return Model(network, plan, labels, channels, inference, dataset, precision)
+
+
+def _check_format(path: Path, written: Any) -> None:
+    """Refuse what a newer version wrote, which may mean something else by the same keys."""
+    if type(written) is not int or written < 1:
+        raise ValueError(f"format {written!r} is no number from 1")
+    if written > FORMAT:
+        raise UserError(
+            f"{path}: is of format {written}, and this version of segment reads formats up to {FORMAT}. Install a "
+            "newer segment."
+        )
+
+
+def _check_windows(inference: Mapping[str, Any], dims: int) -> None:
+    """Refuse windows that no training writes; keys that are not known here are told when they are used."""
+    known = inspect.signature(SlidingWindows).parameters
+    try:
+        SlidingWindows(**{key: value for key, value in inference.items() if key in known}).flips(dims)
+    except UserError as error:
+        raise ValueError(str(error)) from error
 
 
 def _check_plan(plan: Plan, architecture: Any, channels: int, labels: int) -> None:
@@ -187,8 +222,11 @@ def _load_network(weights: Path, path: Path, architecture: Any, trust: tuple[str
         if shapes != stored:
             wrong = next(n for n in [*shapes, *stored] if shapes.get(n) != stored.get(n))
             raise ValueError(f"tensor {wrong!r} is {stored.get(wrong)} in the file, {shapes.get(wrong)} in the network")
+        state = load_file(weights)
+        if name := not_finite(state):
+            raise ValueError(f"tensor {name!r} holds values that are not finite; no training that ended well left them")
         network = build(architecture, trust)
-        network.load_state_dict(load_file(weights))
+        network.load_state_dict(state)
     except Exception as error:  # as do readers of files that are not what they claim
         raise UserError(f"{weights}: does not fit {path.name} ({error}). Copy the model folder again.") from error
     return network.eval()

@@ -56,7 +56,11 @@ class Predictor:
         self.precision = precision
 
     def predict_prepared(self, image: Tensor, placement: Placement, watch: Watch | None = None) -> np.ndarray:
-        """Class indices (*spatial) uint8 on the source grid, of a prepared image (channel, *spatial)."""
+        """Class indices (*spatial) uint8 on the source grid, of a prepared image (channel, *spatial).
+
+        Raises:
+            UserError: When the network's values are not finite.
+        """
         training = self.network.training
         self.network.eval()
         try:
@@ -64,6 +68,12 @@ class Predictor:
                 probabilities = self.windows(self.network, image, self.plan.patch_size, bool(self.labels.regions))
         finally:
             self.network.train(training)
+        # Probabilities are at most 1, so their sum is finite where all of them are.
+        if not bool(torch.isfinite(probabilities.sum())):
+            raise UserError(
+                "the network gives values that are not finite (NaN or infinite). Predict in precision=32-true; where "
+                "it still does, its training diverged or the image holds extreme intensities."
+            )
         if watch is not None:
             watch(probabilities, placement)
         return restore(probabilities, placement, self.plan, functools.partial(decide, labels=self.labels))
@@ -94,7 +104,13 @@ class Predictor:
             raise UserError(f"{images[0]}: {error}. Give the model images like those it was trained on.") from error
         del image  # a whole scan
         device = next(self.network.parameters()).device
-        return self.predict_prepared(torch.from_numpy(prepared).to(device), placement, watch)
+        try:
+            return self.predict_prepared(torch.from_numpy(prepared).to(device), placement, watch)
+        except UserError as error:
+            raise UserError(f"{images[0]}: {error}") from error
+
+
+AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 def decide(probabilities: Tensor, labels: Labels) -> Tensor:
@@ -126,9 +142,8 @@ def predictor_of(model: Model, windows: SlidingWindows, device: torch.device, pr
         precision: Lightning's name: ``bf16-mixed`` and ``16-mixed`` run under autocast, anything else as it is.
     """
     network = channels_last(model.network, len(model.plan.spacing)).to(device)
-    types = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-    if precision not in types:
+    if precision not in AUTOCAST:
         return Predictor(network, model.plan, windows, model.labels)
     return Predictor(
-        network, model.plan, windows, model.labels, lambda: torch.autocast(device.type, dtype=types[precision])
+        network, model.plan, windows, model.labels, lambda: torch.autocast(device.type, dtype=AUTOCAST[precision])
     )

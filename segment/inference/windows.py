@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from segment.augment.spatial import spatial_axes
 from segment.networks.padding import memory_format
 
+MAX_OVERLAP = 0.95  # eight thousand windows over each voxel of a 3D scan
+MAX_SIGMA = 10.0
+MAX_BATCH = 4096
 SLAB = 1 << 22  # scores that become probabilities at once
 
 
@@ -23,11 +26,15 @@ class SlidingWindows:
     probabilities once; mirrored passes are averaged as probabilities (nnU-Net averages logits; Isensee et al. 2021).
 
     Args:
-        overlap: Share of a window that the next one covers again, 0 <= overlap < 1.
-        batch_size: Windows in one forward pass.
+        overlap: Share of a window that the next one covers again, 0 to 0.95.
+        batch_size: Windows in one forward pass, from 1.
         mirror: ``"all"``, or the spatial axes (array order) of which every combination is flipped and averaged;
             empty for none. Three axes cost eight passes.
-        sigma: Standard deviation of the Gaussian weights in window lengths.
+        sigma: Standard deviation of the Gaussian weights in window lengths, above 0 and at most 10.
+
+    Raises:
+        ValueError: When a number is out of its range.
+        TypeError: When a value is no number.
     """
 
     def __init__(
@@ -37,10 +44,15 @@ class SlidingWindows:
         mirror: str | Sequence[int] = (),
         sigma: float = 0.125,
     ) -> None:
-        if not 0 <= overlap < 1:
-            raise ValueError(f"overlap={overlap} must lie in [0, 1)")
+        # NaN compares as false.
+        if not 0 <= overlap <= MAX_OVERLAP:
+            raise ValueError(f"overlap={overlap} must lie in [0, {MAX_OVERLAP}]")
+        if not 0 < sigma <= MAX_SIGMA:
+            raise ValueError(f"sigma={sigma} must lie in (0, {MAX_SIGMA}]")
+        if batch_size != int(batch_size) or not 1 <= batch_size <= MAX_BATCH:
+            raise ValueError(f"batch_size={batch_size} must be a whole number from 1 to {MAX_BATCH}")
         self.overlap = overlap
-        self.batch_size = batch_size
+        self.batch_size = int(batch_size)
         self.mirror = mirror
         self.sigma = sigma
 

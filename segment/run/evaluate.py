@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -11,6 +12,7 @@ from rich.progress import Progress
 from segment.data.labels import Labels
 from segment.data.layouts.common import label_table, read_json
 from segment.errors import UserError
+from segment.report.files import read_mapping
 from segment.report.scans import discover_labels, pair_folders, score_pairs, write_scans
 from segment.report.summary import summarise, text_table, write_summary
 
@@ -28,6 +30,7 @@ def run(config: DictConfig) -> None:
     protocol = {
         "split": config.split,
         "fold": config.fold,
+        **made_with(predictions),
         "predictions": str(predictions),
         "references": str(references),
     }
@@ -37,6 +40,20 @@ def run(config: DictConfig) -> None:
     write_summary(output / "summary.json", summary)
     print(text_table(summary, scans))
     print(f"Results: {output / 'scans.csv'} and {output / 'summary.json'}")
+
+
+def made_with(predictions: Path) -> dict[str, Any]:
+    """Overlap, test-time augmentation and precision of masks that ``segment predict`` made; else nothing."""
+    file = predictions / "predictions.json"
+    settings = read_mapping(file).get("predicted") if file.is_file() else None
+    if not isinstance(settings, dict):
+        return {}
+    mirror = settings.get("mirror")
+    return {
+        "overlap": settings.get("overlap"),
+        "test_time_augmentation": f"mirror {mirror}" if mirror else "none",
+        "precision": settings.get("precision"),
+    }
 
 
 def declared_labels(config: DictConfig, references: Path) -> Labels | None:

@@ -17,7 +17,7 @@ from segment.data.case import Case
 from segment.data.formats import suffix
 from segment.data.images import write_label
 from segment.data.labels import IGNORE
-from segment.inference.model import load_model
+from segment.inference.model import PRECISIONS, load_model
 from segment.inference.predictor import predictor_of
 from segment.inference.windows import SlidingWindows
 from segment.metrics.precision_recall import THRESHOLDS, threshold_counts
@@ -56,7 +56,8 @@ def score(
     # The configuration is the user's own, so whatever module it names is trusted; a model file's word alone is not.
     trust = [node["_target_"].rpartition(".")[0] for _, node in networks(config) if "_target_" in node]
     model = load_model(folder, trust)
-    predictor = predictor_of(model, windows, device_of(config.trainer.accelerator), config.trainer.precision)
+    precision = scoring_precision(config.trainer.precision)
+    predictor = predictor_of(model, windows, device_of(config.trainer.accelerator), precision)
     pairs = []
     counts = torch.zeros(len(model.labels.structures), 2, THRESHOLDS, dtype=torch.int64)
     dataset = work.dataset
@@ -70,7 +71,14 @@ def score(
     scans = score_pairs(pairs, dataset.labels, split=split, fold=config.fold)
     write_scans(folder / "scans.csv", scans)
     write_curves(folder / "precision_recall.csv", [*model.labels.structures], counts.numpy())
-    protocol = {"dataset": dataset.name, "split": split, "fold": config.fold, **windows.describe(), "weights": "last"}
+    protocol = {
+        "dataset": dataset.name,
+        "split": split,
+        "fold": config.fold,
+        **windows.describe(),
+        "precision": precision,
+        "weights": "last",
+    }
     summary = summarise(scans, protocol, cost)
     write_summary(folder / "summary.json", summary)
     write_json(folder / "provenance.json", record)
@@ -82,6 +90,11 @@ def score(
         print(f"Note: {dataset.notice}")
     print(f"Report  {folder / 'report.html'}\nMasks   {folder / 'predictions'}")
     print(f"Curves  tensorboard --logdir {folder.parent}")
+
+
+def scoring_precision(trained: str) -> str:
+    """The precision that scans are predicted in after a training in this one: mixed ones stay, all others are fp32."""
+    return trained if trained in PRECISIONS else "32-true"
 
 
 def _count(counts: Tensor, store: Store, case: Case, probabilities: Tensor, placement: Placement) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from saved_models import PLAN, edit, refused
+from saved_models import INFERENCE, PLAN, edit, refused
 
 from segment.errors import UserError
 from segment.inference.model import load_model
@@ -165,3 +165,42 @@ def test_a_pickle_that_is_called_safetensors_is_refused_and_does_not_run(folder,
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"^model=.*no model\.json"):
         load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"overlap": float("nan")}, {"overlap": 0.999}, {"overlap": -0.1}, {"overlap": "much"}, {"batch_size": 0},
+        {"batch_size": 10**9}, {"batch_size": 1.5}, {"sigma": float("inf")}, {"sigma": 0}, {"sigma": 1e-400},
+        {"mirror": [7]}, {"mirror": "left"}, {"mirror": 3},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_windows_that_cannot_be_are_refused(folder, wrong):
+    edit(folder, inference=INFERENCE | wrong)
+    refused(folder)
+
+
+@pytest.mark.parametrize("precision", ["bf17", 16, ["32-true"]])
+def test_a_precision_that_is_none_is_refused(folder, precision):
+    edit(folder, precision=precision)
+    refused(folder)
+
+
+def test_a_newer_format_is_refused_with_a_sentence(folder):
+    edit(folder, format=2)
+    assert "is of format 2, and this version of segment reads formats up to 1" in refused(folder)
+
+
+@pytest.mark.parametrize("written", [0, "1", None, True, 1.5])
+def test_a_format_that_is_none_is_refused(folder, written):
+    edit(folder, format=written)
+    refused(folder)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(folder, value):
+    state = load_file(folder / "weights.safetensors")
+    next(iter(state.values())).view(-1)[-1] = value
+    save_file(state, folder / "weights.safetensors")
+    assert "not finite" in refused(folder, "weights.safetensors")
