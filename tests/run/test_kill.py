@@ -1,12 +1,14 @@
 """A run killed with SIGKILL at any moment and started again ends with the same weights, bit for bit."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -70,4 +72,44 @@ def test_killed_runs_go_on_to_the_same_weights(make_dataset, tmp_path):
     a, b = (load_file(run / "model" / "weights.safetensors") for run in (whole, killed))
     assert a.keys() == b.keys()
     assert all(torch.equal(a[key], b[key]) for key in a)
+    assert (whole / "scans.csv").read_text() == (killed / "scans.csv").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(
+    ("accumulated", "precision", "callbacks"),
+    [(2, "32-true", "default"), (3, "32-true", "ema"), (2, "bf16-mixed", "ema"), (3, "bf16-mixed", "default")],
+)
+def test_kills_at_random_moments_change_no_weight(make_dataset, tmp_path, accumulated, precision, callbacks):
+    root, cache = make_dataset(tmp_path / "data", n=4), tmp_path / "cache"
+    more = (
+        f"trainer.accumulate_grad_batches={accumulated}", f"sampler.steps_per_epoch={4 * accumulated}",
+        f"trainer.precision={precision}", f"callbacks={callbacks}", "trainer.max_steps=40", "plan.batch_size=1",
+    )  # fmt: skip
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    process = start(root, whole, cache, *more)
+    while not (whole / "config.yaml").exists():
+        time.sleep(0.01)
+    begun = time.monotonic()
+    assert process.wait(300) == 0
+    length = time.monotonic() - begun
+    moments = random.Random(f"{accumulated}{precision}{callbacks}")
+    for _ in range(5):
+        process = start(root, killed, cache, *more)
+        # What is left becomes shorter with each kill that came after a checkpoint.
+        wait = moments.uniform(0, length)
+        there = killed / "config.yaml"
+        stamp = there.stat().st_mtime_ns if there.exists() else None
+        while process.poll() is None and (not there.exists() or there.stat().st_mtime_ns == stamp):
+            time.sleep(0.01)
+        until = time.monotonic() + wait
+        while process.poll() is None and time.monotonic() < until:
+            time.sleep(0.01)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert start(root, killed, cache, *more).wait(300) == 0
+    a, b = (load_file(run / "model" / "weights.safetensors") for run in (whole, killed))
+    assert [key for key in a if not torch.equal(a[key], b[key])] == []
     assert (whole / "scans.csv").read_text() == (killed / "scans.csv").read_text()
