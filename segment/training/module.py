@@ -21,6 +21,7 @@ from segment.networks.padding import channels_last, memory_format
 from segment.networks.weights import not_finite
 from segment.preprocessing.plan import Plan
 from segment.preprocessing.prepare import Placement
+from segment.sampling.datamodule import PatchDataModule
 from segment.training.checkpoints import place_between_steps
 from segment.training.divergence import Diverged, Step
 
@@ -78,10 +79,14 @@ class SegmentationModule(pl.LightningModule):
         self.step = Step()
         self.stopping = False
 
+    @property
+    def _datamodule(self) -> PatchDataModule:
+        found: PatchDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        return found
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Resume between two steps, not within one."""
-        datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        place_between_steps(checkpoint["loops"]["fit_loop"], datamodule.steps_per_epoch)
+        place_between_steps(checkpoint["loops"]["fit_loop"], self._datamodule.steps_per_epoch)
 
     def on_train_start(self) -> None:
         """Begin an epoch that was not begun before as any other."""
@@ -131,10 +136,9 @@ class SegmentationModule(pl.LightningModule):
         if not self.step.is_finite():
             return f"its loss is {', '.join(f'{float(loss):.4g}' for loss in self.step.losses)}"
         gradients = {name: p.grad for name, p in self.network.named_parameters() if p.grad is not None}
-        name = not_finite(gradients)
-        return (
-            f"the gradient of {name} is not finite" if name else "a loss or gradient of another process is not finite"
-        )
+        if name := not_finite(gradients):
+            return f"the gradient of {name} is not finite"
+        return "the norm of the gradients, or a value of another process, is not finite"
 
     def on_train_batch_end(self, outputs: Any, batch: dict[str, Any], batch_idx: int) -> None:
         """Let a training that is to stop complete its step first: no checkpoint holds accumulated gradients."""
@@ -155,7 +159,8 @@ class SegmentationModule(pl.LightningModule):
         try:
             prediction = predictor.predict_prepared(batch["image"], placement, lambda found, _: seen.append(found))
         except UserError as error:
-            reason = f"the network's values on validation scan number {batch['index']} are not finite"
+            case = self._datamodule.val[batch["index"]].id
+            reason = f"the network's values on the validation scan {case} are not finite"
             raise Diverged(reason, self.step, self.trainer) from error
         return {"prediction": prediction, "probabilities": seen[0]}
 
