@@ -86,7 +86,7 @@ def test_ones_own_network_loss_and_data_set_from_outside(installed, make_dataset
     assert not (tmp_path / "masks").exists()
     trusted = segment(installed, tmp_path, *predict, "trust=[mine]")
     assert trusted.returncode == 0, trusted.stderr
-    assert len(list((tmp_path / "masks").iterdir())) == 4
+    assert len(list((tmp_path / "masks").glob("*.nii.gz"))) == 4
 
     misspelt = segment(installed, tmp_path, "train", "network=mine", "+network.widht=3", "data=mine")
     assert misspelt.returncode == 2

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from segment.report.files import printable
 from segment.report.health import Failure, listed
 from segment.report.paired import lower_is_better
-from segment.report.summary import protocol_line
+from segment.report.summary import merged_protocol, protocol_line
 
 if TYPE_CHECKING:
     from segment.report.comparison import Pair
@@ -40,12 +40,7 @@ def protocol(methods: Sequence[Method]) -> str:
     Returns:
         As `segment.report.summary.protocol_line`.
     """
-    protocols = [run.summary.get("protocol", {}) for method in methods for run in method.runs]
-    keys = dict.fromkeys(key for protocol in protocols for key in protocol)
-    merged: dict[str, object] = {}
-    for key in keys:
-        values = list({str(protocol.get(key)): protocol.get(key) for protocol in protocols}.values())
-        merged[key] = values[0] if len(values) == 1 else [str(value) for value in values]
+    merged = merged_protocol(run.summary for method in methods for run in method.runs)
     for key in ("predictions", "references"):
         merged.pop(key, None)
     merged["split"] = sorted({split for split, _ in methods[0].scores.index})

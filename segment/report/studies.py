@@ -20,7 +20,7 @@ from segment.report.folder import RunFolder
 from segment.report.ledger import ALL, VERDICTS, Line, Measured, compare, read_measured, read_published, write_rows
 from segment.report.ledger_table import markdown
 from segment.report.scans import write_scans
-from segment.report.summary import protocol_line, read_summary, summarise, write_summary
+from segment.report.summary import merged_protocol, protocol_line, read_summary, summarise, write_summary
 
 PAGE = """# Studies
 
@@ -71,7 +71,9 @@ def results(run: str, folds: Mapping[int, RunFolder], count: int, reduced: str) 
     runs = [folder for _, folder in sorted(folds.items())]
     together = ALL if len(folds) == count else "+".join(alone)
     scans = pd.concat([folder.scans for folder in runs], ignore_index=True)
-    summary = summarise(scans, dict(runs[0].summary["protocol"]) | {"fold": together, "folds": len(runs)})
+    summary = summarise(
+        scans, merged_protocol(folder.summary for folder in runs) | {"fold": together, "folds": len(runs)}
+    )
     whole = _result(run, together, runs, scans, summary, reduced)
     return [whole] if count == 1 else [*alone.values(), whole]
 

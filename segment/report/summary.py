@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -178,6 +178,23 @@ def protocol_line(summary: Mapping[str, Any]) -> str:
         *(f"{key.replace('_', ' ')} {_words(value)}" for key, value in protocol.items() if value is not None),
     ]
     return printable(" · ".join(parts))
+
+
+def merged_protocol(summaries: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the numbers of several summaries were made with.
+
+    Args:
+        summaries: Each as `summarise` returns it; those of scores made elsewhere may tell nothing.
+
+    Returns:
+        Key to value; where they differ, to the list of their texts.
+    """
+    protocols = [summary.get("protocol", {}) for summary in summaries]
+    merged: dict[str, Any] = {}
+    for key in dict.fromkeys(key for protocol in protocols for key in protocol):
+        values = list({str(protocol.get(key)): protocol.get(key) for protocol in protocols}.values())
+        merged[key] = values[0] if len(values) == 1 else [str(value) for value in values]
+    return merged
 
 
 def empties_line(summary: Mapping[str, Any]) -> str:

@@ -25,7 +25,7 @@ from segment.report.files import read_mapping
 from segment.report.folder import RunFolder, read_run
 from segment.report.page import write_page
 from segment.report.scans import write_scans
-from segment.report.summary import summarise, text_table, write_summary
+from segment.report.summary import merged_protocol, summarise, text_table, write_summary
 from segment.run.folder import claim, settle
 from segment.run.sweep import reserve, table
 
@@ -113,7 +113,7 @@ def sum_up(config: DictConfig, folder: Path, runs: Sequence[RunFolder], started:
             f"{runs[0].path} or the run of another fold is damaged ({error}). Delete it to train this fold anew."
         ) from error
     scans = pd.concat([run.scans for run in runs], ignore_index=True)
-    protocol = dict(runs[0].summary["protocol"]) | {"fold": "all", "folds": len(runs)}
+    protocol = merged_protocol(run.summary for run in runs) | {"fold": "all", "folds": len(runs)}
     summary = summarise(scans, protocol, _cost([run.summary.get("cost") or {} for run in runs]))
     mean: float | None = summary["foreground"]["dice"]["mean"]
     page = folder / "report.html"
