@@ -100,24 +100,50 @@ def test_a_convolution_over_a_small_map_has_its_gradients(layer, layout, extents
 
 
 @pytest.mark.parametrize(
-    ("extents", "kernel", "dilation", "faulty"),
+    ("extents", "kernel", "dilation", "small"),
     [
         ((2, 9, 9), 3, 1, True),
-        ((3, 2, 2), 3, 1, False),
-        ((4, 9, 9), 5, 1, True),
+        ((3, 3, 3), 3, 1, False),
+        ((9, 4, 9), 5, 1, True),
         ((5, 9, 9), 5, 1, False),
         ((3, 9, 9), 3, 2, True),
-        ((2, 2, 2), 1, 1, False),
+        ((1, 1, 1), 1, 1, False),
+        ((2, 9), 3, 1, True),
+        ((3, 9), 3, 1, False),
     ],
 )
-def test_only_maps_with_fewer_planes_than_the_kernel_are_computed_in_fp32(
-    monkeypatch, extents, kernel, dilation, faulty
-):
+def test_weight_gradients_of_maps_smaller_than_the_kernel_alone_are_computed_in_fp32(extents, kernel, dilation, small):
     """So that all others stay as fast as they are."""
-    image, weight = torch.zeros(1, 4, *extents, dtype=torch.bfloat16), torch.zeros(4, 4, *[kernel] * 3)
-    assert bf16_convolution.is_faulty(image, weight, [dilation] * 3) is faulty
-    assert not bf16_convolution.is_faulty(image.float(), weight, [dilation] * 3)
-    assert not bf16_convolution.is_faulty(image[:, :, 0], weight[:, :, 0], [dilation] * 2)
+    axes = len(extents)
+    image, weight = torch.zeros(1, 4, *extents, dtype=torch.bfloat16), torch.zeros(4, 4, *[kernel] * axes)
+    assert bf16_convolution.is_smaller_than_kernel(image, weight, [dilation] * axes) is small
+    assert not bf16_convolution.is_smaller_than_kernel(image.float(), weight, [dilation] * axes)
+
+
+@pytest.mark.parametrize(
+    ("extents", "stride", "one"),
+    [((5, 5, 2), 2, True), ((5, 5, 3), 2, False), ((2, 2, 3), 3, True), ((5, 5, 1), 1, False), ((5, 2), 2, False)],
+)
+def test_strided_convolutions_that_end_in_one_voxel_are_computed_in_fp32(extents, stride, one):
+    axes = len(extents)
+    image, weight = torch.zeros(1, 4, *extents, dtype=torch.bfloat16), torch.zeros(4, 4, *[3] * axes)
+    given = ([stride] * axes, [1] * axes, [1] * axes)
+    assert bf16_convolution.ends_in_one_voxel(image, weight, *given) is one
+    assert not bf16_convolution.ends_in_one_voxel(image.float(), weight, *given)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_what_is_computed_in_fp32_comes_back_in_bf16(bias):
+    layer = nn.Conv3d(4, 4, 3, stride=2, padding=1, bias=bias).bfloat16()
+    image = torch.randn(1, 4, 2, 3, 2, generator=torch.Generator().manual_seed(1)).bfloat16().requires_grad_()
+    output = layer(image)
+    exact = functional.conv3d(
+        image.float(), layer.weight.float(), layer.bias.float() if bias else None, stride=2, padding=1
+    )
+    assert output.dtype == torch.bfloat16
+    torch.testing.assert_close(output.float(), exact, rtol=0.01, atol=0.01)
+    output.float().square().sum().backward()
+    assert {image.grad.dtype, *(p.grad.dtype for p in layer.parameters())} == {torch.bfloat16}
 
 
 def test_functions_and_plain_bf16_tensors_are_covered_too():
