@@ -12,7 +12,7 @@ Strided 3D convolutions whose last axis comes to one voxel, on processors with A
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -36,7 +36,7 @@ def install() -> torch.library.Library:
     return library
 
 
-def _forward():  # type: ignore[no-untyped-def]
+def _forward() -> Callable[..., Tensor]:
     original = torch.library.get_kernel("aten::convolution", "CPU")
 
     def convolution(
@@ -62,7 +62,7 @@ def _forward():  # type: ignore[no-untyped-def]
     return convolution
 
 
-def _backward():  # type: ignore[no-untyped-def]
+def _backward() -> Callable[..., Gradients]:
     original = torch.library.get_kernel("aten::convolution_backward", "CPU")
 
     def convolution_backward(
