@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from segment.run import BUILT_IN
+from segment.run.arguments import for_hydra
 
 VERBS = {
     "train": "trains and scores every validation scan   data=NAME network=NAME fold=N",
@@ -30,6 +31,7 @@ usage: segment VERB [key=value ...]
 
 Every key=value is a Hydra override: segment VERB --help lists the choices, --cfg job prints the configuration,
 -m runs a sweep (segment train -m network=nnunet_plain,mednext_s fold=0,1).
+Paths are taken as they stand; only the shell's quotes are needed: 'input=scan (1).nii'.
 A folder conf/ beside you is searched before the built-in one.
 
   segment train                                        trains on the demonstration data, results in runs/
@@ -45,16 +47,6 @@ def config_folders() -> list[tuple[str, Path]]:
     roots = list(dict.fromkeys([Path.cwd(), BUILT_IN]))
     found = [("file", root / "conf") for root in roots] + [("experiments", root / "experiments") for root in roots]
     return [(scheme, folder) for scheme, folder in found if folder.is_dir()]
-
-
-def quoted(argument: str) -> str:
-    """``runs=[A,B]`` with its items in quotes: runs are named after overrides, and Hydra would stop at their ``=``."""
-    key, _, value = argument.partition("=")
-    if key != "runs" or "=" not in value or any(mark in value for mark in "'\""):
-        return argument
-    items = value.removeprefix("[").removesuffix("]").split(",")
-    listed = ",".join(f"'{item.strip()}'" for item in items)
-    return f"runs=[{listed}]"
 
 
 def main() -> None:
@@ -79,8 +71,7 @@ def main() -> None:
         sys.exit(2)
     if verb in ("list", "show") and rest and "=" not in rest[0] and not rest[0].startswith("-"):
         rest[0] = f"what={rest[0]}"
-    if verb == "compare":
-        rest = [quoted(argument) for argument in rest]
+    rest = for_hydra(rest)
     # One Python file of the user's own beside the command is enough to add a network or a loss.
     sys.path.append(os.getcwd())  # noqa: PTH109
     configure = importlib.import_module("segment.run.configure")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -86,7 +86,7 @@ def find_runs(given: str | Sequence[str]) -> list[Path]:
         UserError: A path does not exist or stands there twice, a pattern finds nothing, or there is one run only.
     """
     found: dict[Path, Path] = {}
-    for item in _whole_names([given] if isinstance(given, str) else given):
+    for item in [given] if isinstance(given, str) else given:
         path = Path(item).expanduser()
         if path.exists():
             paths = [path]
@@ -111,16 +111,6 @@ def find_runs(given: str | Sequence[str]) -> list[Path]:
     if len(found) > MOST_RUNS:
         raise UserError(f"runs: {len(found)} runs are more than {MOST_RUNS}. Name fewer.")
     return list(found.values())
-
-
-def _whole_names(items: Sequence[str]) -> Iterator[str]:
-    """Names of runs may hold commas, at which the list of them was split: put such parts together again."""
-    start = 0
-    while start < len(items):
-        joined = (",".join(items[start:end]) for end in range(start + 1, len(items) + 1))
-        parts = next((count for count, name in enumerate(joined, 1) if Path(name).expanduser().exists()), 1)
-        yield ",".join(items[start : start + parts])
-        start += parts
 
 
 def read_methods(

@@ -14,7 +14,7 @@ _LONGEST_NAME = 40
 _MOST_CHOICES = 3  # in a name
 _MOST_KEYS = 20  # that are tried for it
 _OF_EVERY_RUN = ("name", "output", "cache", "fold", "seed", "data.root")
-_OF_A_RUN = re.compile(r"(fold|seed)\w+")
+_OF_A_RUN = re.compile(r"(fold|seed)\w+|(?=\d*[a-f])[0-9a-f]{8}")  # or the hash that a shortened name ends with
 
 
 def config_differences(groups: Sequence[Sequence[RunFolder]]) -> dict[str, list[str | None]]:
@@ -148,7 +148,7 @@ def run_choices(run: RunFolder) -> dict[str, str]:
 
 
 def _of_run_names(names: Sequence[Sequence[str]], whole: bool) -> list[str]:
-    """What differs between the names that runs are given by default, with or without their fold and seed."""
+    """What differs between the names that runs are given by default, with or without their fold, seed and hash."""
     parts = [[_parts(name, whole) for name in group] for group in names]
     own = [[part for part in group[0] if all(part in other for other in group)] for group in parts]
     different = [[part for part in group if not all(part in other for other in own)] for group in own]

@@ -20,7 +20,8 @@ from segment.data.case import Dataset
 from segment.data.check import Checked, check_dataset
 from segment.data.problems import KINDS, Problem, Report
 from segment.errors import UserError
-from segment.run import BUILT_IN
+from segment.run import BUILT_IN, arguments
+from segment.run.arguments import assign, typed
 from segment.run.configure import check_targets, make
 
 
@@ -110,12 +111,12 @@ def splits_of(config: DictConfig) -> Path | None:
 
 def command(config: DictConfig) -> str:
     """The check of the data set that this verb was given."""
-    splits = [f"splits={config.splits}"] if splits_of(config) else []
+    splits = [assign("splits", str(config.splits))] if splits_of(config) else []
     if not HydraConfig.initialized():
-        return " ".join([f"segment check data=... data.root={root_of(config)}", *splits])
+        return arguments.command("check", "data=...", assign("data.root", str(root_of(config))), *splits)
     runtime = HydraConfig.get()
-    given = [text for text in runtime.overrides.task if text.lstrip("+").startswith("data.")]
-    return " ".join(["segment check", f"data={runtime.runtime.choices['data']}", *given, *splits])
+    given = [typed(text) for text in runtime.overrides.task if text.lstrip("+").startswith("data.")]
+    return arguments.command("check", f"data={runtime.runtime.choices['data']}", *given, *splits)
 
 
 def as_json(name: str, checked: Checked) -> str:

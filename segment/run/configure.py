@@ -24,6 +24,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from segment.errors import UserError, did_you_mean
 from segment.run import sweep
+from segment.run.arguments import typed
 from segment.run.experiments import ExperimentsSource
 from segment.run.explain import explain, walk
 
@@ -54,7 +55,7 @@ def launch(
 
     Args:
         verb: Name of the verb and of its primary configuration.
-        arguments: What follows the verb on the command line.
+        arguments: What follows the verb on the command line, as `segment.run.arguments.for_hydra` gives it.
         work: Called with the composed configuration; a sweeper that searches maximises what it gives.
         folders: (scheme, folder) of the configuration roots in search order.
     """
@@ -68,7 +69,7 @@ def launch(
     def guarded(config: DictConfig) -> float | None:
         # Children that a strategy starts re-run sys.argv, so the verb goes back in; those of a job run this job alone.
         if sweep.sweeping():
-            sys.argv = [given[0], verb, *HydraConfig.get().overrides.task]
+            sys.argv = [given[0], verb, *map(typed, HydraConfig.get().overrides.task)]
             return sweep.run_job(work, config, tell)
         sys.argv = given
         with _mistakes_told(tell):

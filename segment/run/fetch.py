@@ -6,6 +6,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from segment.data.fetch import download
 from segment.errors import UserError
+from segment.run.arguments import assign, command
 
 
 def run(config: DictConfig) -> None:
@@ -18,4 +19,5 @@ def run(config: DictConfig) -> None:
         )
     source.pop("licence", None)
     folder = download(destination=config.data.root, **{str(key): value for key, value in source.items()})
-    print(f"{folder} is ready: segment train data={config.data.get('name')} data.root={folder}")
+    train = command("train", f"data={config.data.get('name')}", assign("data.root", str(folder)))
+    print(f"{folder} is ready: {train}")

@@ -1,10 +1,8 @@
-"""The run folder: what it is called, and that one folder holds one configuration."""
+"""The run folder: that one folder holds one configuration, and what the command chose of it."""
 
 from __future__ import annotations
 
 import os
-import re
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,9 @@ from segment.errors import UserError
 from segment.instruction_set import bf16_is_fast
 from segment.provenance import write_text
 from segment.report.files import read_mapping
+from segment.run.arguments import typed
 from segment.run.explain import walk
+from segment.run.name import checked_name, run_name
 
 PLAN = ("file", "preset", "memory", "configuration", "spacing", "patch_size", "batch_size", "normalization")
 # A run may be taken up again with other values of these and of what lies below: they do not change its numbers.
@@ -36,7 +36,7 @@ def settle(config: DictConfig) -> None:
     """Fill in what follows from the machine and from the other choices: precision, name, output."""
     settle_plan(config)
     with open_dict(config):
-        config.name = str(config.name or run_name(config))
+        config.name = checked_name(str(config.name)) if config.name else run_name(config)
         config.output = str(config.output or Path("runs") / config.name)
         config.trainer.precision = precision(config.trainer.precision, config.trainer.accelerator)
         # What was planned for a run that is there, so that it can be compared before the data are read.
@@ -53,37 +53,13 @@ def settle_plan(config: DictConfig) -> None:
             config.plan = dict.fromkeys(PLAN) | {"file": config.plan}
 
 
-def run_name(config: DictConfig) -> str:
-    """Data set, network, fold and seed, and whatever else was overridden on the command line."""
-    choices, overrides = HydraConfig.get().runtime.choices, HydraConfig.get().overrides.task
-    study = next(
-        (f"{group.split('/', 1)[1]}-{name}" for group, name in choices.items() if group.startswith("experiments/")),
-        None,
-    )
-    parts = [
-        study or f"{config.data.get('name') or Path(str(config.data.get('root', 'data'))).name}-{choices['network']}",
-        f"fold{config.fold}",
-        f"seed{config.seed}",
-    ]
-    named = "" if study else "data|network|"  # a study's run has its own, unless told otherwise
-    told = re.compile(
-        rf"\+?({named}data\.root|fold|seed|name|output|cache|trainer|sampler\.workers|logger|logger\..*|experiments/.*)="
-    )
-    rest = [override for override in overrides if not told.match(override)]
-    rest.sort(key=lambda override: ("." in override.partition("=")[0], override))  # whole choices first
-    text = re.sub(r"[^\w.=,+-]+", "_", "-".join(rest))
-    if len(text) > 80:
-        text = f"{text[:70]}-{zlib.crc32(text.encode()):08x}"
-    return "-".join([*parts, *([text] if text else [])])
-
-
 def composed() -> dict[str, Any]:
     """What the command chose of every group and overrode; of a sweep, for this run. Nothing outside a command."""
     if not HydraConfig.initialized():
         return {}
     hydra = HydraConfig.get()
     choices = {group: name for group, name in hydra.runtime.choices.items() if name and not group.startswith("hydra/")}
-    return {"choices": choices, "overrides": list(hydra.overrides.task)}
+    return {"choices": choices, "overrides": [typed(given) for given in hydra.overrides.task]}
 
 
 def precision(wanted: str, accelerator: str) -> str:

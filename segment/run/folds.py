@@ -26,6 +26,7 @@ from segment.report.folder import RunFolder, read_run
 from segment.report.page import write_page
 from segment.report.scans import write_scans
 from segment.report.summary import merged_protocol, summarise, text_table, write_summary
+from segment.run.arguments import assign
 from segment.run.folder import claim, settle
 from segment.run.sweep import reserve, table
 
@@ -87,7 +88,7 @@ def _command_of(one: DictConfig, asked: DictConfig) -> Iterator[None]:
     """The command line of one fold: what its provenance tells, and what child processes of a strategy run."""
     given = sys.argv
     kept = [argument for argument in given if not argument.startswith(("fold=", "name=", "output="))]
-    sys.argv = [*kept, f"fold={one.fold}", *(f"{key}={one[key]}" for key in ("name", "output") if asked[key])]
+    sys.argv = [*kept, f"fold={one.fold}", *(assign(key, str(one[key])) for key in ("name", "output") if asked[key])]
     try:
         yield
     finally:

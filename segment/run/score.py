@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from segment.report.page import write_page
 from segment.report.precision_recall import write_curves
 from segment.report.scans import score_pairs, write_scans
 from segment.report.summary import summarise, text_table, write_summary
+from segment.run.arguments import assign, command
 from segment.run.configure import make
 from segment.run.data import Work
 from segment.run.explain import walk
@@ -89,7 +91,8 @@ def score(
     if dataset.notice:
         print(f"Note: {dataset.notice}")
     print(f"Report  {folder / 'report.html'}\nMasks   {folder / 'predictions'}")
-    print(f"Curves  tensorboard --logdir {folder.parent}")
+    print(f"Curves  {shlex.join(['tensorboard', '--logdir', str(folder.parent)])}")
+    print(f"Predict {command('predict', assign('model', str(folder)), 'input=FILE_OR_FOLDER', 'output=FOLDER')}")
 
 
 def scoring_precision(trained: str) -> str:

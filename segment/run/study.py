@@ -18,9 +18,11 @@ from omegaconf import DictConfig, open_dict
 from segment.errors import UserError, did_you_mean
 from segment.report.files import printable
 from segment.report.ledger import Published, read_published
+from segment.run.arguments import assign, typed
 from segment.run.budget import shortened
 from segment.run.check import splits_of
 from segment.run.list import options, search_folders
+from segment.run.name import cleaned
 
 # What is said to this verb and not to training.
 OWN = ("study", "run", "fold", "budget", "steps", "output", "name", "write", "page", "format")
@@ -106,10 +108,10 @@ def training(study: Study, name: str, fold: int | str, steps: int | None = None)
     one = copy.deepcopy(composed)
     with open_dict(one):
         del one["hydra"]
-        one.fold, one.name = fold, f"{study.name}-{name}-fold{fold}"
+        one.fold, one.name = fold, cleaned(f"{study.name}-{name}-fold{fold}")
         one.output = str(study.output / name / f"fold{fold}")
-    quoted = one.output.replace("\\", "\\\\").replace("'", "\\'")
-    sys.argv = [given[0], "train", *overrides, f"fold={fold}", f"name={one.name}", f"output='{quoted}'"]
+    own = [f"fold={fold}", f"name={one.name}", assign("output", one.output)]
+    sys.argv = [given[0], "train", *map(typed, overrides), *own]
     try:
         yield one
     finally:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import glob
+import itertools
 import json
 import math
-import shlex
 import sys
 import traceback
 import zlib
@@ -24,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from segment.errors import UserError
 from segment.provenance import write_json
 from segment.report.files import printable, read_mapping
+from segment.run.arguments import assign, command, typed
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def run_job(work: Callable[[DictConfig], float | None], config: DictConfig, tell
         The foreground Dice; None where there is none or the job failed, which a sweeper takes for a failed trial.
     """
     number, overrides = HydraConfig.get().job.num, list(HydraConfig.get().overrides.task)
-    print(f"\nJob {number}: {' '.join(overrides)}", flush=True)
+    print(f"\nJob {number}: {' '.join(map(typed, overrides))}", flush=True)
     score, error, crashed = None, None, False
     try:
         score = work(config)
@@ -175,7 +177,7 @@ def conclude(verb: str, jobs: Sequence[Job]) -> int:
     if not jobs:
         return 0
     common = set.intersection(*(set(job.overrides) for job in jobs))
-    named = {job.number: " ".join(item for item in job.overrides if item not in common) or "-" for job in jobs}
+    named = {job.number: " ".join(typed(item) for item in job.overrides if item not in common) or "-" for job in jobs}
     rows = [("job", "overrides", "Dice", "run")]
     for job in jobs:
         score = "failed" if job.error is not None else "-" if job.score is None else f"{job.score:.4f}"
@@ -184,7 +186,7 @@ def conclude(verb: str, jobs: Sequence[Job]) -> int:
     _print_best()
     scored = list(dict.fromkeys(job.output for job in jobs if job.score is not None and job.output))
     if verb == "train" and len(scored) > 1:
-        print(f"Compare  segment compare {shlex.quote(f'runs={json.dumps(scored)}')}")
+        print(f"Compare  {command('compare', assign('runs', pattern_of(scored) or scored))}")
     failed = [job for job in jobs if job.error is not None]
     if failed:
         listed = " ".join(f"[{job.number}] {named[job.number]}: {printable(job.error)}" for job in failed)
@@ -194,6 +196,30 @@ def conclude(verb: str, jobs: Sequence[Job]) -> int:
             file=sys.stderr,
         )
     return 1 if any(job.crashed for job in failed) else 2 if failed else 0
+
+
+def pattern_of(runs: Sequence[str]) -> str | None:
+    """A pattern that finds these run folders and nothing else; None where none does."""
+    parent = Path(runs[0]).parent
+    if any(Path(run).parent != parent for run in runs):
+        return None
+    names = [Path(run).name for run in runs]
+    first, last = _shared_start(names), _shared_start([name[::-1] for name in names])[::-1]
+    patterns = [f"{glob.escape(first)}*"]
+    if len(first) + len(last) <= min(map(len, names)):
+        patterns.append(f"{glob.escape(first)}*{glob.escape(last)}")
+    columns = list(zip(*(name.split("-") for name in names), strict=False))
+    if all(name.count("-") == len(columns) - 1 for name in names):
+        patterns.append("-".join(glob.escape(words[0]) if len({*words}) == 1 else "*" for words in columns))
+    for pattern in (f"{glob.escape(str(parent))}/{pattern}" for pattern in patterns):
+        if {Path(found) for found in glob.glob(pattern)} == {Path(run) for run in runs}:  # noqa: PTH207
+            return pattern
+    return None
+
+
+def _shared_start(names: Sequence[str]) -> str:
+    alike = itertools.takewhile(lambda letters: len({*letters}) == 1, zip(*names, strict=False))
+    return "".join(letters[0] for letters in alike)
 
 
 def _print_best() -> None:

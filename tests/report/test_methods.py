@@ -146,13 +146,6 @@ def test_a_plan_file_that_was_edited_between_runs_separates_them(tmp_path):
     assert [len(method.runs) for method in (decided, one, other)] == [2, 1, 1]
 
 
-def test_a_comma_in_a_name_does_not_split_it(tmp_path):
-    for name in ("a_4,8_,16", "b"):
-        write_run(tmp_path / name, scores_like_dice(6, 2, 0), {"features": name})
-    pieces = f"{tmp_path}/a_4,8_,16,{tmp_path}/b".split(",")
-    assert [run.path.name for method in read_methods(pieces).methods for run in method.runs] == ["a_4,8_,16", "b"]
-
-
 def test_scores_of_masks_made_elsewhere_are_methods_by_themselves(tmp_path):
     for name in ("ours", "theirs"):
         (tmp_path / name).mkdir()

@@ -11,7 +11,9 @@ from joblib.externals.loky import get_reusable_executor
 from omegaconf import OmegaConf
 
 from segment import cli
+from segment.report.methods import find_runs
 from segment.run import configure
+from segment.run.sweep import pattern_of
 
 
 def runs(folder: Path) -> list[Path]:
@@ -56,6 +58,26 @@ def test_two_jobs_never_share_a_run_folder(segment, make_dataset, tmp_path, caps
     assert "Compare" not in told.out
 
 
+@pytest.mark.parametrize(
+    ("swept", "others", "pattern"),
+    [
+        (["a-fold0-seed0", "a-fold0-seed1"], ["b-fold0-seed0"], "a-fold0-seed*"),
+        (["a-foldall-seed0", "b-foldall-seed0"], ["a-fold0-seed0", "b-fold0-seed0"], "*-foldall-seed0"),
+        (["a-x-fold0", "a-y-fold0", "b-x-fold0"], ["a-x-fold1", "c-fold0"], "*-*-fold0"),
+        (["a[1]-seed0", "a[1]-seed1"], [], "a[[]1]-seed*"),
+        (["a", "b"], ["c"], None),
+        (["a-fold0", "other/a-fold1"], [], None),
+    ],
+)
+def test_a_pattern_finds_the_runs_of_a_sweep_and_no_other(swept, others, pattern, tmp_path):
+    for name in (*swept, *others):
+        (tmp_path / name).mkdir(parents=True)
+    found = pattern_of([f"{tmp_path}/{name}" for name in swept])
+    assert found == (pattern and f"{tmp_path}/{pattern}")
+    if pattern:
+        assert sorted(map(str, find_runs(found))) == sorted(f"{tmp_path}/{name}" for name in swept)
+
+
 def test_ctrl_c_ends_a_sweep(segment, make_dataset, tmp_path, capsys):
     root = make_dataset(tmp_path / "data", n=4)
     before = signal.getsignal(signal.SIGINT)
@@ -77,7 +99,7 @@ def test_a_search_finds_the_highest_dice_and_comes_to_the_same_trials_again(segm
     found = yaml.safe_load(results.read_text())
     scores = {run: dice(run) for run in runs(tmp_path)}
     assert [run.name for run in scores] == ["trial0", "trial1"]
-    assert """segment compare 'runs=["runs/trial0", "runs/trial1"]'""" in told
+    assert "Compare  segment compare 'runs=runs/trial*'\n" in told
     assert found["best_value"] == pytest.approx(max(scores.values()))
     best = max(scores, key=scores.get)
     assert OmegaConf.load(best / "config.yaml").optimizer.lr == pytest.approx(found["best_params"]["optimizer.lr"])

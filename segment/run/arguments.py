@@ -1,0 +1,147 @@
+"""Values of keys that hold paths, taken as they stand: what Hydra's grammar would stop at is put into quotes for it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+
+# Whatever characters their values have, no quoting is needed; name= is here so that it can be refused in plain words.
+PATHS = {
+    *("cache", "data.image", "data.label", "data.root", "input", "model", "name", "output", "page", "plan"),
+    *("plan.file", "predictions", "references", "runs", "splits", "weights", "write"),
+}
+LISTS = {"data.image", "runs"}  # keys of one path or several
+_SWITCHES = {"write"}  # keys that are a folder, or true or false
+_OVERRIDE = re.compile(r"(\+{0,2})([\w.]+)=(.*)", re.S)
+_QUOTED = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
+_INTERPOLATION = r"\$\{(?:[^{}]|\$\{[^{}]*\})*\}"
+_ITEM = re.compile(rf"(?:(\s*{_QUOTED}\s*)|((?:{_INTERPOLATION}|[^,])*))(?:,|\Z)", re.S)
+_SWEEP = re.compile(r"(?:choice|glob|shuffle|sort|tag)\(.*\)", re.S)  # what Hydra's sweeps know for texts
+
+
+def for_hydra(arguments: Sequence[str]) -> list[str]:
+    """Arguments of a verb with the values of `PATHS` as Hydra reads them.
+
+    Args:
+        arguments: The command line after the verb. With ``-m`` a comma separates the choices of a sweep.
+    """
+    sweep = any(argument in ("-m", "--multirun", "hydra.mode=MULTIRUN") for argument in arguments)
+    return [override(argument, sweep) for argument in arguments]
+
+
+def override(argument: str, sweep: bool = False) -> str:
+    """One argument with its value in Hydra's quotes where its key holds a path; any other one as it is.
+
+    A path that exists is taken as it stands. Else values that are in Hydra's quotes already, ``${...}``, null, true and
+    false where they mean something, and lists where a key takes several paths keep their meaning. ``~/`` is expanded.
+
+    Args:
+        argument: As typed, such as ``input=scan (1).nii``.
+        sweep: Whether a comma separates choices.
+    """
+    found = _OVERRIDE.fullmatch(argument)
+    if found is None or found[2] not in PATHS:
+        return argument
+    sign, key, value = found.groups()
+    choices = [value] if _exists(value) or not sweep else _choices(key, value)
+    return f"{sign}{key}={','.join(_hydra_value(key, choice) for choice in choices)}"
+
+
+def _hydra_value(key: str, value: str) -> str:
+    """The value of one job."""
+    word = value.lower()
+    if word in ("", "null") or (key in _SWITCHES and word in ("true", "false")):
+        return value
+    if _exists(value):
+        return quoted(_expanded(value))
+    if re.fullmatch(_QUOTED, value, re.S) or _SWEEP.fullmatch(value) or (key == "plan" and value.startswith("{")):
+        return value
+    if key in LISTS and value.strip() and not re.fullmatch(_INTERPOLATION, value, re.S):
+        bracketed = value.startswith("[") and value.endswith("]")
+        items = list(_items(value[1:-1] if bracketed else value))
+        return f"[{','.join(items)}]" if bracketed or len(items) > 1 else items[0]
+    return quoted(_expanded(value))
+
+
+def _choices(key: str, value: str) -> list[str]:
+    """The choices of a sweep over a key."""
+    if _SWEEP.fullmatch(value):
+        return [value]
+    if key in LISTS and value.startswith("["):
+        return re.split(r"(?<=\])\s*,\s*(?=\[)", value)
+    return [piece.strip() for piece in _pieces(value)]
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """What stands between the commas that are in no quotes and no ``${...}``."""
+    place = 0
+    while place <= len(text):
+        found = _ITEM.match(text, place)
+        assert found is not None  # which matches anything
+        yield found[1] or found[2] or ""
+        # A comma at the very end opens one more, empty piece.
+        place = found.end() if found[0].endswith(",") else len(text) + 1
+
+
+def _items(text: str) -> Iterator[str]:
+    """The items of a list in quotes; a comma in the name of a path that exists does not end it."""
+    pieces = list(_pieces(text)) if text.strip() else []
+    while pieces:
+        names = [",".join(pieces[:end]).strip() for end in range(1, len(pieces) + 1)]
+        end = next((end for end, name in enumerate(names, 1) if _exists(name)), 1)
+        name = names[end - 1]
+        given = re.fullmatch(_QUOTED, name, re.S) and not _exists(name)
+        yield name if given else quoted(_expanded(name))
+        del pieces[:end]
+
+
+def _expanded(value: str) -> str:
+    # A shell expands ~/ at the start of a word only.
+    return os.path.expanduser(value) if value == "~" or value.startswith("~/") else value  # noqa: PTH111
+
+
+def _exists(value: str) -> bool:
+    return "\0" not in value and os.path.lexists(_expanded(value))
+
+
+def quoted(text: str) -> str:
+    """A text in Hydra's quotes."""
+    inside = re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + (r"\'" if found[2] else ""), text)
+    return f"'{inside}'"
+
+
+def unquoted(value: str) -> str:
+    """What Hydra reads in a quoted value; any other value as it is."""
+    if not re.fullmatch(_QUOTED, value, re.S):
+        return value
+    mark, inside = value[0], value[1:-1]
+    return re.sub(rf"(\\+)({mark}|\Z)", lambda found: found[1][: len(found[1]) // 2] + found[2], inside)
+
+
+def typed(given: str) -> str:
+    """One of Hydra's overrides as a user would type it: paths without quotes, where `override` reads it the same."""
+    found = _OVERRIDE.fullmatch(given)
+    if found is None or found[2] not in PATHS:
+        return given
+    plain = f"{found[1]}{found[2]}={unquoted(found[3])}"
+    return plain if override(plain) == override(given) else given
+
+
+def assign(key: str, value: str | Sequence[str]) -> str:
+    """``key=value`` for a path or several, as a user would type it and `override` reads it."""
+    if isinstance(value, str):
+        return typed(f"{key}={quoted(value)}")
+    exact, plain = f"{key}=[{','.join(map(quoted, value))}]", f"{key}=[{','.join(value)}]"
+    return plain if override(plain) == exact else exact
+
+
+def command(verb: str, *overrides: str) -> str:
+    """A command that can be pasted into a shell.
+
+    Args:
+        verb: The verb.
+        *overrides: As a user would type them without a shell.
+    """
+    return shlex.join(["segment", verb, *overrides])
