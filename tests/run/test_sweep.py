@@ -64,7 +64,7 @@ def test_two_jobs_never_share_a_run_folder(segment, make_dataset, tmp_path, caps
         (["a-fold0-seed0", "a-fold0-seed1"], ["b-fold0-seed0"], "a-fold0-seed*"),
         (["a-foldall-seed0", "b-foldall-seed0"], ["a-fold0-seed0", "b-fold0-seed0"], "*-foldall-seed0"),
         (["a-x-fold0", "a-y-fold0", "b-x-fold0"], ["a-x-fold1", "c-fold0"], "*-*-fold0"),
-        (["a[1]-seed0", "a[1]-seed1"], [], "a[[]1]-seed*"),
+        (["a[1]x0", "a[1]x1"], ["b"], "a[[]1]x*"),
         (["a", "b"], ["c"], None),
         (["a-fold0", "other/a-fold1"], [], None),
     ],
