@@ -62,7 +62,14 @@ def started(file: Path, arguments: list[str], folder: Path) -> tuple[int, str]:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), output.read_text()
 
 
-@pytest.mark.parametrize("name", sorted(file.stem for file in FOLDER.glob("[!_]*.py")))
+# Processes of their own, each of which imports MONAI.
+PROGRAMS = [
+    pytest.param(name, marks=[pytest.mark.slow] * (name == "memory_and_waiting"))
+    for name in sorted(file.stem for file in FOLDER.glob("[!_]*.py"))
+]
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
 def test_it_starts_and_prints_its_figures(name, make_dataset, tmp_path):
     assert name in SMALLEST, f"benchmarks/{name}.py: say here which arguments make its smallest work"
     arguments, figures = SMALLEST[name]

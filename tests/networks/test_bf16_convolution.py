@@ -190,22 +190,17 @@ def build(name: str) -> nn.Module:
 
 # A step of these takes a second or two where bf16 is emulated; the others then take up to minutes.
 LIGHT = (
-    "attention_unet",
-    "dynunet",
-    "mednext_s",
-    "monai_unet",
-    "resunet",
-    "segresnet",
-    "unet",
-    "unet3d",
-    "unet_small",
+    *("attention_unet", "dynunet", "mednext_s", "monai_unet", "resunet", "segresnet", "unet", "unet3d", "unet_small"),
     "vnet",
 )
-SLOW = () if bf16_is_fast() else tuple(set(NETWORKS) - {*LIGHT})
+BOTTLENECKS = [
+    pytest.param(name, planes, marks=[pytest.mark.slow] * (not bf16_is_fast() and (planes != 2 or name not in LIGHT)))
+    for name in NETWORKS
+    for planes in (2, 3, 1)
+]
 
 
-@pytest.mark.parametrize("planes", [2, 3, 1])
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in NETWORKS])
+@pytest.mark.parametrize(("name", "planes"), BOTTLENECKS)
 def test_every_network_has_its_gradients_with_few_planes_at_the_bottleneck(name, planes):
     network = build(name)
     depth, *plane = getattr(network, "divisor", (16, 16, 16))
