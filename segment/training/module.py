@@ -90,8 +90,9 @@ class SegmentationModule(pl.LightningModule):
 
     def on_train_start(self) -> None:
         """Begin an epoch that was not begun before as any other."""
-        if self.trainer.fit_loop.epoch_loop.batch_progress.current.ready == 0:
-            self.trainer.fit_loop.restarting = False
+        epochs = self.trainer.fit_loop.epoch_loop
+        if epochs.batch_progress.current.ready == 0:
+            epochs.restarting = False
 
     def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Seed the random layers by the number of the batch, so that a resumed run draws the same numbers."""

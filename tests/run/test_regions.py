@@ -93,5 +93,5 @@ def test_slices_of_3d_scans_train_a_flat_network(run_train, make_dataset, tmp_pa
     assert pd.read_csv(run / "scans.csv")["dice"].mean() > 0.3
     image = sorted((root / "imagesTr").iterdir())[0]
     verb(predict, "predict", f"model={run}", f"input={image}", f"output={tmp_path / 'masks'}")
-    (mask,) = (tmp_path / "masks").iterdir()
+    (mask,) = (tmp_path / "masks").glob("*.nii.gz")
     assert nib.load(mask).shape == nib.load(image).shape

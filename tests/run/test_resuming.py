@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from segment.errors import UserError
+from segment.report.curves import read_curves
 
 # Narrow, and of few voxels: bf16 is emulated on processors without it. Their bottlenecks have few planes.
 NETWORKS = {
@@ -29,8 +30,14 @@ def assert_same(run: Path, other: Path) -> None:
     assert [name for name, value in first.items() if not torch.equal(value, second[name])] == []
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-@pytest.mark.parametrize("name", NETWORKS)
+BOTH = [
+    pytest.param(name, precision, marks=[pytest.mark.slow] * (precision == "32-true" and name != "unet_small"))
+    for name in NETWORKS
+    for precision in ("32-true", "bf16-mixed")
+]
+
+
+@pytest.mark.parametrize(("name", "precision"), BOTH)
 def test_workers_and_a_stop_change_no_weight(run_train, make_dataset, tmp_path, monkeypatch, name, precision):
     root = make_dataset(tmp_path / "data", n=4)
     given = (
@@ -73,6 +80,8 @@ def test_accumulated_gradients_are_those_of_an_uninterrupted_run(
     run_train(root, "part", *given)
     assert json.loads((part / "provenance.json").read_text())["steps"] == 6
     assert_same(whole, part)
+    first, second = (read_curves(run / "tensorboard", ["train/loss"])["train/loss"] for run in (whole, part))
+    assert first.to_dict() == second.to_dict()
 
 
 def test_an_epoch_that_ends_within_a_step_is_refused(run_train, make_dataset, tmp_path):
