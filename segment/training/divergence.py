@@ -52,7 +52,7 @@ class Diverged(UserError):
 
     def __init__(self, reason: str, step: Step, trainer: pl.Trainer) -> None:
         number = trainer.global_step + bool(step.losses)  # of the step that fails, or else of the last one
-        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        rate = float(trainer.optimizers[0].param_groups[0].get("lr", math.nan))
         losses = [float(loss) for loss in step.losses]
         cases = list(dict.fromkeys(step.cases))
         self.record: dict[str, Any] = {

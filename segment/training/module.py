@@ -172,7 +172,7 @@ class SegmentationModule(pl.LightningModule):
             UserError: When the learning rate is no number that weights can be multiplied with.
         """
         optimizer = self.make_optimizer(self.network.parameters())
-        rate = optimizer.defaults["lr"]
+        rate = optimizer.defaults.get("lr", 0)  # an optimiser of one's own may have none
         if not 0 <= rate <= MAX_RATE:
             raise UserError(f"optimizer.lr={rate}: give a number from 0 to {MAX_RATE:g}.")
         if self.make_scheduler is None:
