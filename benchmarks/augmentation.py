@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from _machine import describe
 
-from segment import cli
-from segment.run import configure
+from segment.config.build import make
+from segment.config.compose import compose
 
 Sample = Callable[[int], None]
 
@@ -40,8 +40,8 @@ def middle(part: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
 
 
 def our_batches(patch: list[int], batch: int, image: torch.Tensor, reference: torch.Tensor) -> Sample:
-    config = configure.compose("train", ["augment=nnunet"], cli.config_folders())
-    recipe = configure.make(config, "augment")
+    config = compose("train", ["augment=nnunet"])
+    recipe = make(config, "augment")
     spacing = [1.0] * len(patch)
 
     def one(number: int) -> None:

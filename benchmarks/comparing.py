@@ -25,9 +25,9 @@ import yaml
 from _machine import describe
 from scipy.stats import bootstrap, wilcoxon
 
-from segment.report.comparison import compare
-from segment.report.methods import read_methods
-from segment.report.scans import COLUMNS, write_scans
+from segment.evaluation.comparison.compare import compare
+from segment.evaluation.comparison.methods import read_methods
+from segment.runs.scans import COLUMNS, write_scans
 
 
 def table(scores: np.ndarray) -> pd.DataFrame:

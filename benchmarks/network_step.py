@@ -23,12 +23,12 @@ from monai.losses import DiceCELoss
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from segment import cli
+from segment.config.build import make
+from segment.config.compose import compose
 from segment.losses.deep_supervision import AnyScale
 from segment.networks.padding import channels_last, memory_format
-from segment.run import configure
-from segment.run.folder import precision
 from segment.training.memory import keep_freed_memory
+from segment.workflow.folder import precision
 
 HALF = precision("auto", "cpu") == "bf16-mixed"
 
@@ -49,8 +49,8 @@ def theirs(features: list[int]) -> nn.Module:
 def ours(features: list[int]) -> nn.Module:
     overrides = ["network=nnunet_plain", f"network.encoder.features={features}"]
     overrides.append(f"network.deep_supervision={len(features) - 2}")
-    config = configure.compose("train", overrides, cli.config_folders())
-    network = configure.make(config, "network")(spatial_dims=3, in_channels=1, out_channels=3)
+    config = compose("train", overrides)
+    network = make(config, "network")(spatial_dims=3, in_channels=1, out_channels=3)
     return channels_last(network, 3)
 
 

@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 from _machine import describe
 
-from segment.data.fake import fake_dataset
+from segment.data.synthetic.fake import fake_dataset
+from segment.files import hash_files
 from segment.preprocessing.plan import Intensity, Plan
 from segment.preprocessing.store import Store
-from segment.provenance import hash_files, peak_memory_mb
+from segment.provenance import peak_memory_mb
 
 FOREGROUND = Intensity(mean=50, sd=60, low=-200, high=600)
 SPACING = (1.0, 0.8, 0.8)

@@ -20,10 +20,10 @@ from _machine import describe
 from monai.losses import DiceCELoss
 from monai.networks.nets import DynUNet
 
-from segment import cli
-from segment.run import configure, train
-from segment.run.folder import precision
-from segment.run.loggers import logged
+from segment.config.compose import compose
+from segment.workflow import train
+from segment.workflow.folder import precision
+from segment.workflow.loggers import logged
 
 PRECISION = precision("auto", "cpu")
 
@@ -78,7 +78,7 @@ def our_seconds(features: list[int], patch: list[int], batch: int, steps: int) -
             f"network.encoder.features={features}", f"plan.patch_size={patch}", f"plan.batch_size={batch}",
             f"trainer.max_steps={steps + 2}", f"sampler.steps_per_epoch={steps + 2}", "folds=4",
         ]  # fmt: skip
-        config = configure.compose("train", overrides, cli.config_folders())
+        config = compose("train", overrides)
         train.hush()
         train.settle(config)
         module, trainer, data = train.assemble(config, train.prepare(config))

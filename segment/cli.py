@@ -5,10 +5,9 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from pathlib import Path
 
-from segment.run import BUILT_IN
-from segment.run.arguments import for_hydra
+from segment.config.arguments import for_hydra
+from segment.config.folders import config_folders
 
 VERBS = {
     "train": "trains and scores every validation scan   data=NAME network=NAME fold=N",
@@ -42,13 +41,6 @@ A folder conf/ beside you is searched before the built-in one.
 """
 
 
-def config_folders() -> list[tuple[str, Path]]:
-    """(scheme, folder) of every configuration root, searched in this order: the user's, then the built-in ones."""
-    roots = list(dict.fromkeys([Path.cwd(), BUILT_IN]))
-    found = [("file", root / "conf") for root in roots] + [("experiments", root / "experiments") for root in roots]
-    return [(scheme, folder) for scheme, folder in found if folder.is_dir()]
-
-
 def main() -> None:
     """Entry point of the console script."""
     arguments = sys.argv[1:]
@@ -74,10 +66,10 @@ def main() -> None:
     rest = for_hydra(rest)
     # One Python file of the user's own beside the command is enough to add a network or a loss.
     sys.path.append(os.getcwd())  # noqa: PTH109
-    configure = importlib.import_module("segment.run.configure")
+    launch = importlib.import_module("segment.config.launch")
     # The verb's own imports take seconds; a misspelt key should not wait for them.
-    configure.launch(
-        verb, rest, lambda config: importlib.import_module(f"segment.run.{verb}").run(config), config_folders()
+    launch.launch(
+        verb, rest, lambda config: importlib.import_module(f"segment.commands.{verb}").run(config), config_folders()
     )
 
 

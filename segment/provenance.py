@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.metadata
-import json
 import os
 import platform
 import re
 import resource
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,56 +30,6 @@ PACKAGES = (
 )
 # What torch brings along and computes with on the processor, as its own description words it.
 LIBRARIES = {"oneDNN": r"MKL-DNN v(\S+)", "MKL": r"Math Kernel Library Version (\S+)"}
-
-
-@contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Yield a path beside ``path`` to write to; it takes the place of ``path`` only when the block ends well.
-
-    Args:
-        path: The file to be written; missing parent folders are made.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last: image writers choose the format by it.
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-", suffix=f"-{path.name}")
-    os.close(handle)
-    aside = Path(name)
-    try:
-        yield aside
-        aside.chmod(0o666 & ~_umask())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    with written_whole(path) as aside:
-        aside.write_text(text, encoding="utf-8", newline="")
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON (indented, no NaN) whole or not at all."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def hash_files(paths: Iterable[Path]) -> dict[str, str]:
-    """SHA-256 of many files, read in parallel; keys are the paths as given."""
-    unique = list(dict.fromkeys(paths))
-    with ThreadPoolExecutor() as pool:
-        return {str(path): digest for path, digest in zip(unique, pool.map(file_sha256, unique), strict=True)}
 
 
 def code_version() -> dict[str, Any]:

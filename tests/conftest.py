@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from tensorboard_server import Board, serve
 
+pytest_plugins = ["whole_runs", "written_run"]
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from segment import cli
+from segment.config.folders import config_folders
 
 
 def segment(*arguments: str, **options) -> subprocess.CompletedProcess:
@@ -28,9 +29,9 @@ def test_help_names_every_verb_and_imports_nothing_heavy():
 
 @pytest.mark.parametrize("verb", cli.VERBS)
 def test_every_verb_has_its_file_and_configuration(verb):
-    folders = [folder for scheme, folder in cli.config_folders() if scheme == "file"]
+    folders = [folder for scheme, folder in config_folders() if scheme == "file"]
     assert any((folder / f"{verb}.yaml").is_file() for folder in folders)
-    assert callable(__import__(f"segment.run.{verb}", fromlist=["run"]).run)
+    assert callable(__import__(f"segment.commands.{verb}", fromlist=["run"]).run)
 
 
 @pytest.mark.parametrize(

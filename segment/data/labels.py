@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from segment.arrays import smallest_type
+
 IGNORE = 255  # class index of voxels that nobody annotated
 MAX_LABELS = 254  # class indices are uint8, and 254 marks a value that is not declared
 _UNDECLARED = 254
@@ -196,22 +198,3 @@ def _values(name: Any, value: Any) -> tuple[int, ...]:
     if not values or not all(type(number) is int and -(2**31) <= number < 2**31 for number in values):
         raise ValueError(f"label {name!r} must have a whole number or a list of them, not {value!r}")
     return tuple(dict.fromkeys(values))
-
-
-def smallest_type(values: np.ndarray) -> type[np.integer]:
-    """The smallest of uint8, uint16 and int32 that holds every value.
-
-    Args:
-        values: Integers.
-
-    Returns:
-        A numpy integer type.
-
-    Raises:
-        ValueError: When a value fits none of them.
-    """
-    low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
-    for kind in (np.uint8, np.uint16, np.int32):
-        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
-            return kind
-    raise ValueError(f"label values {low}..{high} do not fit 32 bits")

@@ -10,7 +10,7 @@ from pathlib import Path
 from segment.data.case import Case, Dataset
 from segment.data.problems import Problem, Report, raise_errors
 from segment.errors import UserError, did_you_mean
-from segment.provenance import write_json
+from segment.files import write_json
 
 Fold = dict[str, list[str]]
 

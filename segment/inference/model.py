@@ -21,11 +21,11 @@ from torch.nn.modules.module import register_module_module_registration_hook
 
 from segment.data.labels import Labels
 from segment.errors import UserError
+from segment.files import write_json, written_whole
 from segment.inference.windows import SlidingWindows
 from segment.networks.meta import on_meta
 from segment.networks.weights import not_finite
 from segment.preprocessing.plan import NORMALIZATIONS, Plan
-from segment.provenance import write_json, written_whole
 
 FORMAT = 1  # of model.json; a larger one is of a newer version
 TRUSTED_MODULES = ("segment.networks", "monai.networks.nets")

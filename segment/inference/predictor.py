@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from segment.data.geometry import canonical_grid
-from segment.data.images import read_image
 from segment.data.labels import Labels
 from segment.errors import UserError
 from segment.inference.model import Model
 from segment.inference.windows import SlidingWindows
+from segment.io.geometry import canonical_grid
+from segment.io.images import read_image
 from segment.networks.padding import channels_last
 from segment.preprocessing.plan import Plan
 from segment.preprocessing.prepare import Placement, prepare_image, prepared_shape, transposed

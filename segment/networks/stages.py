@@ -17,15 +17,7 @@ from monai.networks.layers.utils import get_act_layer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from segment.networks.blocks import (
-    ConvBlock,
-    DenseLayer,
-    Named,
-    PerAxis,
-    RecurrentBlock,
-    activation,
-    per_axis,
-)
+from segment.networks.blocks import ConvBlock, DenseLayer, Named, PerAxis, RecurrentBlock, activation, per_axis
 
 
 class Stage(nn.Sequential):

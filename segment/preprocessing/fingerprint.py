@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segment.data.survey import ForegroundIntensity, Survey
+from segment.data.check.survey import ForegroundIntensity, Survey
 from segment.errors import UserError
 from segment.preprocessing.plan import Intensity
 

@@ -13,10 +13,9 @@ from typing import Any, NoReturn
 import yaml
 
 from segment.errors import UserError, did_you_mean
-from segment.plain_yaml import PlainLoader
+from segment.files import PlainLoader, write_text
 from segment.preprocessing.patches import MAX_BATCH, PRESETS
 from segment.preprocessing.plan import NORMALIZATIONS, DatasetPlan, Intensity, Plan
-from segment.provenance import write_text
 
 MAX_BYTES = 1 << 20
 MAX_CONFIGURATIONS = 64

@@ -8,8 +8,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from segment.data.geometry import Grid, canonical_grid, nonzero_box, to_canonical
-from segment.data.images import Image
+from segment.arrays import nonzero_box
+from segment.io.geometry import Grid, canonical_grid, to_canonical
+from segment.io.images import Image
 from segment.preprocessing.normalize import normalize
 from segment.preprocessing.plan import Plan
 from segment.preprocessing.resample import coarse_axis, resample_image, resample_labels

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from segment.data.geometry import canonical_grid, from_canonical
+from segment.io.geometry import canonical_grid, from_canonical
 from segment.preprocessing.plan import Plan
 from segment.preprocessing.prepare import Placement, target_spacing, transposed
 from segment.preprocessing.resample import coarse_axis, nearest, neighbours

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from segment.data.case import Case, Dataset
-from segment.data.geometry import Grid, canonical_grid, grid_difference
-from segment.data.images import Image, read_grid, read_image, read_label
 from segment.data.labels import IGNORE
 from segment.errors import UserError
+from segment.io.geometry import Grid, canonical_grid, grid_difference
+from segment.io.images import Image, read_grid, read_image, read_label
 from segment.parallel import Room, on_all_cores
 from segment.preprocessing.chunks import Chunked, checksum, write_chunked
 from segment.preprocessing.plan import Plan

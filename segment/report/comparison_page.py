@@ -9,17 +9,19 @@ from typing import Any
 import numpy as np
 
 from segment.errors import UserError
-from segment.provenance import write_text
-from segment.report.comparison import FOREGROUND, Comparison
+from segment.evaluation.comparison.compare import FOREGROUND
+from segment.evaluation.comparison.methods import Method
+from segment.evaluation.comparison.result import Comparison
+from segment.evaluation.comparison.tables import cost_table, more_keys, pair_cells, shown_worse, variance_table
+from segment.evaluation.comparison.wording import interval_text, metric_title, percent
+from segment.files import write_text
 from segment.report.comparison_plots import MOST_METHODS, method_intervals, rank_shares
-from segment.report.conclusion import interval_text, metric_title, percent
-from segment.report.files import printable
-from segment.report.folder import RunFolder, read_voxels
 from segment.report.html import data_url, json_block, render
-from segment.report.methods import Method
-from segment.report.paired import lower_is_better, paired_differences
-from segment.report.pictures import colours, contour_row, png
-from segment.report.tables import cost_table, more_keys, pair_cells, shown_worse, variance_table
+from segment.runs.folder import RunFolder
+from segment.runs.voxels import read_voxels
+from segment.statistics.paired import lower_is_better, paired_differences
+from segment.text import printable
+from segment.visual.pictures import colours, contour_row, png
 
 # What keeps a page small enough to open, whatever is compared; the tables beside it hold everything.
 _MOST_PAIRED = 10  # methods that can be chosen in pairs
@@ -45,7 +47,7 @@ def write_comparison_page(path: Path, comparison: Comparison, resamples: int, se
 
     Args:
         path: Where the page is written.
-        comparison: What `segment.report.comparison.compare` returns.
+        comparison: What `segment.evaluation.comparison.compare.compare` returns.
         resamples: Number of resamples that it was made with.
         seed: Their seed.
     """

@@ -10,10 +10,10 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from segment.report.comparison import Comparison
-from segment.report.conclusion import metric_title, percent
+from segment.evaluation.comparison.result import Comparison
+from segment.evaluation.comparison.tables import shown_worse
+from segment.evaluation.comparison.wording import metric_title, percent
 from segment.report.plots import STYLE, TEXT, WIDTH, as_svg, short_name
-from segment.report.tables import shown_worse
 
 MOST_METHODS = 40
 """Methods that a plot shows, the best ones."""

@@ -17,8 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import Normal, Stroke
 
-from segment.report.files import printable
-from segment.report.pictures import colours
+from segment.text import printable
+from segment.visual.pictures import colours
 
 TEXT = "#010203"  # stands for the page's text colour while drawing; no palette holds it
 WIDTH = 5.0  # inches; 72 units of the drawing each

@@ -13,9 +13,9 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from segment.data.geometry import nonzero_box
-from segment.report.folder import ScanVoxels
-from segment.report.pictures import fullest_slices
+from segment.arrays import nonzero_box
+from segment.runs.voxels import ScanVoxels
+from segment.visual.pictures import fullest_slices
 
 _PACKAGE, _BUNDLE = "ipyniivue", "ipyniivue/static/widget.js"
 _LARGEST_BUNDLE = 1 << 25  # bytes

@@ -9,8 +9,8 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from segment.errors import UserError
+from segment.files import written_whole
 from segment.networks.weights import not_finite
-from segment.provenance import written_whole
 
 
 class WholeFileCheckpoints(TorchCheckpointIO):

@@ -5,14 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segment.augment.spatial import (
-    Motion,
-    Spatial,
-    moves_in_plane,
-    rotation_matrix,
-    source_extent,
-    spatial_axes,
-)
+from segment.augment.spatial import Motion, Spatial, moves_in_plane, rotation_matrix, source_extent, spatial_axes
 from segment.errors import UserError
 
 angle = st.floats(-math.pi, math.pi)

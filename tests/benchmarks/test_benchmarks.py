@@ -12,7 +12,7 @@ import monai.networks.nets  # noqa: F401
 import pytest
 import torch
 
-import segment.run.train  # noqa: F401  what the programs import, once for all their forks
+import segment.workflow.train  # noqa: F401  what the programs import, once for all their forks
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 # The smallest work of each file, and the last figures that it prints; DATA is a small data set.

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from segment.data import open_dataset
-from segment.data.images import read_label
+from segment.io.images import read_label
 
 CONFIGS = sorted((Path(__file__).parents[2] / "conf" / "data").glob("*.yaml"))
 

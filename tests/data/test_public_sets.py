@@ -12,10 +12,10 @@ from miniatures import NEEDED, options, write
 from PIL import Image
 
 from segment.data import open_dataset
-from segment.data.check import check_dataset
-from segment.data.images import read_image, read_label
+from segment.data.check.dataset import check_dataset
 from segment.data.splits import folds
 from segment.errors import UserError
+from segment.io.images import read_image, read_label
 
 # What each must come out as: cases, files and channels of the first, and its labels in their order.
 WANTED = {

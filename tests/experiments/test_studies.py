@@ -10,12 +10,13 @@ import pytorch_lightning as pl
 from miniatures import CASES, FLAT, options, write
 from omegaconf import open_dict
 
-from segment import cli
+from segment.config.build import check_targets
+from segment.config.compose import compose
 from segment.data import open_dataset
 from segment.data.splits import read_folds
-from segment.run import configure, train
-from segment.run.check import splits_of
-from segment.run.study import count_folds
+from segment.studies.study import count_folds
+from segment.workflow import train
+from segment.workflow.check import splits_of
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 STUDIES = sorted(path.name for path in EXPERIMENTS.iterdir() if path.is_dir())
@@ -47,13 +48,13 @@ class Losses(pl.Callback):
         self.values.append(float(outputs["loss"]))
 
 
-def compose(run: str, *overrides: str):
-    return configure.compose("train", [f"+experiments/{run}", *overrides], cli.config_folders())
+def composed(run: str, *overrides: str):
+    return compose("train", [f"+experiments/{run}", *overrides])
 
 
 def check(run: str, folder: Path, *overrides: str) -> None:
     """Two steps of a run on a miniature, with the least patch that its network takes."""
-    published = compose(run)
+    published = composed(run)
     data, flat = published.data.name, published.data.name in FLAT
     root = write(data, folder / "data", (40, 40) if flat else (20, 40, 48), (1.0, 1.0, 1.0))
     patch = [32, 32] if flat or published.plan.configuration == "2d" else [16, 32, 32]
@@ -65,8 +66,8 @@ def check(run: str, folder: Path, *overrides: str) -> None:
         "plan.batch_size=1", f"plan.patch_size={patch}", "callbacks.last=null", "callbacks.best=null",
         "callbacks.learning_rate=null", "splits=null", *overrides,
     ]  # fmt: skip
-    config = compose(run, *given)
-    configure.check_targets(config)
+    config = composed(run, *given)
+    check_targets(config)
     train.hush()
     train.settle(config)
     work = train.prepare(config)
@@ -131,7 +132,7 @@ PROTOCOL = {
 
 @pytest.mark.parametrize("run", PROTOCOL)
 def test_a_run_is_set_as_published(run):
-    config = compose(run)
+    config = composed(run)
     found = {key: _at(config, key) for key in PROTOCOL[run]}
     assert found == PROTOCOL[run]
 
@@ -165,7 +166,7 @@ def split_runs() -> list[str]:
 @pytest.mark.parametrize("run", split_runs())
 def test_a_published_split_is_followed_wherever_one_starts(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    config = compose(run)
+    config = composed(run)
     monkeypatch.setitem(CASES, config.data.name, SCANS[config.data.name])
     dataset = open_dataset(**options(config.data.name) | {"root": write(config.data.name, tmp_path / "data")})
     assert count_folds(config) == 1

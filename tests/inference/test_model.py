@@ -10,10 +10,9 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from saved_models import DECODER, INFERENCE, LABELS, PADDED, PLAN, STAGE, STAGED, TINY, edit, refused, save, tiny
 
-from segment import cli
+from segment.config.compose import compose
 from segment.errors import UserError
 from segment.inference.model import build, load_model, save_model
-from segment.run import configure
 
 NETWORKS = Path(__file__).parents[2] / "conf" / "network"
 
@@ -34,7 +33,7 @@ def test_a_saved_model_comes_back(tmp_path):
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in NETWORKS.glob("*.yaml")))
 def test_every_configured_network_can_be_shared(name, tmp_path):
-    node = configure.compose("train", [f"network={name}"], cli.config_folders()).network
+    node = compose("train", [f"network={name}"]).network
     architecture = OmegaConf.to_container(node, resolve=True)
     architecture |= {"spatial_dims": 2, "in_channels": 1, "out_channels": 3}
     network = save(tmp_path, architecture)

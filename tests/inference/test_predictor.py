@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from segment.data.geometry import Grid
 from segment.data.labels import Labels
 from segment.errors import UserError
 from segment.inference.model import Model
 from segment.inference.predictor import Predictor, decide, predictor_of
 from segment.inference.windows import SlidingWindows
+from segment.io.geometry import Grid
 from segment.preprocessing.plan import Plan
 from segment.preprocessing.prepare import Placement
 

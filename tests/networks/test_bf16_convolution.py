@@ -14,10 +14,10 @@ from torch import nn
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from segment import cli
+from segment.config.build import make
+from segment.config.compose import compose
 from segment.instruction_set import bf16_is_fast
 from segment.networks import bf16_convolution
-from segment.run import configure
 
 FOLDER = Path(__file__).parents[2] / "conf" / "network"
 NETWORKS = sorted(path.stem for path in FOLDER.glob("*.yaml"))
@@ -182,10 +182,10 @@ def narrow(node, key=""):
 
 def build(name: str) -> nn.Module:
     GlobalHydra.instance().clear()
-    config = configure.compose("train", [f"network={name}"], cli.config_folders())
+    config = compose("train", [f"network={name}"])
     described = OmegaConf.create({"network": narrow(OmegaConf.to_container(config.network, resolve=True))})
     torch.manual_seed(0)
-    return configure.make(described, "network")(spatial_dims=3, in_channels=1, out_channels=2)
+    return make(described, "network")(spatial_dims=3, in_channels=1, out_channels=2)
 
 
 # A step of these takes a second or two where bf16 is emulated; the others then take up to minutes.

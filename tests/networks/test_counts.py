@@ -12,10 +12,10 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from torch import nn
 
-from segment import cli
+from segment.config.build import make
+from segment.config.compose import compose
 from segment.networks.meta import on_meta
 from segment.networks.padding import count_parameters
-from segment.run import configure
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,9 @@ TABLE = [
 @functools.cache
 def built(name: str, dims: int, channels: int, classes: int) -> nn.Module:
     GlobalHydra.instance().clear()
-    config = configure.compose("train", [f"network={name.split()[0]}", *name.split()[1:]], cli.config_folders())
+    config = compose("train", [f"network={name.split()[0]}", *name.split()[1:]])
     with on_meta():
-        return configure.make(config, "network")(spatial_dims=dims, in_channels=channels, out_channels=classes)
+        return make(config, "network")(spatial_dims=dims, in_channels=channels, out_channels=classes)
 
 
 @pytest.mark.parametrize("known", TABLE, ids=lambda known: f"{known.name.split()[0]}-{known.exact}")

@@ -14,10 +14,10 @@ from hydra.core.global_hydra import GlobalHydra
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from segment import cli
+from segment.config.build import make
+from segment.config.compose import compose
 from segment.networks.encoders.classic import CLASSIC
 from segment.networks.meta import on_meta
-from segment.run import configure
 
 FOLDER = Path(__file__).parents[2] / "conf" / "network"
 FILES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
@@ -34,13 +34,12 @@ both_dimensions = pytest.mark.parametrize("dims", [2, 3])
 @functools.cache
 def settings(name: str):
     GlobalHydra.instance().clear()
-    return configure.compose("train", [f"network={name.split()[0]}", *name.split()[1:]], cli.config_folders())
+    return compose("train", [f"network={name.split()[0]}", *name.split()[1:]])
 
 
 def build(name: str, dims: int, channels: int = 1, seed: int = 0, classes: int = CLASSES) -> nn.Module:
     torch.manual_seed(seed)
-    make = configure.make(settings(name), "network")
-    return make(spatial_dims=dims, in_channels=channels, out_channels=classes)
+    return make(settings(name), "network")(spatial_dims=dims, in_channels=channels, out_channels=classes)
 
 
 def listed(output: torch.Tensor | list[torch.Tensor]) -> list[torch.Tensor]:
@@ -179,4 +178,4 @@ def test_the_file_names_its_paper_and_its_recipe(name):
     config = settings(name)
     if "Transformer" in first or "transformer" in first or "attention under" in first:
         assert config.optimizer._target_.endswith("AdamW"), "transformers are not trained with SGD"
-    assert configure.make(config, "optimizer")([nn.Parameter(torch.zeros(1))]).param_groups[0]["lr"] > 0
+    assert make(config, "optimizer")([nn.Parameter(torch.zeros(1))]).param_groups[0]["lr"] > 0

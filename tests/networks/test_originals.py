@@ -17,14 +17,13 @@ from monai.networks.nets import DynUNet
 from monai.networks.nets.mednext import MedNeXt, create_mednext
 from torch import Tensor, nn
 
-from segment import cli
+from segment.config.compose import compose
 from segment.networks.decoders.unet import UNetDecoder
 from segment.networks.encoders.staged import StagedEncoder
 from segment.networks.padding import count_parameters
 from segment.networks.resample import TransposedConv
 from segment.networks.stages import BlockStage
 from segment.networks.unet import UNet
-from segment.run import configure
 
 Pairs = Iterable[tuple[nn.Module, nn.Module]]
 
@@ -58,7 +57,7 @@ every_shape = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 
 def named_network(name: str, *changes: str) -> Callable[..., UNet]:
     """The network of conf/network/NAME.yaml."""
-    config = configure.compose("train", [f"network={name}", *changes], cli.config_folders())
+    config = compose("train", [f"network={name}", *changes])
     made: Callable[..., UNet] = instantiate(config.network, _convert_="all")
     return made
 

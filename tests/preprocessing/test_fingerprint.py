@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from segment.data.survey import QUANTILES, ForegroundIntensity, Survey
+from segment.data.check.survey import QUANTILES, ForegroundIntensity, Survey
 from segment.errors import UserError
 from segment.preprocessing.fingerprint import take_fingerprint
 

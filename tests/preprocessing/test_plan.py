@@ -5,8 +5,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from segment.data.geometry import Grid, canonical_grid, canonical_spacing
 from segment.errors import UserError
+from segment.io.geometry import Grid, canonical_grid, canonical_spacing
 from segment.preprocessing.plan import DatasetPlan, Intensity, Plan, shape_at
 
 CODES = ["RAS", "LPS", "PIR", "ASL", "SRP", "IPL"]

@@ -10,16 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from segment.data.geometry import Grid, canonical_grid, canonical_spacing, nonzero_box, to_canonical
-from segment.data.images import Image
+from segment.arrays import nonzero_box
+from segment.io.geometry import Grid, canonical_grid, canonical_spacing, to_canonical
+from segment.io.images import Image
 from segment.preprocessing.plan import Intensity, Plan
-from segment.preprocessing.prepare import (
-    Placement,
-    prepare_image,
-    prepare_reference,
-    prepared_shape,
-    transposed,
-)
+from segment.preprocessing.prepare import Placement, prepare_image, prepare_reference, prepared_shape, transposed
 from segment.preprocessing.restore import restore
 
 

@@ -4,7 +4,7 @@ import torch
 from scipy import ndimage
 from test_prepare import plan_of, whole
 
-from segment.data.geometry import Grid
+from segment.io.geometry import Grid
 from segment.preprocessing import restore as restore_module
 from segment.preprocessing.prepare import prepared_shape
 from segment.preprocessing.restore import restore

@@ -12,10 +12,10 @@ from segment.data import open_dataset
 from segment.data.case import Case, Dataset
 from segment.data.labels import Labels
 from segment.errors import UserError
+from segment.files import hash_files
 from segment.preprocessing import store as store_module
 from segment.preprocessing.plan import Intensity, Plan
 from segment.preprocessing.store import ANNOTATED, MAX_LOCATIONS, Store, find_locations
-from segment.provenance import hash_files
 
 PLAN = Plan((1.0, 1.0, 1.0), (8, 8, 8), 1, ("zscore",))
 

@@ -8,11 +8,11 @@ import pytest
 from finished_runs import scores_like_dice, write_run
 from playwright.sync_api import expect, sync_playwright
 
+from segment.evaluation.comparison.compare import compare
+from segment.evaluation.comparison.methods import read_methods
 from segment.report import comparison_page
-from segment.report.comparison import compare
 from segment.report.comparison_page import write_comparison_page
-from segment.report.methods import read_methods
-from segment.report.pictures import contour_row
+from segment.visual.pictures import contour_row
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 in_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (apt-get install chromium)")

@@ -5,8 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segment.report.pictures import colours
 from segment.report.plots import curves, distributions
+from segment.visual.pictures import colours
 
 EVIL = "海 $x^2$ <script>alert(1)</script> \x1b[0m \ud800"
 

@@ -12,9 +12,9 @@ from torch.utils.data import DataLoader
 from segment.data import Case, open_dataset
 from segment.data.labels import IGNORE, Labels
 from segment.errors import UserError
+from segment.files import hash_files
 from segment.preprocessing.plan import Plan
 from segment.preprocessing.store import ANNOTATED, Prepared, Store, find_locations
-from segment.provenance import hash_files
 from segment.sampling.sampler import Patches, SampleNumbers, Scans, chances, collate, cut
 
 LABELS = Labels({"background": 0, "a": 1, "b": 2})

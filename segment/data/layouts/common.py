@@ -10,12 +10,12 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from segment.data.case import Case
-from segment.data.formats import is_image_file, stem
-from segment.data.images import count_channels, read_label
+from segment.data.check.survey import count_values
 from segment.data.labels import MAX_LABELS, Labels
 from segment.data.problems import Problem, Report, raise_errors, reported
-from segment.data.survey import count_values
 from segment.errors import UserError
+from segment.io.formats import is_image_file, stem
+from segment.io.images import count_channels, read_label
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
 _LARGEST_JSON = 64 << 20

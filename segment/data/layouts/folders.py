@@ -7,14 +7,7 @@ from pathlib import Path
 
 from segment.data.case import Case, Dataset
 from segment.data.labels import Labels
-from segment.data.layouts.common import (
-    by_stem,
-    checked,
-    found_labels,
-    image_files,
-    named_channels,
-    split_channel,
-)
+from segment.data.layouts.common import by_stem, checked, found_labels, image_files, named_channels, split_channel
 from segment.data.problems import Problem, Report, raise_errors
 from segment.errors import UserError
 

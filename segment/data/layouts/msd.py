@@ -7,17 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from segment.data.case import Case, Dataset
-from segment.data.formats import stem, suffix
 from segment.data.labels import Labels
-from segment.data.layouts.common import (
-    checked,
-    inside,
-    label_names,
-    named_channels,
-    read_json,
-)
+from segment.data.layouts.common import checked, inside, label_names, named_channels, read_json
 from segment.data.problems import WARNING, Problem, Report, raise_errors, reported
 from segment.errors import UserError
+from segment.io.formats import stem, suffix
 
 LOOKED_FOR = "dataset.json with a 'training' list (Medical Segmentation Decathlon)"
 

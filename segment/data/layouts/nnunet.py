@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from segment.data.case import Case, Dataset
-from segment.data.formats import SUFFIXES
 from segment.data.labels import Labels
 from segment.data.layouts.common import (
     checked,
@@ -20,6 +19,7 @@ from segment.data.layouts.common import (
 )
 from segment.data.problems import Problem, Report, raise_errors, reported
 from segment.errors import UserError, did_you_mean
+from segment.io.formats import SUFFIXES
 
 LOOKED_FOR = "dataset.json with 'channel_names' and 'file_ending' (nnU-Net)"
 

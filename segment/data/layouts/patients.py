@@ -7,18 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segment.data.case import Case, Dataset
-from segment.data.formats import stem
 from segment.data.labels import Labels
-from segment.data.layouts.common import (
-    by_stem,
-    channel_table,
-    checked,
-    found_labels,
-    image_files,
-    named_channels,
-)
+from segment.data.layouts.common import by_stem, channel_table, checked, found_labels, image_files, named_channels
 from segment.data.problems import Problem, Report, raise_errors
 from segment.errors import UserError
+from segment.io.formats import stem
 
 LOOKED_FOR = "one folder a patient, each with its images and one file called ...seg, ...label or ...mask"
 _MASK = re.compile(r"(^|[^a-z])(seg|segmentation|labels?|mask)$", re.IGNORECASE)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segment.data.case import Case, Dataset
-from segment.data.formats import is_image_file
 from segment.data.labels import Labels
 from segment.data.layouts.common import checked, found_labels, inside, named_channels
 from segment.data.problems import Problem, Report, raise_errors
 from segment.errors import UserError, did_you_mean
+from segment.io.formats import is_image_file
 
 FIELDS = ("case", "group")
 _FIELD = re.compile(r"\{([^{}:]*)(?::([^{}/]*))?\}")

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from segment.data.case import Case, Dataset
-from segment.data.formats import stem
 from segment.data.labels import Labels
 from segment.data.layouts.common import checked, found_labels, named_channels, split_channel
 from segment.data.problems import Problem, Report, raise_errors, reported
 from segment.errors import UserError, did_you_mean
+from segment.io.formats import stem
 
 LOOKED_FOR = "a CSV (or a folder with exactly one *.csv) with the columns image and label"
 _IMAGE = re.compile(r"image(_\d+)?")

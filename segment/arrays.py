@@ -1,0 +1,59 @@
+"""Arrays: the box that holds what is not zero, whole numbers, and the smallest type for them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def smallest_type(values: np.ndarray) -> type[np.integer]:
+    """The smallest of uint8, uint16 and int32 that holds every value.
+
+    Args:
+        values: Integers.
+
+    Returns:
+        A numpy integer type.
+
+    Raises:
+        ValueError: When a value fits none of them.
+    """
+    low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
+    for kind in (np.uint8, np.uint16, np.int32):
+        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
+            return kind
+    raise ValueError(f"label values {low}..{high} do not fit 32 bits")
+
+
+def whole_numbers(array: np.ndarray) -> np.ndarray | None:
+    """Bring a mask's values, however they are stored, to integers.
+
+    Args:
+        array: Numbers of any type.
+
+    Returns:
+        The same values as integers; None where there are fractions, NaN, or numbers that do not fit 32 bits.
+    """
+    if array.dtype == bool:
+        return array.astype(np.uint8)
+    if array.dtype.kind != "f":
+        return array
+    whole = array.astype(np.int32) if np.abs(array).max(initial=0) < 2**31 else None  # NaN compares as not smaller
+    return whole if whole is not None and np.array_equal(whole, array) else None
+
+
+def nonzero_box(image: np.ndarray) -> tuple[tuple[int, int], ...]:
+    """The smallest box that holds every voxel that is not 0 in any channel; the whole array when all are 0.
+
+    Args:
+        image: (channel, *spatial).
+    """
+    # Slice by slice, so that no mask of the whole scan is made.
+    found = [np.zeros(size, bool) for size in image.shape[1:]]
+    for index in range(image.shape[1]):
+        inside = (image[:, index] != 0).any(axis=0)
+        found[0][index] = inside.any()
+        for axis in range(inside.ndim):
+            found[axis + 1] |= inside.any(axis=tuple(other for other in range(inside.ndim) if other != axis))
+    if not found[0].any():
+        return tuple((0, size) for size in image.shape[1:])
+    return tuple((int(places[0]), int(places[-1]) + 1) for places in map(np.flatnonzero, found))

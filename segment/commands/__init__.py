@@ -1,0 +1,1 @@
+"""One file a verb: the composed configuration becomes plain values, one library call, print. Nothing imports these."""

@@ -1,0 +1,69 @@
+"""``segment check``: prove a data set sound, or list everything that is wrong with it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from segment.config.build import check_targets
+from segment.data.check.dataset import Checked
+from segment.data.problems import KINDS, Problem
+from segment.errors import UserError
+from segment.workflow.check import inspect_data, root_of
+
+
+def run(config: DictConfig) -> None:
+    """Check what ``data`` names and print the report; exit code 2 when the data set is not sound."""
+    if config.format not in ("text", "json"):
+        raise UserError(f"format={config.format}: the report is written as text or json.")
+    check_targets(config)
+    checked = inspect_data(config, tests=True)
+    if checked.dataset is not None and checked.dataset.notice:
+        print(f"Note: {checked.dataset.notice}", file=sys.stderr)
+    name = checked.dataset.name if checked.dataset else str(config.data.get("name") or root_of(config).name)
+    print(as_json(name, checked) if config.format == "json" else as_text(checked, root_of(config)))
+    if checked.errors or (config.strict and checked.warnings):
+        sys.exit(2)
+
+
+def as_json(name: str, checked: Checked) -> str:
+    """The report for programs."""
+    content: dict[str, Any] = {
+        "dataset": name,
+        "scans": checked.scans,
+        "errors": len(checked.errors),
+        "warnings": len(checked.warnings),
+        "problems": [
+            {key: getattr(problem, key) for key in ("severity", "kind", "file", "what", "mend")}
+            for problem in checked.problems
+        ],
+    }
+    return json.dumps(content, indent=2)
+
+
+def as_text(checked: Checked, root: Path) -> str:
+    """The report for people: by kind, each file with what is wrong; how to mend it once where all are mended alike."""
+    lines: list[str] = []
+    for (severity, kind), group in itertools.groupby(checked.problems, key=lambda item: (item.severity, item.kind)):
+        lines += _section(f"{severity.upper()}  {KINDS[kind]}", list(group), root)
+    errors, warnings = len(checked.errors), len(checked.warnings)
+    verdict = "not sound" if errors else "sound"
+    counts = (f"{n} {word}{'' if n == 1 else 's'}" for n, word in ((errors, "error"), (warnings, "warning")))
+    read = f"{checked.scans} scan{'' if checked.scans == 1 else 's'} read"
+    return "\n".join([*lines, f"{root}: {', '.join([read, *counts])}: {verdict}."])
+
+
+def _section(title: str, problems: Sequence[Problem], root: Path) -> list[str]:
+    lines = [title if len(problems) == 1 else f"{title} ({len(problems)})"]
+    alike = len({problem.mend for problem in problems}) == 1
+    for problem in problems:
+        lines.append(f"  {problem.file.removeprefix(f'{root}/')}: {problem.what}")
+        if problem.mend and (not alike or problem is problems[-1]):
+            lines.append(f"    -> {problem.mend}")
+    return [*lines, ""]

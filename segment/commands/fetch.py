@@ -1,0 +1,23 @@
+"""``segment fetch``: download a data set, verified against its checksum."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig, OmegaConf
+
+from segment.config.arguments import assign, command
+from segment.data.fetch import download
+from segment.errors import UserError
+
+
+def run(config: DictConfig) -> None:
+    """Download what ``data.source`` names to ``data.root``."""
+    source = OmegaConf.to_container(config.data.source) if config.data.get("source") else None
+    if not isinstance(source, dict) or not source.get("url"):
+        raise UserError(
+            f"data={config.data.get('name')}: has no address to download from. data/README.md says how to get each "
+            "data set; one of your own lies where data.root says."
+        )
+    source.pop("licence", None)
+    folder = download(destination=config.data.root, **{str(key): value for key, value in source.items()})
+    train = command("train", f"data={config.data.get('name')}", assign("data.root", str(folder)))
+    print(f"{folder} is ready: {train}")

@@ -1,0 +1,227 @@
+"""``segment list``: the networks, data sets and studies that can be named on the command line."""
+
+from __future__ import annotations
+
+import gc
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+from rich.progress import track
+from torch import nn
+
+from segment.config.build import check_targets, make
+from segment.config.choices import about, options, source, studies
+from segment.errors import UserError, did_you_mean
+from segment.networks.blocks import per_axis
+from segment.networks.describe import Description, build, describe
+from segment.text import one_line, output, print_table
+
+CHOICE = re.compile(r"\+*(network\b|experiments/)")  # an override that speaks of one network
+COUNTED = (
+    "For one channel and two classes. Operations are floating point operations of convolutions and matrix products in "
+    "one forward pass\nin evaluation mode, a multiplication with its addition as two, over the voxels of "
+)
+
+
+def run(config: DictConfig) -> None:
+    """Print what there is, as tables or as JSON."""
+    rooms = {"networks": networks, "data": data_sets, "studies": studies}
+    if config.what is not None and config.what not in rooms:
+        near = did_you_mean(config.what, rooms)
+        raise UserError(f"list {config.what}: there is no such list.{near} There are: {', '.join(rooms)}.")
+    if config.format not in ("text", "json"):
+        raise UserError(f"format={config.format}: must be text or json.")
+    if any(CHOICE.match(override) for override in HydraConfig.get().overrides.task):
+        one_network(config)
+        return
+    if config.dims is not None or config.size is not None:
+        raise UserError("dims and size are those of one network: add network=NAME.")
+    found = {name: room() for name, room in rooms.items() if config.what in (None, name)}
+    if config.format == "json":
+        output().out(json.dumps(found if config.what is None else found[config.what], indent=2))
+        return
+    console = output()
+    for name, rows in found.items():
+        print_table(console, name, [shown_network(row) for row in rows] if name == "networks" else rows)
+        if name == "networks":
+            console.out(f"{COUNTED}192x192 or 96x96x96, or the next size that needs no padding.")
+            console.out("deep: further outputs while training. ", end="")
+            console.out("'segment list networks network=NAME network.key=value ...' shows one of them part by part.")
+        console.out()
+
+
+def networks() -> list[dict[str, Any]]:
+    """One row a network file: what it is and costs in 2D and in 3D, for one channel and two classes."""
+    console = Console(stderr=True)
+    names = track(options("network"), "networks", console=console, transient=True, disable=not console.is_terminal)
+    gc.disable()  # a fifth of the time: modules refer to each other, and none of them holds memory
+    try:
+        return [network_row(name) for name in names]
+    finally:
+        gc.enable()
+
+
+def network_row(name: str) -> dict[str, Any]:
+    """A network file in numbers; None where it has no such form."""
+    found: dict[int, Description] = {}
+    reasons = []
+    try:
+        constructor = make(hydra.compose("train", [f"network={name}"]), "network")
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        reasons.append(one_line(error))
+    else:
+        for dims in (2, 3):
+            try:
+                found[dims] = described(constructor, dims)
+            except UserError as error:
+                reasons.append(str(error))
+    if not found:
+        print(f"segment: network={name} cannot be described: {'; '.join(dict.fromkeys(reasons))}", file=sys.stderr)
+    either = found.get(3) or found.get(2)
+    return {
+        "name": name,
+        "dimensions": sorted(found),
+        **{f"parameters {d}D": found[d].parameters if d in found else None for d in (2, 3)},
+        **{f"operations per voxel {d}D": found[d].operations_per_voxel if d in found else None for d in (2, 3)},
+        "divisor": list(either.divisor) if either else None,
+        "deep supervision": either.deep_supervision if either else None,
+        **source(name),
+    }
+
+
+def described(constructor: Callable[..., nn.Module], dims: int, size: Any = None) -> Description:
+    """A network in numbers.
+
+    Args:
+        constructor: Of the network.
+        dims: 2 or 3.
+        size: Of the image, an integer or one an axis; None for the usual one.
+
+    Raises:
+        UserError: When it cannot be built, or does not take the image.
+    """
+    try:
+        return describe(build(constructor, dims), dims, None if size is None else per_axis(size, dims))
+    except Exception as error:  # a stranger's network raises anything on what it does not take
+        raise UserError(one_line(error).removeprefix("network: ")) from error
+
+
+def one_network(config: DictConfig) -> None:
+    """Print the configured network, overrides included, part by part.
+
+    Raises:
+        UserError: When it cannot be described.
+    """
+    if config.what not in (None, "networks"):
+        raise UserError(f"network: belongs to 'segment list networks', not to 'segment list {config.what}'.")
+    if config.dims not in (None, 2, 3):
+        raise UserError(f"dims={config.dims}: must be 2 or 3.")
+    plain: Any = OmegaConf.to_container(OmegaConf.masked_copy(config, ["size"]))
+    size = plain["size"]
+    axes = size if isinstance(size, list) else [96 if size is None else size] * 3
+    if len(axes) not in (2, 3) or not all(isinstance(voxels, int) and 0 < voxels < 1 << 16 for voxels in axes):
+        raise UserError(f"size={size}: must be a positive integer, or one for each of two or three axes.")
+    check_targets(OmegaConf.masked_copy(config, ["network"]))
+    constructor, reasons = make(config, "network"), []
+    for dims in [config.dims] if config.dims else [len(size)] if isinstance(size, list) else [3, 2]:
+        try:
+            result = described(constructor, dims, size)
+        except UserError as error:
+            reasons.append(str(error))
+        else:
+            print_network(str(HydraConfig.get().runtime.choices["network"]), dims, result, config.format)
+            return
+    raise UserError(f"network: cannot be described: {'; '.join(dict.fromkeys(reasons))}.")
+
+
+def print_network(name: str, dims: int, result: Description, form: str) -> None:
+    """Print one network part by part."""
+    about = source(name)
+    parts = [
+        {
+            "name": part.name,
+            "channels": part.channels,
+            "stride": part.stride,
+            "size": part.size,
+            "parameters": part.parameters,
+            "operations": part.operations,
+            "share": part.operations / max(1, result.operations),
+        }
+        for part in result.parts
+    ]
+    if form == "json":
+        numbers = {
+            "parameters": result.parameters,
+            "operations per voxel": result.operations_per_voxel,
+            "divisor": result.divisor,
+            "deep supervision": result.deep_supervision,
+            "size": result.size,
+            "operations": result.operations,
+        }
+        output().out(json.dumps({"name": name, "dimensions": dims, **numbers, **about, "parts": parts}, indent=2))
+        return
+    console = output()
+    console.out(f"{name}: {', '.join(filter(None, [about['about'], about['paper']]))}")
+    console.out(
+        f"{dims}D, {result.parameters:,} parameters, {result.operations_per_voxel:,} operations a voxel, images padded "
+        f"to multiples of {shown_axes(result.divisor)}, {result.deep_supervision} further outputs while training\n"
+    )
+    print_table(console, "", [shown_part(part) for part in parts])
+    console.out(f"{COUNTED}{'x'.join(map(str, result.size))}.")
+
+
+def shown_network(row: Mapping[str, Any]) -> dict[str, str]:
+    """A row of the networks, as short as it can be read."""
+    paper = (row["paper"] or "-").removeprefix("https://").replace("arxiv.org/abs/", "arXiv:")
+    return {
+        "name": row["name"],
+        "dims": " ".join(f"{d}D" for d in row["dimensions"]) or "-",
+        **{f"params\n{d}D": shown_number(row[f"parameters {d}D"]) for d in (2, 3)},
+        **{f"ops per\nvoxel {d}D": shown_number(row[f"operations per voxel {d}D"]) for d in (2, 3)},
+        "divisor": shown_axes(row["divisor"]),
+        "deep": shown_number(row["deep supervision"]),
+        "paper": paper.replace("doi.org/", "doi:"),
+        "about": row["about"],
+    }
+
+
+def shown_part(part: Mapping[str, Any]) -> dict[str, str]:
+    """A row of a network's parts."""
+    return {
+        "part": part["name"],
+        "channels": str(part["channels"] or "-"),
+        "stride": shown_axes(part["stride"]),
+        "size": "x".join(map(str, part["size"] or "-")),
+        "parameters": f"{part['parameters']:,}",
+        "operations": f"{part['share']:.1%}",
+    }
+
+
+def shown_axes(values: Sequence[int] | None) -> str:
+    """``16`` where all axes are alike, else ``8 16 16``."""
+    return "-" if values is None else " ".join(str(v) for v in (values if len(set(values)) > 1 else values[:1]))
+
+
+def shown_number(value: int | None) -> str:
+    """Three digits and a unit: ``31.0 M``."""
+    if value is None:
+        return "-"
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if value >= 0.9995 * size:
+            scaled = value / size
+            return f"{scaled:.{max(0, 2 - len(str(int(scaled))) + 1)}f} {unit}"
+    return str(value)
+
+
+def data_sets() -> list[dict[str, Any]]:
+    """Name and what the first comment says."""
+    return [{"name": name, "about": about("data", name)} for name in options("data")]

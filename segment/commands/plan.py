@@ -1,0 +1,53 @@
+"""``segment plan``: survey a data set and write what nnU-Net's rules decide for it, with the reasons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from segment.config.build import check_targets
+from segment.errors import UserError
+from segment.preprocessing.plan import DatasetPlan
+from segment.preprocessing.plan_file import write_plan
+from segment.text import printable
+from segment.workflow.check import sound
+from segment.workflow.plan import decide
+
+
+def run(config: DictConfig) -> None:
+    """Survey every labelled scan, decide, write the plan file and print its configurations."""
+    check_targets(config)
+    output = Path(config.output)
+    if output.suffix not in (".yaml", ".yml"):
+        raise UserError(f"output={output}: a plan is a YAML file. Give a name that ends in .yaml.")
+    if output.exists() and not config.overwrite:
+        raise UserError(f"output={output}: exists, and may have been edited. Give another name, or overwrite=true.")
+    checked = sound(config)
+    assert checked.dataset is not None
+    plan = decide(config, checked.dataset, checked.surveys)
+    write_plan(output, plan)
+    Console().print(table(plan))
+    print(f"{output}: the plan, with the reason beside each decision. Edit what you know better.")
+
+
+def table(plan: DatasetPlan) -> Table:
+    """The configurations side by side."""
+    title = f"{escape(printable(plan.dataset))}: {plan.preset}, {plan.memory:g} GB, {plan.scans} scans"
+    shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    for heading in ("configuration", "spacing (mm)", "patch", "batch", "stages", "normalization"):
+        shown.add_column(heading, no_wrap=True)
+    for name, entry in plan.configurations.items():
+        shown.add_row(
+            name,
+            "x".join(f"{mm:.3g}" for mm in entry.spacing),
+            "x".join(map(str, entry.patch_size)),
+            str(entry.batch_size),
+            str(len(entry.strides)),
+            ", ".join(dict.fromkeys(entry.normalization)),
+        )
+    return shown

@@ -1,0 +1,119 @@
+"""``segment show augment``: a picture of what augmentation does to patches of a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+
+from segment.config.build import check_targets, make
+from segment.data.case import Case
+from segment.errors import UserError, did_you_mean
+from segment.files import written_whole
+from segment.preprocessing.plan import Plan
+from segment.preprocessing.store import Store
+from segment.sampling.sampler import cut
+from segment.visual.pictures import sheet
+from segment.workflow.folder import settle_plan
+from segment.workflow.prepare import planned_store, prepare_cases
+
+MOST = 12  # rows or columns of a picture that can still be looked at
+
+
+def run(config: DictConfig) -> None:
+    """Draw what was asked for, or say what can be drawn."""
+    rooms = {"augment": augment}
+    if config.what is None:
+        print("segment show augment data=NAME [augment=NAME] [output=FILE.png]   patches before and after augmentation")
+        return
+    if config.what not in rooms:
+        near = did_you_mean(str(config.what), rooms)
+        raise UserError(f"show {config.what}: there is nothing of this name to show.{near} There is: augment.")
+    rooms[config.what](config)
+
+
+def augment(config: DictConfig) -> None:
+    """Write a picture: a row a scan, first its plain patch, then samples of it.
+
+    Raises:
+        UserError: When a number, the output or the data will not do.
+    """
+    output = Path(config.output)
+    if output.suffix.lower() != ".png":
+        raise UserError(f"output={config.output}: the picture is a PNG file; give a name that ends in .png.")
+    for key, most in (("scans", MOST), ("draws", MOST), ("first", 2**62)):
+        if not isinstance(config[key], int) or not (key != "first") <= config[key] <= most:
+            raise UserError(f"{key}={config[key]}: must be an integer from {int(key != 'first')} to {most}.")
+    check_targets(OmegaConf.masked_copy(config, ["data", "augment"]))
+    recipe = make(config, "augment")
+    settle_plan(config)
+    store, _ = planned_store(config)
+    plan = store.plan
+    cases = store.dataset.cases[: config.scans]
+    prepare_cases(store, cases)
+    rows, captions = [], []
+    for number, case in enumerate(cases):
+        samples = range(config.first + number * config.draws, config.first + (number + 1) * config.draws)
+        image, reference = whole(store, case)
+        slices, words = row(image, reference, plan, recipe, samples)
+        rows.append(slices)
+        captions.append([[case.id, f"patch {'x'.join(map(str, plan.patch_size))}"], *words])
+    with written_whole(output) as aside:
+        Image.fromarray(sheet(rows, captions, plan.spacing[-2:])).save(aside)  # type: ignore[arg-type]
+    print(f"{output}: {len(rows)} scans, samples {config.first} to {config.first + len(rows) * config.draws - 1}.")
+
+
+def whole(store: Store, case: Case) -> tuple[np.ndarray, np.ndarray]:
+    """A prepared scan, image (channel, *spatial) and class indices (*spatial); one slice of it where slices train."""
+    scan = store.load(case)
+    assert scan.reference is not None
+    image, reference = scan.image[...], scan.reference[...]
+    if store.plan.sliced:
+        fullest = int((reference > 0).sum(axis=(1, 2)).argmax())
+        image, reference = image[:, fullest], reference[fullest]
+    return image, reference
+
+
+def row(
+    image: np.ndarray, reference: np.ndarray, plan: Plan, recipe: Any, samples: range
+) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[list[str]]]:
+    """Middle slices of the patch about the foreground, plain and as each sample changes it, and words on each sample.
+
+    Args:
+        image: (channel, *spatial).
+        reference: (*spatial) class indices.
+        plan: Patch size and spacing.
+        recipe: The augmentation; one of the user's own without `extent` and `words` gets plain patches and no words.
+        samples: Sample numbers.
+    """
+    size = np.asarray(plan.patch_size)
+    corner = about_foreground(reference, size)
+    whole = image, reference[None]
+    drawn = [tuple(cut(part, corner, size) for part in whole)]
+    words = []
+    for sample in samples:
+        box = np.asarray(recipe.extent(sample, plan.patch_size, plan.spacing) if hasattr(recipe, "extent") else size)
+        parts = [torch.from_numpy(cut(part, corner - (box - size) // 2, box))[None] for part in whole]
+        changed = recipe(*parts, [sample], plan.spacing, plan.patch_size)
+        drawn.append(tuple(part[0].numpy() for part in changed))
+        said = recipe.words(sample, plan.patch_size, len(image)) if hasattr(recipe, "words") else None
+        words.append([f"sample {sample}", *(["unchanged"] if said == [] else said or [])])
+    return [(middle(image), middle(mask)[0]) for image, mask in drawn], words
+
+
+def about_foreground(reference: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """First voxel of the patch whose centre is as near to the middle of the foreground as the scan's border allows."""
+    shape = np.asarray(reference.shape)
+    voxels = np.argwhere(reference > 0)
+    centre = voxels.mean(axis=0).round().astype(int) if len(voxels) else shape // 2
+    missing = np.maximum(0, size - shape)
+    return np.clip(centre - size // 2, -(missing // 2), np.maximum(-(missing // 2), shape - size))
+
+
+def middle(volume: np.ndarray) -> np.ndarray:
+    """The middle slice (channel, y, x), turned to the radiological view where the volume has depth."""
+    return volume if volume.ndim == 3 else volume[:, volume.shape[1] // 2, ::-1, ::-1]

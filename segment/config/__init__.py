@@ -1,0 +1,1 @@
+"""Everything of Hydra and OmegaConf: compose, check, build, sweep. Configuration ends here."""

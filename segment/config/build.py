@@ -1,0 +1,96 @@
+"""Objects made from configuration nodes, after checking them against the signatures of what they name."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from hydra.errors import HydraException
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from segment.errors import UserError, did_you_mean
+
+
+def check_targets(config: DictConfig) -> None:
+    """Bind every ``_target_`` of a configuration to its constructor's signature, before anything is read.
+
+    Raises:
+        UserError: When a target cannot be imported or has no such parameter, with the nearest right name.
+    """
+    plain = OmegaConf.to_container(config, resolve=False)
+    for key in config:
+        if "/" in str(key):
+            raise UserError(f"{key!s}={config[key]}: there is no such group. 'segment list' names what there is.")
+    for key, node in [("", plain), *walk(plain)]:
+        if isinstance(node, dict) and "_target_" in node:
+            check_target(key, node)
+
+
+def check_target(key: str, node: dict[str, Any]) -> None:
+    """Bind one ``_target_`` node to its constructor's signature; see :func:`check_targets`."""
+    target = node["_target_"]
+    try:
+        found = get_object(target)
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"{key}._target_={target}: cannot be imported ({reason}). Is the module here or on PYTHONPATH?"
+        ) from error
+    parameters = inspect.signature(found).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    for argument in node:
+        if not argument.startswith("_") and argument not in names:
+            raise UserError(
+                f"{key}.{argument}: {target} has no such parameter.{did_you_mean(argument, names)} "
+                f"It has: {', '.join(names)}."
+            )
+
+
+def make(config: DictConfig, key: str, **more: Any) -> Any:
+    """Instantiate the node at a dotted key with plain arguments.
+
+    Raises:
+        UserError: When the constructor refuses its arguments, naming the key.
+    """
+    node = OmegaConf.select(config, key)
+    if node is None:
+        return None
+    try:
+        made = instantiate(node, **more, _convert_="all")
+    except HydraException as error:
+        cause = error.__cause__ or error
+        if isinstance(cause, UserError):
+            raise cause from error
+        raise UserError(f"{key}: {' '.join(str(cause).split())}") from error
+    return _naming(made, key) if isinstance(made, functools.partial) else made
+
+
+def _naming(constructor: functools.partial, key: str) -> Callable[..., Any]:
+    """The constructor, with its refusal of an argument told as the user's mistake at ``key``."""
+
+    def construct(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return constructor(*args, **kwargs)
+        except (TypeError, ValueError, AssertionError) as error:
+            raise UserError(f"{key}: {' '.join(str(error).split())}") from error
+
+    return construct
+
+
+def walk(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, node) of everything in a configuration, parents first."""
+    if isinstance(node, DictConfig | dict):
+        items = [(str(key), node._get_node(key) if isinstance(node, DictConfig) else node[key]) for key in node]
+    elif isinstance(node, ListConfig | list):
+        items = [(str(i), node._get_node(i) if isinstance(node, ListConfig) else item) for i, item in enumerate(node)]
+    else:
+        return
+    for key, child in items:
+        name = f"{prefix}.{key}" if prefix else key
+        yield name, child
+        yield from walk(child, name)

@@ -1,0 +1,16 @@
+"""Where configuration is looked for: the user's own conf/ and experiments/ first, then the built-in ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+BUILT_IN = _PACKAGE if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent
+"""Holds the built-in conf/ and experiments/: the installed package, or the checkout around it."""
+
+
+def config_folders() -> list[tuple[str, Path]]:
+    """(scheme, folder) of every configuration root, searched in this order: the user's, then the built-in ones."""
+    roots = list(dict.fromkeys([Path.cwd(), BUILT_IN]))
+    found = [("file", root / "conf") for root in roots] + [("experiments", root / "experiments") for root in roots]
+    return [(scheme, folder) for scheme, folder in found if folder.is_dir()]

@@ -1,0 +1,89 @@
+"""One paragraph for a configuration that does not compose: what is wrong, and the nearest right name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from segment.config.build import walk
+from segment.errors import did_you_mean
+
+# Hydra's plugins that an extra of ours brings.
+EXTRAS = {
+    "hydra/sweeper=optuna": "sweep",
+    "hydra/launcher=joblib": "sweep",
+    "hydra/launcher=submitit_local": "cluster",
+    "hydra/launcher=submitit_slurm": "cluster",
+}
+
+
+def explain(error: Exception, verb: str, arguments: Sequence[str]) -> str:
+    """Say in one paragraph why a configuration could not be composed.
+
+    Args:
+        error: What Hydra or OmegaConf raised.
+        verb: The verb whose configuration it is.
+        arguments: The command line after the verb.
+    """
+    text = str(error)
+    for pattern, tell in (
+        (
+            r"Could not find '(?P<path>[^']+)'\s+Available options in '(?P<group>[^']*)':(?P<names>.*?)(?:Config s|$)",
+            _choice,
+        ),
+        (r"Could not find '(?P<path>[^']+)'", _no_group),
+        (r"Could not override '(?P<key>[^']+)'", _key),
+        (r"Key '(?P<name>[^']+)' is not in struct\s+full_key: (?P<key>\S+)", _key),
+        (r"Missing mandatory value: (?P<key>[\w.]+)", _missing),
+        (r"You must specify '(?P<key>[^']+)'.*?Available options:(?P<names>.*)", _missing),
+    ):
+        found = re.search(pattern, text, re.S)
+        if found:
+            return tell(found.groupdict(), verb, arguments)
+    return " ".join(text.split())
+
+
+def _choice(found: dict[str, str], verb: str, arguments: Sequence[str]) -> str:
+    name, names = found["path"].rpartition("/")[2], found["names"].split()
+    if (choice := f"{found['group']}={name}") in EXTRAS:
+        extra = EXTRAS[choice]
+        return f"{choice}: is not installed. The extra {extra} brings it: pip install -c constraints.txt '.[{extra}]'"
+    return (
+        f"{found['group']}={name}: there is no such choice.{did_you_mean(name, names)} There are: {', '.join(names)}."
+    )
+
+
+def _no_group(found: dict[str, str], verb: str, arguments: Sequence[str]) -> str:
+    return f"{found['path']}: there is no such configuration. 'segment list studies' names the experiments there are."
+
+
+def _key(found: dict[str, str], verb: str, arguments: Sequence[str]) -> str:
+    near = did_you_mean(found["key"], _all_keys(verb, arguments))
+    return f"{found['key']}: there is no such key.{near} 'segment {verb} --cfg job' prints them all."
+
+
+def _missing(found: dict[str, str], verb: str, arguments: Sequence[str]) -> str:
+    names = found.get("names", "").split()
+    choices = f" There are: {', '.join(names)}." if names else f" 'segment {verb} --cfg job' explains it."
+    return f"{found['key']}: needs a value, give {found['key']}=VALUE.{choices}"
+
+
+def _all_keys(verb: str, arguments: Sequence[str]) -> list[str]:
+    """Dotted keys of the verb's configuration, with as many of the overrides as compose."""
+    overrides: list[str] = []
+    keys: list[str] = []
+    for override in [None, *(argument for argument in arguments if not argument.startswith("-"))]:
+        wanted = [*overrides, *([override] if override else [])]
+        GlobalHydra.instance().clear()
+        try:
+            with hydra.initialize(version_base="1.3", config_path=None):
+                config = hydra.compose(verb, wanted)
+        except (HydraException, OmegaConfBaseException):
+            continue
+        overrides, keys = wanted, [key for key, _ in walk(config)]
+    return keys

@@ -1,0 +1,1 @@
+"""Whether a data set is sound: every scan examined, every problem named."""

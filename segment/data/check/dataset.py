@@ -1,0 +1,179 @@
+"""Proves a data set sound, or says all that is wrong with it: opened, read once, judged scan by scan and as a whole."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from segment.data.case import Case, Dataset
+from segment.data.check.judge import (
+    Surveyed,
+    judge_dimensions,
+    judge_duplicates,
+    judge_labels,
+    judge_orientations,
+    judge_outliers,
+    judge_sharing,
+    judge_unlisted,
+)
+from segment.data.check.survey import Survey
+from segment.data.check.surveys import case_files, survey_cases
+from segment.data.problems import ERROR, KINDS, WARNING, Problem, Report, problem_of, reported
+from segment.errors import UserError
+from segment.files import file_sha256, hash_files
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What came of checking a data set.
+
+    Attributes:
+        dataset: The data set.
+        surveys: Facts about every training scan that could be read, by case id.
+        hashes: SHA-256 of every file that was read, by path.
+        problems: Everything that is wrong: errors first, by kind, by file.
+        scans: How many scans were looked at.
+    """
+
+    dataset: Dataset | None
+    surveys: Mapping[str, Survey]
+    hashes: Mapping[str, str]
+    problems: tuple[Problem, ...]
+    scans: int
+
+    @property
+    def errors(self) -> list[Problem]:
+        """Problems that would make training fail or its numbers wrong."""
+        return [problem for problem in self.problems if problem.severity == ERROR]
+
+    @property
+    def warnings(self) -> list[Problem]:
+        """Problems that are worth a look."""
+        return [problem for problem in self.problems if problem.severity == WARNING]
+
+    def require_sound(self, command: str, shown: int = 3) -> None:
+        """Refuse a data set with errors.
+
+        Args:
+            command: The command that lists all of them.
+            shown: How many of them to say.
+
+        Raises:
+            UserError: One paragraph with the first errors.
+        """
+        errors = self.errors
+        if not errors:
+            return
+        said = " ".join(str(problem) for problem in errors[:shown])
+        if len(errors) == 1:
+            raise UserError(f"{said} (`{command}` lists what else is worth a look.)")
+        raise UserError(f"The data set has {len(errors)} errors. {said} `{command}` lists all {len(errors)}.")
+
+
+def check_dataset(
+    open_it: Callable[[Report], Dataset],
+    root: Path,
+    folder: Path | None = None,
+    hashes: Mapping[str, str] | None = None,
+    splits: Path | None = None,
+    tests: bool = True,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Checked:
+    """Open a data set and find everything that is wrong with it; nothing in it is changed.
+
+    Args:
+        open_it: Opens it, telling what is not sound to the reporter it is given.
+        root: Where it lies.
+        folder: Where the findings about each scan are remembered by content; None remembers nothing.
+        hashes: SHA-256 of files that are known already, by path; the others are computed.
+        splits: A splits file to judge with it.
+        tests: Whether the test scans are read too, and compared with the training scans.
+        progress: Called with the scans done and all scans, after each.
+
+    Returns:
+        The data set (None when it could not be opened), its facts and its problems.
+    """
+    problems: list[Problem] = []
+    try:
+        dataset = open_it(problems.append)
+    except UserError as error:
+        return Checked(None, {}, {}, ordered([*problems, _of_opening(error, root)]), 0)
+    test_cases = dataset.test_cases if tests else ()
+    total = len(dataset.cases) + len(test_cases)
+    known = hash_what_can_be({path for case in (*dataset.cases, *test_cases) for path in case_files(case)}, hashes)
+    parts: list[list[tuple[Case, Survey]]] = []
+    for cases, before in ((dataset.cases, 0), (test_cases, len(dataset.cases))):
+        examined = survey_cases(cases, dataset, folder, known, partial(_advance, progress, before, total))
+        problems += [problem for item in examined.values() for problem in item.problems]
+        parts.append([(case, survey) for case in cases if (survey := examined[case.id].survey) is not None])
+    training, test = parts
+    _judge(dataset, training, test, problems)
+    if splits is not None:
+        from segment.data.splits import read_folds  # imports scikit-learn, which takes a second
+
+        with reported(problems.append, "splits", splits):
+            read_folds(splits, dataset, problems.append)
+    surveys = {case.id: survey for case, survey in training}
+    return Checked(dataset, surveys, known, ordered(problems), total)
+
+
+def _advance(progress: Callable[[int, int], None], before: int, total: int, done: int) -> None:
+    progress(before + done, total)
+
+
+def _judge(dataset: Dataset, training: Surveyed, tests: Surveyed, problems: list[Problem]) -> None:
+    """What only many scans together show."""
+    report, every = problems.append, [*training, *tests]
+    judge_labels(dataset, training, report)
+    judge_duplicates(training, tests, report)
+    judge_sharing([*dataset.cases, *dataset.test_cases], report)
+    judge_dimensions(every, report)
+    judge_outliers(every, report)
+    judge_orientations(every, report)
+    judge_unlisted(dataset, " ".join(map(str, problems)), report)
+
+
+def _of_opening(error: UserError, root: Path) -> Problem:
+    """Why nothing could be opened; the message begins with the root or a file in it."""
+    named = re.match(rf"{re.escape(str(root))}[^\s:,]*", str(error))
+    return problem_of(error, "description", named[0] if named else root)
+
+
+def ordered(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Errors first, by kind, by file; each once.
+
+    Args:
+        problems: In any order.
+
+    Returns:
+        The same ones.
+    """
+    kinds = list(KINDS)
+    return tuple(
+        sorted(dict.fromkeys(problems), key=lambda item: (item.severity, kinds.index(item.kind), item.file, item.what))
+    )
+
+
+def hash_what_can_be(paths: Iterable[Path], known: Mapping[str, str] | None) -> dict[str, str]:
+    """SHA-256 of files; those that cannot be read are left out, since reading them tells why.
+
+    Args:
+        paths: The files.
+        known: Hashes computed before, by path.
+
+    Returns:
+        Path to hash.
+    """
+    hashes = dict(known or {})
+    missing = sorted(path for path in paths if str(path) not in hashes)
+    try:
+        return hashes | hash_files(missing)
+    except OSError:
+        for path in missing:
+            with contextlib.suppress(OSError):
+                hashes[str(path)] = file_sha256(path)
+        return hashes

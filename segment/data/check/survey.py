@@ -1,0 +1,353 @@
+"""What one read of a case's files tells: the facts that checking, the fingerprint and preparing go by."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from segment.arrays import nonzero_box, whole_numbers
+from segment.data.case import Case, Dataset
+from segment.data.check.headers import judge_header, obliqueness, scaling
+from segment.data.problems import WARNING, Problem, Report, problem_of
+from segment.errors import UserError
+from segment.io.geometry import canonical_grid, grid_difference, to_canonical
+from segment.io.images import Header, read_header, read_voxels
+
+QUANTILES = 1001  # evenly spaced, from the least value to the greatest
+MAX_VALUES = 4096  # a file with more values than this is no mask; keeps the facts about it small
+_BLOCK = 1 << 22  # voxels counted at a time, so that counting does not widen a whole scan to 64 bits
+
+
+@dataclass(frozen=True)
+class ForegroundIntensity:
+    """Intensities of one channel of one scan within its foreground (every label but the background).
+
+    Attributes:
+        mean: Mean.
+        sd: Standard deviation, n below.
+        quantiles: `QUANTILES` evenly spaced quantiles, least first.
+    """
+
+    mean: float
+    sd: float
+    quantiles: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Facts about one case, read once.
+
+    Attributes:
+        shape: Voxels along the anatomical axes z, y, x (after `to_canonical`); y, x for a flat image.
+        spacing: Voxel size in mm along these axes.
+        box: (start, stop) along each of these axes of the smallest box that holds every voxel that is not 0 in any
+            channel; the whole scan when all are 0.
+        intensities: One a channel; empty for a scan without foreground or without a label.
+        counts: Voxels of each value of the label file; empty without a label.
+        orientation: Where the voxel axes x, y, z of the file point, such as ``RAS``; empty for a flat image.
+        oblique: Greatest angle between a voxel axis and the nearest axis of the body, in degrees.
+        constant: Whether every channel holds one value only.
+        digest: Of the voxels of all channels and their shape, as numbers; equal for equal scans, however stored.
+    """
+
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    box: tuple[tuple[int, int], ...]
+    intensities: tuple[ForegroundIntensity, ...]
+    counts: Mapping[int, int] = field(default_factory=dict)
+    orientation: str = ""
+    oblique: float = 0.0
+    constant: bool = False
+    digest: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; `from_dict` reads it."""
+        # Not asdict, which copies thousands of quantiles one by one.
+        return vars(self) | {"intensities": [vars(channel) for channel in self.intensities]}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Survey:
+        """Read what `as_dict` wrote.
+
+        Args:
+            content: Plain data.
+
+        Raises:
+            KeyError, TypeError, ValueError: When it is something else.
+        """
+        box = [(int(start), int(stop)) for start, stop in content["box"]]
+        shape = tuple(int(size) for size in content["shape"])
+        spacing = tuple(float(size) for size in content["spacing"])
+        if not len(shape) == len(spacing) == len(box) or len(shape) not in (2, 3):
+            raise ValueError("no survey")
+        intensities = [
+            ForegroundIntensity(float(item["mean"]), float(item["sd"]), tuple(float(q) for q in item["quantiles"]))
+            for item in content["intensities"]
+        ]
+        if any(len(item.quantiles) != QUANTILES for item in intensities):
+            raise ValueError("no survey")
+        return cls(
+            shape=shape,
+            spacing=spacing,
+            box=tuple(box),
+            intensities=tuple(intensities),
+            counts={int(value): int(count) for value, count in content["counts"].items()},
+            orientation=str(content["orientation"]),
+            oblique=float(content["oblique"]),
+            constant=bool(content["constant"]),
+            digest=str(content["digest"]),
+        )
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What came of reading one case.
+
+    Attributes:
+        survey: Its facts; None when an image could not be read whole.
+        problems: What is wrong with its files.
+    """
+
+    survey: Survey | None
+    problems: tuple[Problem, ...]
+
+
+def examine(
+    case: Case,
+    dataset: Dataset,
+    room: Callable[[int], AbstractContextManager[Any]] = lambda voxels: nullcontext(),
+) -> Examination:
+    """Read every file of a case once; collect the facts and everything that is wrong.
+
+    Args:
+        case: The case, with or without a label.
+        dataset: Its data set: labels, ignore value and channels.
+        room: Entered with the number of voxels before they are read, to bound what several threads hold at once.
+
+    Returns:
+        The facts and the problems.
+    """
+    problems: list[Problem] = []
+    report = problems.append
+    files = [*case.images, *([case.label] if case.label else [])]
+    headers = {path: header for path in files if (header := _header(path, report)) is not None}
+    for path, header in headers.items():
+        judge_header(path, header, report)
+    images = {path: headers[path] for path in case.images if path in headers}
+    _judge_channels(case, images, dataset, report)
+    first = next(iter(images.values()), None)
+    for path, header in headers.items():
+        difference = grid_difference(first.grid, header.grid) if first and header is not first else ""
+        if difference:
+            what = f"Its voxel grid is not that of {next(iter(images)).name} of the same scan: {difference}."
+            report(Problem("grid", str(path), what, "Resample one onto the other's grid."))
+    # The largest file of the case counts twice: as stored and as numbers.
+    voxels = max((int(np.prod(h.grid.shape)) * h.channels for h in headers.values()), default=0)
+    with room(voxels):
+        survey = _facts(case, images, headers, dataset, report)
+    return Examination(survey, tuple(problems))
+
+
+def _header(path: Path, report: Report) -> Header | None:
+    try:
+        return read_header(path)
+    except (UserError, OSError) as error:
+        report(problem_of(UserError(str(error)), "unreadable", path))
+        return None
+
+
+def _numbers(path: Path, header: Header, dtype: type[np.floating] | None, report: Report) -> np.ndarray | None:
+    try:
+        with np.errstate(all="ignore"):  # what overflows is reported as such
+            return read_voxels(path, header, dtype)
+    except (UserError, OSError) as error:
+        report(problem_of(UserError(str(error)), "unreadable", path))
+        return None
+
+
+def _judge_channels(case: Case, images: Mapping[Path, Header], dataset: Dataset, report: Report) -> None:
+    """Compare the number of channels with the declared one; a 4D or a colour file says what it is."""
+    found, declared = sum(header.channels for header in images.values()), len(dataset.channels)
+    if len(images) < len(case.images) or found == declared:
+        return
+    path, header = next(((p, h) for p, h in images.items() if h.channels > 1), next(iter(images.items())))
+    held = f"The scan has {found} channel(s) in {len(images)} file(s)"
+    if header.channels > 1:
+        colours = _is_colour(header)
+        held = f"The file is {'a colour image (RGB)' if colours else '4D'} with {header.channels} channels"
+    what = f"{held}; the data set declares {declared} ({', '.join(dataset.channels)})."
+    report(Problem("channels", str(path), what, "Split or convert the file, or correct the declared channels."))
+
+
+def _is_colour(header: Header) -> bool:
+    source = header.source
+    if isinstance(source, nib.Nifti1Pair):
+        return bool(source.get_data_dtype().names)
+    return bool(source.GetDimension() < 4)
+
+
+def _facts(
+    case: Case, images: Mapping[Path, Header], headers: Mapping[Path, Header], dataset: Dataset, report: Report
+) -> Survey | None:
+    """Read the voxels: the label first, since it says which voxels of the images are foreground."""
+    mask: np.ndarray | None = None
+    counts: dict[int, int] = {}
+    if case.label is not None and case.label in headers:
+        mask, counts = _mask(case.label, headers[case.label], dataset, report)
+    foreground = None if mask is None else _foreground(mask, counts, dataset)
+    del mask
+    grids = [header.grid for header in images.values()]
+    whole = len(images) == len(case.images) and len({grid.shape for grid in grids}) == 1
+    if not whole or (foreground is not None and foreground.shape != grids[0].shape):
+        foreground = None
+    taken = np.zeros(grids[0].shape, bool) if whole else None
+    digest = hashlib.blake2b(repr([grid.shape for grid in grids]).encode(), digest_size=16)
+    intensities: list[ForegroundIntensity] = []
+    constants: list[bool] = []
+    for path, header in images.items():
+        array = _numbers(path, header, np.float32, report)
+        if array is None:
+            taken = None
+            continue
+        _judge_numbers(path, header, array, report)
+        constants += [_is_constant(path, number, channel, report) for number, channel in enumerate(array)]
+        digest.update(array.data)
+        for channel in array:
+            if taken is not None:
+                np.logical_or(taken, channel, out=taken)
+            if foreground is not None:
+                intensities += _intensity(channel[foreground])
+    if taken is None or not constants:
+        return None
+    grid = grids[0]
+    canonical = canonical_grid(grid)
+    return Survey(
+        shape=canonical.shape,
+        spacing=canonical.spacing,
+        box=nonzero_box(to_canonical(taken, grid)[None]),
+        intensities=tuple(intensities) if len(intensities) == len(constants) else (),
+        counts=counts,
+        orientation="".join(nib.aff2axcodes(grid.affine)) if grid.ndim == 3 else "",
+        oblique=round(obliqueness(grid), 3),
+        constant=all(constants),
+        digest=digest.hexdigest(),
+    )
+
+
+def _judge_numbers(path: Path, header: Header, array: np.ndarray, report: Report) -> None:
+    """NaN and infinity; where the file holds integers, it is the scaling that made them."""
+    bad = array.size - int(np.isfinite(array).sum())
+    if not bad:
+        return
+    slope, inter = scaling(header)
+    if (slope, inter) != (1, 0) and header.source.get_data_dtype().kind in "iu":
+        what = f"The header's slope {slope:g} and intercept {inter:g} take {bad:,} voxel(s) beyond 32-bit numbers."
+        report(Problem("scaling", str(path), what, "Correct scl_slope and scl_inter in the header."))
+    else:
+        what = f"The file holds {bad:,} voxel(s) that are NaN or infinite."
+        report(Problem("not_finite", str(path), what, "Replace them by a number."))
+
+
+def _is_constant(path: Path, number: int, channel: np.ndarray, report: Report) -> bool:
+    low, high = channel.min(), channel.max()
+    if low != high:
+        return False
+    what = f"Channel {number} of the file holds the value {float(low):g} everywhere."
+    report(Problem("constant", str(path), what, "Copy the scan again, or take it out."))
+    return True
+
+
+def _mask(path: Path, header: Header, dataset: Dataset, report: Report) -> tuple[np.ndarray | None, dict[int, int]]:
+    """A label file's values and how often each occurs, judged."""
+    if header.channels != 1:
+        what = f"The file has {header.channels} channels; a mask has one, whose values are the labels."
+        report(Problem("not_a_mask", str(path), what, "Save it as a single-channel (grey) file."))
+        return None, {}
+    array = _numbers(path, header, None, report)
+    mask = None if array is None else whole_numbers(array[0])
+    slope, inter = scaling(header)
+    scaled = f" (its header scales by slope {slope:g} and intercept {inter:g})" if (slope, inter) != (1, 0) else ""
+    if mask is None:
+        if array is not None:
+            what = f"The values of the mask are not whole numbers{scaled}."
+            report(Problem("not_a_mask", str(path), what, "Name the file of labels, or round its values."))
+        return None, {}
+    counts = count_values(mask)
+    if counts is None:
+        what = f"The mask holds more than {MAX_VALUES} different values{scaled}."
+        report(Problem("not_a_mask", str(path), what, "Name the file of labels instead of an image."))
+        return None, {}
+    known = {*dataset.labels.values(), *([] if dataset.labels.ignore is None else [dataset.labels.ignore])}
+    unknown = [value for value in counts if value not in known]
+    if unknown:
+        listed = ", ".join(f"{value} ({counts[value]:,} voxels)" for value in unknown[:10])
+        more = ", ..." if len(unknown) > 10 else ""
+        what = f"The mask holds undeclared value(s){scaled}: {listed}{more}; the labels are {dataset.labels.declared}."
+        report(Problem("undeclared", str(path), what, "Correct the mask, or declare the value as a label."))
+    if not any(value in counts for value in dataset.labels.foreground.values()):
+        what = "The mask holds no voxel of any structure."
+        report(Problem("empty", str(path), what, "See whether the scan was left without annotation.", WARNING))
+    return mask, counts
+
+
+def count_values(mask: np.ndarray) -> dict[int, int] | None:
+    """Count how often each value occurs, in memory that does not grow with the mask.
+
+    Args:
+        mask: Integers of any shape.
+
+    Returns:
+        Value to number of voxels, by value; None when there are more than `MAX_VALUES` values.
+    """
+    counts: dict[int, int] = {}
+    for block in _blocks(mask):
+        if block.dtype == np.uint8:
+            numbers = np.bincount(block)
+            values = np.flatnonzero(numbers)
+            numbers = numbers[values]
+        else:
+            values, numbers = np.unique(block, return_counts=True)
+        if len(values) > MAX_VALUES:
+            return None
+        for value, number in zip(values.tolist(), numbers.tolist(), strict=True):
+            counts[value] = counts.get(value, 0) + number
+        if len(counts) > MAX_VALUES:
+            return None
+    return dict(sorted(counts.items()))
+
+
+def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:
+    flat = array.reshape(-1)
+    return (flat[start : start + _BLOCK] for start in range(0, flat.size, _BLOCK))
+
+
+def _foreground(mask: np.ndarray, counts: Mapping[int, int], dataset: Dataset) -> np.ndarray:
+    """Voxels of any declared label but the background; neither ignored nor undeclared ones."""
+    structures = [value for value in dataset.labels.foreground.values() if value in counts]
+    others = [value for value in counts if value not in structures]
+    if len(others) == 1:
+        return mask != others[0]
+    return np.isin(mask, structures)
+
+
+def _intensity(values: np.ndarray) -> list[ForegroundIntensity]:
+    """Intensities of one channel's foreground; none where nothing finite is in it."""
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return []
+    values.sort()
+    # As numpy.quantile's linear method, but with one sort that is the fastest there is.
+    places = np.linspace(0, values.size - 1, QUANTILES)
+    below = np.floor(places).astype(np.int64)
+    above = np.minimum(below + 1, values.size - 1)
+    low, high = values[below].astype(np.float64), values[above].astype(np.float64)
+    quantiles = low + (high - low) * (places - below)
+    mean, sd = values.mean(dtype=np.float64), values.std(dtype=np.float64)
+    return [ForegroundIntensity(float(mean), float(sd), tuple(quantiles.tolist()))]

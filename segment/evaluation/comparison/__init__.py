@@ -1,0 +1,1 @@
+"""Finished runs compared scan by scan."""

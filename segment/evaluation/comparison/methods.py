@@ -1,0 +1,377 @@
+"""Methods to be compared: finished runs, read from their folders, grouped by configuration, laid together by scan."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import numpy as np
+import pandas as pd
+
+from segment.errors import UserError, did_you_mean
+from segment.evaluation.comparison.naming import config_differences, method_names, seed_followers
+from segment.evaluation.comparison.pairing import (
+    Key,
+    check_labels,
+    check_references,
+    check_trained,
+    scan_table,
+    shared_scans,
+)
+from segment.files import read_mapping
+from segment.runs.config import flatten
+from segment.runs.folder import RunFolder
+from segment.runs.health import Failure, failure, listed
+from segment.runs.scans import metric_columns, read_scans
+from segment.runs.summary import read_summary
+from segment.statistics.paired import lower_is_better
+from segment.text import printable
+
+MOST_RUNS = 1000
+MOST_METHODS = 100  # of which every pair is compared
+# What runs of one method may differ in: the chance of training, the part of the data, and what changes no number.
+_NOT_SEPARATING = ("fold", "seed", "data.root", "sampler.workers", "trainer.log_every_n_steps")
+
+
+@dataclass(frozen=True, eq=False)
+class Method:
+    """One method: a run, or the folds and seeds of one configuration laid together.
+
+    Attributes:
+        name: Short, printable, unlike those of the others.
+        runs: The runs it consists of. ``config``, ``provenance`` and ``summary`` are empty where there is no such file
+            (scores of masks made elsewhere).
+        scores: Float64 ``(scans, labels)`` of the metric, seeds averaged; index (split, case) in the same order for all
+            methods, columns the names of the labels in the order of their numbers; NaN where a scan has no score.
+        repeats: The same for every seed, of which `scores` is the mean.
+        scan_folds: Integer ``(scans,)``: fold that each scan was scored in, -1 for none.
+        seeds: Number of seeds.
+        folds: The folds, ascending; empty where there are none.
+        cost: Mean over its runs of what ``summary.json`` says of the training; keys that one of them lacks are left
+            out. ``energy_source`` is ``measured`` only if it is for all of them.
+    """
+
+    name: str
+    runs: tuple[RunFolder, ...]
+    scores: pd.DataFrame
+    repeats: tuple[pd.DataFrame, ...]
+    scan_folds: np.ndarray
+    seeds: int
+    folds: tuple[int, ...]
+    cost: Mapping[str, float | str]
+
+
+@dataclass(frozen=True, eq=False)
+class Methods:
+    """Methods that can be compared.
+
+    Attributes:
+        methods: At least two, scored on the same scans.
+        differences: Configuration key -> value in each method, None where it has no such key.
+        left_out: Scans that were scored in some of the runs only and are not compared.
+        failed: The runs among those given that are no result, which no method holds.
+    """
+
+    methods: tuple[Method, ...]
+    differences: Mapping[str, Sequence[str | None]]
+    left_out: int
+    failed: tuple[Failure, ...] = ()
+
+
+def find_runs(given: str | Sequence[str]) -> list[Path]:
+    """Find the runs that a user names.
+
+    Args:
+        given: Run folders, tables of scans, or patterns such as ``runs/*``, of which folders and ``.csv`` files are
+            taken.
+
+    Returns:
+        At least two paths, in the order given, those of a pattern sorted.
+
+    Raises:
+        UserError: A path does not exist or stands there twice, a pattern finds nothing, or there is one run only.
+    """
+    found: dict[Path, Path] = {}
+    for item in [given] if isinstance(given, str) else given:
+        path = Path(item).expanduser()
+        if path.exists():
+            paths = [path]
+        elif any(letter in item for letter in "*?["):
+            # Unlike Path.glob it passes over hidden folders, such as those of sweeps.
+            matches = [Path(match) for match in sorted(glob.glob(str(path)))]  # noqa: PTH207
+            paths = [match for match in matches if match.is_dir() or match.suffix == ".csv"]
+            if not paths:
+                raise UserError(f"runs={item}: no run folder has such a name. Mind the folder that you are in.")
+        else:
+            raise UserError(
+                f"runs={item}: there is no such folder or file. Name some, runs=[runs/A,runs/B] or runs='runs/*'."
+            )
+        for path in paths:
+            place = path.resolve()
+            place = place.parent if place.name == "scans.csv" else place
+            if place in found:
+                raise UserError(f"runs: {printable(path)} and {printable(found[place])} are the same. Name it once.")
+            found[place] = path
+    if len(found) < 2:
+        raise UserError("runs: a comparison needs two, runs=[runs/A,runs/B], or a pattern of several, runs='runs/*'.")
+    if len(found) > MOST_RUNS:
+        raise UserError(f"runs: {len(found)} runs are more than {MOST_RUNS}. Name fewer.")
+    return list(found.values())
+
+
+def read_methods(
+    runs: str | Sequence[str],
+    metric: str = "dice",
+    by: str | None = None,
+    names: Sequence[str] | None = None,
+    common: bool = False,
+) -> Methods:
+    """Read finished runs and lay them together as methods; runs that diverged or are not finished are left out.
+
+    Args:
+        runs: As for `find_runs`. A folder with ``scans.csv`` but without ``config.yaml``, and a table by itself, is a
+            method of its own.
+        metric: Metric column of ``scans.csv``; less is better where it ends in ``_mm``.
+        by: ``run``: each run is a method; ``configuration``: runs that differ in nothing but fold, seed and what
+            changes no number are one; None: the latter where it leaves two methods, else the former.
+        names: Names of the methods in order; None: made of what differs.
+        common: Compare the scans that all runs have, where not all have the same.
+
+    Returns:
+        The methods.
+
+    Raises:
+        UserError: A run cannot be read, or the runs cannot be paired by scan: other labels, scans or references, a scan
+            twice in a method, or a scan that a run was trained on; or fewer than two methods are sound.
+    """
+    paths = find_runs(runs)
+    states = {path: failure(path if path.is_dir() else path.parent) for path in paths if _may_fail(path)}
+    failed = tuple(state for state in states.values() if state is not None)
+    folders = [_read(path) for path in paths if states.get(path) is None]
+    if not folders:
+        raise UserError(_too_few([], failed))
+    check_labels(folders)
+    for run in folders:
+        _check_metric(run, metric)
+    groups = _grouped(folders, failed, by)
+    folders = [run for group in groups for run in group]
+    if len(groups) > MOST_METHODS:
+        raise UserError(f"runs: {len(groups)} methods are more than {MOST_METHODS}. Name fewer runs.")
+    differences = config_differences(groups)
+    titles = method_names(groups, differences) if names is None else _given_names(names, groups, failed)
+    seeds = [_by_seed(group) if len(group) > 1 else {"": group} for group in groups]
+    laid = [[(side, _side_by_side(side, metric)) for side in sides.values()] for sides in seeds]
+    tables = [(side, table.index) for method in laid for side, table in method]
+    try:
+        keys = shared_scans(tables, common)
+    except UserError as error:
+        raise UserError(f"{error}{_left_out(failed)}") from None
+    check_references(folders, keys)
+    check_trained(folders, keys)
+    methods = tuple(
+        _method(name, group, [table.loc[keys] for _, table in sides], keys, metric)
+        for name, group, sides in zip(titles, groups, laid, strict=True)
+    )
+    left_out = len(set().union(*(index for _, index in tables))) - len(keys)
+    return Methods(methods, differences, left_out, failed)
+
+
+def _may_fail(path: Path) -> bool:
+    """Whether a path is that of a run, not of a table by itself."""
+    return path.is_dir() or path.name == "scans.csv"
+
+
+def _left_out(failed: Sequence[Failure]) -> str:
+    """What is added to an error that left out runs may explain."""
+    return f" Left out: {listed(failed)}." if failed else ""
+
+
+def _read(path: Path) -> RunFolder:
+    """A run as its files tell it; those that scores made elsewhere lack are empty."""
+    table = path if path.is_file() else path / "scans.csv"
+    if not table.exists():
+        raise UserError(f"{printable(path)} is the folder of no run: it has no scans.csv. Name run folders.")
+    if table.name != "scans.csv":
+        return RunFolder(path, read_scans(table), {}, {}, {})
+    folder = table.parent
+    config, provenance = (folder / name for name in ("config.yaml", "provenance.json"))
+    return RunFolder(
+        path=folder,
+        scans=read_scans(table),
+        summary=read_summary(folder / "summary.json") if (folder / "summary.json").exists() else {},
+        config=read_mapping(config) if config.exists() else {},
+        provenance=read_mapping(provenance) if provenance.exists() else {},
+    )
+
+
+def _check_metric(run: RunFolder, metric: str) -> None:
+    """Refuse a run that lacks the metric, or a score of it."""
+    columns = metric_columns(run.scans)
+    if metric not in columns:
+        raise UserError(
+            f"metric={metric}: {printable(run.path)} has no such column.{did_you_mean(metric, columns)} "
+            f"It has: {', '.join(map(printable, columns))}."
+        )
+    missing = run.scans[run.scans[metric].isna() & (run.scans["status"] != "both_empty")]
+    if len(missing):
+        row = missing.iloc[0]
+        raise UserError(
+            f"metric={metric}: {printable(run.path)} has no score of {printable(row['name'])} in scan "
+            f"{printable(row['case'])}, which is not empty. Score it, or compare by another metric."
+        )
+
+
+def _grouped(runs: Sequence[RunFolder], failed: Sequence[Failure], by: str | None) -> list[list[RunFolder]]:
+    """The runs of every method, in the order of their first ones."""
+    single = [[run] for run in runs]
+    if by not in (None, "run", "configuration"):
+        near = did_you_mean(str(by), ("run", "configuration"))
+        raise UserError(f"by={by}: there is no such way.{near} There are: run, configuration, null.")
+    # Those that are no result tell which methods were meant: seeds of one are not compared in the place of two.
+    lost = [RunFolder(state.run, pd.DataFrame(), {}, _config(state.run), {}) for state in failed]
+    meant = single if by == "run" else _configurations([*runs, *lost])
+    groups = [[run for run in group if run not in lost] for group in meant]
+    groups = [_without_sums(group) for group in groups if group]
+    if len(meant) == 1 and by == "configuration":
+        raise UserError(
+            f"by=configuration: all {len(runs) + len(lost)} runs are of one configuration, so there is nothing to "
+            "compare. by=run compares them one by one."
+        )
+    if len(meant) == 1:
+        groups = single
+    if len(groups) < 2:
+        raise UserError(_too_few(groups, failed))
+    return groups
+
+
+def _too_few(groups: Sequence[Sequence[RunFolder]], failed: Sequence[Failure]) -> str:
+    """What is said where too little is left to compare."""
+    which = "none of the runs given is"
+    if groups:
+        first, more = printable(groups[0][0].path), len(groups[0]) - 1
+        which = f"only {first} and {more} more of its configuration are" if more else f"only {first} is"
+    ways = []
+    if not all(state.diverged for state in failed):
+        ways.append(" Let a run that is not finished end: the same command goes on with it.")
+    if any(state.diverged for state in failed):
+        ways.append(" Train what diverged anew with a smaller optimizer.lr.")
+    return f"runs: {which} finished and sound, but a comparison needs two methods.{_left_out(failed)}{''.join(ways)}"
+
+
+def _config(run: Path) -> dict[str, Any]:
+    """The configuration of a run that is no result, as far as it tells one."""
+    try:
+        return read_mapping(run / "config.yaml")
+    except UserError:
+        return {}
+
+
+def _configurations(runs: Sequence[RunFolder]) -> list[list[RunFolder]]:
+    """The runs of every configuration, in the order of their first ones."""
+    rows = [flatten(run.config) for run in runs]
+    apart = {*_NOT_SEPARATING, *seed_followers(runs)}
+    found: dict[Any, list[RunFolder]] = {}
+    for run, row in zip(runs, rows, strict=True):
+        # What the plan decided follows from the other keys, unless a file says it, which may have been edited between.
+        follows = row.get("plan.file", "none") == "none"
+        own = frozenset(
+            (key, str(value))
+            for key, value in row.items()
+            if key not in apart and not (follows and key.startswith("planned."))
+        )
+        found.setdefault(own if run.config else run.path, []).append(run)
+    return list(found.values())
+
+
+def _without_sums(runs: Sequence[RunFolder]) -> list[RunFolder]:
+    """The folds of ``fold=all`` without the run that sums them up, where they stand beside it in ``runs='runs/*'``."""
+    sums = [run for run in runs if run.config.get("fold") == "all"]
+    single = {str(run.config.get("seed")) for run in runs if run not in sums}
+    return [run for run in runs if run not in sums or str(run.config.get("seed")) not in single]
+
+
+def _given_names(names: Sequence[str], groups: Sequence[Sequence[RunFolder]], failed: Sequence[Failure]) -> list[str]:
+    """The names that a user gives, one a method."""
+    found = [printable(name).strip() for name in names]
+    if len(found) != len(groups) or len(set(found)) != len(found) or not all(found):
+        methods = ", ".join(printable(group[0].path) for group in groups)
+        raise UserError(
+            f"names={list(names)}: give {len(groups)} names unlike each other, one a method in this order: {methods}."
+            f"{_left_out(failed)}"
+        )
+    return found
+
+
+def _by_seed(runs: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
+    """The runs of a method by their seed."""
+    found: dict[str, list[RunFolder]] = {}
+    for run in runs:
+        found.setdefault(str(run.config.get("seed")), []).append(run)
+    return found
+
+
+def _side_by_side(runs: Sequence[RunFolder], metric: str) -> pd.DataFrame:
+    """The scores of the folds of one seed, each scan from the fold that validated it."""
+    owners: dict[Key, RunFolder] = {}
+    tables = []
+    for run in runs:
+        table = scan_table(run, metric)
+        for key in table.index:
+            if key in owners:
+                raise UserError(
+                    f"{printable(owners[key].path)} and {printable(run.path)} are one method and seed, and both score "
+                    f"scan {printable(key[1])}. Leave one of them out, or compare with by=run."
+                )
+            owners[key] = run
+        tables.append(table)
+    return pd.concat(tables)
+
+
+def _method(
+    name: str, runs: Sequence[RunFolder], tables: Sequence[pd.DataFrame], keys: Sequence[Key], metric: str
+) -> Method:
+    """Average the seeds of a method, scan by scan."""
+    stack = np.stack([table.to_numpy() for table in tables])
+    # A seed that rightly leaves empty what another invents is perfect there, as between methods.
+    perfect = 0.0 if lower_is_better(metric) else 1.0
+    stack = np.where(np.isnan(stack) & np.isfinite(stack).any(axis=0), perfect, stack)
+    mean = stack.mean(axis=0)
+    index, columns = tables[0].index, tables[0].columns
+    folds: dict[Key, int] = {}
+    for run in runs:
+        rows = run.scans[["split", "case", "fold"]].drop_duplicates()
+        folds |= {(split, case): -1 if pd.isna(fold) else fold for split, case, fold in rows.itertuples(index=False)}
+    scan_folds = np.array([folds[key] for key in keys], int)
+    return Method(
+        name=name,
+        runs=tuple(runs),
+        scores=pd.DataFrame(mean, index, columns),
+        repeats=tuple(pd.DataFrame(values, index, columns) for values in stack),
+        scan_folds=scan_folds,
+        seeds=len(tables),
+        folds=tuple(sorted({int(fold) for fold in scan_folds if fold >= 0})),
+        cost=_cost(runs),
+    )
+
+
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
+
+
+def _cost(runs: Sequence[RunFolder]) -> dict[str, float | str]:
+    """Mean cost of a run, of what all runs tell."""
+    costs = [run.summary.get("cost") for run in runs]
+    tables = [cost if isinstance(cost, Mapping) else {} for cost in costs]
+    found: dict[str, float | str] = {}
+    for key in tables[0]:
+        values = [table.get(key) for table in tables]
+        numbers = [float(value) for value in values if _is_number(value)]
+        if len(numbers) == len(values):
+            found[key] = float(np.mean(numbers))
+    sources = {table.get("energy_source") for table in tables}
+    if "energy_kwh" in found:
+        found["energy_source"] = "measured" if sources == {"measured"} else "estimated"
+    return found

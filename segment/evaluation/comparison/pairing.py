@@ -1,0 +1,184 @@
+"""What must hold before the scores of runs are paired by scan: same labels, scans and references, none trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from segment.errors import UserError
+from segment.runs.folder import RunFolder
+from segment.runs.scans import scan_rows
+from segment.text import printable
+
+Key = tuple[str, str]  # split and case
+_FEW = 3
+
+
+def scan_table(run: RunFolder, column: str) -> pd.DataFrame:
+    """One column of a run's table of scans, a row a scan.
+
+    Args:
+        run: The run.
+        column: A metric column, or ``reference_voxels``.
+
+    Returns:
+        Float64 ``(scans, labels)``, index (split, case), columns the names of the labels in the order of their numbers.
+
+    Raises:
+        UserError: A scan stands there in two folds.
+    """
+    table = scan_rows(run.scans, column).droplevel("fold")
+    twice = table.index[table.index.duplicated()]
+    if len(twice):
+        raise UserError(
+            f"{printable(run.path)}: scan {printable(twice[0][1])} of split {printable(twice[0][0])} stands there in "
+            "two folds. A scan is compared once; name a run that scores it once."
+        )
+    return table
+
+
+def check_labels(runs: Sequence[RunFolder]) -> None:
+    """Refuse runs whose labels have other names or numbers than those of the first.
+
+    Raises:
+        UserError: Naming both runs and what differs; or a run without any scan.
+    """
+    first: dict[int, str] = {}
+    for run in runs:
+        rows = run.scans[["label", "name"]].drop_duplicates()
+        labels = dict(zip(rows["label"].tolist(), rows["name"].tolist(), strict=True))
+        if not labels:
+            raise UserError(f"{printable(run.path)}: scans.csv holds no scan, so there is nothing to compare.")
+        first = first or labels
+        number = next((n for n in sorted(first.keys() | labels.keys()) if first.get(n) != labels.get(n)), None)
+        if number is not None:
+            told = [repr(printable(names[number])) if number in names else "missing" for names in (first, labels)]
+            raise UserError(
+                f"{printable(runs[0].path)} and {printable(run.path)} do not have the same labels: label {number} is "
+                f"{told[0]} in the one and {told[1]} in the other. Compare runs of one labelling."
+            )
+
+
+def shared_scans(tables: Sequence[tuple[Sequence[RunFolder], Iterable[Key]]], common: bool) -> list[Key]:
+    """The scans that are compared.
+
+    Args:
+        tables: Runs that are laid side by side (the folds of one seed of one method), and the (split, case) they score.
+        common: Take those that all have, where not all have the same.
+
+    Returns:
+        (split, case), sorted.
+
+    Raises:
+        UserError: The sets differ and `common` is not set, or no scan is in all of them.
+    """
+    sets = [(runs, set(keys)) for runs, keys in tables]
+    everything: set[Key] = set().union(*(keys for _, keys in sets))
+    shared = everything.intersection(*(keys for _, keys in sets))
+    short = next(((runs, everything - keys) for runs, keys in sets if keys != everything), None)
+    if short is None or (common and shared):
+        return sorted(shared)
+    runs, missing = short
+    scan = min(missing)
+    owner, owned = next((runs, keys) for runs, keys in sets if scan in keys)
+    own = next(keys for other, keys in sets if other is runs)
+    if {case for _, case in own} == {case for _, case in owned} and not own & owned:
+        splits = [", ".join(sorted({printable(split) for split, _ in keys})) for keys in (owned, own)]
+        raise UserError(
+            f"{_paths(owner)} and {_paths(runs)} score the same scans, but as split {splits[0]} and split {splits[1]}. "
+            "Score both under one name: segment evaluate ... split=NAME"
+        )
+    only = f"{_paths(runs)} lacks {_first_few(missing)} that others have, such as {_paths(owner)}"
+    if not shared:
+        raise UserError(f"No scan was scored in all of the runs: {only}. Compare runs of the same fold or test set.")
+    raise UserError(
+        f"The runs were not scored on the same scans: {only}. Score them on the same scans, or set common=true to "
+        f"compare the {len(shared)} that all have."
+    )
+
+
+def check_references(runs: Sequence[RunFolder], keys: Sequence[Key]) -> None:
+    """Refuse runs that were scored against different references.
+
+    Args:
+        runs: All runs.
+        keys: The scans that are compared.
+
+    Raises:
+        UserError: A label file's hash in ``provenance.json``, or the number of a label's voxels in ``scans.csv``,
+            differs between two runs, which are named with the scan.
+    """
+    hashes: dict[str, tuple[str, RunFolder]] = {}
+    voxels: dict[Key, tuple[np.ndarray, RunFolder]] = {}
+    compared = set(keys)
+    for run in runs:
+        table = scan_table(run, "reference_voxels")
+        for key, counts in zip(table.index, table.to_numpy(), strict=True):
+            if key not in compared:
+                continue
+            seen, other = voxels.setdefault(key, (counts, run))
+            sha256 = _label_hash(run, key[1])
+            known, owner = hashes.setdefault(key[1], (sha256, run)) if sha256 else ("", run)
+            if known != sha256:
+                raise UserError(_other_references(owner, run, key[1], "its label file has another SHA-256"))
+            if not np.array_equal(seen, counts, equal_nan=True):
+                raise UserError(_other_references(other, run, key[1], "its labels have other numbers of voxels"))
+
+
+def _other_references(one: RunFolder, other: RunFolder, case: str, why: str) -> str:
+    return (
+        f"The references are not the same: scan {printable(case)} in {printable(one.path)} and "
+        f"{printable(other.path)}: {why}. Score both against the same masks: segment evaluate"
+    )
+
+
+def _label_hash(run: RunFolder, case: str) -> str:
+    """SHA-256 of a scan's label file as the run recorded it; empty where it did not."""
+    found = _mapping(_mapping(run.provenance.get("cases")).get(case))
+    sha256 = _mapping(found.get("sha256")).get(str(found.get("label")))
+    return sha256 if isinstance(sha256, str) else ""
+
+
+def check_trained(runs: Sequence[RunFolder], keys: Sequence[Key]) -> None:
+    """Refuse scores of scans that the run was trained on, unless they are called those of split ``train``.
+
+    Args:
+        runs: All runs.
+        keys: The scans that are compared.
+
+    Raises:
+        UserError: Naming the run and the first scans.
+    """
+    compared = {key for key in keys if key[0] != "train"}
+    for run in runs:
+        trained = _mapping(run.provenance.get("split")).get("train")
+        names = {name for name in trained if isinstance(name, str)} if isinstance(trained, list) else set()
+        scored = (
+            set(zip(*(run.scans[column].tolist() for column in ("split", "case")), strict=True)) if names else set()
+        )
+        both = {key for key in compared & scored if key[1] in names}
+        if both:
+            raise UserError(
+                f"{printable(run.path)} was trained on {_first_few(both)}, which it is to be compared on: its scores "
+                "there say nothing about new scans. Compare runs on scans that none of them was trained on."
+            )
+
+
+def _mapping(value: Any) -> Mapping[Any, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _paths(runs: Sequence[RunFolder]) -> str:
+    more = f" (with {len(runs) - 1} more of its seed)" if len(runs) > 1 else ""
+    return f"{printable(runs[0].path)}{more}"
+
+
+def _first_few(keys: Iterable[Key]) -> str:
+    """The first few of many scans."""
+    ordered = sorted(keys)
+    few = ", ".join(printable(case) for _, case in ordered[:_FEW])
+    more = f" and {len(ordered) - _FEW} more" if len(ordered) > _FEW else ""
+    return f"{len(ordered)} scan{'' if len(ordered) == 1 else 's'} ({few}{more})"

@@ -1,0 +1,161 @@
+"""What a comparison of runs found."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from segment.evaluation.comparison.compare import FOREGROUND
+from segment.evaluation.comparison.methods import Method
+from segment.runs.health import Failure
+from segment.statistics.variance import Variance
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The score of one method on one structure.
+
+    Attributes:
+        mean: Mean over scans (for the foreground: mean over labels of it); None without any score.
+        interval: Its bootstrap interval, low and high end; None with fewer than two scored scans.
+        n: Number of scored scans.
+    """
+
+    mean: float | None
+    interval: tuple[float, float] | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two methods on one structure.
+
+    Attributes:
+        first: Name of the one method.
+        second: Name of the other.
+        structure: ``foreground`` or the name of a label.
+        first_mean: Mean of the first, as in `Estimate`.
+        second_mean: Mean of the second.
+        difference: ``first_mean - second_mean``.
+        interval: Paired bootstrap interval of the difference; None with fewer than two scored scans.
+        p: Wilcoxon signed-rank test over scans, two-sided; None where no scan has a score.
+        p_holm: The same, corrected after Holm within its family: foreground over all pairs of methods, labels over all
+            pairs and labels.
+        effect: Matched-pairs rank-biserial correlation (Kerby 2014) in [-1, 1], positive where the first is the better;
+            None where no scan differs.
+        won: Scans on which the first is the better.
+        tied: Scans on which they are equal.
+        lost: Scans on which the second is the better.
+        n: Scans with a difference; the sum of the three.
+        shown: Whether a difference is shown: ``p_holm < 1 - level``, and the interval lies on the same side of 0.
+        unpaired: Scans on which one method rightly left a structure empty that the other invented; its missing score
+            counts as perfect in the test and in `won` and `lost`.
+        doubtful: Whether a foreground difference is shown that is less than twice its standard error over seeds, so
+            that other seeds may turn it round; False where no method has several seeds.
+    """
+
+    first: str
+    second: str
+    structure: str
+    first_mean: float | None
+    second_mean: float | None
+    difference: float | None
+    interval: tuple[float, float] | None
+    p: float | None
+    p_holm: float | None
+    effect: float | None
+    won: int
+    tied: int
+    lost: int
+    n: int
+    shown: bool
+    unpaired: int
+    doubtful: bool = False
+
+    def turned(self) -> Pair:
+        """The same pair, seen from the second method."""
+        return replace(
+            self,
+            first=self.second,
+            second=self.first,
+            first_mean=self.second_mean,
+            second_mean=self.first_mean,
+            difference=None if self.difference is None else -self.difference,
+            interval=None if self.interval is None else (-self.interval[1], -self.interval[0]),
+            effect=None if self.effect is None else -self.effect,
+            won=self.lost,
+            lost=self.won,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """The methods by foreground mean and how far that order holds when other scans are drawn (Wiesenfarth et al. 2021).
+
+    Attributes:
+        names: Names of the methods, best first.
+        ranks: Rank of each, from 1; equal methods share the smaller one.
+        intervals: Low and high end of each one's rank over the resamples, at the level of the comparison.
+        shares: Float64 ``(method, rank)``: share of the resamples in which the method took the rank.
+        tau: Mean over resamples of Kendall's tau-b between their ranking and the full one; None where all are equal.
+    """
+
+    names: tuple[str, ...]
+    ranks: tuple[int, ...]
+    intervals: tuple[tuple[float, float], ...]
+    shares: np.ndarray
+    tau: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What `compare` finds.
+
+    Attributes:
+        metric: Column of ``scans.csv``.
+        level: Level of all intervals.
+        methods: The methods, in the order given.
+        structures: ``foreground``, then the labels.
+        estimates: Method -> structure -> its score.
+        pairs: Every pair of methods in the order given, each with every structure.
+        ranking: The methods by foreground mean.
+        variances: Method -> components; methods of one run are left out.
+        differences: Configuration key -> method -> value, for every key that differs; None where a method has no such
+            key.
+        choices: The same for people: the few choices that these come from, what a reader asks first in front.
+        other_parts: Parts of the recipes that differ beside what the methods are named after, in plain words.
+        settings: In what the predictions of the methods were made differently, as parts of a sentence.
+        failed: The runs that were given and left out as no result.
+        conclusion: One sentence.
+        protocol: One line: number of scans, split, folds, what they were predicted with.
+        notes: Sentences on what limits the comparison, such as too few scans.
+    """
+
+    metric: str
+    level: float
+    methods: tuple[Method, ...]
+    structures: tuple[str, ...]
+    estimates: Mapping[str, Mapping[str, Estimate]]
+    pairs: tuple[Pair, ...]
+    ranking: Ranking
+    variances: Mapping[str, Variance]
+    differences: Mapping[str, Mapping[str, str | None]]
+    choices: Mapping[str, Mapping[str, str | None]]
+    other_parts: tuple[str, ...]
+    settings: tuple[str, ...]
+    failed: tuple[Failure, ...]
+    conclusion: str
+    protocol: str
+    notes: tuple[str, ...]
+
+    def pair(self, first: str, second: str, structure: str = FOREGROUND) -> Pair:
+        """The pair of two methods on one structure, seen from the first; KeyError where there is none."""
+        found = self._places.get((first, second, structure))
+        return self._places[second, first, structure].turned() if found is None else found
+
+    @functools.cached_property
+    def _places(self) -> dict[tuple[str, str, str], Pair]:
+        return {(pair.first, pair.second, pair.structure): pair for pair in self.pairs}

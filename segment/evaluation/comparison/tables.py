@@ -1,0 +1,384 @@
+"""A comparison as text, CSV, Markdown, LaTeX and JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import itertools
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from segment.evaluation.comparison.compare import FOREGROUND
+from segment.evaluation.comparison.result import Comparison, Pair
+from segment.evaluation.comparison.wording import interval_text, metric_title, p_text, percent
+from segment.files import plain
+from segment.statistics.paired import lower_is_better
+from segment.text import printable
+
+COSTS = {
+    "wall_seconds": ("wall s", "{:.0f}"),
+    "seconds_per_step": ("s a step", "{:.3g}"),
+    "waiting_share": ("waiting", "{:.1%}"),
+    "samples_per_second": ("samples/s", "{:.3g}"),
+    "peak_memory_mb": ("peak MB", "{:.0f}"),
+    "peak_gpu_memory_mb": ("GPU MB", "{:.0f}"),
+    "parameters": ("parameters", "{:.0f}"),
+    "flops_per_step": ("FLOP a step", "{:.3g}"),
+    "energy_kwh": ("kWh", "{:.3g}"),
+    "co2_kg": ("kg CO2", "{:.3g}"),
+}
+"""Key of ``cost`` in summary.json -> title and format of its column, in this order."""
+
+_FEW_METHODS = 4
+_MOST_ROWS = 40
+_MOST_KEYS = 12
+_LONGEST_VALUE = 32
+_LONGEST_PAIR = 44
+_LABELS_BESIDE = 60  # characters that remain for the labels' columns
+_DAGGER = "\N{DAGGER}"
+
+
+def text_report(comparison: Comparison) -> str:
+    """What a command prints.
+
+    Args:
+        comparison: The comparison.
+
+    Returns:
+        Lines of text without colour codes: methods, pairs (of many methods those with the best one), variance, what
+        differs, cost, protocol, notes and, last, the conclusion.
+    """
+    parts = [
+        _methods_text(comparison),
+        _pairs_text(comparison),
+        _variance_text(comparison),
+        _differences_text(comparison),
+        _cost_text(comparison),
+        "\n".join([comparison.protocol, *comparison.notes]),
+        comparison.conclusion,
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def pairs_csv(comparison: Comparison) -> str:
+    """All pairs as comma-separated values: one row a (pair, structure), columns as in `Pair`, ``low`` and ``high``."""
+    rows = []
+    for pair in comparison.pairs:
+        row = dict(vars(pair))
+        low, high = row.pop("interval") or (None, None)
+        place = list(row).index("difference") + 1
+        items = list(row.items())
+        rows.append(dict([*items[:place], ("low", low), ("high", high), *items[place:]]))
+    return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
+
+
+def as_json(comparison: Comparison) -> dict[str, Any]:
+    """Everything a comparison holds as plain values; of the methods the paths of their runs in place of the scores."""
+    fields = {field.name: getattr(comparison, field.name) for field in dataclasses.fields(comparison)}
+    methods = [
+        {
+            "name": method.name,
+            "runs": [str(run.path) for run in method.runs],
+            "seeds": method.seeds,
+            "folds": method.folds,
+            "cost": method.cost,
+            "scans": len(method.scores),
+        }
+        for method in comparison.methods
+    ]
+    made: dict[str, Any] = plain(_plain_fields(fields | {"methods": methods}))
+    return made
+
+
+def _plain_fields(value: Any) -> Any:
+    """Dataclasses at any depth as mappings."""
+    if dataclasses.is_dataclass(value):
+        return _plain_fields(vars(value))
+    if isinstance(value, dict):
+        return {key: _plain_fields(item) for key, item in value.items()}
+    return [_plain_fields(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def markdown_report(comparison: Comparison) -> str:
+    """The table of methods in Markdown, with what was compared and the conclusion.
+
+    Returns:
+        A row a method, best first, a column a structure: mean and interval; the best of a column bold, a dagger where
+        a method is shown to be worse than the leader. Then a second table of what differs between the methods.
+    """
+    heads, rows = _publication_table(comparison, lambda cell: f"**{cell}**", f" {_DAGGER}", _markdown)
+    lines = [f"| {' | '.join(cells)} |" for cells in (heads, [":--", *["--:"] * (len(heads) - 1)], *rows)]
+    notes = [_caption(comparison, _DAGGER), comparison.protocol, *comparison.notes]
+    below = [*(f"{_markdown(note)}  " for note in notes), "", _markdown(comparison.conclusion), ""]
+    return "\n".join([*lines, "", *below, *_differences_markdown(comparison)])
+
+
+def latex_table(comparison: Comparison) -> str:
+    """The table of methods in LaTeX, for the package booktabs; as `markdown_report` otherwise."""
+    heads, rows = _publication_table(comparison, lambda cell: rf"\textbf{{{cell}}}", r"$^\dagger$", _latex)
+    table = pd.DataFrame(rows, columns=range(len(heads)))
+    table.columns = pd.Index(heads)
+    caption = " ".join(
+        [_latex(_caption(comparison, "DAGGER")).replace("DAGGER", r"$^\dagger$"), _latex(comparison.conclusion)]
+    )
+    styled = table.style.hide(axis="index")
+    made: str = styled.to_latex(
+        hrules=True,
+        column_format="l" + "r" * (len(heads) - 1),
+        caption=caption,
+        position="htbp",
+        label="tab:comparison",
+    )
+    return made
+
+
+def _publication_table(
+    comparison: Comparison, bold: Callable[[str], str], dagger: str, escape: Callable[[str], str]
+) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows of the table of methods; `escape` makes text safe in the language of the table."""
+    leader, *_ = comparison.ranking.names
+    best = {structure: _best(comparison, structure) for structure in comparison.structures}
+    rows = []
+    for name in comparison.ranking.names:
+        cells = [escape(name)]
+        for structure in comparison.structures:
+            score = comparison.estimates[name][structure]
+            ends = "" if score.interval is None else f" ({score.interval[0]:.4f}, {score.interval[1]:.4f})"
+            mean = _decimal(score.mean)
+            worse = name != leader and shown_worse(comparison, comparison.pair(leader, name, structure))
+            cells.append((bold(mean) if mean == best[structure] != "-" else mean) + ends + (dagger if worse else ""))
+        rows.append(cells)
+    return ["Method", *(escape(structure) for structure in comparison.structures)], rows
+
+
+def _best(comparison: Comparison, structure: str) -> str:
+    """The best mean of a structure, as it is printed."""
+    means = [scores[structure].mean for scores in comparison.estimates.values()]
+    told = [mean for mean in means if mean is not None]
+    pick = min if lower_is_better(comparison.metric) else max
+    return _decimal(pick(told)) if told else "-"
+
+
+def shown_worse(comparison: Comparison, pair: Pair) -> bool:
+    """Whether the second of a pair is shown to be worse than the first."""
+    difference = pair.difference or 0.0
+    return pair.shown and (difference < 0 if lower_is_better(comparison.metric) else difference > 0)
+
+
+def _caption(comparison: Comparison, dagger: str) -> str:
+    level = percent(comparison.level)
+    return (
+        f"{metric_title(comparison.metric)}, mean over scans with its {level} bootstrap interval (BCa); foreground is "
+        f"the mean over labels. Bold: best mean. {dagger}: shown to be worse than {comparison.ranking.names[0]} "
+        f"(Wilcoxon signed-rank test, p corrected after Holm below {1 - comparison.level:.3g}, and paired bootstrap "
+        "interval)."
+    )
+
+
+def _markdown(text: str) -> str:
+    """Text that stands in Markdown as it is."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~&])", r"\\\1", text)
+
+
+def _latex(text: str) -> str:
+    """Text that stands in LaTeX as it is."""
+    named = {"\\": "textbackslash", "~": "textasciitilde", "^": "textasciicircum"}
+    named |= {"|": "textbar", "<": "textless", ">": "textgreater", "·": "textperiodcentered"}
+    return re.sub(
+        r"[\\~^|<>·&%$#_{}]",
+        lambda found: rf"\{named[found[0]]}{{}}" if found[0] in named else rf"\{found[0]}",
+        text,
+    )
+
+
+def _methods_text(comparison: Comparison) -> str:
+    ranking, level = comparison.ranking, percent(comparison.level)
+    several = len(comparison.methods) > 2
+    labels = comparison.structures[1:]
+    fits = sum(max(6, len(label)) + 2 for label in labels) <= _LABELS_BESIDE
+    heads = [
+        "rank",
+        *([f"{level} of rank"] if several else []),
+        "method",
+        f"foreground {metric_title(comparison.metric)}",
+    ]
+    rows = []
+    for name, rank, ends in zip(ranking.names, ranking.ranks, ranking.intervals, strict=True):
+        scores = comparison.estimates[name]
+        total = scores[FOREGROUND]
+        own = [f"{ends[0]:.0f} to {ends[1]:.0f}"] if several else []
+        means = [_decimal(scores[label].mean) for label in labels] if fits else []
+        rows.append([str(rank), *own, name, _decimal(total.mean), interval_text(total.interval), *means])
+    lines = [_table([*heads, f"{level} interval", *(labels if fits else ())], rows, left=["method"])]
+    if several and ranking.tau is not None:
+        lines.append(
+            f"Over resamples of the scans, Kendall's tau between their ranking and this one is {ranking.tau:.2f}."
+        )
+    if not fits:
+        best = comparison.estimates[ranking.names[0]]
+        told = ", ".join(f"{label} {_decimal(best[label].mean)}" for label in labels)
+        lines.append(f"Labels of {ranking.names[0]}: {told}.")
+    return "\n".join(lines)
+
+
+def _pairs_text(comparison: Comparison) -> str:
+    leader, *others = comparison.ranking.names
+    few = len(comparison.methods) <= _FEW_METHODS
+    pairs = list(itertools.combinations(comparison.ranking.names, 2)) if few else [(leader, name) for name in others]
+    every = len(pairs) * len(comparison.structures) <= _MOST_ROWS
+    heads = ["pair", "structure", "difference", f"{percent(comparison.level)} interval", "p", "Holm", "effect"]
+    rows = []
+    ranks = {name: place for place, name in enumerate(comparison.ranking.names, 1)}
+    numbered = any(len(f"{first} - {second}") > _LONGEST_PAIR for first, second in pairs)
+    for first, second in pairs:
+        short = f"row {ranks[first]} - row {ranks[second]}" if numbered else f"{first} - {second}"
+        for structure in comparison.structures if every else (FOREGROUND,):
+            against = short if structure == FOREGROUND else ""
+            rows.append([against, structure, *pair_cells(comparison.pair(first, second, structure))])
+    lines = [_table([*heads, "won/tied/lost", "shown"], rows, left=["pair", "structure"])]
+    if not few or not every:
+        left = "all pairs" if every else "all pairs and labels"
+        lines.append(f"Differences from {leader}; {left} stand in comparison.csv (output=FOLDER).")
+    return "\n".join(lines)
+
+
+def pair_cells(pair: Pair) -> list[str]:
+    """A pair as text: difference, interval, p, p after Holm, effect, scans won/tied/lost, whether it is shown."""
+    tests = ["-" if p is None else p_text(p).removeprefix("p ").removeprefix("= ") for p in (pair.p, pair.p_holm)]
+    return [
+        "-" if pair.difference is None else f"{pair.difference:+.4f}",
+        interval_text(pair.interval),
+        *tests,
+        "-" if pair.effect is None else f"{pair.effect:+.2f}",
+        f"{pair.won}/{pair.tied}/{pair.lost}",
+        "yes" if pair.shown else "no",
+    ]
+
+
+def variance_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Components of the variance of each method as standard deviations.
+
+    Args:
+        comparison: The comparison.
+
+    Returns:
+        Heads of the columns, and a row of text for each method; none where no method has several folds or seeds.
+    """
+    rows = []
+    for method in comparison.methods if comparison.variances else ():
+        parts = comparison.variances.get(method.name)
+        values = [] if parts is None else [parts.scan, parts.fold, parts.seed, parts.rest]
+        cells = ["-" if value is None else f"{value**0.5:.4f}" for value in values] or ["-"] * 4
+        rows.append([method.name, str(max(1, len(method.folds))), str(method.seeds), *cells])
+    return ["method", "folds", "seeds", "sd of scans", "of folds", "of seeds", "rest"], rows
+
+
+def _variance_text(comparison: Comparison) -> str:
+    heads, rows = variance_table(comparison)
+    return _table(heads, rows, left=["method"]) if rows else ""
+
+
+def more_keys(comparison: Comparison, shown: int) -> str:
+    """What is said below a table of the first `shown` choices; empty where they are all that differs.
+
+    Args:
+        comparison: The comparison.
+        shown: Number of the table's rows.
+
+    Returns:
+        Where every key stands.
+    """
+    if set(comparison.differences) <= set(list(comparison.choices)[:shown]):
+        return ""
+    return f"All {len(comparison.differences)} configuration keys that differ stand in comparison.json."
+
+
+def _differences_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """What differs between the methods: a column a method, of many methods each value with its methods."""
+    names = [method.name for method in comparison.methods]
+    few, rows = len(names) <= _FEW_METHODS, []
+    for key, values in list(comparison.choices.items())[:_MOST_KEYS]:
+        alike: dict[str, list[str]] = {}
+        for name in names:
+            alike.setdefault(_value(values[name]), []).append(name)
+        cells = [_value(values[name]) for name in names]
+        rows.append([key, *(cells if few else ["; ".join(f"{own} ({', '.join(of)})" for own, of in alike.items())])])
+    return ["what differs", *(names if few else ["value (methods)"])], rows
+
+
+def _differences_text(comparison: Comparison) -> str:
+    heads, rows = _differences_table(comparison)
+    if len(heads) == 2:
+        table = "\n".join(["What differs:", *(f"  {key}: {told}" for key, told in rows)])
+    else:
+        table = _table(heads, rows, left=heads)
+    more = more_keys(comparison, _MOST_KEYS).replace("comparison.json", "comparison.json (output=FOLDER)")
+    return "\n".join(filter(None, [table, more])) if rows else ""
+
+
+def _differences_markdown(comparison: Comparison) -> list[str]:
+    heads, rows = _differences_table(comparison)
+    lines = [f"| {' | '.join(map(_markdown, cells))} |" for cells in (heads, *rows)]
+    more = more_keys(comparison, _MOST_KEYS)
+    below = [_markdown(more), ""] if more else []
+    return [lines[0], f"|{' :-- |' * len(heads)}", *lines[1:], "", *below] if rows else []
+
+
+def _value(value: str | None) -> str:
+    text = "-" if value is None else value
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
+
+
+def cost_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """What a run of each method cost, as far as it is known.
+
+    Args:
+        comparison: The comparison.
+
+    Returns:
+        Heads of the columns, and a row of text for each method, best first; none where nothing is known.
+    """
+    costs = {method.name: method.cost for method in comparison.methods}
+    keys = [key for key in COSTS if any(key in cost for cost in costs.values())]
+    energy = "energy_kwh" in keys
+    rows = []
+    for name in comparison.ranking.names if keys else ():
+        cost, mean = costs[name], comparison.estimates[name][FOREGROUND].mean
+        cells = [COSTS[key][1].format(cost[key]) if key in cost else "-" for key in keys]
+        if energy:
+            used = cost.get("energy_kwh")
+            ratio = mean / used if mean is not None and isinstance(used, float) and used > 0 else None
+            cells += [str(cost.get("energy_source", "-")), "-" if ratio is None else f"{ratio:.3g}"]
+        rows.append([name, *cells])
+    heads = ["cost of a run", *(COSTS[key][0] for key in keys)]
+    return [*heads, *(["energy", f"{metric_title(comparison.metric)} per kWh"] if energy else [])], rows
+
+
+def _cost_text(comparison: Comparison) -> str:
+    heads, rows = cost_table(comparison)
+    return _table(heads, rows, left=["cost of a run"]) if rows else ""
+
+
+def _decimal(value: float | None) -> str:
+    """Four decimals, or a dash for a number that is not defined."""
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str]) -> str:
+    """Columns of text; those named in `left` stand left, numbers right."""
+    table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for head in heads:
+        table.add_column(Text(printable(head)), justify="left" if head in left else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    console = Console(file=io.StringIO(), width=10_000, color_system=None, force_terminal=False, legacy_windows=False)
+    with console.capture() as captured:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())

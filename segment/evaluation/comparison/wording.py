@@ -1,0 +1,169 @@
+"""What follows from a comparison, in one sentence that can be pasted as it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from segment.runs.health import listed
+from segment.statistics.paired import lower_is_better
+from segment.text import printable
+
+if TYPE_CHECKING:
+    from segment.evaluation.comparison.methods import Method
+    from segment.evaluation.comparison.result import Comparison, Pair
+
+_TITLES = {"dice": "Dice", "iou": "IoU"}
+_MOST_NAMED = 20
+
+
+def metric_title(metric: str) -> str:
+    """A metric column as it is written in a text: ``Dice``, ``NSD``, ``HD95 (mm)``."""
+    name, millimetres, _ = metric.partition("_mm") if lower_is_better(metric) else (metric, "", "")
+    title = _TITLES.get(name) or (name.upper() if len(name) <= 5 else printable(name))
+    return f"{title} (mm)" if millimetres else title
+
+
+def percent(level: float) -> str:
+    """A level as ``95 %``."""
+    return f"{100 * level:g} %"
+
+
+def interval_text(interval: tuple[float, float] | None) -> str:
+    """An interval as ``0.0041 to 0.0205``."""
+    return "not defined" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
+
+
+def p_text(p: float | None) -> str:
+    """A p as ``p = 0.0031`` or ``p < 0.0001``."""
+    if p is None:
+        return "p not defined"
+    return "p < 0.0001" if p < 0.0001 else f"p = {p:.4f}"
+
+
+def conclude(comparison: Comparison) -> str:
+    """Say which method is better, or that no difference is shown.
+
+    Args:
+        comparison: The comparison, its conclusion not yet filled in.
+
+    Returns:
+        One sentence: the two methods with difference, interval, p, number of scans, splits, folds and seeds; of several
+        methods which leads, which are worse and which cannot be told apart from it; then what else differs between
+        them than what they are named after, and which runs were left out as no result.
+    """
+    leader, *others = comparison.ranking.names
+    pairs = [comparison.pair(leader, other) for other in others]
+    return _of_two(comparison, pairs[0]) if len(pairs) == 1 else _of_many(comparison, leader, pairs)
+
+
+def _of_two(comparison: Comparison, pair: Pair) -> str:
+    what = f"foreground {metric_title(comparison.metric)}"
+    if pair.difference is None:
+        return (
+            f"{pair.first} and {pair.second} cannot be compared: no scan has a score of both "
+            f"({'; '.join([_scans(comparison), *_left_out(comparison)])})."
+        )
+    direction = "lower" if lower_is_better(comparison.metric) else "higher"
+    test = f"Wilcoxon signed-rank {p_text(pair.p_holm)}"
+    limits = "; ".join([_figures(comparison, pair), test, *_limits(comparison, [pair])])
+    by = f"{direction} by {abs(pair.difference):.4f}"
+    if pair.shown:
+        return f"{pair.first} is better than {pair.second}: {what} {by} ({limits})."
+    same = f"{what} {by} for {pair.first}" if pair.difference else f"the same {what}"
+    return f"No difference shown between {pair.first} and {pair.second}: {same} ({limits})."
+
+
+def _of_many(comparison: Comparison, leader: str, pairs: Sequence[Pair]) -> str:
+    metric, mean = metric_title(comparison.metric), comparison.estimates[leader][pairs[0].structure].mean
+    if mean is None:
+        limits = "; ".join([_scans(comparison), *_left_out(comparison)])
+        return f"The {len(pairs) + 1} methods cannot be compared: no scan has a score ({limits})."
+    worse, same = ([pair for pair in pairs if pair.shown is shown] for shown in (True, False))
+    extreme = "lowest" if lower_is_better(comparison.metric) else "highest"
+    comparisons = len(comparison.methods) * (len(comparison.methods) - 1) // 2
+    test = f"Wilcoxon signed-rank tests, Holm over {comparisons} comparisons"
+    limits = "; ".join([test, *_limits(comparison, pairs)])
+    told = []
+    if worse:
+        told.append(f"it is better than {_listed(comparison, worse)}")
+    if same:
+        told.append(f"no difference is shown between it and {_listed(comparison, same)}")
+    return (
+        f"{leader} has the {extreme} foreground {metric} of {len(pairs) + 1} methods, {mean:.4f}: {'; '.join(told)}; "
+        f"{limits}."
+    )
+
+
+def _figures(comparison: Comparison, pair: Pair) -> str:
+    """The interval of what the first is better by."""
+    interval = pair.interval
+    if interval is not None and lower_is_better(comparison.metric):
+        interval = (-interval[1], -interval[0])
+    return f"{percent(comparison.level)} interval {interval_text(interval)}"
+
+
+def _listed(comparison: Comparison, pairs: Sequence[Pair]) -> str:
+    """The methods that a leader is compared with; few of them with their figures."""
+    names = [pair.second for pair in pairs[:_MOST_NAMED]]
+    if len(pairs) <= 3:
+        names = [
+            f"{pair.second} (by {abs(pair.difference or 0):.4f}, {_figures(comparison, pair)}, {p_text(pair.p_holm)})"
+            for pair in pairs
+        ]
+    return _and([*names, *([f"{len(pairs) - _MOST_NAMED} more"] if len(pairs) > _MOST_NAMED else [])])
+
+
+def _and(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _limits(comparison: Comparison, pairs: Sequence[Pair]) -> list[str]:
+    """How many scans, of what, how many trainings; and that few scans or seeds cannot show anything."""
+    pair = pairs[0]
+    comparisons = len(comparison.methods) * (len(comparison.methods) - 1) // 2
+    limits = [_scans(comparison)]
+    least = 2.0 ** (1 - pair.n)
+    if comparisons * least >= round(1 - comparison.level, 12):
+        over = f" times {comparisons} comparisons" if comparisons > 1 else ""
+        limits.append(
+            f"with {pair.n} the test cannot fall below {least:.4f}{over}, so they are too few to show anything"
+        )
+    doubtful = [other.second for other in pairs if other.doubtful]
+    turned = f"; other seeds may turn the difference to {_and(doubtful)} round" if doubtful else ""
+    return [*limits, _trainings(comparison.methods) + turned, *_unlike(comparison), *_left_out(comparison)]
+
+
+def _unlike(comparison: Comparison) -> list[str]:
+    """What is not the same on both sides beside what the methods are named after."""
+    found = []
+    if comparison.other_parts:
+        found.append(f"each with its own recipe ({', '.join(comparison.other_parts)})")
+    if comparison.settings:
+        found.append(f"predicted with different settings: {', '.join(comparison.settings)}")
+    return found
+
+
+def _left_out(comparison: Comparison) -> list[str]:
+    return [f"left out: {listed(comparison.failed)}"] if comparison.failed else []
+
+
+def _scans(comparison: Comparison) -> str:
+    table = comparison.methods[0].scores
+    splits = sorted({printable(split) for split, _ in table.index})
+    folds = sorted({fold for method in comparison.methods for fold in method.folds})
+    runs_on = len(folds) > 2 and folds == list(range(folds[0], folds[-1] + 1))
+    named = f"{folds[0]} to {folds[-1]}" if runs_on else ", ".join(map(str, folds))
+    where = [f"split {', '.join(splits)}", *([f"fold{'s' if len(folds) > 1 else ''} {named}"] if folds else [])]
+    return f"{len(table)} scan{'' if len(table) == 1 else 's'} of {', '.join(where)}"
+
+
+def _trainings(methods: Sequence[Method]) -> str:
+    """How much of the difference may be the chance of training."""
+    counts = sorted({method.seeds for method in methods})
+    if counts == [1]:
+        one = "one seed" if all(run.config for method in methods for run in method.runs) else "one set of masks"
+        return f"{one} each, so another training may differ"
+    if len(counts) == 1:
+        return f"{counts[0]} seeds each, averaged"
+    return f"{counts[0]} to {counts[-1]} seeds, averaged"

@@ -1,0 +1,132 @@
+"""Files: written whole or not at all, hashed, and small ones read with an error that names the file."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from segment.errors import UserError
+
+
+class PlainLoader(yaml.SafeLoader):
+    """The safe loader without aliases, which could make a few lines of text expand without bound, or repeated keys."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Refuse an alias."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it uses a YAML alias; write the values out")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Refuse a key that stands there twice."""
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = next((name for name, count in Counter(names).items() if count > 1), None)
+        if twice is not None:
+            raise yaml.YAMLError(f"the key {twice[:100]!r} stands there twice")
+        return super().construct_mapping(node, deep)
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Yield a path beside ``path`` to write to; it takes the place of ``path`` only when the block ends well.
+
+    Args:
+        path: The file to be written; missing parent folders are made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays last: image writers choose the format by it.
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-", suffix=f"-{path.name}")
+    os.close(handle)
+    aside = Path(name)
+    try:
+        yield aside
+        aside.chmod(0o666 & ~_umask())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with written_whole(path) as aside:
+        aside.write_text(text, encoding="utf-8", newline="")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON (indented, no NaN) whole or not at all."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_files(paths: Iterable[Path]) -> dict[str, str]:
+    """SHA-256 of many files, read in parallel; keys are the paths as given."""
+    unique = list(dict.fromkeys(paths))
+    with ThreadPoolExecutor() as pool:
+        return {str(path): digest for path, digest in zip(unique, pool.map(file_sha256, unique), strict=True)}
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Read a JSON or YAML file (by its suffix) whose top level is a mapping.
+
+    Args:
+        path: A ``.json``, ``.yaml`` or ``.yml`` file. YAML is read by the safe loader: it can make plain values only.
+
+    Returns:
+        The mapping.
+
+    Raises:
+        UserError: The file is missing, cannot be parsed or holds something else than a mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=PlainLoader)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}). Is this the folder of a finished run?") from None
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} is damaged ({reason}). Write it anew by running the command again.") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} should hold named values but holds a {type(content).__name__}.")
+    return content
+
+
+def plain(value: Any) -> Any:
+    """Turn a value into what JSON can hold: NaN and infinities become None, unknown objects their text.
+
+    Args:
+        value: Any nesting of mappings, sequences, numbers (also NumPy's) and other objects.
+
+    Returns:
+        The same nesting of dict, list, str, int, float, bool and None.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)

@@ -1,0 +1,177 @@
+"""Where voxels lie in the body: voxel grids, their comparison, and the turn to anatomical axes and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import nibabel as nib
+import numpy as np
+
+CANONICAL = np.array([[0, 1], [1, 1], [2, 1]], dtype=float)
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """The voxel grid of a scan.
+
+    Attributes:
+        shape: Voxels along each spatial axis in array order: ``(z, y, x)``, or ``(y, x)`` for a flat image.
+        affine: ``(4, 4)`` float64, from voxel index ``(x, y, z, 1)`` to RAS+ millimetres (nibabel's convention).
+    """
+
+    shape: tuple[int, ...]
+    affine: np.ndarray
+
+    @property
+    def ndim(self) -> int:
+        """Number of spatial axes, 2 or 3."""
+        return len(self.shape)
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Voxel size in mm in array order: ``(sz, sy, sx)`` or ``(sy, sx)``."""
+        norms = np.linalg.norm(self.affine[:3, : self.ndim], axis=0)
+        return tuple(float(value) for value in norms[::-1])
+
+    @property
+    def direction(self) -> np.ndarray:
+        """``(3, 3)`` unit vectors of the voxel axes x, y, z (columns) in RAS+."""
+        matrix = self.affine[:3, :3]
+        return matrix / np.linalg.norm(matrix, axis=0)
+
+
+def _words(values: object) -> str:
+    """Write numbers short: four significant digits, no numpy names."""
+    return "(" + ", ".join(f"{value:.4g}" for value in np.ravel(np.asarray(values, dtype=float))) + ")"
+
+
+def _corners(grid: Grid) -> np.ndarray:
+    """RAS+ positions of the grid's outermost voxel centres, ``(2 ** ndim, 3)``."""
+    last = np.array(grid.shape[::-1]) - 1
+    picks = np.stack(np.meshgrid(*[[0, 1]] * grid.ndim, indexing="ij"), axis=-1).reshape(-1, grid.ndim)
+    return (picks * last) @ grid.affine[:3, : grid.ndim].T + grid.affine[:3, 3]
+
+
+def furthest_apart(a: Grid, b: Grid) -> float:
+    """How far equal voxels of two grids lie apart at most.
+
+    Args:
+        a: One grid.
+        b: The other, of the same shape.
+
+    Returns:
+        Millimetres.
+    """
+    return float(np.linalg.norm(_corners(a) - _corners(b), axis=1).max())
+
+
+def grid_difference(a: Grid, b: Grid, tolerance: float = 0.01) -> str:
+    """Say in words how two grids differ.
+
+    Args:
+        a: One grid.
+        b: The other.
+        tolerance: Greatest distance between equal voxels of the two grids that still counts as the same grid, as a
+            fraction of the smallest voxel side. Files of one scan written by two programs differ by about 1e-5.
+
+    Returns:
+        An empty string when the grids are the same; otherwise the unequal parts with their numbers (mm, array order for
+        shape and spacing, RAS+ for origin and direction), ``a`` first.
+    """
+    if a.shape != b.shape:
+        return f"shape {a.shape} against {b.shape}"
+    apart = furthest_apart(a, b)
+    if apart <= tolerance * min(*a.spacing, *b.spacing):
+        return ""
+    parts = []
+    if not np.allclose(a.spacing, b.spacing, rtol=1e-4):
+        parts.append(f"spacing {_words(a.spacing)} against {_words(b.spacing)} mm")
+    if not np.allclose(a.affine[:3, 3], b.affine[:3, 3], atol=1e-3):
+        parts.append(f"origin {_words(a.affine[:3, 3])} against {_words(b.affine[:3, 3])} mm")
+    if not np.allclose(a.direction, b.direction, atol=1e-4):
+        parts.append(f"direction {_words(a.direction)} against {_words(b.direction)}")
+    parts.append(f"voxels lie up to {apart:.3g} mm apart")
+    return ", ".join(parts)
+
+
+def to_canonical(array: np.ndarray, grid: Grid) -> np.ndarray:
+    """Permute and flip the spatial axes: z inferior to superior, y posterior to anterior, x left to right.
+
+    The nearest anatomical axis is taken for each voxel axis; nothing is interpolated. Flat images are returned as they
+    are.
+
+    Args:
+        array: ``(..., z, y, x)`` on ``grid``; leading axes (channels) stay where they are.
+        grid: The grid the array lies on.
+
+    Returns:
+        The same values, C-contiguous, in anatomical axis order.
+
+    Raises:
+        ValueError: When the last axes are not the grid's shape.
+    """
+    _require_shape(array, grid.shape)
+    if grid.ndim == 2:
+        return array
+    return _oriented(array, nib.orientations.io_orientation(grid.affine))
+
+
+def from_canonical(array: np.ndarray, grid: Grid) -> np.ndarray:
+    """Undo `to_canonical`: back onto the axes of the scan's own grid.
+
+    Args:
+        array: ``(..., z, y, x)`` in anatomical axis order.
+        grid: The scan's own grid (not the canonical one).
+
+    Returns:
+        The same values, C-contiguous, with the last axes shaped as ``grid.shape``.
+
+    Raises:
+        ValueError: When the array is not what `to_canonical` gives for this grid.
+    """
+    if grid.ndim == 2:
+        _require_shape(array, grid.shape)
+        return array
+    _require_shape(array, canonical_grid(grid).shape)
+    ornt = nib.orientations.io_orientation(grid.affine)
+    return _oriented(array, nib.orientations.ornt_transform(CANONICAL, ornt))
+
+
+def canonical_grid(grid: Grid) -> Grid:
+    """The grid that `to_canonical` puts an array on: same voxels, axes permuted and flipped.
+
+    Args:
+        grid: The scan's own grid.
+
+    Returns:
+        The grid in anatomical axis order; ``grid`` itself when it is flat.
+    """
+    if grid.ndim == 2:
+        return grid
+    ornt = nib.orientations.io_orientation(grid.affine)
+    shape = grid.shape[::-1]
+    order = np.argsort(ornt[:, 0])
+    affine = grid.affine @ nib.orientations.inv_ornt_aff(ornt, shape)
+    return Grid(tuple(int(shape[axis]) for axis in order)[::-1], affine)
+
+
+def canonical_spacing(grid: Grid) -> tuple[float, ...]:
+    """Voxel size in mm along the anatomical axes.
+
+    Args:
+        grid: The scan's own grid.
+
+    Returns:
+        ``(sz, sy, sx)`` of the array that `to_canonical` returns; ``(sy, sx)`` for a flat image.
+    """
+    return canonical_grid(grid).spacing
+
+
+def _oriented(array: np.ndarray, ornt: np.ndarray) -> np.ndarray:
+    # nibabel turns the first axes in x, y, z order; transposing puts ours there, channels last.
+    return np.ascontiguousarray(nib.orientations.apply_orientation(array.T, ornt).T)
+
+
+def _require_shape(array: np.ndarray, shape: tuple[int, ...]) -> None:
+    if array.shape[-len(shape) :] != shape:
+        raise ValueError(f"array of shape {array.shape} does not end in the grid's shape {shape}")

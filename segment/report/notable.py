@@ -1,0 +1,94 @@
+"""The scans of a run that are worth looking at: the worst ones and the median one."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+
+from segment.errors import UserError
+from segment.runs.folder import RunFolder
+from segment.runs.summary import scan_scores
+from segment.runs.voxels import ScanVoxels, read_voxels
+from segment.text import printable
+from segment.visual.pictures import panel
+
+_log = logging.getLogger(__name__)
+
+
+_WORST = ("worst", "second worst", "third worst")
+
+
+@dataclass(frozen=True)
+class NotableCase:
+    """A scan that is worth looking at.
+
+    Attributes:
+        kind: ``worst``, ``second worst``, ``third worst`` or ``median``.
+        case: Id of the scan.
+        dice: Its foreground Dice (mean over labels).
+    """
+
+    kind: str
+    case: str
+    dice: float
+
+
+@dataclass(frozen=True)
+class NotableScan(NotableCase):
+    """A scan that is shown as a picture.
+
+    Attributes:
+        picture: uint8 ``(H, W, 3)``: image, reference and prediction.
+        voxels: What it was drawn from.
+    """
+
+    picture: np.ndarray
+    voxels: ScanVoxels
+
+
+def notable_cases(run: RunFolder, worst: int = 1) -> list[NotableCase]:
+    """Name the worst scans of a run and its median one, by foreground Dice.
+
+    Args:
+        run: A finished run.
+        worst: How many of the worst scans, at most three.
+
+    Returns:
+        The worst ones, the worst first, as far as they are worse than the median; then the median one (of two middle
+        ones the worse), which is called ``worst`` where it is the only one.
+    """
+    ordered = scan_scores(run.scans)
+    middle = (len(ordered) - 1) // 2
+    if ordered.empty:
+        return []
+    places = [*zip(_WORST[:worst], range(middle), strict=False), ("median" if middle else "worst", middle)]
+    return [NotableCase(kind, str(ordered.index[place]), float(ordered.iloc[place])) for kind, place in places]
+
+
+def notable_scans(run: RunFolder) -> list[NotableScan]:
+    """Draw the worst scan of a run and its median one, by foreground Dice.
+
+    Args:
+        run: A finished run, as `read_voxels` needs it.
+
+    Returns:
+        The worst scan, then the median one. A scan whose source image, reference or prediction is not there or cannot
+        be read any more is left out, and a warning is logged.
+    """
+    found = []
+    for notable in notable_cases(run):
+        try:
+            scan = read_voxels(run, notable.case)
+        except (UserError, ValueError) as error:
+            warn_of(notable, error)
+            continue
+        picture = panel(scan.image, scan.reference, scan.prediction, scan.n_classes, scan.grid.spacing)
+        found.append(NotableScan(notable.kind, notable.case, notable.dice, picture, scan))
+    return found
+
+
+def warn_of(notable: NotableCase, error: Exception) -> None:
+    """Log why a scan is not shown."""
+    _log.warning("No picture of the %s scan %s: %s", notable.kind, printable(notable.case), printable(error))

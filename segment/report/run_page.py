@@ -1,0 +1,196 @@
+"""The report of a finished run as one HTML page that needs no network and no other file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from markupsafe import Markup
+
+from segment.errors import UserError
+from segment.files import plain, write_text
+from segment.report.html import data_url, json_block, render
+from segment.report.notable import notable_cases, warn_of
+from segment.report.plots import MOST_POINTS, curves, distributions
+from segment.report.viewer import viewer_code, viewer_volumes
+from segment.runs.curves import LOSS, read_curves
+from segment.runs.folder import RunFolder, read_run
+from segment.runs.health import divergence
+from segment.runs.scans import scan_rows
+from segment.runs.summary import cost_lines, empties_line, protocol_line
+from segment.runs.voxels import read_voxels
+from segment.text import printable
+from segment.visual.pictures import colours, planes, png
+
+_NO_VIEWER = "There is no viewer in this page: the package ipyniivue, which carries it, is missing or not as expected."
+_COLUMNS = {"image": "image", "reference": "reference", "prediction": "prediction", "contours": "both contours"}
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """Scans that the page shows.
+
+    Attributes:
+        pictures: What the template needs of each scan that could be read.
+        volumes: What the viewer needs of each of those that is a volume.
+        gone: Kind and id of each that could not be read.
+    """
+
+    pictures: list[dict[str, Any]]
+    volumes: list[dict[str, Any]]
+    gone: list[str]
+
+
+def write_page(run: Path) -> None:
+    """Write ``report.html`` of a finished run.
+
+    The page shows a warning where the training diverged, a notice of the data set, the summary, the spread over scans,
+    the three worst scans and the median one in three planes and in a viewer, the learning curves, every scan, the
+    resolved configuration and the provenance. All text from files is escaped, no script but ours can run in the page,
+    and it connects to nothing. What cannot be made (pictures of scans that were moved, a viewer without its package) is
+    left out with a sentence.
+
+    Args:
+        run: A run folder: ``config.yaml``, ``scans.csv``, ``summary.json``, ``provenance.json``, ``predictions/``,
+            ``tensorboard/``.
+
+    Raises:
+        UserError: One of the first three is missing or damaged.
+    """
+    write_text(run / "report.html", _render(read_run(run)))
+
+
+def _render(run: RunFolder) -> str:
+    # Hashes of every input file would be most of the page; they stand in provenance.json.
+    provenance = {key: value for key, value in run.provenance.items() if key != "cases"}
+    palette = colours(len(run.summary["labels"]) + 1).tolist()
+    shown = _shown(run)
+    code = viewer_code() if shown.volumes else None
+    volumes = shown.volumes if code else []
+    dice = scan_rows(run.scans, "dice")
+    return render(
+        "run.html.j2",
+        scripts=["table.js", *(["viewer.js"] if code else [])],
+        allowed=[code.script] if code else [],
+        title=printable(run.config.get("name") or run.path.resolve().name),
+        warning=_warning(run.path),
+        notice=printable(run.provenance.get("notice") or ""),
+        summary=run.summary,
+        labels=[
+            {"key": key, "name": printable(key), "colour": f"rgb({red}, {green}, {blue})"}
+            for key, (red, green, blue) in zip(run.summary["labels"], palette[1:], strict=True)
+        ],
+        protocol=protocol_line(run.summary),
+        cost=cost_lines(run.summary),
+        empties=empties_line(run.summary),
+        origin=_origin(run),
+        distribution=distributions(dice, "Dice", "spread") if dice.notna().any(axis=None) else "",
+        points=dice.notna().to_numpy().sum() <= MOST_POINTS,
+        pictures=shown.pictures,
+        gone=shown.gone,
+        flat=not shown.volumes,
+        volumes=volumes,
+        without_viewer=_NO_VIEWER if shown.volumes and not code else "",
+        label_colours=json_block({"colours": palette}),
+        viewer=code,
+        curves=_curves(run),
+        scans=_scan_table(run.scans, list(run.summary["labels"]), [scan["case"] for scan in volumes]),
+        config=yaml.safe_dump(plain(run.config), sort_keys=False, allow_unicode=True),
+        provenance=json.dumps(plain(provenance), indent=2, ensure_ascii=False) if provenance else "",
+        spent=json.dumps(plain(run.summary.get("cost")), indent=2) if run.summary.get("cost") else "",
+    )
+
+
+def _warning(run: Path) -> str:
+    """What stands on top of the page of a training that was not finite; empty for others."""
+    found = divergence(run)
+    if found is None:
+        return ""
+    which = "This training" if found.fold is None else f"The training of {printable(found.fold.name)}"
+    where = "" if found.step is None else f" from step {found.step}"
+    return f"{which} diverged: {found.cause}{where}. Its scores say nothing about the method."
+
+
+def _shown(run: RunFolder) -> _Shown:
+    """Draw the worst scans and the median one, one after another: a scan can be most of the memory."""
+    shown = _Shown([], [], [])
+    for notable in notable_cases(run, worst=3):
+        try:
+            scan = read_voxels(run, notable.case)
+            drawn = planes(scan.image, scan.reference, scan.prediction, scan.n_classes, scan.grid.spacing)
+        except (UserError, ValueError) as error:
+            warn_of(notable, error)
+            shown.gone.append(f"{notable.kind} scan {printable(notable.case)}")
+            continue
+        pictures = [
+            {
+                "name": _COLUMNS[name],
+                "source": data_url("image/png", png(picture)),
+                "width": picture.shape[1],
+                "height": picture.shape[0],
+            }
+            for name, picture in drawn.items()
+        ]
+        name = {"kind": notable.kind, "case": printable(notable.case), "dice": notable.dice}
+        shown.pictures.append({**name, "planes": pictures})
+        volumes = viewer_volumes(scan)
+        if volumes:
+            button = (len(shown.volumes), f"{notable.kind}: {printable(notable.case)}")
+            entry = {"case": notable.case, "button": button, "whole": volumes["whole"], "data": json_block(volumes)}
+            shown.volumes.append(entry)
+    return shown
+
+
+def _origin(run: RunFolder) -> str:
+    """One line of when, from which code, with which seed and on what a run was made, as far as it is recorded."""
+    found = run.provenance
+    code, machine = _mapping(found.get("code")), _mapping(found.get("hardware"))
+    commit = str(code.get("commit") or "")[:10]
+    parts = [
+        found.get("started"),
+        f"commit {commit}" + (" with uncommitted changes" if code.get("uncommitted_changes") else "") if commit else "",
+        f"seed {found['seed']}" if "seed" in found else "",
+        machine.get("processor"),
+        f"{machine['cores']} cores" if "cores" in machine else "",
+        *(machine["accelerators"] if isinstance(machine.get("accelerators"), list) else []),
+    ]
+    return printable(" · ".join(str(part) for part in parts if part))
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    """A mapping from a file, empty where the file holds something else."""
+    return value if isinstance(value, dict) else {}
+
+
+def _curves(run: RunFolder) -> list[Markup]:
+    """Loss and validation Dice over training, as far as they were logged."""
+    names = {f"val/{name}_dice": name for name in run.summary["labels"]} | {"val/foreground_dice": "foreground"}
+    found = read_curves(run.path / "tensorboard", [LOSS, *names])
+    loss = found.pop(LOSS, None)
+    drawn = []
+    if loss is not None:
+        drawn.append(curves({"training loss": loss}, "training loss", "loss", smooth=True))
+    if found:
+        dice = {names[tag]: values for tag, values in found.items()}
+        drawn.append(curves(dice, "validation Dice", "validation"))
+    return drawn
+
+
+def _scan_table(scans: pd.DataFrame, names: list[str], embedded: list[str]) -> list[dict[str, Any]]:
+    """One entry a scan, worst first, those without any score last; `embedded` are the scans of the viewer."""
+    dice = scan_rows(scans, "dice").reindex(columns=names)
+    status = scan_rows(scans, "status").reindex(columns=names)
+    means = dice.mean(axis=1).sort_values(kind="stable", na_position="last")
+    rows = []
+    for key, mean in means.items():
+        cells = [
+            {"dice": plain(float(dice.loc[key, name])), "status": str(status.loc[key, name]).replace("_", " ")}
+            for name in names
+        ]
+        volumes = embedded.index(key[2]) if key[2] in embedded else None
+        rows.append({"case": printable(key[2]), "mean": plain(float(mean)), "cells": cells, "volumes": volumes})
+    return rows

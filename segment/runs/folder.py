@@ -1,0 +1,55 @@
+"""A finished run as its files tell it: table of scans, summary, configuration, and the scans worth looking at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from segment.files import read_mapping
+from segment.runs.scans import read_scans
+from segment.runs.summary import read_summary
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """What the files of a finished run hold.
+
+    Attributes:
+        path: The run folder.
+        scans: Table of scans, from ``scans.csv``.
+        summary: Content of ``summary.json``.
+        config: Content of ``config.yaml``.
+        provenance: Content of ``provenance.json``; empty when there is none (scores of masks made elsewhere).
+    """
+
+    path: Path
+    scans: pd.DataFrame
+    summary: Mapping[str, Any]
+    config: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+
+
+def read_run(path: Path) -> RunFolder:
+    """Read the files of a finished run.
+
+    Args:
+        path: The run folder.
+
+    Returns:
+        What its files hold.
+
+    Raises:
+        UserError: ``scans.csv``, ``summary.json`` or ``config.yaml`` is missing, or one of the files is damaged.
+    """
+    provenance = path / "provenance.json"
+    return RunFolder(
+        path=path,
+        scans=read_scans(path / "scans.csv"),
+        summary=read_summary(path / "summary.json"),
+        config=read_mapping(path / "config.yaml"),
+        provenance=read_mapping(provenance) if provenance.exists() else {},
+    )

@@ -1,0 +1,63 @@
+"""The curves of a run, ``precision_recall.csv``: one row a (structure, threshold)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from segment.data.labels import MAX_LABELS
+from segment.errors import UserError
+from segment.files import write_text
+from segment.metrics.precision_recall import THRESHOLDS, precision_recall
+
+COUNTS = ("true_positives", "false_positives", "true_negatives", "false_negatives")
+COLUMNS = ("label", "name", "threshold", *COUNTS, "precision", "recall")
+
+
+def write_curves(path: Path, names: Sequence[str], counts: np.ndarray) -> None:
+    """Write the curves of all structures over all scans, whole or not at all.
+
+    Args:
+        path: The CSV file.
+        names: Name of every structure.
+        counts: (structure, 2, THRESHOLDS) from `segment.metrics.precision_recall.threshold_counts`, summed over scans.
+    """
+    tables = []
+    for label, (name, curve) in enumerate(zip(names, precision_recall(counts), strict=True), 1):
+        table = pd.DataFrame(dict(zip((*COUNTS, "precision", "recall"), curve, strict=True)))
+        table = table.astype(dict.fromkeys(COUNTS, np.int64))
+        table["label"], table["name"], table["threshold"] = label, name, np.linspace(0, 1, THRESHOLDS)
+        tables.append(table)
+    buffer = io.StringIO()
+    pd.concat(tables)[list(COLUMNS)].to_csv(buffer, index=False, lineterminator="\n", float_format="%.6g")
+    write_text(path, buffer.getvalue())
+
+
+def read_curves(path: Path) -> dict[str, np.ndarray]:
+    """Read the curves of a run.
+
+    Args:
+        path: A ``precision_recall.csv``.
+
+    Returns:
+        For every structure (6, THRESHOLDS) float64: `COUNTS`, precision and recall, from threshold 0 to 1.
+
+    Raises:
+        UserError: The file cannot be read or is no table of curves.
+    """
+    try:
+        table = pd.read_csv(path, encoding="utf-8", dtype={"name": str}, nrows=MAX_LABELS * THRESHOLDS + 1)
+        numbers = table[[*COUNTS, "precision", "recall"]].to_numpy(np.float64)
+        names = table["name"].to_numpy(str)[::THRESHOLDS]
+        # One row fewer or more than a whole curve each, and the reshaping fails.
+        curves = np.moveaxis(numbers.reshape(len(names), THRESHOLDS, 6), 1, 2)
+        sound = np.isfinite(curves).all() and (curves >= 0).all() and len(set(names)) == len(names) <= MAX_LABELS
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise UserError(f"{path} cannot be read as curves ({' '.join(str(error).split())}).") from error
+    if not sound:
+        raise UserError(f"{path} holds a value that no curve has. Write it anew by running the command again.")
+    return dict(zip(names.tolist(), curves, strict=True))

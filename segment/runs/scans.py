@@ -1,0 +1,150 @@
+"""The table of a run, ``scans.csv``: one row a (scan, label), made from masks on disk, written and read alike."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from segment.errors import UserError, did_you_mean
+from segment.files import write_text
+from segment.metrics.scan import STATUSES
+from segment.text import printable
+
+KEYS = ("case", "split", "fold", "label", "name")
+OVERLAPS = ("dice", "iou")
+COUNTS = ("reference_voxels", "predicted_voxels")
+COLUMNS = (*KEYS, *OVERLAPS, *COUNTS, "status")
+"""Columns that every ``scans.csv`` has, in this order; columns of further metrics stand after them.
+
+case: id of the scan. split: e.g. ``val``. fold: number, or empty. label: class index, from 1. name: name of the label.
+dice, iou: in [0, 1], empty exactly when status is ``both_empty``. reference_voxels, predicted_voxels: voxel counts.
+status: ``ok``, ``both_empty``, ``missed`` or ``invented``. Further columns: finite numbers or empty.
+"""
+
+
+def metric_columns(scans: pd.DataFrame) -> list[str]:
+    """Columns of a table of scans that hold a metric: ``dice``, ``iou`` and those after the fixed columns."""
+    return [*OVERLAPS, *(str(column) for column in scans.columns if column not in COLUMNS)]
+
+
+def write_scans(path: Path, scans: pd.DataFrame) -> None:
+    """Write a table of scans, whole or not at all.
+
+    Args:
+        path: The CSV file; numbers are written so that reading gives them back exactly.
+        scans: Columns `COLUMNS` and further metric columns.
+
+    Raises:
+        ValueError: A column is missing.
+    """
+    missing = [column for column in COLUMNS if column not in scans.columns]
+    if missing:
+        raise ValueError(f"a table of scans needs the columns {missing}")
+    further = [column for column in scans.columns if column not in COLUMNS]
+    buffer = io.StringIO()
+    scans[[*COLUMNS, *further]].to_csv(buffer, index=False, lineterminator="\n")
+    write_text(path, buffer.getvalue())
+
+
+def read_scans(path: Path) -> pd.DataFrame:
+    """Read and check a table of scans.
+
+    Args:
+        path: A ``scans.csv``.
+
+    Returns:
+        Columns `COLUMNS` and further metric columns: text as str, `fold` as Int64, counts and `label` as int64,
+        metrics as float64 with NaN for an empty field.
+
+    Raises:
+        UserError: The file is missing or no table, lacks a column, holds a value that its column cannot have,
+            holds a scan's label twice or gives one label two names.
+    """
+    try:
+        raw = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}). Is this the folder of a finished run?") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not a table of comma-separated values ({' '.join(str(error).split())}).") from None
+    for column in COLUMNS:
+        if column not in raw.columns:
+            hint = did_you_mean(column, [name for name in raw.columns if name not in COLUMNS])
+            raise UserError(
+                f"{path} lacks the column {column!r}.{hint} A table of scans begins with {','.join(COLUMNS)}."
+            )
+    scans = pd.DataFrame({column: raw[column] for column in ("case", "split", "name", "status")})
+    for column in ("label", *COUNTS, "fold"):
+        scans[column] = _whole_numbers(path, raw[column], may_be_empty=column == "fold")
+    further = [str(column) for column in raw.columns if column not in COLUMNS]
+    for column in (*OVERLAPS, *further):
+        scans[column] = _numbers(path, raw[column], most=1.0 if column in OVERLAPS else None)
+    scans = scans[[*COLUMNS, *further]]
+    _check_rows(path, scans)
+    return scans
+
+
+def _refuse(path: Path, values: pd.Series, wrong: np.ndarray | pd.Series, expected: str) -> None:
+    """Name the first wrong field of a column by its line in the file."""
+    rows = np.flatnonzero(np.asarray(wrong))
+    if len(rows):
+        raise UserError(
+            f"{path}, line {rows[0] + 2}: column {values.name!r} holds {printable(values.iloc[rows[0]])!r}; "
+            f"expected {expected}."
+        )
+
+
+def _whole_numbers(path: Path, values: pd.Series, may_be_empty: bool) -> pd.Series:
+    """A column of non-negative whole numbers."""
+    fine = values.str.fullmatch(r"\d{1,18}") | (may_be_empty & (values == ""))
+    _refuse(path, values, ~fine, "a whole number" + (" or nothing" if may_be_empty else ""))
+    numbers = pd.to_numeric(values.where(values != ""), errors="raise").astype("Int64")
+    return numbers if may_be_empty else numbers.astype(np.int64)
+
+
+def _numbers(path: Path, values: pd.Series, most: float | None) -> pd.Series:
+    """A column of finite numbers (from 0 to `most`, where given) or empty fields."""
+    empty = values == ""
+    numbers = pd.to_numeric(values.where(~empty), errors="coerce").astype(np.float64)
+    fine = np.isfinite(numbers) if most is None else (numbers >= 0) & (numbers <= most)
+    _refuse(
+        path, values, ~(fine | empty), "a number" + ("" if most is None else f" from 0 to {most:g}") + " or nothing"
+    )
+    return numbers
+
+
+def _check_rows(path: Path, scans: pd.DataFrame) -> None:
+    """Check what a single field cannot tell."""
+    _refuse(path, scans["case"], scans["case"] == "", "the id of a scan")
+    _refuse(path, scans["status"], ~scans["status"].isin(STATUSES), f"one of {', '.join(STATUSES)}")
+    for column in OVERLAPS:
+        unscored = scans["status"] == "both_empty"
+        wrong = scans[column].isna() != unscored
+        _refuse(path, scans[column], wrong, "a score, and nothing exactly where the status is both_empty")
+    twice = scans.duplicated(["case", "split", "fold", "label"])
+    _refuse(path, scans["case"], twice, "each label of a scan once")
+    names = scans[["label", "name"]].drop_duplicates()
+    for column, other in (("label", "name"), ("name", "label")):
+        again = names[names.duplicated(column)].index
+        _refuse(path, scans[other], scans.index.isin(again), f"one {other} for each {column}")
+
+
+def scan_rows(scans: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Turn a long table into one row a scan, one column a label.
+
+    Args:
+        scans: Table of scans.
+        column: A metric column, or ``status``.
+
+    Returns:
+        ``(scans, labels)``, float64 for a metric; rows in the order of the table, indexed by (split, fold, case), with
+        -1 for no fold; columns are label names in the order of the class indices; NaN where a scan has no score.
+    """
+    order = scans[["label", "name"]].drop_duplicates().sort_values("label")["name"]
+    keys = [scans["split"], scans["fold"].astype("Int64").fillna(-1).astype(int), scans["case"]]
+    rows = scans.set_index(pd.MultiIndex.from_arrays(keys))
+    wide = rows.pivot(columns="name", values=column) if len(rows) else pd.DataFrame(columns=order)
+    wide = wide.reindex(index=rows.index.unique(), columns=list(order))
+    return wide if column == "status" else wide.astype(np.float64)

@@ -1,0 +1,318 @@
+"""The summary of a run, ``summary.json``, and the table that a command prints at its end."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from segment.errors import UserError
+from segment.files import plain, read_mapping, write_text
+from segment.runs.scans import metric_columns, scan_rows
+from segment.statistics.bootstrap import bootstrap_interval, mean_of_means
+from segment.text import printable
+
+EMPTIES = ("both_empty", "missed", "invented")
+_LONGEST_NAME = 32
+
+
+def summarise(
+    scans: pd.DataFrame, protocol: Mapping[str, Any], cost: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Summarise the scores of a run.
+
+    Args:
+        scans: Table of scans, as `segment.runs.scans.read_scans` returns it.
+        protocol: What the numbers were made with: ``split``, ``fold``, ``overlap``, ``test_time_augmentation``, ...
+        cost: What the training took, over all sittings of a resumed run; what is unknown is left out:
+
+            - ``wall_seconds``: from the start of training to its end, validation and checkpoints included.
+            - ``train_seconds``, ``seconds_per_step``, ``samples_per_second`` (of all processes), ``waiting_share`` (for
+              data, 0 to 1): of the training steps alone; a step is one batch.
+            - ``peak_memory_mb``: largest resident size of the (first) process, preparing included, and its loader's
+              processes; ``peak_gpu_memory_mb``: most that tensors took of its accelerator. MB are 10^6 bytes.
+            - ``parameters``: trainable scalars. ``flops_per_step``: operations of the forward and backward passes of
+              one step in all processes, as `segment.networks.describe.training_operations` counts them.
+            - ``energy_kwh`` of the whole machine, ``energy_source`` (``measured`` or ``estimated``), ``co2_kg``:
+              see `segment.training.callbacks.energy.Energy`.
+
+    Returns:
+        The content of ``summary.json``, every number None where it is not defined:
+
+        - ``foreground``: metric -> ``{mean, sd, median, ci95: [low, high], n}``. ``mean`` is the mean over labels of
+          the mean over scans and ``ci95`` its interval; ``sd`` and ``median`` are those of the scans' own means over
+          labels; ``n`` counts the scans with any score.
+        - ``labels``: name -> metric -> the same over the scans that have a score; ``sd`` has n - 1 below.
+        - ``scans``: number of scans.
+        - ``empty``: ``both_empty``, ``missed``, ``invented`` -> name -> number of scans.
+        - ``protocol``, ``cost``: as given.
+    """
+    metrics = metric_columns(scans)
+    tables = {metric: scan_rows(scans, metric) for metric in metrics}
+    names = [str(name) for name in tables["dice"].columns]
+    summary = {
+        "foreground": {metric: _statistics(table.to_numpy()) for metric, table in tables.items()},
+        "labels": {
+            name: {metric: _statistics(table[[name]].to_numpy()) for metric, table in tables.items()} for name in names
+        },
+        "scans": len(tables["dice"]),
+        "empty": {
+            status: {name: int(((scans["name"] == name) & (scans["status"] == status)).sum()) for name in names}
+            for status in EMPTIES
+        },
+        "protocol": dict(protocol),
+        "cost": dict(cost or {}),
+    }
+    return plain(summary)
+
+
+def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
+    """Write a summary as JSON, whole or not at all; NaN becomes null.
+
+    Args:
+        path: The JSON file.
+        summary: What `summarise` returned.
+    """
+    write_text(path, json.dumps(plain(summary), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """Read a summary.
+
+    Args:
+        path: A ``summary.json``.
+
+    Returns:
+        The content, as `summarise` describes it.
+
+    Raises:
+        UserError: The file is missing, damaged or not a summary.
+    """
+    summary = read_mapping(path)
+    parts = {"foreground": dict, "labels": dict, "scans": int, "empty": dict, "protocol": dict}
+    for key, kind in parts.items():
+        if not isinstance(summary.get(key), kind):
+            raise UserError(f"{path} is not the summary of a run: {key!r} is missing or not a {kind.__name__}.")
+    groups = [("foreground", summary["foreground"]), *summary["labels"].items()]
+    for name, metrics in groups:
+        complete = isinstance(metrics, dict) and {"dice", "iou"} <= metrics.keys()
+        if not complete or not all(_is_statistics(entry) for entry in metrics.values()):
+            raise UserError(f"{path} is not the summary of a run: the scores of {printable(name)!r} are incomplete.")
+    return summary
+
+
+def scan_scores(scans: pd.DataFrame, metric: str = "dice") -> pd.Series:
+    """Mean over labels of one metric for every scan.
+
+    Args:
+        scans: Table of scans.
+        metric: Name of a metric column.
+
+    Returns:
+        float64, indexed by case, worst (least) first, equal ones by case; scans without any score are left out.
+    """
+    means = scan_rows(scans, metric).mean(axis=1).dropna()
+    means.index = means.index.get_level_values("case")
+    return means.sort_index().sort_values(kind="stable")
+
+
+def text_table(summary: Mapping[str, Any], scans: pd.DataFrame) -> str:
+    """The table that a command prints at its end.
+
+    Args:
+        summary: What `summarise` returned.
+        scans: The table of scans that it came from.
+
+    Returns:
+        Lines of text without colour codes, the same wherever they are printed: a row a label and one for the
+        foreground (Dice and IoU: mean, standard deviation, 95 % interval; number of scans; worst scan with its Dice),
+        then what the numbers were made with and how empty structures were counted.
+    """
+    table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), show_footer=True)
+    total = summary["foreground"]
+    worst = scan_scores(scans)
+    footer = [*_numbers(total["dice"]), *_numbers(total["iou"]), str(total["dice"]["n"]), *_worst(worst)]
+    heads = ("", "Dice", "sd", "95 % interval", "IoU", "sd", "95 % interval", "n", "worst scan", "Dice")
+    for head, foot in zip(heads, ("foreground", *footer), strict=True):
+        justify: Literal["left", "right"] = "left" if head in ("", "worst scan") else "right"
+        table.add_column(Text(head), Text(foot), justify=justify, no_wrap=True)
+    wide = scan_rows(scans, "dice")
+    for name, scores in summary["labels"].items():
+        column = wide[name].dropna().droplevel(["split", "fold"]).sort_index().sort_values(kind="stable")
+        cells = [_short(name), *_numbers(scores["dice"]), *_numbers(scores["iou"]), str(scores["dice"]["n"])]
+        table.add_row(*(Text(cell) for cell in (*cells, *_worst(column))))
+    console = Console(file=io.StringIO(), width=1000, color_system=None, force_terminal=False, legacy_windows=False)
+    with console.capture() as captured:
+        console.print(table)
+    lines = [line.rstrip() for line in captured.get().splitlines()]
+    return "\n".join([*lines, "", protocol_line(summary), empties_line(summary), *cost_lines(summary)]) + "\n"
+
+
+def protocol_line(summary: Mapping[str, Any]) -> str:
+    """One line that says what the numbers were made with.
+
+    Args:
+        summary: What `summarise` returned.
+
+    Returns:
+        Number of scans, split and fold, overlap of the windows, test-time augmentation, what else the protocol holds.
+    """
+    protocol = dict(summary["protocol"])
+    split, fold = protocol.pop("split", None), protocol.pop("fold", None)
+    overlap, augmentation = protocol.pop("overlap", None), protocol.pop("test_time_augmentation", None)
+    count = summary["scans"]
+    parts = [
+        f"{count} scan" if count == 1 else f"{count} scans",
+        f"split {_words(split)}" + ("" if fold is None else f", fold {_words(fold)}"),
+        f"window overlap {_words(overlap)}",
+        f"test-time augmentation {_words(augmentation)}",
+        *(f"{key.replace('_', ' ')} {_words(value)}" for key, value in protocol.items() if value is not None),
+    ]
+    return printable(" · ".join(parts))
+
+
+def merged_protocol(summaries: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the numbers of several summaries were made with.
+
+    Args:
+        summaries: Each as `summarise` returns it; those of scores made elsewhere may tell nothing.
+
+    Returns:
+        Key to value; where they differ, to the list of their texts.
+    """
+    protocols = [summary.get("protocol", {}) for summary in summaries]
+    merged: dict[str, Any] = {}
+    for key in dict.fromkeys(key for protocol in protocols for key in protocol):
+        values = list({str(protocol.get(key)): protocol.get(key) for protocol in protocols}.values())
+        merged[key] = values[0] if len(values) == 1 else [str(value) for value in values]
+    return merged
+
+
+def empties_line(summary: Mapping[str, Any]) -> str:
+    """One line that says how many structures were empty, and what that did to the means.
+
+    Args:
+        summary: What `summarise` returned.
+
+    Returns:
+        The numbers over all labels and scans.
+    """
+    counts = {status: sum(summary["empty"].get(status, {}).values()) for status in EMPTIES}
+    return (
+        f"empty structures: {counts['both_empty']} in both masks (left out of means), "
+        f"{counts['missed']} missed and {counts['invented']} invented (scored 0)"
+    )
+
+
+def cost_lines(summary: Mapping[str, Any]) -> list[str]:
+    """What the training took; no line where nothing was measured.
+
+    Args:
+        summary: What `summarise` returned, or what a file holds.
+
+    Returns:
+        At most two lines: time, then size, memory, operations and energy.
+    """
+    cost = summary.get("cost")
+    known = {key: value for key, value in cost.items() if _is_amount(value)} if isinstance(cost, Mapping) else {}
+
+    def told(key: str, words: str, unit: float = 1) -> list[str]:
+        if key not in known:
+            return []
+        value = known[key] / unit
+        return [words.format(f"{value:.3g}" if value < 1000 else f"{value:,.0f}")]
+
+    share = known.get("waiting_share")
+    waiting = [] if share is None or share > 1 else [f" ({100 * share:.1f} % of it waiting for data)"]
+    graphics = told("peak_gpu_memory_mb", " and {} GB of the GPU", 1e3)
+    source = cost.get("energy_source") if isinstance(cost, Mapping) else None
+    lines = [
+        [
+            *told("wall_seconds", "training {} min", 60),
+            *told("seconds_per_step", "{} s a step" + "".join(waiting)),
+            *told("samples_per_second", "{} samples a second"),
+        ],
+        [
+            *told("parameters", "{} M parameters", 1e6),
+            *told("flops_per_step", "{} GFLOP a step", 1e9),
+            *told("peak_memory_mb", "peak memory {} GB" + "".join(graphics), 1e3),
+            *told("energy_kwh", "{} kWh" + (f" ({source})" if source in ("measured", "estimated") else "")),
+            *told("co2_kg", "{} kg CO2"),
+        ],
+    ]
+    return [", ".join(parts) for parts in lines if parts]
+
+
+def _is_amount(value: Any) -> bool:
+    """Whether a value read from a file is a number that can be shown."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e18
+
+
+def _statistics(values: np.ndarray) -> dict[str, Any]:
+    """Mean, spread and interval of scores (scans, labels); NaN where not defined."""
+    per_scan = pd.DataFrame(values).mean(axis=1).dropna()
+    interval = bootstrap_interval(values)
+    return {
+        "mean": mean_of_means(values),
+        "sd": float(per_scan.std(ddof=1)),
+        "median": float(per_scan.median()),
+        "ci95": None if interval is None else list(interval),
+        "n": len(per_scan),
+    }
+
+
+def _is_statistics(entry: Any) -> bool:
+    """Whether an entry read from a file can be shown as `_statistics` makes it."""
+
+    def number(value: Any) -> bool:
+        return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+    if not isinstance(entry, dict) or not {"mean", "sd", "median", "ci95", "n"} <= entry.keys():
+        return False
+    interval = entry["ci95"]
+    pair = interval is None or (isinstance(interval, list) and len(interval) == 2 and all(map(number, interval)))
+    return pair and all(number(entry[key]) for key in ("mean", "sd", "median", "n"))
+
+
+def _numbers(scores: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Mean, sd and interval as text."""
+    interval = scores["ci95"]
+    ends = "-" if interval is None else f"{_decimal(interval[0])} - {_decimal(interval[1])}"
+    return _decimal(scores["mean"]), _decimal(scores["sd"]), ends
+
+
+def _decimal(value: float | None) -> str:
+    """Four decimals, or a dash for a number that is not defined."""
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _worst(ordered: pd.Series) -> tuple[str, str]:
+    """The first of ordered scores: its scan and its value."""
+    return ("-", "-") if ordered.empty else (_short(str(ordered.index[0])), _decimal(float(ordered.iloc[0])))
+
+
+def _short(name: str) -> str:
+    """A name from a file on one line, its middle left out when it is long."""
+    name = printable(name)
+    half = (_LONGEST_NAME - 1) // 2
+    return name if len(name) <= _LONGEST_NAME else f"{name[:half]}…{name[-half:]}"
+
+
+def _words(value: Any) -> str:
+    """A value of the protocol as a reader would say it."""
+    if value is None:
+        return "not recorded"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(str(item) for item in value) if value else "off"
+    return str(value)

@@ -1,0 +1,1 @@
+"""Published studies: protocol, budget, ledger, tables, page."""

@@ -1,0 +1,98 @@
+"""Published beside measured as text: cells of a table, Markdown, records for programs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from segment.studies.ledger import ALL, Line, Measured, Published
+from segment.text import printable
+
+
+def cells(line: Line, told: bool = True) -> tuple[str, str, str, str, str, str]:
+    """A line as text under `HEADS`.
+
+    Args:
+        line: The line.
+        told: Whether the published figure comes with its `protocol`.
+    """
+    figure, found = line.published, line.measured
+    word = f"{line.verdict} (reduced)" if line.reduced and found and line.verdict else line.verdict or "-"
+    date = found.date if found else "-"
+    if figure is None:
+        shown = (_named(found.metric, found.label, ""), "-", _measured(found, 1, 4)) if found else ("-", "-", "-")
+        return line.run, *shown, word, date
+    value = f"{figure.value} ± {figure.spread}" if figure.spread else figure.value
+    value += f" ({protocol(figure)})" if told else ""
+    named = _named(figure.metric, figure.label, figure.fold)
+    return line.run, named, value, _measured(found, figure.scale, figure.decimals) if found else "-", word, date
+
+
+def protocol(figure: Published) -> str:
+    """What a published figure was made with, as far as its source says."""
+    sure = "" if figure.sure == "read" else "; secondary source"
+    return f"{figure.split}; overlap {figure.overlap}; test-time augmentation {figure.test_time_augmentation}{sure}"
+
+
+def _named(metric: str, label: str, fold: str) -> str:
+    return f"{metric}, {label}" + (f", fold {fold}" if fold else "")
+
+
+def _measured(row: Measured, scale: int, decimals: int) -> str:
+    """``0.8875 (0.8761 - 0.8972), 52 scans, fold 0``."""
+    if row.value is None:
+        return "nothing scored"
+    value = f"{row.value * scale:.{decimals}f}"
+    ends = (
+        " - ".join(f"{end * scale:.{decimals}f}" for end in row.interval) if row.interval else "too few for an interval"
+    )
+    folds = "all folds" if row.fold == ALL else f"fold{'s' if len(row.folds) > 1 else ''} {', '.join(row.folds)}"
+    return f"{value} ({ends}), {row.scans} scans, {folds}"
+
+
+HEADS = ("run", "figure", "published", "measured (95 % interval)", "verdict", "date")
+
+
+def records(lines: Sequence[Line]) -> Iterator[dict[str, Any]]:
+    """Lines for programs: numbers as fractions, ``published`` as its source prints it."""
+    for line in lines:
+        figure, found = line.published, line.measured
+        either = figure or found
+        yield {
+            "run": line.run,
+            "metric": either.metric if either else "",
+            "label": either.label if either else "",
+            "fold": figure.fold if figure else "",
+            "published": figure.value if figure else None,
+            "scale": figure.scale if figure else None,
+            "measured": found.value if found else None,
+            "ci95_low": found.ci95_low if found else None,
+            "ci95_high": found.ci95_high if found else None,
+            "scans": found.scans if found else None,
+            "folds": found.fold if found else None,
+            "verdict": line.verdict,
+            "reduced": line.reduced,
+            "date": found.date if found else None,
+        }
+
+
+def markdown(lines: Sequence[Line], made_with: Mapping[str, str] | None = None) -> str:
+    """A table in Markdown; all text from files is escaped.
+
+    Args:
+        lines: The lines.
+        made_with: What the measured figures of a run were made with, told under the table.
+    """
+    rows = [HEADS, ("---",) * len(HEADS), *(tuple(map(escaped, cells(line))) for line in lines)]
+    notes = dict.fromkeys(f"{line.run}: {line.reduced}" for line in lines if line.reduced and line.measured)
+    text = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    text += f"\nReduced: {'. '.join(map(escaped, notes))}.\n" if notes else ""
+    return text + "".join(f"\nMeasured: {escaped(f'{run}: {told}')}\n" for run, told in (made_with or {}).items())
+
+
+def escaped(text: str) -> str:
+    """Text from a file for Markdown: nothing in it is a tag, a link, a cell's end or an emphasis."""
+    plain = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    plain = re.sub(r"([\\`*\[\]|~#!])", r"\\\1", plain)
+    return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", plain).replace("://", "&#58;//")

@@ -1,0 +1,1 @@
+"""Pictures and surfaces of scans. Arrays in, arrays out."""

@@ -1,0 +1,1 @@
+"""The steps of an experiment: open, check, plan, prepare, train, score, cross-validate."""

@@ -1,0 +1,187 @@
+"""``fold=all``: every fold is trained into a run folder of its own, and one more sums up all validation scans."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from omegaconf import DictConfig, open_dict
+
+from segment import provenance
+from segment.config.arguments import assign
+from segment.config.sweep import reserve
+from segment.errors import UserError
+from segment.files import file_sha256, read_mapping, write_json, written_whole
+from segment.io.formats import is_image_file, stem
+from segment.report.run_page import write_page
+from segment.report.tensorboard import write_board
+from segment.runs.folder import RunFolder, read_run
+from segment.runs.scans import write_scans
+from segment.runs.summary import merged_protocol, summarise, text_table, write_summary
+from segment.text import table
+from segment.workflow.folder import claim, settle
+
+_ADD_UP = ("wall_seconds", "train_seconds", "energy_kwh", "co2_kg")
+
+
+def every_fold(config: DictConfig, train: Callable[[DictConfig], float | None]) -> float | None:
+    """Train every fold that is not finished, one after another, then sum up all validation scans together.
+
+    The folds' run folders are those that ``fold=N`` would have; the summary lies beside them, named ``foldall``, or is
+    what ``name=`` or ``output=`` say, where the folds' names end with ``-foldN``.
+
+    Args:
+        config: The run's configuration with ``fold=all``; its name, output and plan are filled in.
+        train: Trains one fold.
+
+    Returns:
+        Foreground Dice over all validation scans; None where there is none.
+    """
+    if config.overfit or config.trainer.get("fast_dev_run"):
+        raise UserError("fold=all: overfit and fast_dev_run look at one fold. Name it, such as fold=0.")
+    started = time.time()
+    asked = copy.deepcopy(config)
+    settle(config)
+    folder = Path(config.output)
+    claim(folder, config, write=False)
+    reserve(folder)
+    runs: list[Path] = []
+    while not runs or len(runs) < _count(runs[0]):
+        one = _one_fold(asked, len(runs))
+        with _command_of(one, asked):
+            train(one)
+        runs.append(Path(one.output))
+    return sum_up(config, folder, [read_run(run) for run in runs], started)
+
+
+def _count(run: Path) -> int:
+    """How many folds there are: the splits file of a run holds all of them."""
+    splits = run / "splits.json"
+    try:
+        folds = json.loads(splits.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{splits} cannot be read ({error}). Delete {run} to train this fold anew.") from error
+    return len(folds) if isinstance(folds, list) else 0
+
+
+def _one_fold(asked: DictConfig, fold: int) -> DictConfig:
+    """The configuration of one fold."""
+    one = copy.deepcopy(asked)
+    one.fold = fold
+    for key in ("name", "output"):
+        if asked[key] and one[key] == asked[key]:  # does not say the fold by itself
+            one[key] = f"{asked[key]}-fold{fold}"
+    return one
+
+
+@contextlib.contextmanager
+def _command_of(one: DictConfig, asked: DictConfig) -> Iterator[None]:
+    """The command line of one fold: what its provenance tells, and what child processes of a strategy run."""
+    given = sys.argv
+    kept = [argument for argument in given if not argument.startswith(("fold=", "name=", "output="))]
+    sys.argv = [*kept, f"fold={one.fold}", *(assign(key, str(one[key])) for key in ("name", "output") if asked[key])]
+    try:
+        yield
+    finally:
+        sys.argv = given
+
+
+def sum_up(config: DictConfig, folder: Path, runs: Sequence[RunFolder], started: float) -> float | None:
+    """Write the run folder of the whole cross-validation from those of the folds, unless it is there.
+
+    Args:
+        config: The configuration with ``fold=all``, name and output.
+        folder: The run folder to write.
+        runs: The folds' run folders, in their order, finished.
+        started: ``time.time()`` at the start of the command.
+
+    Returns:
+        Foreground Dice over all validation scans; None where there is none.
+    """
+    try:
+        record = provenance.collect(config.seed, started, **_describe(folder, runs))
+    except (LookupError, TypeError, AttributeError, OSError) as error:
+        raise UserError(
+            f"{runs[0].path} or the run of another fold is damaged ({error}). Delete it to train this fold anew."
+        ) from error
+    scans = pd.concat([run.scans for run in runs], ignore_index=True)
+    protocol = merged_protocol(run.summary for run in runs) | {"fold": "all", "folds": len(runs)}
+    summary = summarise(scans, protocol, _cost([run.summary.get("cost") or {} for run in runs]))
+    mean: float | None = summary["foreground"]["dice"]["mean"]
+    page = folder / "report.html"
+    if page.exists() and read_mapping(folder / "provenance.json").get("runs") == record["runs"]:
+        print(f"{folder} is finished: see {page}.")
+        return mean
+    with open_dict(config):
+        config.planned = runs[0].config.get("planned")
+    claim(folder, config)
+    write_scans(folder / "scans.csv", scans)
+    write_summary(folder / "summary.json", summary)
+    write_json(folder / "provenance.json", record)
+    _gather_predictions(folder / "predictions", runs, scans)
+    write_board(folder)
+    write_page(folder)
+    rows = [(str(fold), f"{run.summary['scans']}", _decimal(run), str(run.path)) for fold, run in enumerate(runs)]
+    print(f"\n{table([('fold', 'scans', 'Dice', 'run'), *rows])}\n\n{text_table(summary, scans)}")
+    print(f"Report  {page}\nMasks   {folder / 'predictions'}")
+    return mean
+
+
+def _decimal(run: RunFolder) -> str:
+    mean = run.summary["foreground"]["dice"]["mean"]
+    return "-" if mean is None else f"{mean:.4f}"
+
+
+def _describe(folder: Path, runs: Sequence[RunFolder]) -> dict[str, Any]:
+    """Entries of provenance.json: which runs were summed up, and what they say of data, labels and scans."""
+    first = runs[0].provenance
+    return {
+        **{key: first.get(key) for key in ("dataset", "notice", "labels", "region_order", "steps", "max_time")},
+        "runs": [
+            {
+                "fold": fold,
+                "folder": os.path.relpath(run.path, folder),
+                "sha256": file_sha256(run.path / "scans.csv"),
+                "weights": file_sha256(run.path / "model" / "weights.safetensors"),
+                "code": run.provenance.get("code"),
+            }
+            for fold, run in enumerate(runs)
+        ],
+        # Every scan was scored by a model that had not seen it.
+        "split": {"train": [], "val": [case for run in runs for case in run.provenance["split"]["val"]]},
+        "cases": {case: run.provenance["cases"][case] for run in runs for case in run.provenance["split"]["val"]},
+    }
+
+
+def _cost(costs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What all folds took: times and energy added up, the largest peak, the mean of rates; else what all agree on."""
+    total: dict[str, Any] = {}
+    for key in costs[0]:
+        values = [cost.get(key) for cost in costs]
+        if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+            figures = [float(value) for value in values]  # type: ignore[arg-type]
+            added = sum(figures)
+            total[key] = added if key in _ADD_UP else max(figures) if key.startswith("peak_") else added / len(figures)
+        elif all(value == values[0] for value in values):
+            total[key] = values[0]
+    return total
+
+
+def _gather_predictions(target: Path, runs: Sequence[RunFolder], scans: pd.DataFrame) -> None:
+    """Lay the folds' masks together; a scan that several folds validated has no one mask and is left out."""
+    times = scans.drop_duplicates(["case", "fold"])["case"].value_counts()
+    target.mkdir(parents=True, exist_ok=True)
+    for run in runs:
+        for file in sorted((run.path / "predictions").iterdir()):
+            if is_image_file(file) and not file.is_symlink() and times.get(stem(file)) == 1:
+                with written_whole(target / file.name) as aside:
+                    shutil.copyfile(file, aside)

@@ -1,0 +1,93 @@
+"""The data side of a run: opened, checked, shared out into folds, planned and prepared. Writes to the cache only."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from segment.data.case import Case, Dataset
+from segment.data.splits import Fold, folds, pick_fold
+from segment.errors import UserError
+from segment.preprocessing.plan import DatasetPlan, Plan
+from segment.preprocessing.store import Store
+from segment.workflow.check import command, sound, splits_of
+from segment.workflow.plan import decide, read_decided
+
+
+@dataclass(frozen=True)
+class Work:
+    """The data side of a run: everything that was read before anything was written."""
+
+    dataset: Dataset
+    folds: list[Fold]
+    train: list[Case]
+    val: list[Case]
+    hashes: Mapping[str, str]
+    decided: DatasetPlan
+    plan: Plan
+    store: Store
+
+
+def prepare(config: DictConfig) -> Work:
+    """Check the data set, choose the fold, decide the plan and prepare the scans."""
+    store, decided = planned_store(config)
+    dataset = store.dataset
+    by_id = {case.id: case for case in dataset.cases}
+    all_folds = folds(dataset, config.folds, file=splits_of(config))
+    fold = pick_fold(all_folds, config.fold)
+    train, val = ([by_id[i] for i in fold[part]] for part in ("train", "val"))
+    if config.overfit:
+        train = val = train[: config.overfit]
+    prepare_cases(store, list(dict.fromkeys([*train, *val])))
+    return Work(dataset, all_folds, train, val, store.hashes, decided, store.plan, store)
+
+
+def planned_store(config: DictConfig) -> tuple[Store, DatasetPlan]:
+    """Check a data set, decide its plan, and open the store of its prepared scans, which may be empty.
+
+    Args:
+        config: With ``data``, ``plan``, ``cache`` and ``splits``.
+
+    Raises:
+        UserError: When the data set is not sound, or what was decided does not fit it.
+    """
+    checked = sound(config)
+    dataset = checked.dataset
+    assert dataset is not None
+    if dataset.notice:
+        print(f"Note: {dataset.notice}", file=sys.stderr)
+    if checked.warnings:
+        count = len(checked.warnings)
+        what = "one thing in the data set is" if count == 1 else f"{count} things in the data set are"
+        print(f"Note: {what} worth a look: {command(config)}", file=sys.stderr)
+    if config.plan.file is None:
+        decided = decide(config.plan, dataset, checked.surveys, where="plan.")
+    else:
+        decided = read_decided(Path(config.plan.file), dataset)
+    plan = decided.pick(config.plan.configuration)
+    if plan.previous_stage:
+        raise UserError(
+            f"plan.configuration={config.plan.configuration}: the second stage of a cascade cannot be trained yet. "
+            f"Take one of {', '.join(name for name, p in decided.configurations.items() if not p.previous_stage)}."
+        )
+    given = config.plan.patch_size
+    if given is not None and len(given) != len(plan.patch_size):
+        raise UserError(
+            f"plan.patch_size={list(given)}: the plan's configuration has patches of {len(plan.patch_size)} axes. "
+            "Give as many numbers, or another plan.configuration."
+        )
+    return Store(Path(config.cache) / "prepared", dataset, plan, checked.hashes), decided
+
+
+def prepare_cases(store: Store, cases: Sequence[Case]) -> None:
+    """Prepare scans, with progress on stderr."""
+    columns = (TextColumn("preparing scans"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("preparing scans", total=len(cases))
+        store.prepare(cases, progress=lambda done: bar.update(task, completed=done))

@@ -1,0 +1,66 @@
+"""What training asks of the check: facts and hashes of a sound data set, one paragraph about another."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from breakage import IMAGE, change, edit
+
+from segment.config.compose import compose
+from segment.data.check import surveys
+from segment.errors import UserError
+from segment.workflow.check import sound
+
+
+@pytest.fixture
+def opened(make_dataset, tmp_path):
+    """A sound miniature data set and the configuration of a training on it."""
+    root = make_dataset(tmp_path / "in", n=4, shape=(6, 8, 7))
+    given = ["data=auto", f"data.root={root}", f"cache={tmp_path / 'cache'}"]
+    return root, compose("train", given)
+
+
+def test_a_sound_data_set_gives_facts_and_hashes(opened, monkeypatch):
+    config = opened[1]
+    checked = sound(config)
+    assert sorted(checked.surveys) == [case.id for case in checked.dataset.cases]
+    assert {survey.shape for survey in checked.surveys.values()} == {(6, 8, 7)}
+    assert len(checked.hashes) == 8
+    monkeypatch.setattr(surveys, "examine", lambda *given: pytest.fail("a voxel was read"))
+    assert sound(config, checked.hashes) == checked
+
+
+def test_another_is_refused_with_its_first_errors_and_the_command_that_lists_all(opened):
+    root, config = opened
+    for case in ("a00", "b01", "c02", "d03"):
+        change(root / IMAGE.replace("b01", case), np.zeros_like)
+    with pytest.raises(UserError) as refused:
+        sound(config)
+    said = str(refused.value)
+    assert "4 errors" in said
+    assert "`segment check data=... data.root=" in said
+    assert said.endswith("lists all 4.")
+    assert "case_a00" in said
+    assert "case_d03" not in said
+    assert "\n" not in said
+
+
+def test_the_command_that_lists_all_looks_at_the_splits_too(opened, tmp_path):
+    _, config = opened
+    config.splits = str(tmp_path / "splits.json")
+    Path(config.splits).write_text(json.dumps([{"train": ["x0", "x1"], "val": ["x2", "x3"]}]))
+    with pytest.raises(UserError) as refused:
+        sound(config)
+    assert f"splits={config.splits}` lists all 4." in str(refused.value)
+
+
+def test_warnings_and_test_scans_stop_nothing(opened):
+    root, config = opened
+    (root / "imagesTs").mkdir()
+    shutil.copy(root / IMAGE, root / "imagesTs" / "new.nii.gz")
+    edit(root, test=["imagesTs/new.nii.gz"], numTraining=9)
+    checked = sound(config)
+    assert [problem.kind for problem in checked.problems] == ["description"]
+    assert "new" not in checked.surveys

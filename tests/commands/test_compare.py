@@ -1,0 +1,295 @@
+"""``segment compare``: from run folders to tables and a sentence."""
+
+import html
+import json
+import re
+import subprocess
+import sys
+
+import hydra
+import numpy as np
+import pandas as pd
+import pytest
+from finished_runs import diverge, scan_names, scores_like_dice, stop_short, write_run
+from hydra.core.hydra_config import HydraConfig
+from scipy.stats import wilcoxon
+
+from segment.commands import compare
+from segment.config.arguments import override
+from segment.config.compose import compose, register
+from segment.errors import UserError
+from segment.workflow.folder import composed
+
+BETTER = 0.03
+
+
+def compared(*overrides: str) -> None:
+    compare.run(compose("compare", [override(o) for o in overrides]))
+
+
+def write_study(root, networks=("unet_small", "mednext_s", "nnunet_plain"), n=12, **options):
+    """Runs of two folds and two seeds of every network; mednext_s is the best, the others are alike."""
+    for place, network in enumerate(networks):
+        for fold in range(2):
+            for seed in range(2):
+                effect = BETTER if network == "mednext_s" else 0.0
+                scores = scores_like_dice(n, 2, 100 * place + 10 * fold + seed, effect)
+                cost = {"seconds_per_step": 0.25, "waiting_share": 0.01, "energy_kwh": 0.5, "energy_source": "measured"}
+                name = f"balls-{network}-fold{fold}-seed{seed}"
+                config = {"network": {"name": network, "width": 8 + place}}
+                cases = scan_names(n, n * fold)
+                write_run(root / name, scores, config, cases=cases, fold=fold, seed=seed, cost=cost, **options)
+    return f"runs={root}/*"
+
+
+def test_runs_become_tables_and_a_sentence(tmp_path, capsys):
+    runs, output = write_study(tmp_path / "runs"), tmp_path / "new" / "tables"
+    compared(runs, f"output={output}")
+    text = capsys.readouterr().out
+    rows = pd.read_csv(output / "comparison.csv")
+    assert len(rows) == 3 * 3
+    row = rows[(rows["first"] == "mednext_s") & (rows["second"] == "nnunet_plain") & (rows["structure"] == "anterior")]
+    # The same by hand: the seeds averaged, the folds side by side.
+    seeds = [
+        [
+            scores_like_dice(12, 2, 100 * place + 10 * fold + seed, effect)[:, 0]
+            for fold in range(2)
+            for seed in range(2)
+        ]
+        for place, effect in ((1, BETTER), (2, 0.0))
+    ]
+    best, other = (np.concatenate([(own[0] + own[1]) / 2, (own[2] + own[3]) / 2]) for own in seeds)
+    difference = np.round(best - other, 12)
+    assert row["difference"].item() == pytest.approx(difference.mean())
+    assert row["p"].item() == pytest.approx(wilcoxon(difference).pvalue)
+    assert row["low"].item() < row["difference"].item() < row["high"].item()
+    assert row["n"].item() == 24
+
+    assert re.search(r"^ +1 +1 to 1  mednext_s ", text, re.M)
+    assert re.search(r"^mednext_s - nnunet_plain +foreground +\+0\.0\d+ .* yes$", text, re.M)
+    assert re.search(r"^network\.width +9 +10 +8$", text, re.M)
+    assert re.search(r"^mednext_s +2 +2 +0\.\d+", text, re.M)  # the variance of two folds and two seeds
+    assert re.search(r"^mednext_s +0\.25 +1\.0% +0\.5 +measured +1\.\d+$", text, re.M)  # Dice per kWh
+    assert "24 scans · split val, fold 0, 1 · window overlap 0.5 · test-time augmentation off" in text
+    sentence = next(
+        line for line in text.splitlines() if line.startswith("mednext_s has the highest foreground Dice of 3")
+    )
+    assert "it is better than" in sentence
+    assert sentence.endswith("Holm over 3 comparisons; 24 scans of split val, folds 0, 1; 2 seeds each, averaged.")
+    assert max(map(len, text.split(sentence)[0].splitlines())) < 125
+
+    content = json.loads((output / "comparison.json").read_text())
+    assert content["conclusion"] == sentence
+    assert content["pairs"][0]["interval"] == [rows["low"][0], rows["high"][0]]
+    assert content["ranking"]["names"][0] == "mednext_s"
+    markdown, latex = (output / "comparison.md").read_text(), (output / "comparison.tex").read_text()
+    assert re.search(r"^\| mednext\\_s \| \*\*0\.\d{4}\*\* \(0\.\d{4}, 0\.\d{4}\) \|", markdown, re.M)
+    assert len(re.findall(r"^\| (?:unet\\_small|nnunet\\_plain) \|.*†.*†.*† \|$", markdown, re.M)) == 2
+    assert r"\toprule" in latex
+    assert re.search(r"^mednext\\_s & \\textbf\{0\.\d{4}\} \(", latex, re.M)
+    assert latex.count(r"$^\dagger$") == 1 + 6
+    assert sorted(path.name for path in output.iterdir()) == [
+        *(f"comparison.{end}" for end in ("csv", "json", "md", "tex")),
+        "report.html",
+    ]
+    assert html.escape(sentence) in (output / "report.html").read_text()
+    compared(runs, f"output={output}")
+    assert json.loads((output / "comparison.json").read_text()) == content
+
+
+def test_two_runs_are_compared_as_json(tmp_path, capsys):
+    write_study(tmp_path, networks=("unet_small", "mednext_s"))
+    names = [f"{tmp_path}/balls-{network}-fold0-seed0" for network in ("unet_small", "mednext_s")]
+    before = sorted(tmp_path.rglob("*"))
+    compared(f"runs=[{','.join(names)}]", "format=json", "names=[old,new]", "resamples=500")
+    content = json.loads(capsys.readouterr().out)
+    assert [method["name"] for method in content["methods"]] == ["old", "new"]
+    assert content["conclusion"].startswith("new is better than old: foreground Dice higher by 0.0")
+    assert "12 scans of split val, fold 0; one seed each, so another training may differ" in content["conclusion"]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_runs_that_are_no_result_are_left_out_and_named_wherever_the_comparison_goes(tmp_path, capsys):
+    runs, output = write_study(tmp_path / "runs", networks=("unet_small", "mednext_s")), tmp_path / "out"
+    # The runs of the best that would turn the comparison round.
+    bad = write_run(tmp_path / "runs" / "z-bad", np.zeros((24, 2)), {"network": {"name": "bad"}}, seed=7)
+    killed = write_run(tmp_path / "runs" / "z-killed", np.zeros((24, 2)), {"network": {"name": "killed"}}, seed=7)
+    diverge(bad, 8), stop_short(killed)
+    compared(runs, f"output={output}", "resamples=500")
+    text = capsys.readouterr().out
+    sentence = text.splitlines()[-2]
+    assert sentence.startswith("mednext_s is better than unet_small: ")
+    assert sentence.endswith(f"; left out: {bad} (diverged at step 8), {killed} (not finished)).")
+    note = (
+        f"2 runs left out as no result (diverged or not finished): {bad} (diverged at step 8), {killed} (not finished)."
+    )
+    assert note in text.splitlines()
+    content = json.loads((output / "comparison.json").read_text())
+    assert content["conclusion"] == sentence
+    assert note in content["notes"]
+    assert [(run["run"], run["diverged"], run["step"]) for run in content["failed"]] == [
+        (str(bad), True, 8),
+        (str(killed), False, None),
+    ]
+    assert len(content["methods"]) == 2
+    told = sentence.rpartition("; ")[2].replace("_", "")
+    for name in ("comparison.md", "comparison.tex", "report.html"):
+        assert told in re.sub(r"[\\_]", "", (output / name).read_text())
+    sound = [f"{tmp_path}/runs/balls-unet_small-fold0-seed{seed}" for seed in range(2)]
+    with pytest.raises(UserError, match=r"only .*seed0 is finished and sound.*z-bad \(diverged at step 8\)"):
+        compared(f"runs=[{sound[0]},{bad}]")
+
+
+def test_the_sentence_says_what_else_differs_than_what_the_methods_are_named_after(tmp_path, capsys):
+    for name, lr, mirror, kind in (
+        ("unet_small", 0.003, "mirror all", "AdamW"),
+        ("attention_unet", 0.01, "none", "SGD"),
+    ):
+        network = {
+            "_target_": "segment.networks.unet.UNet",
+            "encoder": {"_target_": "a.B", **dict.fromkeys(f"k{key}{name}" for key in range(40))},
+        }
+        optimizer = {"_target_": f"torch.optim.{kind}", "_partial_": True, "lr": lr, f"only_{kind}": 1}
+        config = {"network": network, "optimizer": optimizer, "scheduler": {"max_lr": lr}}
+        run = write_run(tmp_path / name, scores_like_dice(12, 2, int(lr * 1000)), config)
+        record = json.loads((run / "provenance.json").read_text())
+        (run / "provenance.json").write_text(
+            json.dumps(record | {"choices": {"network": name, "optimizer": kind.lower()}})
+        )
+        summary = json.loads((run / "summary.json").read_text())
+        summary["protocol"]["test_time_augmentation"] = mirror
+        (run / "summary.json").write_text(json.dumps(summary))
+    output = tmp_path / "out"
+    compared(f"runs=[{tmp_path}/unet_small,{tmp_path}/attention_unet]", f"output={output}", "resamples=500")
+    text = capsys.readouterr().out
+    leader = json.loads((output / "comparison.json").read_text())["ranking"]["names"][0]
+    sides = "mirror all against none" if leader == "unet_small" else "none against mirror all"
+    assert text.splitlines()[-2].endswith(
+        "another training may differ; each with its own recipe (optimizer, learning rate); predicted with different "
+        f"settings: test-time augmentation {sides})."
+    )
+    table = re.search(r"^what differs .*?(?=\n\n)", text, re.M | re.S)[0].splitlines()
+    assert [line.split("  ")[0] for line in table[2:-1]] == ["network", "optimizer"]
+    assert re.fullmatch(r"network +unet_small +attention_unet", table[2])
+    assert re.fullmatch(r"optimizer +adamw lr 0\.003 +sgd lr 0\.01", table[3])
+    assert max(map(len, table)) <= 80
+    markdown = (output / "comparison.md").read_text()
+    assert (
+        "| what differs | unet\\_small | attention\\_unet |\n| :-- | :-- | :-- |\n| network | unet\\_small |"
+        in markdown
+    )
+    assert r"| optimizer | adamw lr 0.003 | sgd lr 0.01 |" in markdown
+    page = (output / "report.html").read_text()
+    assert page.count('<td class="wrap">') == 4
+    assert '<td class="wrap">adamw lr 0.003</td>' in page
+    content = json.loads((output / "comparison.json").read_text())
+    assert list(content["choices"]) == ["network", "optimizer"]
+    assert len(content["differences"]) > 80
+    assert f"All {len(content['differences'])} configuration keys that differ stand in comparison.json" in page
+
+
+def test_inventing_costs_and_is_told(tmp_path, capsys):
+    empty, invented = scores_like_dice(12, 2, 0), np.zeros((12, 2), bool)
+    empty[:8, 1], invented[:8, 1] = np.nan, True
+    write_run(tmp_path / "careful", empty)
+    write_run(tmp_path / "inventive", scores_like_dice(12, 2, 0), {"optimizer": {"lr": 1}}, invented=invented)
+    compared(f"runs={tmp_path}/*", "names=[careful,inventive]", f"output={tmp_path / 'out'}")
+    text = capsys.readouterr().out
+    assert "8 times (over all pairs, scans and labels) one method rightly left a structure empty" in text
+    assert "careful is better than inventive" in text
+    rows = pd.read_csv(tmp_path / "out" / "comparison.csv").set_index("structure")
+    assert rows.loc["posterior", ["won", "tied", "lost", "unpaired"]].tolist() == [8, 4, 0, 8]
+    assert rows.loc["foreground", "difference"] > 0
+
+
+def test_many_methods_are_ranked_in_full_and_paired_with_the_best(tmp_path, capsys):
+    for place in range(6):
+        config = {"optimizer": {"lr": place, **{f"key_{key}": place for key in range(30)}}}
+        labels = [f"a_rather_long_label_{number}" for number in range(9)]
+        write_run(tmp_path / f"run_{place}", scores_like_dice(20, 9, place, 0.01 * place), config, labels=labels)
+    compared(f"runs={tmp_path}/*", "resamples=500")
+    text = capsys.readouterr().out
+    assert re.findall(r"^run_5 - (run_\d)", text, re.M) == [f"run_{place}" for place in (4, 3, 2, 1, 0)]
+    assert re.findall(r"^ +(\d) .*  run_(\d)  ", text, re.M) == [
+        (str(6 - place), str(place)) for place in range(5, -1, -1)
+    ]
+    assert "all pairs and labels stand in comparison.csv" in text
+    assert "  optimizer.key_0: 0 (run_0); 1 (run_1)" in text
+    assert len(re.findall(r"^  optimizer\.", text, re.M)) == 6
+    assert "All 31 configuration keys that differ stand in comparison.json (output=FOLDER)." in text
+    assert "Labels of run_5: a_rather_long_label_0 0." in text
+
+
+def test_text_of_files_cannot_escape_the_tables(tmp_path, capsys):
+    names = ("a|b\x1b[31m", "50 % & $x_1^2$ {#} \\input{x} ~ <b>")
+    for folder, shift in (("x", 0.0), ("y", 0.05)):
+        write_run(tmp_path / folder, scores_like_dice(10, 2, 0, shift), {"a": folder}, labels=names)
+    compared(f"runs={tmp_path}/*", f"output={tmp_path / 'out'}", "resamples=500")
+    assert "\x1b" not in capsys.readouterr().out
+    latex = (tmp_path / "out" / "comparison.tex").read_text()
+    escaped = (
+        r"50 \% \& \$x\_1\textasciicircum{}2\$ \{\#\} \textbackslash{}input\{x\} \textasciitilde{} "
+        r"\textless{}b\textgreater{}"
+    )
+    assert escaped in latex
+    markdown = (tmp_path / "out" / "comparison.md").read_text()
+    assert markdown.splitlines()[0].replace(r"\|", "").count("|") == 5
+    assert r"\<b\>" in markdown
+    assert "\x1b" not in latex + markdown
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["format=jason"], "Did you mean 'json'"),
+        (["level=95"], "level=95"),
+        (["resamples=10"], "resamples=10"),
+        (["seed=-1"], "seed=-1"),
+        (["common=yes please"], "common=yes please"),
+        (["runs={a: b}"], "runs={a: b}: there is no such folder"),
+        (["metric=[dice]"], "metric="),
+        (["runs=[nowhere,else]"], "nowhere: there is no such folder"),
+    ],
+)
+def test_a_value_that_cannot_be_is_told_before_anything_is_read(tmp_path, monkeypatch, overrides, said):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=said):
+        compared(*([] if overrides[0].startswith("runs") else ["runs=[a,b]"]), "output=out", *overrides)
+    assert not list(tmp_path.iterdir())
+
+
+def segment(*arguments: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=120, **options)
+
+
+def test_runs_are_named_as_train_names_them_and_torch_is_never_imported(tmp_path):
+    for name, lr in (("balls-unet-fold0-seed0-optimizer.lr=0.1", 0.1), ("balls-unet-fold0-seed0", 0.2)):
+        write_run(tmp_path / name, scores_like_dice(10, 2, int(10 * lr)), {"optimizer": {"lr": lr}})
+    runs = "runs=[balls-unet-fold0-seed0-optimizer.lr=0.1, balls-unet-fold0-seed0]"
+    code = (
+        "import sys, segment.cli as c\nc.main()\n"
+        "print([m for m in ('torch', 'monai', 'pytorch_lightning') if m in sys.modules])"
+    )
+    done = segment("-c", code, "compare", runs, "resamples=500", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "lr=0.1" in done.stdout
+    assert done.stdout.rstrip().endswith("[]")
+    done = segment("-m", "segment.cli", "compare", "run=x", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Did you mean 'runs'?" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_train_records_the_choices_that_names_are_made_of(monkeypatch):
+    assert composed() == {}
+    register()
+    with hydra.initialize(version_base="1.3", config_path=None):
+        config = hydra.compose("train", ["network=mednext_s", "optimizer.lr=1"], return_hydra_config=True)
+    holder = HydraConfig()
+    holder.set_config(config)
+    monkeypatch.setattr(HydraConfig, "instance", lambda *args: holder)
+    record = composed()
+    assert record["overrides"] == ["network=mednext_s", "optimizer.lr=1"]
+    assert record["choices"]["network"] == "mednext_s"
+    assert record["choices"]["loss"] == "dice_ce"
+    json.dumps(record, allow_nan=False)

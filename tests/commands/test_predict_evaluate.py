@@ -1,0 +1,199 @@
+"""The verbs predict and evaluate on a trained model."""
+
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import SimpleITK as sitk
+import torch
+from safetensors.torch import load_file, save_file
+
+from segment.commands import evaluate, predict
+from segment.commands.predict import find_scans
+from segment.config.compose import compose
+from segment.errors import UserError
+from segment.workflow import folder
+
+
+def run(verb, module, **values) -> None:
+    overrides = [f"{key}={value}" for key, value in values.items()]
+    module.run(compose(verb, overrides))
+
+
+def voxels(path: Path) -> np.ndarray:
+    return np.asarray(nib.load(path).dataobj)
+
+
+def test_predict_writes_masks_on_the_inputs_own_grid_format_and_name(run_train, make_dataset, tmp_path):
+    root = make_dataset(tmp_path / "data", n=4)
+    model = run_train(root, "run", "trainer.max_steps=30", "sampler.steps_per_epoch=30")
+    source = next(iter(sorted((model / "predictions").iterdir())))
+    scan = nib.load(root / "imagesTr" / f"{source.name.split('.')[0]}_0000.nii.gz")
+    inputs = tmp_path / "inputs"
+    inputs.mkdir()
+    nib.save(scan, inputs / "plain.nii.gz")
+    # The same scan, its voxels stored in another order: world positions are unchanged.
+    turned = scan.as_reoriented(nib.orientations.axcodes2ornt(("P", "I", "R")))
+    nib.save(turned, inputs / "turned.nii.gz")
+    image = sitk.GetImageFromArray(np.asarray(scan.dataobj).T)
+    image.SetOrigin((0, 0, 0))
+    sitk.WriteImage(image, inputs / "other.mha")
+
+    run("predict", predict, model=model, input=inputs, output=tmp_path / "masks")
+    names = ["other.mha", "plain.nii.gz", "predictions.json", "turned.nii.gz"]
+    assert sorted(p.name for p in (tmp_path / "masks").iterdir()) == names
+    plain = nib.load(tmp_path / "masks" / "plain.nii.gz")
+    np.testing.assert_array_equal(voxels(tmp_path / "masks" / "plain.nii.gz"), voxels(source))
+    assert len(np.unique(voxels(source))) > 1
+    mask = nib.load(tmp_path / "masks" / "turned.nii.gz")
+    assert mask.shape == turned.shape
+    np.testing.assert_allclose(mask.affine, turned.affine)
+    back = mask.as_reoriented(nib.io_orientation(mask.affine))
+    np.testing.assert_array_equal(np.asarray(back.dataobj), np.asarray(plain.dataobj))
+    assert sitk.ReadImage(tmp_path / "masks" / "other.mha").GetSize() == image.GetSize()
+
+    with pytest.raises(UserError, match="take the place of an input"):
+        run("predict", predict, model=model, input=inputs, output=inputs)
+
+
+def settings(output: Path) -> dict:
+    return json.loads((output / "predictions.json").read_text())
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_model_is_predicted_as_it_was_scored(run_train, make_dataset, tmp_path, monkeypatch, capsys, fast):
+    root = make_dataset(tmp_path / "data", n=4)
+    given = ("inference.overlap=0.25", "inference.mirror=[0]", "inference.batch_size=3", "inference.sigma=0.2")
+    model = run_train(root, "run", "trainer.precision=bf16-mixed", *given[:3], "+" + given[3])
+    content = json.loads((model / "model" / "model.json").read_text())
+    assert content["precision"] == "bf16-mixed"
+    assert {key: content["inference"][key] for key in ("overlap", "mirror", "batch_size", "sigma")} == {
+        "overlap": 0.25, "mirror": [0], "batch_size": 3, "sigma": 0.2
+    }  # fmt: skip
+    assert json.loads((model / "summary.json").read_text())["protocol"]["precision"] == "bf16-mixed"
+    source = next(iter(sorted((model / "predictions").iterdir())))
+    scan = root / "imagesTr" / f"{source.name.split('.')[0]}_0000.nii.gz"
+
+    monkeypatch.setattr(folder, "bf16_is_fast", lambda: fast)
+    run("predict", predict, model=model, input=scan, output=tmp_path / "masks")
+    record = settings(tmp_path / "masks")
+    if fast:
+        assert record["predicted"] == record["scored"]
+        assert record["notes"] == []
+        (mask,) = (file for file in (tmp_path / "masks").iterdir() if file.suffix == ".gz")
+        np.testing.assert_array_equal(voxels(mask), voxels(source))
+    else:
+        assert record["predicted"] == record["scored"] | {"precision": "32-true"}
+        assert "precision is 32-true here, bf16-mixed for the model's scores" in " ".join(record["notes"])
+        assert record["notes"][0] in capsys.readouterr().err
+        run("predict", predict, model=model, input=scan, output=tmp_path / "insisted", precision="bf16-mixed")
+        assert settings(tmp_path / "insisted")["predicted"] == record["scored"]
+    more = {"output": tmp_path / "told", "precision": "32-true", "inference.overlap": 0.5, "inference.mirror": []}
+    run("predict", predict, model=model, input=scan, **more)
+    assert len(settings(tmp_path / "told")["notes"]) == 3
+
+    (tmp_path / "references").mkdir()
+    shutil.copy(root / "labelsTr" / source.name, tmp_path / "references")
+    masks = {"predictions": tmp_path / "told", "references": tmp_path / "references"}
+    run("evaluate", evaluate, **masks, output=tmp_path / "scores")
+    protocol = json.loads((tmp_path / "scores" / "summary.json").read_text())["protocol"]
+    assert (protocol["overlap"], protocol["test_time_augmentation"], protocol["precision"]) == (0.5, "none", "32-true")
+
+
+def test_models_that_do_not_say_their_precision_are_predicted_in_that_of_their_run(run_train, make_dataset, tmp_path):
+    root = make_dataset(tmp_path / "data", n=4)
+    model = run_train(root, "run", "trainer.precision=32-true")
+    description = model / "model" / "model.json"
+    content = json.loads(description.read_text())
+    del content["precision"]
+    description.write_text(json.dumps(content))
+    run("predict", predict, model=model, input=root / "imagesTr", output=tmp_path / "masks")
+    assert settings(tmp_path / "masks")["scored"]["precision"] == "32-true"
+    assert settings(tmp_path / "masks")["notes"] == []
+    shutil.move(model / "model", tmp_path / "alone")
+    run("predict", predict, model=tmp_path / "alone", input=root / "imagesTr", output=tmp_path / "others")
+    assert "does not say" in " ".join(settings(tmp_path / "others")["notes"])
+    with pytest.raises(UserError, match=r"precision=bf16-mixd.*Did you mean 'bf16-mixed'"):
+        run(
+            "predict",
+            predict,
+            model=tmp_path / "alone",
+            input=root / "imagesTr",
+            output=tmp_path / "no",
+            precision="bf16-mixd",
+        )
+
+
+def test_values_that_are_not_finite_are_no_mask(run_train, make_dataset, tmp_path):
+    root = make_dataset(tmp_path / "data", n=4)
+    model = run_train(root, "run")
+    scan = next((root / "imagesTr").iterdir())
+    weights = model / "model" / "weights.safetensors"
+    state = load_file(weights)
+    save_file({key: torch.full_like(value, 3e38) for key, value in state.items()}, weights)
+    with pytest.raises(UserError, match=rf"{scan.name}: the network gives values that are not finite"):
+        run("predict", predict, model=model, input=scan, output=tmp_path / "masks")
+    assert not list((tmp_path / "masks").iterdir())
+
+
+def test_evaluate_scores_masks_of_any_program(make_dataset, tmp_path, capsys):
+    root = make_dataset(tmp_path / "data", n=3)
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    files = sorted((root / "labelsTr").iterdir())
+    for number, file in enumerate(files):
+        image = nib.load(file)
+        array = np.asarray(image.dataobj).copy()
+        if number == 0:
+            array[array == 2] = 0
+        nib.save(nib.Nifti1Image(array, image.affine), masks / file.name)
+    run("evaluate", evaluate, predictions=masks, references=root / "labelsTr", output=tmp_path / "scores")
+    scans = pd.read_csv(tmp_path / "scores" / "scans.csv")
+    first = scans[scans["case"] == files[0].name.split(".")[0]].set_index("name")
+    assert first.loc["ball_2", "status"] == "missed"
+    assert first.loc["ball_2", "dice"] == 0
+    assert set(scans[scans["status"] == "ok"]["dice"]) == {1.0}
+    summary = json.loads((tmp_path / "scores" / "summary.json").read_text())
+    assert summary["labels"]["ball_2"]["dice"]["mean"] == pytest.approx(2 / 3)
+    assert summary["empty"]["missed"] == {"ball_1": 0, "ball_2": 1}
+    assert "ball_2" in capsys.readouterr().out
+
+
+def test_evaluate_refuses_another_grid_and_writes_nothing(make_dataset, tmp_path):
+    root = make_dataset(tmp_path / "data", n=2)
+    file = next((root / "labelsTr").iterdir())
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    for other in (root / "labelsTr").iterdir():
+        image = nib.load(other)
+        affine = np.diag([2.0, 1, 1, 1]) if other == file else image.affine
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj), affine), masks / other.name)
+    with pytest.raises(UserError, match=file.name):
+        run("evaluate", evaluate, predictions=masks, references=root / "labelsTr", output=tmp_path / "scores")
+    assert not (tmp_path / "scores").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "channels", "expected"),
+    [
+        (["a.nii.gz", "b.nii.gz"], 1, {"a.nii.gz": 1, "b.nii.gz": 1}),
+        (["a_0000.nii.gz", "a_0001.nii.gz", "b_0000.nii.gz", "b_0001.nii.gz"], 2, {"a.nii.gz": 2, "b.nii.gz": 2}),
+        (["a_0000.nii.gz"], 1, {"a.nii.gz": 1}),
+        (["scan_2019.png"], 1, {"scan_2019.png": 1}),
+        (["a.png"], 3, {"a.png": 1}),
+    ],
+)
+def test_scans_are_found_with_their_channels(tmp_path, names, channels, expected):
+    for name in names:
+        (tmp_path / name).touch()
+    assert {name: len(files) for name, files in find_scans(tmp_path, channels)} == expected
+
+
+def test_a_missing_channel_is_named(tmp_path):
+    (tmp_path / "a_0000.nii.gz").touch()
+    with pytest.raises(UserError, match="a_0000"):
+        list(find_scans(tmp_path, 2))

@@ -1,0 +1,99 @@
+"""Every option of every group composes and binds to its constructor's signature: new YAML is tested by being there."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+from segment.config.build import check_targets, make
+from segment.config.compose import compose
+from segment.errors import UserError
+from segment.preprocessing.plan import Plan
+from segment.workflow.train import planned
+
+CONF = Path(__file__).parents[2] / "conf"
+EXPERIMENTS = CONF.parent / "experiments"
+OPTIONS = sorted(
+    f"{file.parent.relative_to(CONF)}={file.stem}" for file in CONF.glob("*/*.yaml") if file.parent.name != "debug"
+)
+DEBUG = sorted(f"debug={file.stem}" for file in CONF.glob("debug/*.yaml"))
+RUNS = sorted(f"+experiments/{file.parent.name}={file.stem}" for file in EXPERIMENTS.glob("*/*.yaml"))
+
+
+def composed(*overrides: str, verb: str = "train"):
+    return compose(verb, overrides)
+
+
+@pytest.mark.parametrize("option", OPTIONS + DEBUG + RUNS)
+def test_every_option_composes_and_binds(option):
+    root = ["data.root=somewhere"] if option in ("data=auto",) else []
+    config = composed(option, "output=out", "name=x", *root)
+    check_targets(config)
+    OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+
+
+def test_groups_are_those_of_the_house():
+    assert {option.split("=")[0] for option in OPTIONS} >= {
+        "data", "network", "loss", "optimizer", "scheduler", "augment", "sampler", "trainer", "inference", "logger",
+        "callbacks",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "group", ["network", "loss", "optimizer", "scheduler", "augment", "inference", "data", "trainer"]
+)
+def test_a_misspelt_parameter_is_named_before_anything_is_read(group):
+    config = composed(f"+{group}.no_such_parameter=1")
+    with pytest.raises(UserError, match=rf"{group}\.no_such_parameter"):
+        check_targets(config)
+
+
+def test_a_constructor_that_refuses_its_arguments_is_told_as_the_users_mistake():
+    config = composed("inference.overlap=1.5")
+    with pytest.raises(UserError, match=r"inference.*overlap=1.5"):
+        make(config, "inference")
+    config = composed("network.encoder.strides=[1]")
+    with pytest.raises(UserError, match="network: 4 features, 1 strides"):
+        make(config, "network")(spatial_dims=3, in_channels=1, out_channels=2)
+
+
+def test_the_users_own_folder_is_searched_first(tmp_path, monkeypatch):
+    own = tmp_path / "conf" / "network"
+    own.mkdir(parents=True)
+    (own / "unet_small.yaml").write_text("_target_: mine.Net\n_partial_: true\n")
+    monkeypatch.chdir(tmp_path)
+    assert composed("network=unet_small").network._target_ == "mine.Net"
+    assert composed("network=unet").network._target_ == "segment.networks.unet.UNet"
+
+
+def test_the_users_own_studies_are_found(tmp_path, monkeypatch):
+    own = tmp_path / "experiments" / "mine"
+    own.mkdir(parents=True)
+    (own / "first.yaml").write_text("# @package _global_\nseed: 7\n")
+    monkeypatch.chdir(tmp_path)
+    assert composed("+experiments/mine=first").seed == 7
+    with pytest.raises(HydraException):
+        composed("+experiments/mine=second")
+
+
+@pytest.mark.parametrize("group", ["dice", "dice_ce", "dice_focal", "tversky"])
+@pytest.mark.parametrize("batch_dice", [True, False])
+def test_dice_is_taken_over_the_batch_where_the_plan_says_so(group, batch_dice):
+    config = composed(f"loss={group}")
+    config.planned = planned(Plan((1.0,) * 3, (8,) * 3, 2, ("zscore",), batch_dice=batch_dice))
+    assert config.loss.batch is batch_dice
+    config.loss.batch = not batch_dice  # what the user says goes first
+    assert config.loss.batch is not batch_dice
+
+
+def test_a_network_takes_from_the_plan_what_it_says_and_keeps_its_own_else():
+    config = composed("network=nnunet_plain")
+    before = OmegaConf.to_container(config.network, resolve=True)
+    short = Plan((1.0,) * 3, (8,) * 3, 2, ("zscore",))
+    config.planned = planned(short)
+    assert OmegaConf.to_container(config.network, resolve=True) == before
+    config.planned = planned(replace(short, features=(8, 16, 32), strides=((1, 1, 1), (2, 2, 2), (1, 2, 2))))
+    assert config.network.encoder.features == [8, 16, 32]
+    assert config.network.deep_supervision == 0  # of three resolutions two have no weight, and the finest is the output

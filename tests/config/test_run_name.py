@@ -1,0 +1,91 @@
+"""What run folders are called when nobody says it: no two configurations share a name."""
+
+import re
+
+import hydra
+import pytest
+from hydra.core.hydra_config import HydraConfig
+
+from segment.config.arguments import for_hydra
+from segment.config.compose import register
+from segment.config.run_name import run_name
+
+STUDY = "+experiments/hippocampus=two_cores"
+
+
+def name_of(monkeypatch, *overrides: str) -> str:
+    register()
+    with hydra.initialize(version_base="1.3", config_path=None):
+        config = hydra.compose("train", for_hydra(overrides), return_hydra_config=True)
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)  # put back after the test
+    HydraConfig.instance().set_config(config)
+    return run_name(config)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ([], "demo-unet_small-fold0-seed0"),
+        (["network=unetpp", "fold=3", "seed=7", "trainer=gpu", "logger=csv"], "demo-unetpp-fold3-seed7"),
+        (["optimizer.lr=0.1", "loss=dice"], "demo-unet_small-fold0-seed0-loss_dice-lr0.1"),
+        (["optimizer.lr=1e-3", "trainer.max_steps=150"], "demo-unet_small-fold0-seed0-lr1e-3-steps150"),
+        (["network.encoder.features=[4,8]"], "demo-unet_small-fold0-seed0-features4x8"),
+        (
+            ["plan.batch_size=2", "optimizer.weight_decay=-1"],
+            "demo-unet_small-fold0-seed0-weight_decay_-1-plan.batch_size2",
+        ),
+        (
+            ["loss.batch=true", "network.encoder.stage.dropout=null"],
+            "demo-unet_small-fold0-seed0-batch_true-dropout_null",
+        ),
+        (["network.encoder._target_=a.B"], "demo-unet_small-fold0-seed0-encoder._target__a.B"),
+        (["~augment"], "demo-unet_small-fold0-seed0-without_augment"),
+        ([STUDY, "data.root=a/b"], "hippocampus-two_cores-fold0-seed0"),
+        ([STUDY, "network=unetpp"], "hippocampus-two_cores-fold0-seed0-network_unetpp"),
+        ([STUDY, "data=auto", "data.root=a/b"], "hippocampus-two_cores-fold0-seed0-data_auto"),
+    ],
+)
+def test_a_run_is_called_after_what_was_chosen(overrides, name, monkeypatch):
+    assert name_of(monkeypatch, *overrides) == name
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "start"),
+    [
+        (["weights=a/x"], ["weights=b/x"], "demo-unet_small-fold0-seed0-weights_x-"),
+        (["data=auto", "data.root=a b"], ["data=auto", "data.root=a_b"], "a_b-unet_small-fold0-seed0"),
+        (["data=auto", "data.root=größe"], ["data=auto", "data.root=gro_e"], "gro_e-unet_small-fold0-seed0"),
+        (["+network.extra=1"], ["+optimizer.extra=1"], "demo-unet_small-fold0-seed0-extra1-"),
+        (["loss.batch='a-b'"], ["loss.batch='ab'"], "demo-unet_small-fold0-seed0-batch_a"),
+        (["plan.spacing=[0.9,0.99]"], ["plan.spacing=0.9x0.99"], "demo-unet_small-fold0-seed0-spacing0.9x0.99"),
+    ],
+)
+def test_names_that_would_be_alike_end_with_a_hash(one, other, start, monkeypatch):
+    names = [name_of(monkeypatch, *overrides) for overrides in (one, other)]
+    assert len(set(names)) == 2
+    for name in names:
+        assert name.startswith(start)
+        assert re.fullmatch(r"[A-Za-z0-9._-]{1,120}", name)
+
+
+def test_long_names_are_cut_and_still_differ(monkeypatch):
+    widths = [f"network.encoder.features=[{','.join([str(width)] * 40)}]" for width in (8, 16)]
+    names = {name_of(monkeypatch, override) for override in widths}
+    names |= {name_of(monkeypatch, "data=auto", f"data.root={'long' * 40}{end}") for end in "ab"}
+    assert len(names) == 4
+    assert all(len(name) < 120 for name in names)
+    many = ["augment=none", "inference=plain", "trainer.precision=32-true", "trainer.check_val_every_n_epoch=1"]
+    assert re.fullmatch(
+        r"demo-unet_small-fold0-seed0-augment_none-inference_plain-[0-9a-f]{8}", name_of(monkeypatch, *many)
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "better"),
+    [("a=1,b", "a_1_b"), ("my run", "my_run"), ("Müller", "Muller"), ("a/b", "a_b"), ("..", "_"), ("日本", "_")],
+)
+def test_a_name_with_other_characters_is_refused_with_the_nearest_one_without(name, better, segment, tmp_path, capsys):
+    assert segment("train", tmp_path, f"name={name}") == 2
+    assert (told := capsys.readouterr().err).startswith(f"segment: name={name}: ")
+    assert f"name={better};" in told
+    assert not (tmp_path / "runs").exists()

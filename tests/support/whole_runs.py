@@ -1,0 +1,55 @@
+"""Whole runs in this process, small enough for every test."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from segment import cli
+from segment.config.compose import compose
+from segment.workflow import train
+
+TINY = (
+    "data=auto",
+    "network=unet_small",
+    "network.encoder.features=[4,8]",
+    "trainer.max_steps=4",
+    "sampler.steps_per_epoch=2",
+    "trainer.check_val_every_n_epoch=1",
+    "trainer.precision=32-true",
+    "plan.patch_size=[8,16,16]",
+    "inference=plain",
+    "logger=tensorboard",
+)
+
+
+@pytest.fixture
+def run_train(tmp_path) -> Callable[..., Path]:
+    """``run_train(root, name, *overrides) -> run folder``: trains in this process on the data set at ``root``."""
+
+    def run(root: Path, name: str, *overrides: str) -> Path:
+        folder = tmp_path / "runs" / name
+        given = [f"data.root={root}", f"name={name}", f"output={folder}", f"cache={tmp_path / 'cache'}"]
+        config = compose("train", [*TINY, *given, *overrides])
+        train.run(config)
+        return folder
+
+    return run
+
+
+@pytest.fixture
+def segment(tmp_path, monkeypatch) -> Callable[..., int]:
+    """``segment("train", root, *overrides) -> exit code``: the command on the data at ``root``, started in tmp_path."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(verb: str, root: Path, *overrides: str) -> int:
+        tiny = [*TINY, "trainer.max_steps=2", f"data.root={root}", f"cache={tmp_path / 'cache'}"]
+        monkeypatch.setattr(sys, "argv", ["segment", verb, *sorted([*tiny, *overrides], key=lambda word: word != "-m")])
+        try:
+            cli.main()
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
+
+    return command
