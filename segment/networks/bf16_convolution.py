@@ -6,13 +6,19 @@ kernel has, it moves on to the next plane while the window still starts in the p
 of its buffer, which are values of freed memory. With a stride of 3 rows are read so too, in 2D as well
 (``benchmarks/precision_survey.py``).
 
-Strided 3D convolutions whose last axis comes to one voxel, on processors with AMX: pytorch issue 169688.
+On processors with AMX, strided 3D convolutions whose last axis comes to one voxel (pytorch issue 169688), also as the
+input gradient of a transposed one, and 3D convolutions of few channels over a single plane, such as a network's first
+layer over a flat patch: they read freed memory too.
+
+On processors with AVX-512, also in fp32, weight gradients of strided 3D convolutions whose kernel of seven voxels or
+more is as large as the map: oneDNN writes behind the end of its buffer. torch's own kernels compute these.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -52,7 +58,8 @@ def _forward() -> Callable[..., Tensor]:
         groups: int,
     ) -> Tensor:
         rest = (stride, padding, dilation, transposed, output_padding, groups)
-        if transposed or not ends_in_one_voxel(image, weight, stride, padding, dilation):
+        strided = ends_in_one_voxel(image, weight, stride, padding, dilation)
+        if transposed or not (strided or is_single_plane(image, weight)):
             found: Tensor = original.call_boxed(keys, image, weight, bias, *rest)
             return found
         wide = (image.float(), weight.float(), None if bias is None else bias.float())
@@ -80,10 +87,18 @@ def _backward() -> Callable[..., Gradients]:
         wanted: Sequence[bool],
     ) -> Gradients:
         rest = (bias_sizes, stride, padding, dilation, transposed, output_padding, groups)
-        strided = not transposed and ends_in_one_voxel(image, weight, stride, padding, dilation)
         # A transposed convolution slides its kernel over the gradient of its output.
-        small = wanted[1] and is_smaller_than_kernel(gradient if transposed else image, weight, dilation)
-        in_fp32 = tuple(asked and (strided or (small and place > 0)) for place, asked in enumerate(wanted))
+        source = gradient if transposed else image
+        strided = ends_in_one_voxel(source, weight, stride, padding, dilation)
+        flat = transposed and is_single_plane(source, weight)
+        small = is_smaller_than_kernel(source, weight, dilation)
+        wrong = (strided or flat, strided or small, strided or small)
+        in_fp32 = tuple(asked and affected for asked, affected in zip(wanted, wrong, strict=True))
+        overrun = wanted[1] and is_overrun(source, weight, stride)
+        if overrun and image.dtype == torch.float32:
+            with _without_onednn():
+                native: Gradients = original.call_boxed(keys, gradient, image, weight, *rest, wanted)
+            return native
         if not any(in_fp32):
             unchanged: Gradients = original.call_boxed(keys, gradient, image, weight, *rest, wanted)
             return unchanged
@@ -91,13 +106,25 @@ def _backward() -> Callable[..., Gradients]:
         found: list[Tensor | None] = [None, None, None]
         if any(as_is):
             found = list(original.call_boxed(keys, gradient, image, weight, *rest, as_is))
-        wide = original.call_boxed(keys, gradient.float(), image.float(), weight.float(), *rest, in_fp32)
+        with _without_onednn() if overrun else contextlib.nullcontext():
+            wide = original.call_boxed(keys, gradient.float(), image.float(), weight.float(), *rest, in_fp32)
         for place, exact in enumerate(in_fp32):
             if exact:
                 found[place] = wide[place].to(weight.dtype)
         return found[0], found[1], found[2]
 
     return convolution_backward
+
+
+@contextlib.contextmanager
+def _without_onednn() -> Iterator[None]:
+    # torch.backends.mkldnn.flags would do the same with a warning on its other flags each time.
+    before = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(before)
 
 
 def is_smaller_than_kernel(image: Tensor, weight: Tensor, dilation: Sequence[int]) -> bool:
@@ -110,6 +137,28 @@ def is_smaller_than_kernel(image: Tensor, weight: Tensor, dilation: Sequence[int
     """
     sizes = zip(image.shape[2:], weight.shape[2:], dilation, strict=True)
     return image.dtype == torch.bfloat16 and any(extent < step * (size - 1) + 1 for extent, size, step in sizes)
+
+
+def is_overrun(image: Tensor, weight: Tensor, stride: Sequence[int]) -> bool:
+    """Whether the weight gradient of a strided 3D convolution may be wrong in fp32 too.
+
+    Args:
+        image: What the kernel slides over, (batch, channel, *spatial).
+        weight: (channel, channel, *kernel).
+        stride: Along each axis.
+    """
+    large = any(extent <= size and size >= 7 for extent, size in zip(image.shape[2:], weight.shape[2:], strict=True))
+    return image.ndim == 5 and large and max(stride) > 1
+
+
+def is_single_plane(image: Tensor, weight: Tensor) -> bool:
+    """Whether a 3D kernel of several planes slides over a single one in bf16, so that its values may be wrong.
+
+    Args:
+        image: What the kernel slides over, (batch, channel, *spatial).
+        weight: (channel, channel, *kernel).
+    """
+    return image.dtype == torch.bfloat16 and image.ndim == 5 and image.shape[2] == 1 and weight.shape[2] > 1
 
 
 def ends_in_one_voxel(

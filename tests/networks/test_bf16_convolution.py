@@ -23,7 +23,7 @@ FOLDER = Path(__file__).parents[2] / "conf" / "network"
 NETWORKS = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 WIDTHS = ("features", "up_features", "out_features", "stem_features", "filters", "channels", "init_filters", "width",
           "hidden", "growth", "feature_size", "out_channels")  # fmt: skip
-LEAST = {"init_filters": 8, "feature_size": 12}  # of MONAI's networks
+LEAST = {"init_filters": 8, "feature_size": 12, "width": 32}  # of MONAI's networks and TransUNet
 NARROWER = 8  # times: a step of the published widths in emulated bf16 would take minutes
 
 
@@ -39,14 +39,18 @@ def poison(value: float) -> None:
 
 
 class Checked(TorchDispatchMode):
-    """Compares every weight gradient of a convolution in bf16 with that in fp32 of the very same tensors."""
+    """Compares every convolution in bf16, and its gradients, with those in fp32 of the very same tensors."""
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         found = function(*args, **(kwargs or {}))
-        if function is torch.ops.aten.convolution_backward.default and args[1].dtype == torch.bfloat16:
-            exact = function(*(value.float() for value in args[:3]), *args[3:])[1]
-            shapes = tuple(args[1].shape), tuple(args[2].shape)
-            assert float((found[1].float() - exact).norm()) <= 0.02 * float(exact.norm()) + 1e-30, shapes
+        convolutions = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
+        if function in convolutions and args[1].dtype == torch.bfloat16:
+            wide = [value.float() if isinstance(value, torch.Tensor) else value for value in args]
+            both = ([value] if isinstance(value, torch.Tensor) else value for value in (found, function(*wide)))
+            for place, (value, exact) in enumerate(zip(*both, strict=True)):
+                if value is not None:
+                    told = function, place, [tuple(given.shape) for given in args if isinstance(given, torch.Tensor)]
+                    assert float((value.float() - exact).norm()) <= 0.02 * float(exact.norm()) + 1e-30, told
         return found
 
 
@@ -55,7 +59,8 @@ def gradients(network: nn.Module, image: torch.Tensor, value: float) -> dict[str
     network.zero_grad(set_to_none=True)
     image = image.clone().requires_grad_()
     torch.manual_seed(0)  # of dropout
-    with torch.autocast("cpu", torch.bfloat16):
+    poison(value)
+    with Checked(), torch.autocast("cpu", torch.bfloat16):
         outputs = network(image)
     outputs = [outputs] if isinstance(outputs, torch.Tensor) else outputs
     loss = sum(output.float().square().mean() for output in outputs)
@@ -80,7 +85,7 @@ def convolution(kind: type[nn.Module], kernel: int | tuple[int, int, int], **mor
     return kind(16, 16, kernel, padding=padding, **more)
 
 
-@pytest.mark.parametrize("extents", [(1, 3, 3), (2, 1, 1), (2, 2, 2), (2, 3, 2), (3, 2, 2), (4, 2, 2)])
+@pytest.mark.parametrize("extents", [(1, 3, 3), (2, 1, 1), (2, 2, 2), (2, 3, 2), (3, 2, 1), (3, 2, 2), (4, 2, 2)])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
 @pytest.mark.parametrize(
     "layer",
@@ -91,6 +96,7 @@ def convolution(kind: type[nn.Module], kernel: int | tuple[int, int, int], **mor
         convolution(nn.Conv3d, 3, stride=2),
         convolution(nn.Conv3d, 3, groups=16),
         convolution(nn.ConvTranspose3d, 3),
+        convolution(nn.ConvTranspose3d, 3, stride=2, output_padding=1),
     ],
     ids=lambda layer: str(layer).replace(" ", ""),
 )
@@ -130,6 +136,36 @@ def test_strided_convolutions_that_end_in_one_voxel_are_computed_in_fp32(extents
     given = ([stride] * axes, [1] * axes, [1] * axes)
     assert bf16_convolution.ends_in_one_voxel(image, weight, *given) is one
     assert not bf16_convolution.ends_in_one_voxel(image.float(), weight, *given)
+
+
+@pytest.mark.parametrize(("planes", "kernel", "flat"), [(1, 3, True), (1, 1, False), (2, 3, False)])
+def test_single_planes_under_kernels_of_several_are_computed_in_fp32(planes, kernel, flat):
+    image, weight = torch.zeros(1, 3, planes, 9, 9, dtype=torch.bfloat16), torch.zeros(8, 3, kernel, 3, 3)
+    assert bf16_convolution.is_single_plane(image, weight) is flat
+    assert not bf16_convolution.is_single_plane(image.float(), weight)
+
+
+@pytest.mark.parametrize("extents", [(1, 4, 4), (1, 9, 9)])
+@pytest.mark.parametrize(("channels", "kernel", "stride"), [(1, 3, 1), (3, 3, 2), (12, 5, 1)])
+def test_a_network_s_first_layer_has_its_values_over_a_single_plane(channels, kernel, stride, extents):
+    torch.manual_seed(0)
+    layer = nn.Conv3d(channels, 16, kernel, stride=stride, padding=kernel // 2)
+    check(layer, torch.randn(2, channels, *extents, generator=torch.Generator().manual_seed(1)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("extents", "channels"), [((6, 6, 3), 2), ((6, 6, 6), 16), ((7, 7, 7), 3)])
+def test_large_strided_kernels_write_into_no_other_memory(extents, channels, dtype):
+    generator = torch.Generator().manual_seed(1)
+    image = torch.randn(2, channels, *extents, generator=generator).to(dtype)
+    weight = torch.randn(8, channels, 7, 7, 7, generator=generator).to(dtype).requires_grad_()
+    wide = weight.detach().double().requires_grad_()
+    for given, pixels in ((weight, image), (wide, image.double())):
+        output = functional.conv3d(pixels, given, stride=2, padding=3)
+        poison(1e30)
+        output.sum().backward()
+    difference = (weight.grad.double() - wide.grad).norm() / wide.grad.norm()
+    assert float(difference) < (1e-5 if dtype == torch.float32 else 0.02)
 
 
 @pytest.mark.parametrize("bias", [True, False])
