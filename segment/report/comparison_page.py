@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from segment.errors import UserError
-from segment.evaluation.comparison.compare import FOREGROUND
 from segment.evaluation.comparison.methods import Method
-from segment.evaluation.comparison.result import Comparison
+from segment.evaluation.comparison.result import FOREGROUND, Comparison
 from segment.evaluation.comparison.tables import cost_table, more_keys, pair_cells, shown_worse, variance_table
 from segment.evaluation.comparison.wording import interval_text, metric_title, percent
 from segment.files import write_text

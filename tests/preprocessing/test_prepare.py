@@ -8,27 +8,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plans import plan_of, whole
 from scipy.spatial.transform import Rotation
 
 from segment.arrays import nonzero_box
 from segment.io.geometry import Grid, canonical_grid, canonical_spacing, to_canonical
 from segment.io.images import Image
 from segment.preprocessing.plan import Intensity, Plan
-from segment.preprocessing.prepare import Placement, prepare_image, prepare_reference, prepared_shape, transposed
+from segment.preprocessing.prepare import prepare_image, prepare_reference, prepared_shape, transposed
 from segment.preprocessing.restore import restore
 
 
 def one_hot(classes: np.ndarray, n: int) -> torch.Tensor:
     return torch.from_numpy(np.stack([classes == index for index in range(n)]).astype(np.float32))
-
-
-def plan_of(spacing, channels: int = 1, normalization: str = "zscore", transpose=()) -> Plan:
-    return Plan(tuple(spacing), (8,) * len(spacing), 1, (normalization,) * channels, transpose)
-
-
-def whole(grid: Grid, plan: Plan) -> Placement:
-    """Where a scan without a border of zeros lies."""
-    return Placement(grid, tuple((0, size) for size in transposed(canonical_grid(grid).shape, plan)))
 
 
 @st.composite

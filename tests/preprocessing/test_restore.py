@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import torch
+from plans import plan_of, whole
 from scipy import ndimage
-from test_prepare import plan_of, whole
 
 from segment.io.geometry import Grid
 from segment.preprocessing import restore as restore_module

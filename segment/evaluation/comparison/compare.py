@@ -13,7 +13,7 @@ from segment.evaluation.comparison.methods import Method, Methods
 from segment.evaluation.comparison.naming import unlike
 from segment.evaluation.comparison.notes import different_settings, notes, protocol
 from segment.evaluation.comparison.recipes import recipes
-from segment.evaluation.comparison.result import Comparison, Estimate, Pair, Ranking
+from segment.evaluation.comparison.result import FOREGROUND, Comparison, Estimate, Pair, Ranking
 from segment.evaluation.comparison.wording import conclude
 from segment.statistics.bootstrap import (
     bca_intervals,
@@ -25,7 +25,6 @@ from segment.statistics.paired import PairStatistics, compare_pairs, holm, kenda
 from segment.statistics.variance import Variance, variance_components
 from segment.text import printable
 
-FOREGROUND = "foreground"
 _VALUES_AT_ONCE = 4_000_000
 
 

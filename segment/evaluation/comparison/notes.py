@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from segment.evaluation.comparison.methods import Method, Methods
+from segment.evaluation.comparison.result import Pair
+from segment.runs.folder import RunFolder
 from segment.runs.health import Failure, listed
 from segment.runs.summary import merged_protocol, protocol_line
 from segment.statistics.paired import lower_is_better
 from segment.text import printable
-
-if TYPE_CHECKING:
-    from segment.evaluation.comparison.methods import Method, Methods
-    from segment.evaluation.comparison.result import Pair
-    from segment.runs.folder import RunFolder
 
 _SETTINGS = {
     "overlap": "window overlap",

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from segment.evaluation.comparison.compare import FOREGROUND
 from segment.evaluation.comparison.methods import Method
 from segment.runs.health import Failure
 from segment.statistics.variance import Variance
+
+FOREGROUND = "foreground"
 
 
 @dataclass(frozen=True)

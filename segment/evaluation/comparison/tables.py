@@ -15,8 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from segment.evaluation.comparison.compare import FOREGROUND
-from segment.evaluation.comparison.result import Comparison, Pair
+from segment.evaluation.comparison.result import FOREGROUND, Comparison, Pair
 from segment.evaluation.comparison.wording import interval_text, metric_title, p_text, percent
 from segment.files import plain
 from segment.statistics.paired import lower_is_better

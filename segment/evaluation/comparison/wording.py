@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from segment.evaluation.comparison.methods import Method
+from segment.evaluation.comparison.result import Comparison, Pair
 from segment.runs.health import listed
 from segment.statistics.paired import lower_is_better
 from segment.text import printable
-
-if TYPE_CHECKING:
-    from segment.evaluation.comparison.methods import Method
-    from segment.evaluation.comparison.result import Comparison, Pair
 
 _TITLES = {"dice": "Dice", "iou": "IoU"}
 _MOST_NAMED = 20
