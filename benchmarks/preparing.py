@@ -24,14 +24,14 @@ from _machine import describe
 
 OURS = """
 import sys
-from segment import cli
-from segment.run import configure, data, folder
+from segment.config.compose import compose_command
+from segment.config.experiment import read_experiment
+from segment.workflow.prepare import planned_store, prepare_cases
 root, work = sys.argv[1:]
-config = configure.compose("train", ["data=auto", f"data.root={root}", f"cache={work}/cache", f"plan={work}/plan.yaml"],
-                           cli.config_folders())
-folder.settle_plan(config)
-store, _ = data.planned_store(config)
-data.prepare_cases(store, store.dataset.cases)
+experiment = read_experiment(*compose_command("train", ["data=auto", f"data.root={root}", f"cache={work}/cache",
+                                                        f"plan={work}/plan.yaml"]))
+store, _ = planned_store(experiment.data, experiment.plan)
+prepare_cases(store, store.dataset.cases)
 """
 THEIRS = """
 import sys

@@ -20,10 +20,12 @@ from _machine import describe
 from monai.losses import DiceCELoss
 from monai.networks.nets import DynUNet
 
-from segment.config.compose import compose
+from segment.config.compose import compose_command
+from segment.config.experiment import read_experiment
+from segment.inference.precision import precision
 from segment.workflow import train
-from segment.workflow.folder import precision
 from segment.workflow.loggers import logged
+from segment.workflow.prepare import prepare
 
 PRECISION = precision("auto", "cpu")
 
@@ -78,14 +80,15 @@ def our_seconds(features: list[int], patch: list[int], batch: int, steps: int) -
             f"network.encoder.features={features}", f"plan.patch_size={patch}", f"plan.batch_size={batch}",
             f"trainer.max_steps={steps + 2}", f"sampler.steps_per_epoch={steps + 2}", "folds=4",
         ]  # fmt: skip
-        config = compose("train", overrides)
-        train.hush()
-        train.settle(config)
-        module, trainer, data = train.assemble(config, train.prepare(config))
+        experiment = read_experiment(*compose_command("train", overrides))
+        train.silence_libraries()
+        work = prepare(experiment)
+        parts = experiment.build(train.planned(work.plan))
         clock = Clock()
+        module, trainer, data = train.assemble(experiment, parts, work)
         trainer.callbacks.insert(0, clock)
         trainer.limit_val_batches = 0
-        with logged(trainer, config):
+        with logged(trainer, parts, root / "run"):
             trainer.fit(module, data)
     return float(np.median(np.diff(clock.ends[1:])))
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from typing import TYPE_CHECKING
 
-from segment.config.arguments import for_hydra
 from segment.config.folders import config_folders
+
+if TYPE_CHECKING:
+    pass
 
 VERBS = {
     "train": "trains and scores every validation scan   data=NAME network=NAME fold=N",
@@ -63,13 +66,15 @@ def main() -> None:
         sys.exit(2)
     if verb in ("list", "show") and rest and "=" not in rest[0] and not rest[0].startswith("-"):
         rest[0] = f"what={rest[0]}"
-    rest = for_hydra(rest)
     # One Python file of the user's own beside the command is enough to add a network or a loss.
     sys.path.append(os.getcwd())  # noqa: PTH109
     launch = importlib.import_module("segment.config.launch")
     # The verb's own imports take seconds; a misspelt key should not wait for them.
     launch.launch(
-        verb, rest, lambda config: importlib.import_module(f"segment.commands.{verb}").run(config), config_folders()
+        verb,
+        rest,
+        lambda config, command: importlib.import_module(f"segment.commands.{verb}").run(config, command),
+        config_folders(),
     )
 
 

@@ -79,3 +79,20 @@ def _of_processor() -> frozenset[str]:
         "AVX10_1_512_AMX": torch.cpu._is_amx_tile_supported(),
     }
     return frozenset().union(*(FEATURES[name] for name, has in told.items() if has))
+
+
+def precision(wanted: str, accelerator: str) -> str:
+    """Lightning's name of the precision to compute in.
+
+    Args:
+        wanted: Lightning's name, or ``auto``: bf16-mixed where the hardware multiplies bf16 fast, else
+            32-true, or 16-mixed on a GPU.
+        accelerator: Lightning's name of the device.
+    """
+    if wanted != "auto":
+        return wanted
+    if accelerator in ("gpu", "cuda"):
+        import torch  # here, since it takes a second or two, and a mistake elsewhere is told before
+
+        return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "16-mixed"
+    return "bf16-mixed" if bf16_is_fast() else "32-true"

@@ -11,7 +11,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,19 +94,20 @@ def peak_memory_mb() -> float:
     return peak * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
-def collect(seed: int, started: float, **more: Any) -> Mapping[str, Any]:
+def collect(seed: int, started: float, command: Sequence[str] = (), **more: Any) -> Mapping[str, Any]:
     """The record that lies beside every number as provenance.json.
 
     Args:
         seed: The run's seed.
         started: ``time.time()`` at the start of the command.
+        command: What stands behind ``segment``; by default the arguments of this process.
         **more: Further plain entries, such as the inputs' hashes.
     """
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
         "wall_seconds": round(time.time() - started, 1),
         "peak_memory_mb": round(peak_memory_mb()),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": ["segment", *command] if command else [Path(sys.argv[0]).name, *sys.argv[1:]],
         "seed": seed,
         "versions": versions(),
         "code": code_version(),

@@ -12,22 +12,25 @@ from typing import Any
 from omegaconf import DictConfig
 
 from segment.config.build import check_targets
+from segment.config.data import read_data
 from segment.data.check.dataset import Checked
 from segment.data.problems import KINDS, Problem
 from segment.errors import UserError
-from segment.workflow.check import inspect_data, root_of
+from segment.workflow.check import inspect_data
+from segment.workflow.experiment import NO_COMMAND, Command
 
 
-def run(config: DictConfig) -> None:
+def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     """Check what ``data`` names and print the report; exit code 2 when the data set is not sound."""
     if config.format not in ("text", "json"):
         raise UserError(f"format={config.format}: the report is written as text or json.")
     check_targets(config)
-    checked = inspect_data(config, tests=True)
+    data = read_data(config, command)
+    checked = inspect_data(data, tests=True)
     if checked.dataset is not None and checked.dataset.notice:
         print(f"Note: {checked.dataset.notice}", file=sys.stderr)
-    name = checked.dataset.name if checked.dataset else str(config.data.get("name") or root_of(config).name)
-    print(as_json(name, checked) if config.format == "json" else as_text(checked, root_of(config)))
+    name = checked.dataset.name if checked.dataset else str(data.name or data.root.name)
+    print(as_json(name, checked) if config.format == "json" else as_text(checked, data.root))
     if checked.errors or (config.strict and checked.warnings):
         sys.exit(2)
 

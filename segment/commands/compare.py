@@ -14,11 +14,12 @@ from segment.evaluation.comparison.compare import compare
 from segment.evaluation.comparison.methods import read_methods
 from segment.evaluation.comparison.tables import as_json, latex_table, markdown_report, pairs_csv, text_report
 from segment.files import write_json, write_text
+from segment.workflow.experiment import NO_COMMAND, Command
 
 MOST_RESAMPLES = 1_000_000
 
 
-def run(config: DictConfig) -> None:
+def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     """Read the runs, compare them, print the comparison and write it where output names a folder."""
     _check(config)
     methods = read_methods(

@@ -17,9 +17,10 @@ from segment.evaluation.score import score_pairs
 from segment.files import read_mapping
 from segment.runs.scans import write_scans
 from segment.runs.summary import summarise, text_table, write_summary
+from segment.workflow.experiment import NO_COMMAND, Command
 
 
-def run(config: DictConfig) -> None:
+def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     """Pair two folders by file name, score them, write scans.csv and summary.json and print the table."""
     predictions, references, output = Path(config.predictions), Path(config.references), Path(config.output)
     pairs = pair_folders(predictions, references, ignore_extra=config.ignore_extra)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from omegaconf import DictConfig, OmegaConf
 
-from segment.config.arguments import assign, command
+from segment.command_line import assign
+from segment.command_line import command as command_line
 from segment.data.fetch import download
 from segment.errors import UserError
+from segment.workflow.experiment import NO_COMMAND, Command
 
 
-def run(config: DictConfig) -> None:
+def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     """Download what ``data.source`` names to ``data.root``."""
     source = OmegaConf.to_container(config.data.source) if config.data.get("source") else None
     if not isinstance(source, dict) or not source.get("url"):
@@ -19,5 +21,5 @@ def run(config: DictConfig) -> None:
         )
     source.pop("licence", None)
     folder = download(destination=config.data.root, **{str(key): value for key, value in source.items()})
-    train = command("train", f"data={config.data.get('name')}", assign("data.root", str(folder)))
+    train = command_line("train", f"data={config.data.get('name')}", assign("data.root", str(folder)))
     print(f"{folder} is ready: {train}")

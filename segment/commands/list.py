@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -24,6 +23,7 @@ from segment.errors import UserError, did_you_mean
 from segment.networks.blocks import per_axis
 from segment.networks.describe import Description, build, describe
 from segment.text import one_line, output, print_table
+from segment.workflow.experiment import NO_COMMAND, Command
 
 CHOICE = re.compile(r"\+*(network\b|experiments/)")  # an override that speaks of one network
 COUNTED = (
@@ -32,7 +32,7 @@ COUNTED = (
 )
 
 
-def run(config: DictConfig) -> None:
+def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     """Print what there is, as tables or as JSON."""
     rooms = {"networks": networks, "data": data_sets, "studies": studies}
     if config.what is not None and config.what not in rooms:
@@ -40,8 +40,8 @@ def run(config: DictConfig) -> None:
         raise UserError(f"list {config.what}: there is no such list.{near} There are: {', '.join(rooms)}.")
     if config.format not in ("text", "json"):
         raise UserError(f"format={config.format}: must be text or json.")
-    if any(CHOICE.match(override) for override in HydraConfig.get().overrides.task):
-        one_network(config)
+    if any(CHOICE.match(override) for override in command.overrides):
+        one_network(config, command)
         return
     if config.dims is not None or config.size is not None:
         raise UserError("dims and size are those of one network: add network=NAME.")
@@ -115,7 +115,7 @@ def described(constructor: Callable[..., nn.Module], dims: int, size: Any = None
         raise UserError(one_line(error).removeprefix("network: ")) from error
 
 
-def one_network(config: DictConfig) -> None:
+def one_network(config: DictConfig, command: Command) -> None:
     """Print the configured network, overrides included, part by part.
 
     Raises:
@@ -138,7 +138,7 @@ def one_network(config: DictConfig) -> None:
         except UserError as error:
             reasons.append(str(error))
         else:
-            print_network(str(HydraConfig.get().runtime.choices["network"]), dims, result, config.format)
+            print_network(str(command.choices["network"]), dims, result, config.format)
             return
     raise UserError(f"network: cannot be described: {'; '.join(dict.fromkeys(reasons))}.")
 

@@ -11,15 +11,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from segment.config.build import check_targets
+from segment.config.data import read_data, read_plan_settings
 from segment.errors import UserError
 from segment.preprocessing.plan import DatasetPlan
 from segment.preprocessing.plan_file import write_plan
 from segment.text import printable
 from segment.workflow.check import sound
+from segment.workflow.experiment import NO_COMMAND, Command
 from segment.workflow.plan import decide
 
 
-def run(config: DictConfig) -> None:
+def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     """Survey every labelled scan, decide, write the plan file and print its configurations."""
     check_targets(config)
     output = Path(config.output)
@@ -27,9 +29,10 @@ def run(config: DictConfig) -> None:
         raise UserError(f"output={output}: a plan is a YAML file. Give a name that ends in .yaml.")
     if output.exists() and not config.overwrite:
         raise UserError(f"output={output}: exists, and may have been edited. Give another name, or overwrite=true.")
-    checked = sound(config)
+    options = {key: config[key] for key in ("preset", "memory", "spacing", "patch_size", "batch_size", "normalization")}
+    checked = sound(read_data(config, command))
     assert checked.dataset is not None
-    plan = decide(config, checked.dataset, checked.surveys)
+    plan = decide(read_plan_settings(options, where=""), checked.dataset, checked.surveys)
     write_plan(output, plan)
     Console().print(table(plan))
     print(f"{output}: the plan, with the reason beside each decision. Edit what you know better.")

@@ -21,12 +21,13 @@ from segment.files import file_sha256, read_mapping, write_json
 from segment.inference.model import PRECISIONS, Model, find_model, load_model
 from segment.inference.predictor import predictor_of
 from segment.inference.windows import SlidingWindows
+from segment.instruction_set import precision
 from segment.io.formats import SUFFIXES, is_image_file, stem, suffix
 from segment.io.images import write_label
-from segment.workflow.folder import precision
+from segment.workflow.experiment import NO_COMMAND, Command
 
 
-def run(config: DictConfig) -> None:
+def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     """Predict a file or every image file of a folder, as the model was scored unless told otherwise."""
     started = time.time()
     folder = find_model(Path(config.model))
@@ -59,7 +60,7 @@ def run(config: DictConfig) -> None:
         "device": device.type,
         "notes": notes,
         "scans": {name: [str(file.absolute()) for file in files] for name, files in scans},
-        "provenance": provenance.collect(0, started),
+        "provenance": provenance.collect(0, started, command.arguments),
     }
     write_json(output / "predictions.json", record)
     print(f"{len(scans)} mask(s) in {output}, labels {model.labels.declared}")

@@ -1,5 +1,51 @@
 """``segment reproduce``: a published study, run here and set beside its published figures."""
 
-from segment.studies.reproduce import run
+from __future__ import annotations
 
-__all__ = ["run"]
+import json
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from segment.config.choices import studies
+from segment.config.options import ReproduceOptions, read_options
+from segment.errors import UserError
+from segment.studies.reproduce import Request, reproduce
+from segment.studies.results import write_page
+from segment.studies.study import find
+from segment.text import output, print_table
+from segment.workflow.experiment import NO_COMMAND, Command
+
+
+def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
+    """Reproduce a study, list the studies that there are, or write the page of a folder of studies."""
+    options = read_options(ReproduceOptions, config)
+    if options.page is not None:
+        folder = studies_folder("page", options.page)
+        write_page(folder)
+        print(f"Page     {folder / 'README.md'}")
+    elif options.study is None:
+        listed = studies()
+        if options.format == "json":
+            output().out(json.dumps(listed, indent=2))
+        else:
+            print_table(output(), "studies", listed)
+    else:
+        entered = "experiments" if options.write is True else options.write
+        request = Request(
+            options.fold,
+            options.budget,
+            options.steps,
+            options.format,
+            studies_folder("write", entered) if entered else None,
+        )
+        reproduce(find(options.study, options.run, Path(options.output), command), request)
+
+
+def studies_folder(key: str, value: Any) -> Path:
+    """A folder of studies that the user named."""
+    folder = Path(str(value))
+    if not folder.is_dir():
+        raise UserError(f"{key}={value}: {folder} is no folder. Name a folder of studies, or make it: mkdir {folder}")
+    return folder

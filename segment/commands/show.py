@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from segment.config.build import check_targets, make
+from segment.config.data import read_data, read_plan_settings
 from segment.data.case import Case
 from segment.errors import UserError, did_you_mean
 from segment.files import written_whole
@@ -18,13 +19,13 @@ from segment.preprocessing.plan import Plan
 from segment.preprocessing.store import Store
 from segment.sampling.sampler import cut
 from segment.visual.pictures import sheet
-from segment.workflow.folder import settle_plan
+from segment.workflow.experiment import NO_COMMAND, Command
 from segment.workflow.prepare import planned_store, prepare_cases
 
 MOST = 12  # rows or columns of a picture that can still be looked at
 
 
-def run(config: DictConfig) -> None:
+def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     """Draw what was asked for, or say what can be drawn."""
     rooms = {"augment": augment}
     if config.what is None:
@@ -33,10 +34,10 @@ def run(config: DictConfig) -> None:
     if config.what not in rooms:
         near = did_you_mean(str(config.what), rooms)
         raise UserError(f"show {config.what}: there is nothing of this name to show.{near} There is: augment.")
-    rooms[config.what](config)
+    rooms[config.what](config, command)
 
 
-def augment(config: DictConfig) -> None:
+def augment(config: DictConfig, command: Command) -> None:
     """Write a picture: a row a scan, first its plain patch, then samples of it.
 
     Raises:
@@ -50,8 +51,7 @@ def augment(config: DictConfig) -> None:
             raise UserError(f"{key}={config[key]}: must be an integer from {int(key != 'first')} to {most}.")
     check_targets(OmegaConf.masked_copy(config, ["data", "augment"]))
     recipe = make(config, "augment")
-    settle_plan(config)
-    store, _ = planned_store(config)
+    store, _ = planned_store(read_data(config, command), read_plan_settings(config.plan))
     plan = store.plan
     cases = store.dataset.cases[: config.scans]
     prepare_cases(store, cases)

@@ -1,5 +1,25 @@
-"""``segment train``: one run, or every fold of one."""
+"""``segment train``: one fold, or all of them."""
 
-from segment.workflow.train import run
+from __future__ import annotations
 
-__all__ = ["run"]
+from omegaconf import DictConfig
+
+from segment.config.experiment import read_experiment
+from segment.workflow.experiment import NO_COMMAND, Command, Experiment
+
+
+def run(config: DictConfig, command: Command = NO_COMMAND) -> float | None:
+    """Train, score and report; the foreground Dice, or None where there is none."""
+    experiment = read_experiment(config, command)
+    # torch takes seconds to import; a mistake that was told above should not wait for it.
+    from segment.workflow.cross_validate import cross_validate
+    from segment.workflow.train import train
+
+    def train_reserved(one: Experiment) -> float | None:
+        one.command.reserve(one.output)
+        return train(one)
+
+    if experiment.fold != "all":
+        return train_reserved(experiment)
+    experiment.command.reserve(experiment.output)
+    return cross_validate(experiment, train_reserved)

@@ -54,3 +54,18 @@ def studies() -> list[dict[str, Any]]:
         group = f"experiments/{study}"
         runs += [{"study": study, "name": f"+{group}={name}", "about": about(group, name)} for name in options(group)]
     return runs
+
+
+def study_names() -> list[str]:
+    """The studies that there are."""
+    return options("experiments", ObjectType.GROUP)
+
+
+def run_names(study: str) -> list[str]:
+    """The runs of a study."""
+    return options(f"experiments/{study}")
+
+
+def study_folders(study: str) -> list[Path]:
+    """The folders of a study in search order: the user's own, then the built-in one."""
+    return [folder / study for folder in search_folders("experiments") if (folder / study).is_dir()]

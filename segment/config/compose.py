@@ -10,11 +10,13 @@ import hydra
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
+from segment.command_line import typed
 from segment.config import sweep
 from segment.config.experiments import ExperimentsSource
 from segment.config.folders import config_folders
+from segment.workflow.experiment import Command
 
 
 def _planned(key: str, default: Any, *, _root_: DictConfig) -> Any:
@@ -51,6 +53,42 @@ def compose(verb: str, overrides: Sequence[str], folders: Sequence[tuple[str, Pa
         overrides: Hydra overrides.
         folders: (scheme, folder) of the configuration roots in search order; by default `config_folders`.
     """
+    return compose_command(verb, overrides, folders)[0]
+
+
+def compose_command(
+    verb: str, overrides: Sequence[str], folders: Sequence[tuple[str, Path]] | None = None
+) -> tuple[DictConfig, Command]:
+    """Compose a configuration in Python, and the command that would have composed it; see `compose`."""
     register(folders)
     with hydra.initialize(version_base="1.3", config_path=None):
-        return hydra.compose(verb, list(overrides), return_hydra_config=False)
+        return compose_further(verb, overrides)
+
+
+def compose_further(verb: str, overrides: Sequence[str]) -> tuple[DictConfig, Command]:
+    """Compose one more configuration within a command, as a command of its own would.
+
+    Args:
+        verb: Name of the primary configuration.
+        overrides: As Hydra reads them.
+
+    Returns:
+        The configuration, without Hydra's own part, and the command.
+    """
+    composed = hydra.compose(verb, list(overrides), return_hydra_config=True)
+    command = composed_command(verb, composed.hydra)
+    with open_dict(composed):
+        del composed["hydra"]
+    return composed, command
+
+
+def composed_command(verb: str, own: Any) -> Command:
+    """The command that a configuration stands for, by Hydra's own part of it."""
+    choices = {str(group): name for group, name in own.runtime.choices.items() if name}
+    overrides = tuple(typed(given) for given in own.overrides.task)
+    return Command(
+        arguments=(verb, *overrides),
+        overrides=overrides,
+        choices={group: name for group, name in choices.items() if not group.startswith("hydra/")},
+        nested=True,
+    )

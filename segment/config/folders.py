@@ -8,6 +8,9 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 BUILT_IN = _PACKAGE if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent
 """Holds the built-in conf/ and experiments/: the installed package, or the checkout around it."""
 
+ON_DISK = "segment.data.open_dataset"
+"""Opens data sets that lie somewhere, not those that are made on first use."""
+
 
 def config_folders() -> list[tuple[str, Path]]:
     """(scheme, folder) of every configuration root, searched in this order: the user's, then the built-in ones."""

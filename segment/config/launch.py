@@ -7,21 +7,27 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-import hydra
+from hydra import version
+from hydra._internal.utils import _run_hydra, get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from segment.command_line import for_hydra
 from segment.config import sweep
-from segment.config.arguments import typed
 from segment.config.build import make
-from segment.config.compose import register
+from segment.config.compose import composed_command, register
+from segment.config.folders import ON_DISK
 from segment.config.messages import explain
+from segment.config.options import OPTIONS, read_options
 from segment.errors import UserError
+from segment.workflow.experiment import Command
 
 # Exceptions come through as they are, unlogged, also in the processes of a parallel sweep, which import this file.
 logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)
@@ -33,7 +39,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 def launch(
     verb: str,
     arguments: Sequence[str],
-    work: Callable[[DictConfig], float | None],
+    work: Callable[[DictConfig, Command], float | None],
     folders: Sequence[tuple[str, Path]],
 ) -> None:
     """Compose the verb's configuration from command-line overrides and run its work, or that of every job of a sweep.
@@ -42,40 +48,39 @@ def launch(
 
     Args:
         verb: Name of the verb and of its primary configuration.
-        arguments: What follows the verb on the command line, as `segment.config.arguments.for_hydra` gives it.
-        work: Called with the composed configuration; a sweeper that searches maximises what it gives.
+        arguments: What follows the verb on the command line, as typed.
+        work: Called with the composed configuration and the command; a sweeper that searches maximises what it gives.
         folders: (scheme, folder) of the configuration roots in search order.
     """
     register(folders)
-    given = sys.argv[:]
     sweep.SweepFolder.begun = None
+    given = for_hydra(arguments)
 
     def tell(error: Exception) -> str:
-        return explain(error, verb, arguments)
+        return explain(error, verb, given)
 
     def guarded(config: DictConfig) -> float | None:
-        # Children that a strategy starts re-run sys.argv, so the verb goes back in; those of a job run this job alone.
-        if sweep.sweeping():
-            sys.argv = [given[0], verb, *map(typed, HydraConfig.get().overrides.task)]
-            return sweep.run_job(work, config, tell)
-        sys.argv = given
+        hydra = HydraConfig.get()
+        if hydra.mode is RunMode.MULTIRUN:
+            return sweep.run_job(work, config, composed_command(verb, hydra), sweep.place_of(hydra), tell)
         with _mistakes_told(tell):
-            check_given(config, reads=verb in ("train", "plan"))
-            return work(config)
+            check_given(config, verb)
+            return work(config, replace(composed_command(verb, hydra), arguments=(verb, *arguments), nested=False))
 
     # Hydra looks for configuration beside a module it can name; ours lies in the registered folders only.
     guarded.__module__ = "__main__"
-    sys.argv = [given[0], *arguments]
     code = 0
     try:
         with _mistakes_told(tell):
-            hydra.main(version_base="1.3", config_path=None, config_name=verb)(guarded)()
+            parser = get_args_parser()
+            version.setbase("1.3")
+            # What `hydra.main` does, but for reading sys.argv, where the verb comes first.
+            _run_hydra(parser.parse_args(given), parser, guarded, config_path=None, config_name=verb)
     except Exception:
         # A sweeper that finds no score to choose from gives up by itself, after each job has told why.
         if not (jobs := sweep.jobs_so_far()) or any(job.error is None for job in jobs):
             raise
     finally:
-        sys.argv = given
         code = sweep.conclude(verb, sweep.jobs_so_far())
     if code:
         sys.exit(code)
@@ -101,12 +106,12 @@ def fail(message: str) -> NoReturn:
     sys.exit(2)
 
 
-def check_given(config: DictConfig, reads: bool) -> None:
+def check_given(config: DictConfig, verb: str) -> None:
     """See that a verb has what it cannot do without, before its own imports, which take seconds.
 
     Args:
         config: The verb's configuration.
-        reads: Whether it reads the data set, whose folder must then be there.
+        verb: The verb. Where it reads the data set, its folder must be there.
 
     Raises:
         MissingMandatoryValue: When a key is left out.
@@ -115,6 +120,7 @@ def check_given(config: DictConfig, reads: bool) -> None:
     for key in config:
         if OmegaConf.is_missing(config, key):
             raise MissingMandatoryValue(f"Missing mandatory value: {key!s}")
-    on_disk = reads and config.data.get("_target_") == "segment.data.open_dataset"
+    read_options(OPTIONS[verb], config)
+    on_disk = verb in ("train", "plan") and config.data.get("_target_") == ON_DISK
     if on_disk and not Path(str(config.data.root)).expanduser().exists():
         make(config, "data")  # says how to get it

@@ -8,12 +8,12 @@ import zlib
 from collections.abc import Collection
 from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from segment.config.arguments import PATHS, typed, unquoted
+from segment.command_line import PATHS, unquoted
 from segment.config.build import walk
 from segment.errors import UserError
+from segment.workflow.experiment import Command
 
 LONGEST = 60  # of what names the data and the network, and of what names the overrides
 _NUMBER = r"-?(?:\d+\.?\d*|\.\d+)(?:[eE]-?\d+)?"
@@ -21,12 +21,12 @@ _WORD = r"[A-Za-z](?:[A-Za-z0-9_.]*[A-Za-z0-9])?"
 _TOLD = r"data\.root|fold|seed|name|output|cache|trainer|sampler\.workers|logger|logger\..*|experiments/.*"
 
 
-def run_name(config: DictConfig) -> str:
+def run_name(config: DictConfig, command: Command) -> str:
     """Data set, network, fold and seed, and whatever else was overridden on the command line, abridged.
 
     A name that was cut, or that does not tell all of what it stands for, ends with a hash of it.
     """
-    choices = HydraConfig.get().runtime.choices
+    choices = command.choices
     study = next(
         (f"{group.split('/', 1)[1]}-{name}" for group, name in choices.items() if group.startswith("experiments/")),
         None,
@@ -34,8 +34,7 @@ def run_name(config: DictConfig) -> str:
     data = str(config.data.get("name") or Path(str(config.data.get("root", "data"))).name)
     subject = study or f"{data}-{choices['network']}"
     told = re.compile(rf"\+?(?:{'' if study else 'data|network|'}{_TOLD})=")  # a study's run has its own data, network
-    given = [typed(override) for override in HydraConfig.get().overrides.task]
-    rest = [override for override in given if not told.match(override)]
+    rest = [override for override in command.overrides if not told.match(override)]
     rest.sort(key=lambda override: ("." in override.partition("=")[0], override))  # whole choices first
     known = {key for key, _ in walk(config)} | {str(group) for group in choices}
     words = [_abridged(override, known) for override in rest]

@@ -10,22 +10,21 @@ import sys
 import traceback
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from segment.config.arguments import assign, command, typed
+from segment.command_line import assign, command, typed
 from segment.errors import UserError
 from segment.files import read_mapping, write_json
 from segment.text import printable, table
+from segment.workflow.experiment import Command
 
 
 @dataclass(frozen=True)
@@ -81,27 +80,55 @@ def register_optuna() -> None:
     store("tpe", TPESamplerConfig(seed=0), group="hydra/sweeper/sampler", provider="segment")
 
 
-def sweeping() -> bool:
-    """Whether this process runs a job of a sweep."""
-    return HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
+@dataclass(frozen=True)
+class Place:
+    """Where a job stands in its sweep.
+
+    Attributes:
+        number: Its number, from 0.
+        folder: Of the sweep.
+        overrides: The whole of its configuration's overrides, as Hydra reads them.
+    """
+
+    number: int
+    folder: Path
+    overrides: tuple[str, ...]
 
 
-def run_job(work: Callable[[DictConfig], float | None], config: DictConfig, tell: Callable[[Exception], str]) -> Any:
+def place_of(own: Any) -> Place:
+    """The place of the job that Hydra's own part of its configuration describes."""
+    return Place(own.job.num, Path(own.sweep.dir), tuple(own.overrides.task))
+
+
+def run_job(
+    work: Callable[[DictConfig, Command], float | None],
+    config: DictConfig,
+    command: Command,
+    place: Place,
+    tell: Callable[[Exception], str],
+) -> Any:
     """Run one job of a sweep and write down what it came to.
 
     Args:
-        work: Called with the configuration; gives the foreground Dice, or None.
+        work: Called with the configuration and the command; gives the foreground Dice, or None.
         config: The job's configuration.
+        command: The job's command.
+        place: Where it stands in the sweep.
         tell: Makes one paragraph of what Hydra or OmegaConf raised.
 
     Returns:
         The foreground Dice; None where there is none or the job failed, which a sweeper takes for a failed trial.
     """
-    number, overrides = HydraConfig.get().job.num, list(HydraConfig.get().overrides.task)
-    print(f"\nJob {number}: {' '.join(map(typed, overrides))}", flush=True)
+    print(f"\nJob {place.number}: {' '.join(command.overrides)}", flush=True)
     score, error, crashed = None, None, False
+    outputs: list[str] = []
+
+    def reserve(folder: Path) -> None:
+        _reserve(place, folder)
+        outputs.append(str(folder))
+
     try:
-        score = work(config)
+        score = work(config, replace(command, reserve=reserve))
     except UserError as mistake:
         error = " ".join(str(mistake).split())
     except (HydraException, OmegaConfBaseException) as mistake:
@@ -110,36 +137,34 @@ def run_job(work: Callable[[DictConfig], float | None], config: DictConfig, tell
         traceback.print_exc()
         error, crashed = f"{type(crash).__name__}: {' '.join(str(crash).split())}", True
     if error is not None:
-        print(f"segment: job {number} failed: {error}", file=sys.stderr, flush=True)
+        print(f"segment: job {place.number} failed: {error}", file=sys.stderr, flush=True)
     score = float(score) if score is not None and math.isfinite(score) else None
-    output = config.get("output")
-    job = Job(number, overrides, None if output is None else str(output), score, error, crashed)
-    write_json(_record(Path(HydraConfig.get().sweep.dir), number), asdict(job))
+    output = outputs[0] if outputs else None
+    job = Job(place.number, list(place.overrides), output, score, error, crashed)
+    write_json(_record(place.folder, place.number), asdict(job))
     return score
 
 
-def reserve(folder: Path) -> None:
-    """Keep a run folder for this job of a sweep; outside of a sweep, do nothing.
+def _reserve(place: Place, folder: Path) -> None:
+    """Keep a run folder for this job of a sweep.
 
     Raises:
         UserError: When the folder is that of another job with other overrides, or of one that is still running.
     """
-    if not sweeping():
-        return
-    number, sweep = HydraConfig.get().job.num, Path(HydraConfig.get().sweep.dir)
+    sweep = place.folder
     mark = sweep / "folders" / f"{zlib.crc32(str(folder.absolute()).encode()):08x}-{folder.name[-100:]}"
     mark.parent.mkdir(parents=True, exist_ok=True)
     try:
         with mark.open("x") as file:
-            file.write(str(number))
+            file.write(str(place.number))
         return
     except FileExistsError:
         other = mark.read_text()
-    if other == str(number):
+    if other == str(place.number):
         return
     done = _record(sweep, int(other)) if other.isdigit() else None
     # A sweeper may ask for the same twice; the folds of fold=all may be jobs of their own.
-    if done and done.is_file() and _but_fold(_read(done).overrides) == _but_fold(HydraConfig.get().overrides.task):
+    if done and done.is_file() and _but_fold(_read(done).overrides) == _but_fold(place.overrides):
         return
     raise UserError(
         f"output={folder}: job {other} of this sweep has this run folder. Leave name= and output= to segment, or put "

@@ -52,7 +52,7 @@ def folds(dataset: Dataset, n: int = 5, seed: int = 12345, file: str | Path | No
     ]
 
 
-def pick_fold(all_folds: Sequence[Fold], fold: int) -> Fold:
+def pick_fold(all_folds: Sequence[Fold], fold: int | str) -> Fold:
     """Take one fold.
 
     Args:
@@ -142,3 +142,18 @@ def _checked(fold: object, where: str, dataset: Dataset, report: Report) -> Fold
     for group in sorted(map(str, shared)):
         refuse(f"The group {group!r} is on both sides.", "Move its cases to one.")
     return parts
+
+
+def count_folds(path: Path) -> int:
+    """How many folds a splits file holds.
+
+    Raises:
+        UserError: When the file cannot be read.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"{path}: the folds cannot be read ({error}). In a run folder: delete it to train anew."
+        ) from None
+    return len(content) if isinstance(content, list) else 0

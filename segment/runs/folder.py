@@ -33,6 +33,11 @@ class RunFolder:
     provenance: Mapping[str, Any]
 
 
+def is_complete(path: Path) -> bool:
+    """Whether a run folder holds a run that ended: its page is written last."""
+    return (path / "report.html").is_file()
+
+
 def read_run(path: Path) -> RunFolder:
     """Read the files of a finished run.
 

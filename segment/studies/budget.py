@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from omegaconf import DictConfig, OmegaConf, open_dict
-
-from segment.config.build import make
 from segment.errors import UserError
 from segment.files import read_mapping
 from segment.training.callbacks.stopwatch import Stopwatch
-from segment.workflow import train
+from segment.workflow.experiment import Experiment
 from segment.workflow.prepare import prepare
+from segment.workflow.train import assemble, planned, silence_libraries
 
 TRIAL = 20
-# What torch's schedules count in steps.
-COUNTED = ("step_size", "milestones", "total_iters", "total_steps", "T_max", "T_0")
 
 
 @dataclass(frozen=True)
@@ -63,61 +57,41 @@ def forecast(pace: float | None, folds: int, steps: int) -> str:
     return f" About {shown} of training here: {folds} fold{'s' * (folds > 1)} x {steps:,} steps of {pace:.3g} s."
 
 
-def measure(config: DictConfig) -> Trial:
+def trial_steps(experiment: Experiment) -> int:
+    """How many steps a trial of this training takes: whole ones, where gradients are accumulated."""
+    batches = experiment.trainer.accumulate_grad_batches
+    return -(-min(TRIAL, experiment.trainer.max_steps) // batches) * batches
+
+
+def measure(trial: Experiment) -> Trial:
     """Train some steps and validate some scans; nothing is kept.
 
     Args:
-        config: The configuration of one fold.
+        trial: One fold, with ``fast_dev_run`` for as many steps as an epoch has.
 
     Raises:
         UserError: When several devices are asked for.
     """
-    if config.trainer.devices not in (1, "1", [0]):
+    if trial.trainer.devices not in (1, "1", [0]):
         raise UserError("budget: the trial that it needs runs on one device. Give steps=N in its place.")
-    train.hush()
-    steps = min(TRIAL, int(config.trainer.max_steps))
-    config = copy.deepcopy(config)
-    with open_dict(config):
-        config.trainer.fast_dev_run = config.sampler.steps_per_epoch = steps  # one epoch
-        work = prepare(config)
-        config.planned = train.planned(work.plan)
-    watch = Stopwatch(steps)
-    module, trainer, datamodule = train.assemble(config, work, [watch])
+    silence_libraries()
+    work = prepare(trial)
+    parts = trial.build(planned(work.plan))
+    watch = Stopwatch(trial.trainer.fast_dev_run)
+    module, trainer, datamodule = assemble(trial, parts, work, [watch])
     trainer.fit(module, datamodule)
     if watch.seconds_per_step is None or watch.seconds_per_scan is None:
         raise KeyboardInterrupt  # which Lightning keeps to itself
-    views = len(make(config, "inference").flips(len(work.plan.patch_size)))
+    views = len(parts.windows.flips(len(work.plan.patch_size)))
     return Trial(watch.seconds_per_step, watch.seconds_per_scan, len(work.val), views)
 
 
-def shortened(config: DictConfig, steps: int) -> list[str]:
-    """Overrides that bring a training down to fewer steps, with its schedule.
-
-    Args:
-        config: The configuration of the whole training. What its schedule takes from ``trainer.max_steps`` follows by
-            itself; counts of steps that it names are brought down alike.
-        steps: How many steps to train.
-    """
-    overrides = [f"trainer.max_steps={steps}"]
-    for key in COUNTED:
-        named = config.scheduler.get(key)
-        if named is None or OmegaConf.is_interpolation(config.scheduler, key):
-            continue
-        counts = [max(1, round(count * steps / config.trainer.max_steps)) for count in _listed(named)]
-        overrides.append(f"scheduler.{key}={counts if OmegaConf.is_list(named) else counts[0]}".replace(" ", ""))
-    return overrides
-
-
-def _listed(named: Any) -> list[int]:
-    return list(named) if OmegaConf.is_list(named) else [named]
-
-
-def steps_within(seconds: float, config: DictConfig, pace: Trial, asked: str) -> int:
+def steps_within(seconds: float, experiment: Experiment, pace: Trial, asked: str) -> int:
     """How many steps fit into the time of a fold, with validation in between and scoring at its end.
 
     Args:
         seconds: For training and scoring one fold.
-        config: Its configuration.
+        experiment: The fold.
         pace: What the trial measured.
         asked: What the user asked for, for the message.
 
@@ -128,11 +102,11 @@ def steps_within(seconds: float, config: DictConfig, pace: Trial, asked: str) ->
         UserError: When not even one fits.
     """
     scoring = pace.scans * pace.scan
-    between = scoring / (config.sampler.steps_per_epoch * config.trainer.check_val_every_n_epoch)
+    between = scoring / (experiment.steps_per_epoch * experiment.trainer.check_val_every_n_epoch)
     steps = int((seconds - scoring * pace.views) / (pace.step + between))
     if steps < 1:
         raise UserError(
             f"{asked}: is not enough. Scoring a fold takes about {scoring * pace.views:.0f} s here and a training step "
             f"{pace.step:.3g} s, and each fold has {seconds:.0f} s."
         )
-    return min(steps, int(config.trainer.max_steps))
+    return min(steps, experiment.trainer.max_steps)

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import copy
-import json
-import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.object_type import ObjectType
-from omegaconf import DictConfig, open_dict
-
-from segment.config.arguments import assign, typed
-from segment.config.choices import options, search_folders
-from segment.config.run_name import cleaned
+from segment.command_line import override
+from segment.config.choices import run_names, study_folders, study_names
+from segment.config.study import StudyExperiments
+from segment.data.splits import count_folds
 from segment.errors import UserError, did_you_mean
-from segment.studies.budget import shortened
 from segment.studies.ledger import Published, read_published
 from segment.text import printable
-from segment.workflow.check import splits_of
+from segment.workflow.experiment import Command, Experiment
 
 # What is said to this verb and not to training.
 OWN = ("study", "run", "fold", "budget", "steps", "output", "name", "write", "page", "format")
@@ -38,9 +29,8 @@ class Study:
         published: All its published figures.
         runs: All its runs.
         asked: Those that were asked for.
-        overrides: What was said on the command line of training.
         output: Folder of its run folders.
-        composed: Configurations by their overrides; composing one takes half a second.
+        experiments: Makes the experiments of its runs, with what was said of training on the command line.
     """
 
     name: str
@@ -48,37 +38,36 @@ class Study:
     published: list[Published]
     runs: list[str]
     asked: list[str]
-    overrides: list[str]
     output: Path
-    composed: dict[tuple[str, ...], DictConfig] = field(default_factory=dict)
+    experiments: StudyExperiments
 
 
-def find(config: DictConfig) -> Study:
+def find(name: str, run: str, output: Path, command: Command) -> Study:
     """The study that was asked for.
 
     Raises:
         UserError: When there is none of this name, or no such run in it.
     """
-    name = str(config.study)
-    there = options("experiments", ObjectType.GROUP)
+    there = study_names()
     if name not in there:
         raise UserError(f"study={name}: there is no such study.{did_you_mean(name, there)} 'segment list studies'.")
-    runs = options(f"experiments/{name}")
+    runs = run_names(name)
     if not runs:
         raise UserError(f"study={name}: has no runs yet, only what is published.")
-    if config.run != "all" and config.run not in runs:
-        raise UserError(f"run={config.run}: {name} has no such run.{did_you_mean(str(config.run), runs)} {runs}")
-    folders = [folder / name for folder in search_folders("experiments") if (folder / name).is_dir()]
+    if run != "all" and run not in runs:
+        raise UserError(f"run={run}: {name} has no such run.{did_you_mean(run, runs)} {runs}")
+    folders = study_folders(name)
     folder = next((folder for folder in folders if (folder / "published.csv").is_file()), folders[0])
-    given = [text for text in HydraConfig.get().overrides.task if text.lstrip("+~").split("=")[0] not in OWN]
+    given = [override(text) for text in command.overrides if text.lstrip("+~").split("=")[0] not in OWN]
+    folder_of_runs = output / name
     return Study(
         name=name,
         folder=folder,
         published=read_published(folder),
         runs=runs,
-        asked=runs if config.run == "all" else [config.run],
-        overrides=given,
-        output=Path(str(config.output)) / name,
+        asked=runs if run == "all" else [run],
+        output=folder_of_runs,
+        experiments=StudyExperiments(name, given, folder_of_runs),
     )
 
 
@@ -92,47 +81,7 @@ def citation(study: Study) -> str:
     return printable("; ".join(dict.fromkeys(row.source for row in study.published))) or "nothing is said of its source"
 
 
-@contextlib.contextmanager
-def training(study: Study, name: str, fold: int | str, steps: int | None = None) -> Iterator[DictConfig]:
-    """The configuration of ``segment train`` for one fold of a run; within the block the command line is this one too.
-
-    So provenance tells a command that makes this fold again, and a strategy's child processes run just that.
-    """
-    given, before = sys.argv, HydraConfig.instance().cfg
-    overrides = [f"+experiments/{study.name}={name}", *study.overrides]
-    composed = compose(study, overrides)
-    if steps:
-        overrides += shortened(composed, steps)
-        composed = compose(study, overrides)
-    HydraConfig.instance().set_config(composed)
-    one = copy.deepcopy(composed)
-    with open_dict(one):
-        del one["hydra"]
-        one.fold, one.name = fold, cleaned(f"{study.name}-{name}-fold{fold}")
-        one.output = str(study.output / name / f"fold{fold}")
-    own = [f"fold={fold}", f"name={one.name}", assign("output", one.output)]
-    sys.argv = [given[0], "train", *map(typed, overrides), *own]
-    try:
-        yield one
-    finally:
-        sys.argv = given
-        HydraConfig.instance().cfg = before
-
-
-def compose(study: Study, overrides: Sequence[str]) -> DictConfig:
-    """The configuration of ``segment train`` with these overrides, Hydra's own part included."""
-    key = tuple(overrides)
-    if key not in study.composed:
-        study.composed[key] = hydra.compose("train", list(overrides), return_hydra_config=True)
-    return study.composed[key]
-
-
-def count_folds(one: DictConfig) -> int:
-    """How many folds a run with this configuration has."""
-    splits = splits_of(one)
-    if splits is None:
-        return int(one.folds)
-    try:
-        return len(json.loads(splits.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise UserError(f"splits={one.splits}: cannot be read ({error}).") from None
+def folds_of(experiment: Experiment) -> int:
+    """How many folds a run has."""
+    splits = experiment.data.splits
+    return experiment.folds if splits is None else count_folds(splits)

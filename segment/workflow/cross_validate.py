@@ -2,113 +2,72 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
-import json
 import os
 import shutil
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from omegaconf import DictConfig, open_dict
 
 from segment import provenance
-from segment.config.arguments import assign
-from segment.config.sweep import reserve
+from segment.data.splits import count_folds
 from segment.errors import UserError
 from segment.files import file_sha256, read_mapping, write_json, written_whole
 from segment.io.formats import is_image_file, stem
 from segment.report.run_page import write_page
 from segment.report.tensorboard import write_board
+from segment.runs.claim import claim
 from segment.runs.folder import RunFolder, read_run
 from segment.runs.scans import write_scans
 from segment.runs.summary import merged_protocol, summarise, text_table, write_summary
 from segment.text import table
-from segment.workflow.folder import claim, settle
+from segment.workflow.experiment import Experiment
+from segment.workflow.train import written_plan
 
 _ADD_UP = ("wall_seconds", "train_seconds", "energy_kwh", "co2_kg")
 
 
-def every_fold(config: DictConfig, train: Callable[[DictConfig], float | None]) -> float | None:
+def cross_validate(experiment: Experiment, train: Callable[[Experiment], object]) -> float | None:
     """Train every fold that is not finished, one after another, then sum up all validation scans together.
 
     The folds' run folders are those that ``fold=N`` would have; the summary lies beside them, named ``foldall``, or is
     what ``name=`` or ``output=`` say, where the folds' names end with ``-foldN``.
 
     Args:
-        config: The run's configuration with ``fold=all``; its name, output and plan are filled in.
+        experiment: The experiment with ``fold=all``.
         train: Trains one fold.
 
     Returns:
         Foreground Dice over all validation scans; None where there is none.
     """
-    if config.overfit or config.trainer.get("fast_dev_run"):
+    if experiment.overfit or experiment.trainer.fast_dev_run:
         raise UserError("fold=all: overfit and fast_dev_run look at one fold. Name it, such as fold=0.")
     started = time.time()
-    asked = copy.deepcopy(config)
-    settle(config)
-    folder = Path(config.output)
-    claim(folder, config, write=False)
-    reserve(folder)
+    claim(experiment.output, experiment.settings(written_plan(experiment.output)), write=False)
     runs: list[Path] = []
-    while not runs or len(runs) < _count(runs[0]):
-        one = _one_fold(asked, len(runs))
-        with _command_of(one, asked):
-            train(one)
-        runs.append(Path(one.output))
-    return sum_up(config, folder, [read_run(run) for run in runs], started)
+    while not runs or len(runs) < count_folds(runs[0] / "splits.json"):
+        one = experiment.one_fold(len(runs))
+        train(one)
+        runs.append(one.output)
+    return sum_up(experiment, [read_run(run) for run in runs], started)
 
 
-def _count(run: Path) -> int:
-    """How many folds there are: the splits file of a run holds all of them."""
-    splits = run / "splits.json"
-    try:
-        folds = json.loads(splits.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{splits} cannot be read ({error}). Delete {run} to train this fold anew.") from error
-    return len(folds) if isinstance(folds, list) else 0
-
-
-def _one_fold(asked: DictConfig, fold: int) -> DictConfig:
-    """The configuration of one fold."""
-    one = copy.deepcopy(asked)
-    one.fold = fold
-    for key in ("name", "output"):
-        if asked[key] and one[key] == asked[key]:  # does not say the fold by itself
-            one[key] = f"{asked[key]}-fold{fold}"
-    return one
-
-
-@contextlib.contextmanager
-def _command_of(one: DictConfig, asked: DictConfig) -> Iterator[None]:
-    """The command line of one fold: what its provenance tells, and what child processes of a strategy run."""
-    given = sys.argv
-    kept = [argument for argument in given if not argument.startswith(("fold=", "name=", "output="))]
-    sys.argv = [*kept, f"fold={one.fold}", *(assign(key, str(one[key])) for key in ("name", "output") if asked[key])]
-    try:
-        yield
-    finally:
-        sys.argv = given
-
-
-def sum_up(config: DictConfig, folder: Path, runs: Sequence[RunFolder], started: float) -> float | None:
+def sum_up(experiment: Experiment, runs: Sequence[RunFolder], started: float) -> float | None:
     """Write the run folder of the whole cross-validation from those of the folds, unless it is there.
 
     Args:
-        config: The configuration with ``fold=all``, name and output.
-        folder: The run folder to write.
+        experiment: The experiment with ``fold=all``; its run folder is written.
         runs: The folds' run folders, in their order, finished.
         started: ``time.time()`` at the start of the command.
 
     Returns:
         Foreground Dice over all validation scans; None where there is none.
     """
+    folder = experiment.output
     try:
-        record = provenance.collect(config.seed, started, **_describe(folder, runs))
+        record = provenance.collect(experiment.seed, started, experiment.command.arguments, **_describe(folder, runs))
     except (LookupError, TypeError, AttributeError, OSError) as error:
         raise UserError(
             f"{runs[0].path} or the run of another fold is damaged ({error}). Delete it to train this fold anew."
@@ -121,9 +80,7 @@ def sum_up(config: DictConfig, folder: Path, runs: Sequence[RunFolder], started:
     if page.exists() and read_mapping(folder / "provenance.json").get("runs") == record["runs"]:
         print(f"{folder} is finished: see {page}.")
         return mean
-    with open_dict(config):
-        config.planned = runs[0].config.get("planned")
-    claim(folder, config)
+    claim(folder, experiment.settings(runs[0].config.get("planned")))
     write_scans(folder / "scans.csv", scans)
     write_summary(folder / "summary.json", summary)
     write_json(folder / "provenance.json", record)

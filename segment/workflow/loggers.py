@@ -3,51 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 
-from segment.config.build import make
 from segment.errors import UserError
 from segment.report.tensorboard import final_scores
 from segment.runs.config import flatten
-
-# Each of these packages comes with the extra of its name.
-PACKAGES = {"pytorch_lightning.loggers.WandbLogger": "wandb", "pytorch_lightning.loggers.MLFlowLogger": "mlflow"}
-
-
-def check_loggers(config: DictConfig) -> None:
-    """See that the packages of the loggers are there, before any data is read.
-
-    Raises:
-        UserError: When one is missing, naming the extra that brings it.
-    """
-    for name, node in config.logger.items():
-        package = PACKAGES.get(node.get("_target_")) if node else None
-        if package and importlib.util.find_spec(package) is None:
-            raise UserError(
-                f"logger={name}: the package {package} is not installed. The extra {package} brings it: "
-                f"pip install -c constraints.txt '.[{package}]'"
-            )
+from segment.workflow.experiment import Parts
 
 
 @contextlib.contextmanager
-def logged(trainer: pl.Trainer, config: DictConfig) -> Iterator[list[Logger]]:
+def logged(trainer: pl.Trainer, parts: Parts, folder: Path) -> Iterator[list[Logger]]:
     """Give the trainer its loggers, tell them the resolved configuration, and close them when the block ends.
 
     They are made here rather than with the trainer, because some of them write files as soon as they are made.
 
     Args:
         trainer: The trainer.
-        config: With ``logger``.
+        parts: With the loggers and the configuration.
+        folder: The run folder.
 
     Yields:
         The loggers.
@@ -55,14 +36,13 @@ def logged(trainer: pl.Trainer, config: DictConfig) -> Iterator[list[Logger]]:
     Raises:
         UserError: When one of them cannot begin, such as one whose server is not reached.
     """
-    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    row = {re.sub(r"[^\w. /:-]", "_", key): value for key, value in flatten(plain).items()}
+    row = {re.sub(r"[^\w. /:-]", "_", key): value for key, value in flatten(parts.settings).items()}
     failed = True
     cache = os.environ.get("WANDB_CACHE_DIR")
     if cache is None:  # Weights & Biases would write its own log into the user's home
-        os.environ["WANDB_CACHE_DIR"] = str((Path(config.output) / "wandb" / "cache").absolute())
+        os.environ["WANDB_CACHE_DIR"] = str((folder / "wandb" / "cache").absolute())
     try:
-        trainer.loggers = [_begin(config, name, row) for name, node in config.logger.items() if node]
+        trainer.loggers = [_begin(name, make, row) for name, make in parts.loggers.items()]
         yield trainer.loggers
         failed = False
     finally:
@@ -73,10 +53,10 @@ def logged(trainer: pl.Trainer, config: DictConfig) -> Iterator[list[Logger]]:
             del os.environ["WANDB_CACHE_DIR"]
 
 
-def _begin(config: DictConfig, name: str, row: Mapping[str, Any]) -> Logger:
+def _begin(name: str, make: Callable[[], Logger], row: Mapping[str, Any]) -> Logger:
     """Make one logger and tell it the configuration, which TensorBoard gets later, with the final scores."""
     try:
-        logger: Logger = make(config, f"logger.{name}")
+        logger = make()
         if not isinstance(logger, TensorBoardLogger):
             logger.log_hyperparams(dict(row))
     except UserError:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from omegaconf import DictConfig, OmegaConf
 
 from segment.data.case import Dataset
 from segment.data.check.survey import Survey
@@ -15,22 +12,20 @@ from segment.preprocessing.fingerprint import Fingerprint, take_fingerprint
 from segment.preprocessing.plan import DatasetPlan
 from segment.preprocessing.plan_file import read_plan
 from segment.preprocessing.planner import Overrides, plan_dataset
+from segment.workflow.experiment import PlanSettings
 
 
-def decide(options: DictConfig, dataset: Dataset, surveys: Mapping[str, Survey], where: str = "") -> DatasetPlan:
+def decide(settings: PlanSettings, dataset: Dataset, surveys: Mapping[str, Survey]) -> DatasetPlan:
     """What nnU-Net's rules decide for a data set, from its labelled scans.
 
     Args:
-        options: ``preset``, ``memory`` and what the user decides himself: ``spacing``, ``patch_size``, ``batch_size``,
-            ``normalization``.
+        settings: Whose rules, the memory, and what the user decides himself.
         dataset: The data set.
         surveys: Facts about its scans by case id.
-        where: Put before the keys in messages.
     """
-    given: dict[str, Any] = OmegaConf.to_container(options, resolve=True)  # type: ignore[assignment]
-    overrides = Overrides(**{key: given[key] for key in ("spacing", "patch_size", "batch_size", "normalization")})
+    overrides = Overrides(settings.spacing, settings.patch_size, settings.batch_size, settings.normalization)
     fingerprint = fingerprint_of(dataset, surveys)
-    return plan_dataset(fingerprint, dataset.name, given["preset"], given["memory"], overrides, where)
+    return plan_dataset(fingerprint, dataset.name, settings.preset, settings.memory, overrides, settings.where)
 
 
 def fingerprint_of(dataset: Dataset, surveys: Mapping[str, Survey]) -> Fingerprint:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -16,7 +14,8 @@ from segment.data.splits import Fold, folds, pick_fold
 from segment.errors import UserError
 from segment.preprocessing.plan import DatasetPlan, Plan
 from segment.preprocessing.store import Store
-from segment.workflow.check import command, sound, splits_of
+from segment.workflow.check import sound
+from segment.workflow.experiment import DataSource, Experiment, PlanSettings
 from segment.workflow.plan import decide, read_decided
 
 
@@ -34,30 +33,31 @@ class Work:
     store: Store
 
 
-def prepare(config: DictConfig) -> Work:
+def prepare(experiment: Experiment) -> Work:
     """Check the data set, choose the fold, decide the plan and prepare the scans."""
-    store, decided = planned_store(config)
+    store, decided = planned_store(experiment.data, experiment.plan)
     dataset = store.dataset
     by_id = {case.id: case for case in dataset.cases}
-    all_folds = folds(dataset, config.folds, file=splits_of(config))
-    fold = pick_fold(all_folds, config.fold)
+    all_folds = folds(dataset, experiment.folds, file=experiment.data.splits)
+    fold = pick_fold(all_folds, experiment.fold)
     train, val = ([by_id[i] for i in fold[part]] for part in ("train", "val"))
-    if config.overfit:
-        train = val = train[: config.overfit]
+    if experiment.overfit:
+        train = val = train[: experiment.overfit]
     prepare_cases(store, list(dict.fromkeys([*train, *val])))
     return Work(dataset, all_folds, train, val, store.hashes, decided, store.plan, store)
 
 
-def planned_store(config: DictConfig) -> tuple[Store, DatasetPlan]:
+def planned_store(data: DataSource, settings: PlanSettings) -> tuple[Store, DatasetPlan]:
     """Check a data set, decide its plan, and open the store of its prepared scans, which may be empty.
 
     Args:
-        config: With ``data``, ``plan``, ``cache`` and ``splits``.
+        data: The data set.
+        settings: What the user decides of the plan.
 
     Raises:
         UserError: When the data set is not sound, or what was decided does not fit it.
     """
-    checked = sound(config)
+    checked = sound(data)
     dataset = checked.dataset
     assert dataset is not None
     if dataset.notice:
@@ -65,24 +65,24 @@ def planned_store(config: DictConfig) -> tuple[Store, DatasetPlan]:
     if checked.warnings:
         count = len(checked.warnings)
         what = "one thing in the data set is" if count == 1 else f"{count} things in the data set are"
-        print(f"Note: {what} worth a look: {command(config)}", file=sys.stderr)
-    if config.plan.file is None:
-        decided = decide(config.plan, dataset, checked.surveys, where="plan.")
+        print(f"Note: {what} worth a look: {data.check}", file=sys.stderr)
+    if settings.file is None:
+        decided = decide(settings, dataset, checked.surveys)
     else:
-        decided = read_decided(Path(config.plan.file), dataset)
-    plan = decided.pick(config.plan.configuration)
+        decided = read_decided(settings.file, dataset)
+    plan = decided.pick(settings.configuration)
     if plan.previous_stage:
         raise UserError(
-            f"plan.configuration={config.plan.configuration}: the second stage of a cascade cannot be trained yet. "
+            f"plan.configuration={settings.configuration}: the second stage of a cascade cannot be trained yet. "
             f"Take one of {', '.join(name for name, p in decided.configurations.items() if not p.previous_stage)}."
         )
-    given = config.plan.patch_size
+    given = settings.patch_size
     if given is not None and len(given) != len(plan.patch_size):
         raise UserError(
             f"plan.patch_size={list(given)}: the plan's configuration has patches of {len(plan.patch_size)} axes. "
             "Give as many numbers, or another plan.configuration."
         )
-    return Store(Path(config.cache) / "prepared", dataset, plan, checked.hashes), decided
+    return Store(data.cache / "prepared", dataset, plan, checked.hashes), decided
 
 
 def prepare_cases(store: Store, cases: Sequence[Case]) -> None:

@@ -5,24 +5,21 @@ from __future__ import annotations
 import functools
 import shlex
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from segment.config.arguments import assign, command
-from segment.config.build import make, walk
+from segment.command_line import assign, command
 from segment.data.case import Case
 from segment.data.labels import IGNORE
 from segment.evaluation.score import score_pairs
 from segment.files import write_json
-from segment.inference.model import PRECISIONS, load_model
+from segment.inference.model import load_model
+from segment.inference.precision import scoring_precision
 from segment.inference.predictor import predictor_of
-from segment.inference.windows import SlidingWindows
 from segment.io.formats import suffix
 from segment.io.images import write_label
 from segment.metrics.precision_recall import THRESHOLDS, threshold_counts
@@ -33,12 +30,13 @@ from segment.report.tensorboard import write_board
 from segment.runs.precision_recall import write_curves
 from segment.runs.scans import write_scans
 from segment.runs.summary import summarise, text_table, write_summary
+from segment.workflow.experiment import Experiment, Parts
 from segment.workflow.prepare import Work
 
 
 def score(
-    folder: Path,
-    config: DictConfig,
+    experiment: Experiment,
+    parts: Parts,
     work: Work,
     record: Mapping[str, Any],
     cost: Mapping[str, Any],
@@ -48,18 +46,16 @@ def score(
     The model is read back from model/, so the scores are those of what is shared.
 
     Args:
-        folder: Run folder with model/.
-        config: The run's configuration.
+        experiment: Its run folder holds model/.
+        parts: With the windows, and the modules that the model may name.
         work: The data side of the run: its validation scans are predicted.
         record: Contents of provenance.json.
         cost: What the training took, as `segment.runs.summary.summarise` describes it.
     """
-    windows: SlidingWindows = make(config, "inference")
-    # The configuration is the user's own, so whatever module it names is trusted; a model file's word alone is not.
-    trust = [node["_target_"].rpartition(".")[0] for _, node in networks(config) if "_target_" in node]
-    model = load_model(folder, trust)
-    precision = scoring_precision(config.trainer.precision)
-    predictor = predictor_of(model, windows, device_of(config.trainer.accelerator), precision)
+    folder = experiment.output
+    model = load_model(folder, parts.trusted)
+    precision = scoring_precision(experiment.trainer.precision)
+    predictor = predictor_of(model, parts.windows, device_of(experiment.trainer.accelerator), precision)
     pairs = []
     counts = torch.zeros(len(model.labels.structures), 2, THRESHOLDS, dtype=torch.int64)
     dataset = work.dataset
@@ -69,15 +65,15 @@ def score(
         mask = predictor.predict_files(case.images, functools.partial(_count, counts, work.store, case))
         write_label(target, dataset.labels.decode(mask), like=case.images[0])
         pairs.append((case.id, target, case.label))
-    split = "train" if config.overfit else "val"
-    scans = score_pairs(pairs, dataset.labels, split=split, fold=config.fold)
+    split = "train" if experiment.overfit else "val"
+    scans = score_pairs(pairs, dataset.labels, split=split, fold=int(experiment.fold))
     write_scans(folder / "scans.csv", scans)
     write_curves(folder / "precision_recall.csv", [*model.labels.structures], counts.numpy())
     protocol = {
         "dataset": dataset.name,
         "split": split,
-        "fold": config.fold,
-        **windows.describe(),
+        "fold": experiment.fold,
+        **parts.windows.describe(),
         "precision": precision,
         "weights": "last",
     }
@@ -95,23 +91,12 @@ def score(
     print(f"Predict {command('predict', assign('model', str(folder)), 'input=FILE_OR_FOLDER', 'output=FOLDER')}")
 
 
-def scoring_precision(trained: str) -> str:
-    """The precision that scans are predicted in after a training in this one: mixed ones stay, all others are fp32."""
-    return trained if trained in PRECISIONS else "32-true"
-
-
 def _count(counts: Tensor, store: Store, case: Case, probabilities: Tensor, placement: Placement) -> None:
     """Add the voxels of one scan, by probability and on the plan's grid, to those of the scans before."""
     labels, reference = store.dataset.labels, store.load(case).reference
     assert reference is not None
     truth = torch.from_numpy(reference[...]).to(probabilities.device)
     counts += threshold_counts(probabilities, truth, labels.structures, bool(labels.regions), IGNORE).cpu()
-
-
-def networks(config: DictConfig) -> list[tuple[str, dict[str, Any]]]:
-    """The network's configuration node and the nodes within it."""
-    plain = OmegaConf.to_container(config.network, resolve=True)
-    return [("", plain), *((key, node) for key, node in walk(plain) if isinstance(node, dict))]  # type: ignore[list-item]
 
 
 def device_of(accelerator: str) -> torch.device:

@@ -1,4 +1,4 @@
-"""``segment train``: config -> cases -> check -> plan -> store -> sampler -> module -> Trainer -> scores -> report."""
+"""Trains one fold, from the data set to the report: checks, plans, prepares, fits, scores."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig, OmegaConf, open_dict
 from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
 from torch import nn
 
 from segment import provenance
-from segment.config.build import check_targets, make
-from segment.config.sweep import reserve
 from segment.data.case import Case
 from segment.data.labels import Labels
 from segment.data.splits import write_folds
 from segment.errors import UserError
 from segment.files import hash_files, read_mapping, write_json
 from segment.inference.model import find_model, save_model
+from segment.inference.precision import scoring_precision
 from segment.preprocessing.plan import Plan
 from segment.preprocessing.plan_file import write_plan
+from segment.runs.claim import claim
+from segment.runs.folder import is_complete
 from segment.runs.health import MARK, divergence
 from segment.runs.summary import read_summary
 from segment.sampling.datamodule import PatchDataModule
-from segment.text import printable
+from segment.text import one_line, printable
 from segment.training.callbacks.cost import Cost
 from segment.training.callbacks.energy import Energy
 from segment.training.callbacks.scan_metrics import ScanMetrics
@@ -41,79 +41,84 @@ from segment.training.divergence import Diverged
 from segment.training.memory import keep_freed_memory
 from segment.training.modules.segmentation import SegmentationModule
 from segment.training.pretrained import load_weights
-from segment.workflow.cross_validate import every_fold
-from segment.workflow.folder import claim, composed, settle
-from segment.workflow.loggers import check_loggers, log_final, logged
+from segment.workflow.experiment import Experiment, Parts, TrainerSettings
+from segment.workflow.loggers import log_final, logged
 from segment.workflow.prepare import Work, prepare
-from segment.workflow.score import score, scoring_precision
+from segment.workflow.processes import started_apart
+from segment.workflow.score import score
 
 
-def run(config: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> float | None:
-    """Train, score every validation scan and report; on an existing run folder, go on where it stopped.
+def train(experiment: Experiment, callbacks: Sequence[pl.Callback] = ()) -> float | None:
+    """Train one fold, score every validation scan and report; on an existing run folder, go on where it stopped.
 
     Args:
-        config: The run's configuration.
-        callbacks: Told of the training of one fold beside those of the configuration.
+        experiment: The experiment of one fold.
+        callbacks: Told of the training beside those of the configuration.
 
     Returns:
         Foreground Dice, mean over labels of the mean over scans; None where there is none.
+
+    Raises:
+        UserError: When the run folder is that of another run, the data set is not sound, or the training diverges.
     """
-    hush()
-    if config.trainer.accelerator == "cpu":
-        keep_freed_memory()
-    check_targets(config)
-    check_accelerator(config.trainer.accelerator)
-    check_accumulation(config)
-    check_loggers(config)
-    return every_fold(config, train) if config.fold == "all" else train(config, callbacks)
-
-
-def train(config: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> float | None:
-    """Train and score one fold; see `run`."""
-    started = time.time()
-    settle(config)
-    folder = Path(config.output)
-    claim(folder, config, write=False)
-    reserve(folder)
-    if finished(folder, config):
+    started, folder = time.time(), experiment.output
+    silence_libraries()
+    check_accelerator(experiment.trainer.accelerator)
+    claim(folder, experiment.settings(written_plan(folder)), write=False)
+    if finished(folder, experiment.trainer):
         check_result(folder)
         print(f"{folder} is finished: see {folder / 'report.html'}. Another run needs another output= or name=.")
         return foreground_dice(folder)
-    make(config, "callbacks.energy")  # a package that is missing is told before the data are read
-    work = prepare(config)
-    with open_dict(config):
-        config.planned = planned(work.plan)
-    debugging = bool(config.trainer.get("fast_dev_run"))
-    module, trainer, datamodule = assemble(config, work, callbacks)
+    if started_apart(experiment):
+        return foreground_dice(folder)
+    if experiment.trainer.accelerator == "cpu":
+        keep_freed_memory()
+    work = prepare(experiment)
+    parts = experiment.build(planned(work.plan))
+    module, trainer, datamodule = assemble(experiment, parts, work, callbacks)
     last = folder / "checkpoints" / "last.ckpt"
-    if config.weights and not last.exists():
-        print(f"Starting from {load_weights(module.network, Path(config.weights))}.")
-    if debugging:
+    if experiment.weights and not last.exists():
+        print(f"Starting from {load_weights(module.network, experiment.weights)}.")
+    if experiment.trainer.fast_dev_run:
         trainer.fit(module, datamodule)
         print("fast_dev_run: one step and one validation scan went through; nothing was kept.")
         return None
     if last.exists():
         network_weights(last)  # so that a damaged one is told before the trainer meets it
-    claim(folder, config)
+    claim(folder, parts.settings)
     write_folds(folder / "splits.json", work.folds)
     write_plan(folder / "plan.yaml", work.decided)
-    with own_processes(), logged(trainer, config) as loggers:
+    with single_process_left(), logged(trainer, parts, folder) as loggers:
         fit(trainer, module, datamodule, folder)
         if trainer.interrupted or not trainer.is_global_zero:
             return None
         if not last.exists():
             raise UserError(
-                f"trainer.max_time={config.trainer.max_time}: ended before the first step. Give the run more time."
+                f"trainer.max_time={experiment.trainer.max_time}: ended before the first step. Give the run more time."
             )
         module.network.load_state_dict(network_weights(last))
-        save(config, work, module, folder)
-        record = provenance.collect(config.seed, started, **describe(work, trainer, config))
-        cost: dict[str, Any] = {}
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            cost |= callback.cost() if isinstance(callback, Cost | Energy) else {}
-        score(folder, config, work, record, cost)
+        save(experiment, parts, work, module)
+        record = provenance.collect(
+            experiment.seed, started, experiment.command.arguments, **describe(experiment, work, trainer)
+        )
+        score(experiment, parts, work, record, cost_of(trainer))
         log_final(loggers, read_summary(folder / "summary.json"), trainer.global_step)
     return foreground_dice(folder)
+
+
+def written_plan(folder: Path) -> Mapping[str, Any] | None:
+    """What was planned for the run that is in a folder, so that it can be compared before the data are read."""
+    file = folder / "config.yaml"
+    planned: Mapping[str, Any] | None = read_mapping(file).get("planned") if file.is_file() else None
+    return planned
+
+
+def cost_of(trainer: pl.Trainer) -> dict[str, Any]:
+    """What the training took, as its callbacks measured it."""
+    cost: dict[str, Any] = {}
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        cost |= callback.cost() if isinstance(callback, Cost | Energy) else {}
+    return cost
 
 
 def fit(trainer: pl.Trainer, module: SegmentationModule, datamodule: PatchDataModule, folder: Path) -> None:
@@ -158,35 +163,21 @@ def check_accelerator(accelerator: str) -> None:
         )
 
 
-def check_accumulation(config: DictConfig) -> None:
-    """Refuse epochs that end within a step: the trainer would take that step with fewer batches.
-
-    Raises:
-        UserError: Naming the nearest number of batches that does.
-    """
-    steps, batches = config.sampler.steps_per_epoch, config.trainer.accumulate_grad_batches
-    if isinstance(batches, int) and batches > 0 and steps % batches:
-        raise UserError(
-            f"sampler.steps_per_epoch={steps}: its last step would have fewer than the {batches} batches of "
-            f"trainer.accumulate_grad_batches. Give a multiple of it, such as {-(-steps // batches) * batches}."
-        )
-
-
 def foreground_dice(folder: Path) -> float | None:
     """The one number of a finished run; None where every structure of every scan was empty."""
     mean: float | None = read_summary(folder / "summary.json")["foreground"]["dice"]["mean"]
     return mean
 
 
-def finished(folder: Path, config: DictConfig) -> bool:
+def finished(folder: Path, trainer: TrainerSettings) -> bool:
     """Whether a run folder is complete, and no further time was given to a run that time had ended."""
-    if not (folder / "report.html").exists():
+    if not is_complete(folder):
         return False
     record = read_mapping(folder / "provenance.json")
-    return record.get("steps", 0) >= config.trainer.max_steps or record.get("max_time") == config.trainer.max_time
+    return record.get("steps", 0) >= trainer.max_steps or record.get("max_time") == trainer.max_time
 
 
-def hush() -> None:
+def silence_libraries() -> None:
     """Keep advertisements and the known, harmless warnings of libraries out of what a user reads."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for message in (
@@ -201,7 +192,7 @@ def hush() -> None:
 
 
 @contextlib.contextmanager
-def own_processes() -> Iterator[None]:
+def single_process_left() -> Iterator[None]:
     """Take away what a strategy of several processes leaves behind, so that the next run here starts processes anew."""
     left = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
     given = [key for key in left if key in os.environ]
@@ -216,68 +207,64 @@ def own_processes() -> Iterator[None]:
 
 
 def assemble(
-    config: DictConfig, work: Work, further: Sequence[pl.Callback] = ()
+    experiment: Experiment, parts: Parts, work: Work, further: Sequence[pl.Callback] = ()
 ) -> tuple[SegmentationModule, pl.Trainer, PatchDataModule]:
-    """Make the network, the module, the trainer and the data module that the configuration names."""
-    pl.seed_everything(config.seed, verbose=False)
-    network = make(config, "network")(**shape(work))
+    """Make the network, the module, the trainer and the data module."""
+    pl.seed_everything(experiment.seed, verbose=False)
+    network = parts.network(**shape(work))
     divisor = getattr(network, "divisor", None)
     if divisor and all(size <= d for size, d in zip(work.plan.patch_size, divisor, strict=True)):
         raise UserError(
             f"plan.patch_size={list(work.plan.patch_size)}: the network halves it down to a single voxel. "
             "Give a larger patch or a network with fewer stages."
         )
-    augment = make(config, "augment")
+    check_loss(parts.loss, parts.loss_name, work.dataset.labels, len(work.plan.patch_size))
     module = SegmentationModule(
         network=network,
-        loss=loss_for(config, work.dataset.labels),
-        optimizer=make(config, "optimizer"),
-        scheduler=make(config, "scheduler"),
-        augment=augment,
+        loss=parts.loss,
+        optimizer=parts.optimizer,
+        scheduler=parts.scheduler,
+        augment=parts.augment,
         plan=work.plan,
         labels=work.dataset.labels,
-        windows=make(config, "inference", mirror=[]),
+        windows=parts.validation_windows,
         placements=[work.store.load(case).placement for case in work.val],
-        seed=config.seed,
+        seed=experiment.seed,
     )
-    metrics = ScanMetrics(work.dataset, work.val)
-    named = (make(config, f"callbacks.{key}") for key, node in config.callbacks.items() if node)
-    callbacks = [metrics, *named, *further]
+    callbacks = [ScanMetrics(work.dataset, work.val), *parts.callbacks, *further]
     # The run's loggers are made later, since they write; a dry run needs one that keeps nothing.
-    trainer: pl.Trainer = make(config, "trainer", callbacks=callbacks, logger=bool(config.trainer.get("fast_dev_run")))
-    extent = getattr(augment, "extent", None)
+    trainer = parts.trainer(callbacks=callbacks, logger=bool(experiment.trainer.fast_dev_run))
+    extent = getattr(parts.augment, "extent", None)
     patches = PatchDataModule(
         work.store,
         work.train,
         work.val,
-        seed=config.seed,
+        seed=experiment.seed,
         extent=extent and functools.partial(extent, patch_size=work.plan.patch_size, spacing=work.plan.spacing),
-        **config.sampler,
+        **parts.sampling,
     )
     return module, trainer, patches
 
 
-def loss_for(config: DictConfig, labels: Labels) -> nn.Module:
-    """The loss that the configuration names.
+def check_loss(loss: nn.Module, name: str, labels: Labels, dims: int) -> None:
+    """Try a loss on a small image.
 
     Raises:
         UserError: When it tells classes apart and the data set has regions, which overlap, or the other way round.
     """
-    loss: nn.Module = make(config, "loss")
-    logits = torch.zeros(1, labels.outputs, 8, 8)
+    logits = torch.zeros(1, labels.outputs, *[8] * dims)
     try:
         loss(logits, logits if labels.regions else logits[:, :1])
-    except Exception as error:
-        name = config.loss.get("_target_")
+    except (ValueError, TypeError, RuntimeError, IndexError, AssertionError) as error:
         if labels.regions:
             raise UserError(
-                f"loss: {name} tells classes apart, but the data set has regions ({', '.join(labels.regions)}), which "
-                "overlap. Take loss=dice_ce, or one with sigmoids."
+                f"loss: {name} cannot be computed on regions ({', '.join(labels.regions)}), which overlap "
+                f"({printable(one_line(error))}). Take loss=dice_ce, or one with sigmoids."
             ) from error
         raise UserError(
-            f"loss: {name} does not take labels that exclude each other ({printable(error)}). Take loss=dice_ce."
+            f"loss: {name} cannot be computed on labels that exclude each other ({printable(one_line(error))}). "
+            "Take loss=dice_ce."
         ) from error
-    return loss
 
 
 def planned(plan: Plan) -> dict[str, Any]:
@@ -296,51 +283,48 @@ def shape(work: Work) -> dict[str, int]:
     }
 
 
-def save(config: DictConfig, work: Work, module: SegmentationModule, folder: Path) -> None:
+def save(experiment: Experiment, parts: Parts, work: Work, module: SegmentationModule) -> None:
     """Write model/."""
-    architecture: dict[str, Any] = OmegaConf.to_container(config.network, resolve=True)  # type: ignore[assignment]
-    architecture.pop("_partial_", None)
-    inference: dict[str, Any] = OmegaConf.to_container(config.inference, resolve=True)  # type: ignore[assignment]
-    inference |= {key: value for key, value in vars(make(config, "inference")).items() if key not in inference}
     save_model(
-        folder / "model",
+        experiment.output / "model",
         module.network,
-        architecture | shape(work),
+        {**parts.architecture, **shape(work)},
         work.plan,
         work.dataset.labels,
         work.dataset.channels,
-        inference,
+        parts.inference,
         work.dataset.name,
-        scoring_precision(config.trainer.precision),
+        scoring_precision(experiment.trainer.precision),
     )
 
 
-def describe(work: Work, trainer: pl.Trainer, config: DictConfig) -> dict[str, Any]:
+def describe(experiment: Experiment, work: Work, trainer: pl.Trainer) -> dict[str, Any]:
     """Entries of provenance.json that this run alone knows."""
+    command = experiment.command
+    chosen = {"choices": dict(command.choices), "overrides": list(command.overrides)} if command.choices else {}
     return {
         "dataset": {
             "name": work.dataset.name,
             "root": str(work.dataset.root.absolute()),
             "licence": work.dataset.licence,
         },
-        **composed(),
+        **chosen,
         "notice": work.dataset.notice,
         "labels": work.dataset.labels.declared,
         "region_order": list(work.dataset.labels.region_order) or None,
         "steps": trainer.global_step,
-        "max_time": config.trainer.max_time,
-        "weights": _weights(config.weights),
+        "max_time": experiment.trainer.max_time,
+        "weights": _weights(experiment.weights),
         "split": {"train": [case.id for case in work.train], "val": [case.id for case in work.val]},
         "cases": {case.id: _case(case, work.hashes) for case in dict.fromkeys([*work.train, *work.val])},
     }
 
 
-def _weights(source: str | None) -> dict[str, str]:
+def _weights(source: Path | None) -> dict[str, str]:
     """File that the run started from, and its hash; nothing where it started from chance or the file is gone."""
-    if source is None or not Path(source).exists():
+    if source is None or not source.exists():
         return {}
-    file = Path(source) if Path(source).is_file() else find_model(Path(source)) / "weights.safetensors"
-    return hash_files([file])
+    return hash_files([source if source.is_file() else find_model(source) / "weights.safetensors"])
 
 
 def _case(case: Case, hashes: Mapping[str, str]) -> dict[str, Any]:

@@ -2,13 +2,13 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 from breakage import IMAGE, change, edit
 
-from segment.config.compose import compose
+from segment.config.compose import compose_command
+from segment.config.data import read_data
 from segment.data.check import surveys
 from segment.errors import UserError
 from segment.workflow.check import sound
@@ -19,25 +19,25 @@ def opened(make_dataset, tmp_path):
     """A sound miniature data set and the configuration of a training on it."""
     root = make_dataset(tmp_path / "in", n=4, shape=(6, 8, 7))
     given = ["data=auto", f"data.root={root}", f"cache={tmp_path / 'cache'}"]
-    return root, compose("train", given)
+    return root, read_data(*compose_command("train", given))
 
 
 def test_a_sound_data_set_gives_facts_and_hashes(opened, monkeypatch):
-    config = opened[1]
-    checked = sound(config)
+    data = opened[1]
+    checked = sound(data)
     assert sorted(checked.surveys) == [case.id for case in checked.dataset.cases]
     assert {survey.shape for survey in checked.surveys.values()} == {(6, 8, 7)}
     assert len(checked.hashes) == 8
     monkeypatch.setattr(surveys, "examine", lambda *given: pytest.fail("a voxel was read"))
-    assert sound(config, checked.hashes) == checked
+    assert sound(data, checked.hashes) == checked
 
 
 def test_another_is_refused_with_its_first_errors_and_the_command_that_lists_all(opened):
-    root, config = opened
+    root, data = opened
     for case in ("a00", "b01", "c02", "d03"):
         change(root / IMAGE.replace("b01", case), np.zeros_like)
     with pytest.raises(UserError) as refused:
-        sound(config)
+        sound(data)
     said = str(refused.value)
     assert "4 errors" in said
     assert "`segment check data=... data.root=" in said
@@ -48,19 +48,20 @@ def test_another_is_refused_with_its_first_errors_and_the_command_that_lists_all
 
 
 def test_the_command_that_lists_all_looks_at_the_splits_too(opened, tmp_path):
-    _, config = opened
-    config.splits = str(tmp_path / "splits.json")
-    Path(config.splits).write_text(json.dumps([{"train": ["x0", "x1"], "val": ["x2", "x3"]}]))
+    root, _ = opened
+    splits = tmp_path / "splits.json"
+    splits.write_text(json.dumps([{"train": ["x0", "x1"], "val": ["x2", "x3"]}]))
+    given = ["data=auto", f"data.root={root}", f"cache={tmp_path / 'cache'}", f"splits={splits}"]
     with pytest.raises(UserError) as refused:
-        sound(config)
-    assert f"splits={config.splits}` lists all 4." in str(refused.value)
+        sound(read_data(*compose_command("train", given)))
+    assert f"splits={splits}` lists all 4." in str(refused.value)
 
 
 def test_warnings_and_test_scans_stop_nothing(opened):
-    root, config = opened
+    root, data = opened
     (root / "imagesTs").mkdir()
     shutil.copy(root / IMAGE, root / "imagesTs" / "new.nii.gz")
     edit(root, test=["imagesTs/new.nii.gz"], numTraining=9)
-    checked = sound(config)
+    checked = sound(data)
     assert [problem.kind for problem in checked.problems] == ["description"]
     assert "new" not in checked.surveys

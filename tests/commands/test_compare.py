@@ -6,19 +6,16 @@ import re
 import subprocess
 import sys
 
-import hydra
 import numpy as np
 import pandas as pd
 import pytest
 from finished_runs import diverge, scan_names, scores_like_dice, stop_short, write_run
-from hydra.core.hydra_config import HydraConfig
 from scipy.stats import wilcoxon
 
+from segment.command_line import override
 from segment.commands import compare
-from segment.config.arguments import override
-from segment.config.compose import compose, register
+from segment.config.compose import compose, compose_command
 from segment.errors import UserError
-from segment.workflow.folder import composed
 
 BETTER = 0.03
 
@@ -280,16 +277,9 @@ def test_runs_are_named_as_train_names_them_and_torch_is_never_imported(tmp_path
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_train_records_the_choices_that_names_are_made_of(monkeypatch):
-    assert composed() == {}
-    register()
-    with hydra.initialize(version_base="1.3", config_path=None):
-        config = hydra.compose("train", ["network=mednext_s", "optimizer.lr=1"], return_hydra_config=True)
-    holder = HydraConfig()
-    holder.set_config(config)
-    monkeypatch.setattr(HydraConfig, "instance", lambda *args: holder)
-    record = composed()
-    assert record["overrides"] == ["network=mednext_s", "optimizer.lr=1"]
-    assert record["choices"]["network"] == "mednext_s"
-    assert record["choices"]["loss"] == "dice_ce"
-    json.dumps(record, allow_nan=False)
+def test_train_records_the_choices_that_names_are_made_of():
+    _, command = compose_command("train", ["network=mednext_s", "optimizer.lr=1"])
+    assert command.overrides == ("network=mednext_s", "optimizer.lr=1")
+    assert command.arguments == ("train", "network=mednext_s", "optimizer.lr=1")
+    assert command.choices["network"] == "mednext_s"
+    assert command.choices["loss"] == "dice_ce"

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from segment.commands import plan as verb
-from segment.config.compose import compose
+from segment.config.compose import compose, compose_command
+from segment.config.data import read_data
 from segment.data.case import Case, Dataset
 from segment.data.check.survey import Survey
 from segment.data.labels import Labels
@@ -122,8 +123,8 @@ def count(declared) -> int:
 def test_the_plan_of_task04_is_nnunets(shared_data, tmp_path):
     """On the real scans: the fingerprint that nnU-Net's extractor took, then its plan."""
     root = shared_data("Task04_Hippocampus")
-    config = compose("plan", ["data=hippocampus", f"data.root={root}", f"cache={tmp_path}"])
-    checked = sound(config)
+    given = ["data=hippocampus", f"data.root={root}", f"cache={tmp_path}"]
+    checked = sound(read_data(*compose_command("plan", given)))
     found = decide.fingerprint_of(checked.dataset, checked.surveys)
     theirs = json.loads(HIPPOCAMPUS.read_text())
     assert list(found.shapes) == [tuple(shape) for shape in theirs["fingerprint"]["shapes"]]

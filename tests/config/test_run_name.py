@@ -2,24 +2,17 @@
 
 import re
 
-import hydra
 import pytest
-from hydra.core.hydra_config import HydraConfig
 
-from segment.config.arguments import for_hydra
-from segment.config.compose import register
+from segment.command_line import for_hydra
+from segment.config.compose import compose_command
 from segment.config.run_name import run_name
 
 STUDY = "+experiments/hippocampus=two_cores"
 
 
-def name_of(monkeypatch, *overrides: str) -> str:
-    register()
-    with hydra.initialize(version_base="1.3", config_path=None):
-        config = hydra.compose("train", for_hydra(overrides), return_hydra_config=True)
-    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)  # put back after the test
-    HydraConfig.instance().set_config(config)
-    return run_name(config)
+def name_of(*overrides: str) -> str:
+    return run_name(*compose_command("train", for_hydra(overrides)))
 
 
 @pytest.mark.parametrize(
@@ -45,8 +38,8 @@ def name_of(monkeypatch, *overrides: str) -> str:
         ([STUDY, "data=auto", "data.root=a/b"], "hippocampus-two_cores-fold0-seed0-data_auto"),
     ],
 )
-def test_a_run_is_called_after_what_was_chosen(overrides, name, monkeypatch):
-    assert name_of(monkeypatch, *overrides) == name
+def test_a_run_is_called_after_what_was_chosen(overrides, name):
+    assert name_of(*overrides) == name
 
 
 @pytest.mark.parametrize(
@@ -60,24 +53,22 @@ def test_a_run_is_called_after_what_was_chosen(overrides, name, monkeypatch):
         (["plan.spacing=[0.9,0.99]"], ["plan.spacing=0.9x0.99"], "demo-unet_small-fold0-seed0-spacing0.9x0.99"),
     ],
 )
-def test_names_that_would_be_alike_end_with_a_hash(one, other, start, monkeypatch):
-    names = [name_of(monkeypatch, *overrides) for overrides in (one, other)]
+def test_names_that_would_be_alike_end_with_a_hash(one, other, start):
+    names = [name_of(*overrides) for overrides in (one, other)]
     assert len(set(names)) == 2
     for name in names:
         assert name.startswith(start)
         assert re.fullmatch(r"[A-Za-z0-9._-]{1,120}", name)
 
 
-def test_long_names_are_cut_and_still_differ(monkeypatch):
+def test_long_names_are_cut_and_still_differ():
     widths = [f"network.encoder.features=[{','.join([str(width)] * 40)}]" for width in (8, 16)]
-    names = {name_of(monkeypatch, override) for override in widths}
-    names |= {name_of(monkeypatch, "data=auto", f"data.root={'long' * 40}{end}") for end in "ab"}
+    names = {name_of(override) for override in widths}
+    names |= {name_of("data=auto", f"data.root={'long' * 40}{end}") for end in "ab"}
     assert len(names) == 4
     assert all(len(name) < 120 for name in names)
     many = ["augment=none", "inference=plain", "trainer.precision=32-true", "trainer.check_val_every_n_epoch=1"]
-    assert re.fullmatch(
-        r"demo-unet_small-fold0-seed0-augment_none-inference_plain-[0-9a-f]{8}", name_of(monkeypatch, *many)
-    )
+    assert re.fullmatch(r"demo-unet_small-fold0-seed0-augment_none-inference_plain-[0-9a-f]{8}", name_of(*many))
 
 
 @pytest.mark.parametrize(

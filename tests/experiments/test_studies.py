@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import pytorch_lightning as pl
+from assembled import assembled
 from miniatures import CASES, FLAT, options, write
 from omegaconf import open_dict
 
-from segment.config.build import check_targets
-from segment.config.compose import compose
+from segment.config.compose import compose, compose_command
+from segment.config.data import splits_of
+from segment.config.experiment import read_experiment
 from segment.data import open_dataset
 from segment.data.splits import read_folds
-from segment.studies.study import count_folds
-from segment.workflow import train
-from segment.workflow.check import splits_of
+from segment.studies.study import folds_of
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 STUDIES = sorted(path.name for path in EXPERIMENTS.iterdir() if path.is_dir())
@@ -66,16 +66,8 @@ def check(run: str, folder: Path, *overrides: str) -> None:
         "plan.batch_size=1", f"plan.patch_size={patch}", "callbacks.last=null", "callbacks.best=null",
         "callbacks.learning_rate=null", "splits=null", *overrides,
     ]  # fmt: skip
-    config = composed(run, *given)
-    check_targets(config)
-    train.hush()
-    train.settle(config)
-    work = train.prepare(config)
-    config.planned = train.planned(work.plan)
-    module, trainer, patches = train.assemble(config, work)
     recorded = Losses()
-    trainer.callbacks.append(recorded)
-    trainer.limit_val_batches = 0
+    work, module, trainer, patches = assembled([f"+experiments/{run}", *given], [recorded])
     trainer.fit(module, patches)
     assert len(recorded.values) == 2
     assert np.isfinite(recorded.values).all()
@@ -169,7 +161,8 @@ def test_a_published_split_is_followed_wherever_one_starts(run, tmp_path, monkey
     config = composed(run)
     monkeypatch.setitem(CASES, config.data.name, SCANS[config.data.name])
     dataset = open_dataset(**options(config.data.name) | {"root": write(config.data.name, tmp_path / "data")})
-    assert count_folds(config) == 1
+    experiment = read_experiment(*compose_command("train", [f"+experiments/{run}", "name=x"]))
+    assert folds_of(experiment) == 1
     (fold,) = read_folds(splits_of(config), dataset)
     with (EXPERIMENTS / run.split("=")[0] / "published.csv").open(encoding="utf-8") as stream:
         published = [row["split"] for row in csv.DictReader(stream) if row["run"] == run.split("=")[1]]

@@ -13,13 +13,15 @@ import time
 from pathlib import Path
 
 import pytest
+from assembled import experiment_of
 from finished_runs import diverge
 from omegaconf import DictConfig
 
 from segment import cli
+from segment.config.study import shortened
 from segment.errors import UserError
 from segment.studies import reproduce
-from segment.studies.budget import Trial, shortened, steps_within
+from segment.studies.budget import Trial, steps_within
 from segment.studies.ledger import ABOVE, BELOW, REPRODUCED, read_measured
 from segment.studies.results import page
 
@@ -294,23 +296,22 @@ def test_a_budget_is_measured_kept_and_told_beside_the_verdict(here, monkeypatch
 
 
 def test_a_budget_counts_validation_and_scoring():
-    config = DictConfig(
-        {"trainer": {"max_steps": 1000, "check_val_every_n_epoch": 2}, "sampler": {"steps_per_epoch": 50}}
-    )
+    given = ["name=x", "trainer.max_steps=1000", "trainer.check_val_every_n_epoch=2", "sampler.steps_per_epoch=50"]
+    experiment = experiment_of(*given)
     pace = Trial(step=2.0, scan=1.0, scans=10, views=8)
-    steps = steps_within(500, config, pace, "budget=1")
+    steps = steps_within(500, experiment, pace, "budget=1")
     validations = steps / 100
     assert 490 < steps * 2 + validations * 10 + 80 <= 500
-    assert steps_within(1e9, config, pace, "budget=1") == 1000
+    assert steps_within(1e9, experiment, pace, "budget=1") == 1000
     with pytest.raises(UserError, match=r"budget=1: is not enough.*80 s"):
-        steps_within(81, config, pace, "budget=1")
+        steps_within(81, experiment, pace, "budget=1")
 
 
 def test_fewer_steps_bring_the_schedule_down_too():
     config = DictConfig({"trainer": {"max_steps": 13200}, "scheduler": {"step_size": 12000, "gamma": 0.01}})
-    assert shortened(config, 132) == ["trainer.max_steps=132", "scheduler.step_size=120"]
+    assert shortened(config, 132) == ("trainer.max_steps=132", "scheduler.step_size=120")
     config.scheduler = {"milestones": [100, 200], "T_max": "${trainer.max_steps}"}
-    assert shortened(config, 6600) == ["trainer.max_steps=6600", "scheduler.milestones=[50,100]"]
+    assert shortened(config, 6600) == ("trainer.max_steps=6600", "scheduler.milestones=[50,100]")
 
 
 def test_what_was_measured_is_entered_and_shown(done):

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from segment import cli
-from segment.config.compose import compose
-from segment.workflow import train
+from segment.commands import train
+from segment.config.compose import compose_command
 
 TINY = (
     "data=auto",
@@ -31,8 +31,7 @@ def run_train(tmp_path) -> Callable[..., Path]:
     def run(root: Path, name: str, *overrides: str) -> Path:
         folder = tmp_path / "runs" / name
         given = [f"data.root={root}", f"name={name}", f"output={folder}", f"cache={tmp_path / 'cache'}"]
-        config = compose("train", [*TINY, *given, *overrides])
-        train.run(config)
+        train.run(*compose_command("train", [*TINY, *given, *overrides]))
         return folder
 
     return run

@@ -1,5 +1,6 @@
 """Loggers by one word: what each of them wrote is read back, and all of it lies in the run folder."""
 
+import importlib.util
 import json
 import struct
 from pathlib import Path
@@ -9,7 +10,6 @@ import pytest
 import wandb
 
 from segment.errors import UserError
-from segment.workflow import loggers
 
 
 def wandb_records(file: Path) -> list:
@@ -84,8 +84,8 @@ def test_a_run_is_taken_up_again_with_another_logger_and_keeps_its_earlier_curve
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])
 def test_a_logger_that_is_not_installed_names_its_extra(run_train, make_dataset, tmp_path, monkeypatch, name):
-    found = loggers.importlib.util.find_spec
-    monkeypatch.setattr(loggers.importlib.util, "find_spec", lambda word: None if word == name else found(word))
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda word: None if word == name else found(word))
     with pytest.raises(UserError, match=rf"logger={name}: .*'\.\[{name}\]'"):
         run_train(make_dataset(tmp_path / "data", n=4), "run", f"logger={name}")
     assert not (tmp_path / "runs").exists()

@@ -6,12 +6,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 import pytorch_lightning as pl
+from assembled import assembled
 
 from segment.config.build import make
 from segment.config.compose import compose
 from segment.data.synthetic.demo import demo_dataset
 from segment.networks.meta import on_meta
-from segment.workflow import train
 
 NETWORKS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "network").glob("*.yaml"))
 # Networks that halve the image five times need an axis longer than 32.
@@ -49,13 +49,8 @@ def losses(shared: Path, name: str, *overrides: str) -> list[float]:
         f"network={name}", f"cache={shared / 'cache'}", f"output={shared / name}", "name=x", "trainer.max_steps=50",
         "sampler.steps_per_epoch=50", "plan.batch_size=2", "logger=tensorboard", *overrides,
     ]  # fmt: skip
-    config = compose("train", given)
-    train.hush()
-    train.settle(config)
-    module, trainer, data = train.assemble(config, train.prepare(config))
     recorded = Losses()
-    trainer.callbacks.append(recorded)
-    trainer.limit_val_batches = 0
+    _, module, trainer, data = assembled(given, [recorded])
     trainer.fit(module, data)
     return recorded.values
 

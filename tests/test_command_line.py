@@ -7,7 +7,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import QuotedString
 
-from segment.config.arguments import PATHS, assign, command, for_hydra, override, quoted, typed, unquoted
+from segment.command_line import PATHS, assign, command, for_hydra, override, quoted, typed, unquoted
 from segment.config.folders import BUILT_IN
 
 AWKWARD = (

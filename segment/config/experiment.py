@@ -1,0 +1,167 @@
+"""Turns the configuration of ``segment train`` into an `Experiment`: plain values, and constructors of its parts."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from segment.command_line import assign
+from segment.config.build import check_target, check_targets, make, walk
+from segment.config.data import read_data, read_plan_settings
+from segment.config.run_name import checked_name, run_name
+from segment.errors import UserError
+from segment.instruction_set import precision
+from segment.workflow.experiment import Command, Experiment, Parts, TrainerSettings
+
+# Each of these packages comes with the extra of its name.
+LOGGER_PACKAGES = {"pytorch_lightning.loggers.WandbLogger": "wandb", "pytorch_lightning.loggers.MLFlowLogger": "mlflow"}
+SAMPLING = "segment.sampling.datamodule.PatchDataModule"
+PLAN = ("file", "preset", "memory", "configuration", "spacing", "patch_size", "batch_size", "normalization")
+
+
+def read_experiment(config: DictConfig, command: Command) -> Experiment:
+    """The experiment that a configuration describes, checked as far as it can be without the data.
+
+    Args:
+        config: The composed configuration of ``segment train``; not changed.
+        command: The command that composed it.
+
+    Raises:
+        UserError: When a part cannot be made of its arguments, a package is missing, or two choices contradict.
+    """
+    check_targets(config)
+    check_target("sampler", {"_target_": SAMPLING, **OmegaConf.to_container(config.sampler, resolve=False)})  # type: ignore[dict-item]
+    _check_accumulation(config)
+    _check_loggers(config)
+    make(config, "callbacks.energy")  # a package that is missing is told before the data are read
+    asked, config = config, _settled(config, command)
+    trainer = config.trainer
+    settings = TrainerSettings(
+        accelerator=trainer.accelerator,
+        devices=OmegaConf.to_container(trainer.devices) if OmegaConf.is_list(trainer.devices) else trainer.devices,  # type: ignore[arg-type]
+        precision=trainer.precision,
+        max_steps=trainer.max_steps,
+        max_time=trainer.max_time,
+        accumulate_grad_batches=trainer.accumulate_grad_batches,
+        check_val_every_n_epoch=trainer.check_val_every_n_epoch,
+        fast_dev_run=int(trainer.get("fast_dev_run") or 0),
+    )
+    return Experiment(
+        name=config.name,
+        output=Path(config.output),
+        fold=config.fold,
+        folds=config.folds,
+        overfit=config.overfit,
+        seed=config.seed,
+        weights=None if config.weights is None else Path(config.weights),
+        steps_per_epoch=config.sampler.steps_per_epoch,
+        data=read_data(config, command),
+        plan=read_plan_settings(config.plan),
+        trainer=settings,
+        command=command,
+        settings=lambda planned: _resolved(_with_plan(config, planned)),
+        build=lambda planned: _build(_with_plan(config, planned)),
+        one_fold=lambda fold: _one_fold(asked, command, fold),
+    )
+
+
+def _settled(config: DictConfig, command: Command) -> DictConfig:
+    """A copy with what follows from the machine and from the other choices: precision, name, output."""
+    config = copy.deepcopy(config)
+    with open_dict(config):
+        if isinstance(config.plan, str):
+            config.plan = dict.fromkeys(PLAN) | {"file": config.plan}
+        config.name = checked_name(str(config.name)) if config.name else run_name(config, command)
+        config.output = str(config.output or Path("runs") / config.name)
+        config.trainer.precision = precision(config.trainer.precision, config.trainer.accelerator)
+    return config
+
+
+def _with_plan(config: DictConfig, planned: Mapping[str, Any] | None) -> DictConfig:
+    """A copy that says what was planned."""
+    if "${" in str(planned):
+        raise UserError(f"{config.output}: planned holds '${{', which no plan does. It is no run folder of segment.")
+    config = copy.deepcopy(config)
+    with open_dict(config):
+        config.planned = planned
+    return config
+
+
+def _resolved(config: DictConfig) -> dict[str, Any]:
+    return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+
+
+def _build(config: DictConfig) -> Parts:
+    """Make every part; trainer and loggers, which write as soon as they are made, are left to be made later."""
+    settings = _resolved(config)
+    windows = make(config, "inference")
+    # The configuration is the user's own, so whatever module it names is trusted; a model file's word alone is not.
+    trusted = [node["_target_"].rpartition(".")[0] for node in _nodes(settings["network"]) if "_target_" in node]
+    return Parts(
+        network=make(config, "network"),
+        architecture={key: value for key, value in settings["network"].items() if key != "_partial_"},
+        trusted=trusted,
+        loss=make(config, "loss"),
+        loss_name=settings["loss"]["_target_"],
+        optimizer=make(config, "optimizer"),
+        scheduler=make(config, "scheduler"),
+        augment=make(config, "augment"),
+        windows=windows,
+        inference=vars(windows) | settings["inference"],
+        validation_windows=make(config, "inference", mirror=[]),
+        callbacks=[make(config, f"callbacks.{key}") for key, node in config.callbacks.items() if node],
+        trainer=lambda **more: make(config, "trainer", **more),
+        loggers={str(key): _later(config, f"logger.{key}") for key, node in config.logger.items() if node},
+        sampling=settings["sampler"],
+        settings=settings,
+    )
+
+
+def _later(config: DictConfig, key: str) -> Any:
+    return lambda: make(config, key)
+
+
+def _nodes(node: Any) -> Iterator[dict[str, Any]]:
+    yield from ([node] if isinstance(node, dict) else [])
+    yield from (child for _, child in walk(node) if isinstance(child, dict))
+
+
+def _one_fold(config: DictConfig, command: Command, fold: int) -> Experiment:
+    """One fold of ``fold=all``, as the command that trains it alone describes it."""
+    one = copy.deepcopy(config)
+    one.fold = fold
+    own = [f"fold={fold}"]
+    for key in ("name", "output"):
+        if config[key] and one[key] == config[key]:  # does not say the fold by itself
+            one[key] = f"{config[key]}-fold{fold}"
+        own += [assign(key, str(one[key]))] if config[key] else []
+    kept = [word for word in command.arguments if not word.startswith(("fold=", "name=", "output="))]
+    given = replace(command, arguments=(*kept, *own), nested=True)
+    return read_experiment(one, given)
+
+
+def _check_accumulation(config: DictConfig) -> None:
+    """Refuse epochs that end within a step: the trainer would take that step with fewer batches."""
+    steps, batches = config.sampler.steps_per_epoch, config.trainer.accumulate_grad_batches
+    if isinstance(batches, int) and batches > 0 and steps % batches:
+        raise UserError(
+            f"sampler.steps_per_epoch={steps}: its last step would have fewer than the {batches} batches of "
+            f"trainer.accumulate_grad_batches. Give a multiple of it, such as {-(-steps // batches) * batches}."
+        )
+
+
+def _check_loggers(config: DictConfig) -> None:
+    """Refuse a logger whose package is not installed."""
+    for name, node in config.logger.items():
+        package = LOGGER_PACKAGES.get(node.get("_target_")) if node else None
+        if package and importlib.util.find_spec(package) is None:
+            raise UserError(
+                f"logger={name}: the package {package} is not installed. The extra {package} brings it: "
+                f"pip install -c constraints.txt '.[{package}]'"
+            )

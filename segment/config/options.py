@@ -1,0 +1,174 @@
+"""The options of every verb, as dataclasses: a value of another type is told by its key before anything is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar, cast
+
+from omegaconf import DictConfig, OmegaConf
+
+from segment.errors import UserError, did_you_mean
+
+Options = TypeVar("Options")
+
+
+@dataclass
+class TrainOptions:
+    """What ``segment train`` takes beside its groups; see conf/train.yaml."""
+
+    fold: int | str
+    folds: int
+    splits: str | None
+    weights: str | None
+    overfit: int
+    seed: int
+    name: str | None
+    output: str | None
+    cache: str
+
+
+@dataclass
+class PredictOptions:
+    """What ``segment predict`` takes; see conf/predict.yaml."""
+
+    model: str
+    input: str
+    output: str
+    inference: dict[str, Any]
+    trust: list[str]
+    accelerator: str
+    precision: str | None
+
+
+@dataclass
+class EvaluateOptions:
+    """What ``segment evaluate`` takes; see conf/evaluate.yaml."""
+
+    predictions: str
+    references: str
+    output: str
+    labels: Any
+    region_order: list[int] | None
+    split: str
+    fold: int | None
+    ignore_extra: bool
+
+
+@dataclass
+class CompareOptions:
+    """What ``segment compare`` takes; see conf/compare.yaml."""
+
+    runs: Any
+    output: str | None
+    metric: str
+    by: str | None
+    names: Any
+    common: bool
+    level: float
+    resamples: int
+    seed: int
+    format: str = field(metadata={"of": ("text", "json")})
+
+
+@dataclass
+class CheckOptions:
+    """What ``segment check`` takes; see conf/check.yaml."""
+
+    splits: str | None
+    strict: bool
+    cache: str
+    format: str = field(metadata={"of": ("text", "json")})
+
+
+@dataclass
+class PlanOptions:
+    """What ``segment plan`` takes; see conf/plan.yaml."""
+
+    output: str
+    overwrite: bool
+    preset: str
+    memory: float | None
+    spacing: Any
+    patch_size: Any
+    batch_size: int | None
+    normalization: Any
+    cache: str
+
+
+@dataclass
+class ShowOptions:
+    """What ``segment show`` takes beside what it shares with training; see conf/show.yaml."""
+
+    what: str | None
+    scans: int
+    draws: int
+    first: int
+    output: str
+
+
+@dataclass
+class ListOptions:
+    """What ``segment list`` takes beside what it shares with training; see conf/list.yaml."""
+
+    what: str | None
+    dims: int | None
+    size: Any
+    format: str = field(metadata={"of": ("text", "json")})
+
+
+@dataclass
+class ReproduceOptions:
+    """What ``segment reproduce`` takes beside what it shares with training; see conf/reproduce.yaml."""
+
+    study: str | None
+    run: str
+    fold: int | str
+    budget: float | None
+    steps: int | None
+    output: str
+    write: bool | str
+    page: str | None
+    format: str = field(metadata={"of": ("text", "json")})
+
+
+@dataclass
+class FetchOptions:
+    """What ``segment fetch`` takes beside its data set: nothing."""
+
+
+OPTIONS: dict[str, type] = {
+    "train": TrainOptions,
+    "predict": PredictOptions,
+    "evaluate": EvaluateOptions,
+    "compare": CompareOptions,
+    "check": CheckOptions,
+    "plan": PlanOptions,
+    "show": ShowOptions,
+    "list": ListOptions,
+    "reproduce": ReproduceOptions,
+    "fetch": FetchOptions,
+}
+
+
+def read_options(kind: type[Options], config: DictConfig) -> Options:
+    """The options of a verb, of the types that its dataclass says.
+
+    Args:
+        kind: The dataclass.
+        config: The verb's configuration; what is no option is passed over.
+
+    Raises:
+        ValidationError: When a value is of another type; OmegaConf's message names the key.
+        UserError: When a value is none of those that there are.
+    """
+    own = {entry.name: config[entry.name] for entry in fields(cast("Any", kind))}
+    typed = OmegaConf.merge(OmegaConf.structured(kind), own)
+    options = cast("Options", OmegaConf.to_object(typed))
+    for entry in fields(cast("Any", kind)):
+        names, value = entry.metadata.get("of"), getattr(options, entry.name)
+        if names and value not in names:
+            near = did_you_mean(str(value), names)
+            raise UserError(
+                f"{entry.name}={value}: there is no such {entry.name}.{near} There are: {', '.join(names)}."
+            )
+    return options

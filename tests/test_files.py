@@ -1,0 +1,82 @@
+import hashlib
+import json
+import os
+import stat
+
+import pytest
+
+from segment import files
+
+
+def names(folder) -> set[str]:
+    return {file.name for file in folder.iterdir()}
+
+
+def test_a_file_takes_its_place_when_the_block_ends(tmp_path):
+    path = tmp_path / "new" / "folder" / "scan.nii.gz"
+    with files.written_whole(path) as aside:
+        assert aside.parent == path.parent
+        assert aside.name.endswith("scan.nii.gz")  # image writers choose the format by it
+        aside.write_text("whole")
+        assert not path.exists()
+    assert path.read_text() == "whole"
+    assert names(path.parent) == {"scan.nii.gz"}
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("former", [None, "former"])
+def test_an_exception_leaves_nothing_and_the_former_file(tmp_path, error, former):
+    path = tmp_path / "a.txt"
+    if former:
+        path.write_text(former)
+
+    def fail_half_way() -> None:
+        with files.written_whole(path) as aside:
+            aside.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        fail_half_way()
+    assert (path.read_text() if path.exists() else None) == former
+    assert names(tmp_path) == ({"a.txt"} if former else set())
+
+
+def test_a_written_file_has_the_usual_permissions(tmp_path):
+    # Not the owner-only ones of temporary files: results are shared.
+    former = os.umask(0o027)
+    try:
+        files.write_text(tmp_path / "a.txt", "x")
+        assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o640
+        assert os.umask(0o027) == 0o027
+    finally:
+        os.umask(former)
+
+
+def test_text_and_json_come_back(tmp_path):
+    files.write_text(tmp_path / "a.txt", "ä ≤ 3\n")
+    assert (tmp_path / "a.txt").read_bytes() == "ä ≤ 3\n".encode()
+    content = {"b": [1, 2.5, None], "a": {"x": "y"}}
+    files.write_json(tmp_path / "a.json", content)
+    assert json.loads((tmp_path / "a.json").read_text()) == content
+    assert list(json.loads((tmp_path / "a.json").read_text())) == ["b", "a"]
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_json_without_nan_and_the_former_file_stays(tmp_path, number):
+    files.write_json(tmp_path / "a.json", {"dice": 1.0})
+    with pytest.raises(ValueError, match="JSON compliant"):
+        files.write_json(tmp_path / "a.json", {"dice": [number]})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"dice": 1.0}
+    assert names(tmp_path) == {"a.json"}
+
+
+def test_hashes_are_those_of_hashlib(tmp_path):
+    contents = {tmp_path / str(i): os.urandom(i * 1000) for i in range(5)}
+    for path, content in contents.items():
+        path.write_bytes(content)
+    expected = {str(path): hashlib.sha256(content).hexdigest() for path, content in contents.items()}
+    assert files.hash_files(path for _ in range(2) for path in contents) == expected
+    assert list(files.hash_files(contents)) == list(expected)
+    assert files.hash_files([]) == {}
+    with pytest.raises(FileNotFoundError):
+        files.hash_files([tmp_path / "missing"])
