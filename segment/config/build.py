@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from hydra.errors import HydraException
 from hydra.utils import get_object, instantiate
@@ -49,6 +50,33 @@ def check_target(key: str, node: dict[str, Any]) -> None:
                 f"{key}.{argument}: {target} has no such parameter.{did_you_mean(argument, names)} "
                 f"It has: {', '.join(names)}."
             )
+
+    for argument, hint in _hints(found).items():
+        value = node.get(argument)
+        if isinstance(value, str) and "${" not in value and _holds_numbers_only(hint):
+            raise UserError(f"{key}.{argument}={value}: {target} takes {describe_type(hint)} here, not a text.")
+
+
+def _hints(constructor: Any) -> dict[str, Any]:
+    """The types that a constructor gives its parameters; none where they cannot be resolved."""
+    try:
+        return get_type_hints(vars(constructor).get("__init__") if isinstance(constructor, type) else constructor)
+    except (NameError, TypeError, AttributeError):
+        return {}
+
+
+def _holds_numbers_only(hint: Any) -> bool:
+    """Whether a parameter's type is a number or a truth value, or may be none of these."""
+    kinds = set(get_args(hint)) if get_origin(hint) in (Union, UnionType) else {hint}
+    return bool(kinds - {NoneType}) and kinds <= {int, float, bool, NoneType}
+
+
+def describe_type(hint: Any) -> str:
+    """A type as people say it: ``a whole number or null``."""
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", NoneType: "null"}
+    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    told = [words.get(kind, "a list") for kind in kinds if not (kind is int and float in kinds)]
+    return " or ".join(dict.fromkeys(told))
 
 
 def make(config: DictConfig, key: str, **more: Any) -> Any:

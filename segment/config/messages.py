@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import get_type_hints
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from segment.config.build import walk
+from segment.config.build import describe_type, walk
+from segment.config.options import OPTIONS
 from segment.errors import did_you_mean
 
 # Hydra's plugins that an extra of ours brings.
@@ -40,6 +42,10 @@ def explain(error: Exception, verb: str, arguments: Sequence[str]) -> str:
         (r"Could not override '(?P<key>[^']+)'", _key),
         (r"Key '(?P<name>[^']+)' is not in struct\s+full_key: (?P<key>\S+)", _key),
         (r"Missing mandatory value: (?P<key>[\w.]+)", _missing),
+        (
+            r"(?:(?:Value|value|container) '(?P<value>.*?)' .*)?full_key: (?P<key>\S+)\s+object_type=(?P<options>\w+)",
+            _kind,
+        ),
         (r"You must specify '(?P<key>[^']+)'.*?Available options:(?P<names>.*)", _missing),
     ):
         found = re.search(pattern, text, re.S)
@@ -65,6 +71,12 @@ def _no_group(found: dict[str, str], verb: str, arguments: Sequence[str]) -> str
 def _key(found: dict[str, str], verb: str, arguments: Sequence[str]) -> str:
     near = did_you_mean(found["key"], _all_keys(verb, arguments))
     return f"{found['key']}: there is no such key.{near} 'segment {verb} --cfg job' prints them all."
+
+
+def _kind(found: dict[str, str], verb: str, arguments: Sequence[str]) -> str:
+    options = next(kind for kind in OPTIONS.values() if kind.__name__ == found["options"])
+    kind = describe_type(get_type_hints(options)[found["key"].partition(".")[0].partition("[")[0]])
+    return f"{found['key']}={found['value'] or ''}: give {kind}."
 
 
 def _missing(found: dict[str, str], verb: str, arguments: Sequence[str]) -> str:
