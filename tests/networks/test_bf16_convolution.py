@@ -229,8 +229,15 @@ LIGHT = (
     *("attention_unet", "dynunet", "mednext_s", "monai_unet", "resunet", "segresnet", "unet", "unet3d", "unet_small"),
     "vnet",
 )
+
+
+def fast(name: str, planes: int) -> bool:
+    """Whether a case belongs to the fast tests of this machine."""
+    return (planes == 2 or name in LIGHT) if bf16_is_fast() else (planes == 2 and name in LIGHT)
+
+
 BOTTLENECKS = [
-    pytest.param(name, planes, marks=[pytest.mark.slow] * (not bf16_is_fast() and (planes != 2 or name not in LIGHT)))
+    pytest.param(name, planes, marks=[pytest.mark.slow] * (not fast(name, planes)))
     for name in NETWORKS
     for planes in (2, 3, 1)
 ]

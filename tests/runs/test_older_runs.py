@@ -49,5 +49,3 @@ def test_they_predict_the_same_masks(tmp_path):
         np.testing.assert_array_equal(ours.affine, theirs.affine)
         # Processors differ in the last bit, which may decide a voxel.
         assert (np.asarray(ours.dataobj) != np.asarray(theirs.dataobj)).mean() < 0.001
-
-
