@@ -78,10 +78,8 @@ HEAVY = {
         "transunet",
         "unetr",
         "unet3plus",
-        "nnunet_resenc_l",
-        "nnunet_resenc_xl",
     ),
-    *("mednext_m", "mednext_l", "mednext_s_k5", "mednext_b_k5", "mednext_m_k5", "mednext_l_k5"),
+    *("mednext_m", "mednext_l"),
 }
 VALUED = [pytest.param(name, marks=pytest.mark.slow if name in HEAVY else ()) for name in FILES]
 
@@ -95,9 +93,9 @@ def built(request) -> tuple[str, nn.Module]:
 def test_the_networks_of_the_field_are_there():
     assert set(FILES) >= {
         *("unet", "unet3d", "vnet", "attention_unet", "unetpp", "unetpp_ds", "unet3plus", "resunet", "r2unet"),
-        *("denseunet", "nnunet_plain", "nnunet_resenc_m", "nnunet_resenc_l", "nnunet_resenc_xl", "segresnet"),
+        *("denseunet", "nnunet_plain", "nnunet_resenc", "segresnet"),
         *("dynunet", "unetr", "swinunetr", "transunet", "linknet", "ternausnet", "unet_encoder", "unet_small"),
-        *(f"mednext_{size}{kernel}" for size in "sbml" for kernel in ("", "_k5")),
+        *(f"mednext_{size}" for size in "sbml"),
     }
 
 
