@@ -39,7 +39,8 @@ def test_every_option_composes_and_binds(option):
 
 def test_groups_are_those_of_the_house():
     assert {option.split("=")[0] for option in OPTIONS} >= {
-        "data", "network", "loss", "optimizer", "scheduler", "augment", "trainer", "inference", "logger", "callbacks",
+        "data", "network", "loss", "optimizer", "scheduler", "augment", "sampler", "trainer", "inference", "logger",
+        "callbacks",
     }  # fmt: skip
 
 

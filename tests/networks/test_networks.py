@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from segment.config.build import make
+from segment.config.choices import first_comment
 from segment.config.compose import compose
 from segment.networks.encoders.classic import CLASSIC
 from segment.networks.meta import on_meta
@@ -170,8 +171,8 @@ def test_the_onnx_export_gives_the_same_logits(built, tmp_path):
 
 @every_file
 def test_the_file_names_its_paper_and_its_recipe(name):
-    first = (FOLDER / f"{name}.yaml").read_text().splitlines()[0]
-    assert first.startswith("# ")
+    first = first_comment(FOLDER / f"{name}.yaml")
+    assert first
     assert "https://" in first or name == "unet_small"
     config = settings(name)
     if "Transformer" in first or "transformer" in first or "attention under" in first:
