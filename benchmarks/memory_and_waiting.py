@@ -31,7 +31,7 @@ def train(work: Path, scans: int, side: int, name: str, patch: int, steps: int) 
         sys.executable, "-m", "segment.cli", "train", "data=fake", f"data.root={work / f'data-{scans}-{side}'}",
         f"data.scans={scans}", f"data.shape={[side] * 3}", "data.compressed=false", f"cache={work / 'cache'}",
         f"output={folder}", "plan.spacing=[1,1,1]", f"plan.patch_size={[patch] * 3}", f"trainer.max_steps={steps}",
-        f"sampler.steps_per_epoch={steps}", "trainer.check_val_every_n_epoch=1000", "inference=plain",
+        f"sampler.steps_per_epoch={steps}", "trainer.check_val_every_n_epoch=1000", "inference.mirror=[]",
         "folds=10", "augment=nnunet",
     ]  # fmt: skip
     done = subprocess.Popen(

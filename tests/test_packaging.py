@@ -72,7 +72,7 @@ def test_ones_own_network_loss_and_data_set_from_outside(installed, make_dataset
     done = segment(
         installed, tmp_path, "train", "network=mine", "loss=mine", "data=mine", "trainer.max_steps=2",
         "sampler.steps_per_epoch=2", "trainer.check_val_every_n_epoch=1", "plan.patch_size=[8,8,8]",
-        "inference=plain", "trainer.precision=32-true", "name=run",
+        "inference.mirror=[]", "trainer.precision=32-true", "name=run",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "runs" / "run" / "report.html").exists()

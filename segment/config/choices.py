@@ -10,6 +10,8 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 
+from segment.config.experiments import AXIS, GROUP, runs
+
 LINK = re.compile(r",?\s*(https?://\S+)")
 
 
@@ -26,18 +28,21 @@ def source(network: str) -> dict[str, str | None]:
 
 
 def about(group: str, name: str) -> str:
-    """First comment of a configuration file that is not a directive."""
-    scheme = "experiments" if group.startswith("experiments/") else "file"
+    """First comment of a configuration file that is not a directive; that of a run names its data set."""
+    scheme = GROUP if group.startswith(f"{GROUP}/") else "file"
     for folder in search_folders(scheme):
-        file = folder / group.removeprefix("experiments/") / f"{name}.yaml"
-        if file.is_file():
-            lines = [
-                line.lstrip("# ").strip()
-                for line in file.read_text(encoding="utf-8").splitlines()
-                if line.startswith("#")
-            ]
-            return next((line for line in lines if line and not line.startswith("@")), "")
+        place = folder / group.removeprefix(f"{GROUP}/")
+        files = runs(place).get(name, []) if scheme == GROUP else [place / f"{name}.yaml"]
+        if files and files[0].is_file():
+            said, *of_data = map(first_comment, files)
+            return said.replace(AXIS, of_data[0]) if of_data else said
     return ""
+
+
+def first_comment(file: Path) -> str:
+    """What a file says of itself."""
+    lines = (line for line in file.read_text(encoding="utf-8").splitlines() if line.startswith("#"))
+    return next((said for line in lines if (said := line.lstrip("# ").strip()) and not said.startswith("@")), "")
 
 
 def search_folders(scheme: str) -> list[Path]:
@@ -49,23 +54,23 @@ def search_folders(scheme: str) -> list[Path]:
 
 def studies() -> list[dict[str, Any]]:
     """Every run of every study, as named on the command line."""
-    runs = []
-    for study in options("experiments", ObjectType.GROUP):
-        group = f"experiments/{study}"
-        runs += [{"study": study, "name": f"+{group}={name}", "about": about(group, name)} for name in options(group)]
-    return runs
+    found = []
+    for study in options(GROUP, ObjectType.GROUP):
+        group = f"{GROUP}/{study}"
+        found += [{"study": study, "name": f"+{group}={name}", "about": about(group, name)} for name in options(group)]
+    return found
 
 
 def study_names() -> list[str]:
     """The studies that there are."""
-    return options("experiments", ObjectType.GROUP)
+    return options(GROUP, ObjectType.GROUP)
 
 
 def run_names(study: str) -> list[str]:
     """The runs of a study."""
-    return options(f"experiments/{study}")
+    return options(f"{GROUP}/{study}")
 
 
 def study_folders(study: str) -> list[Path]:
     """The folders of a study in search order: the user's own, then the built-in one."""
-    return [folder / study for folder in search_folders("experiments") if (folder / study).is_dir()]
+    return [folder / study for folder in search_folders(GROUP) if (folder / study).is_dir()]

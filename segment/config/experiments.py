@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult
+from omegaconf import OmegaConf
 
 GROUP = "experiments"
+AXIS = "DATA"
+"""Stands in the name and in the first comment of a method's file for each file of the study's ``data``."""
+
+
+def runs(study: Path) -> dict[str, list[Path]]:
+    """Every run in a study's folder, with the files that it is written in.
+
+    ``unet.yaml`` is the run ``unet``; ``DATA_unet.yaml`` is as many runs as there are files in ``data``, such as
+    ``liver_unet`` of ``data/liver.yaml``.
+    """
+    own, products = {}, {}
+    for file in sorted(study.glob("*.yaml")):
+        axis = sorted(study.glob("data/*.yaml")) if AXIS in file.stem else []
+        products.update({file.stem.replace(AXIS, data.stem): [file, data] for data in axis})
+        if not axis:
+            own[file.stem] = [file]
+    return products | own
 
 
 class ExperimentsSource(FileConfigSource):
-    """A folder that appears as the group ``experiments``: ``STUDY/RUN.yaml`` is ``experiments/STUDY/RUN``."""
+    """A folder that appears as the group ``experiments``: a run of ``STUDY`` is ``experiments/STUDY/RUN``."""
 
     @staticmethod
     def scheme() -> str:
@@ -23,6 +42,11 @@ class ExperimentsSource(FileConfigSource):
     def _inside(config_path: str) -> str | None:
         head, _, rest = config_path.strip("/").partition("/")
         return rest if head == GROUP else None
+
+    def _files(self, config_path: str) -> list[Path]:
+        """The files that a configuration is written in; none where there is no such configuration."""
+        inside = Path(self._inside(config_path) or "")
+        return runs(Path(self.path) / inside.parent).get(inside.name.removesuffix(".yaml"), [])
 
     def available(self) -> bool:
         """Whether the folder is there."""
@@ -35,22 +59,33 @@ class ExperimentsSource(FileConfigSource):
 
     def is_config(self, config_path: str) -> bool:
         """Whether a configuration of that name exists."""
-        inside = self._inside(config_path)
-        return inside is not None and super().is_config(inside)
+        return bool(self._files(config_path))
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """Read one configuration."""
-        return super().load_config(self._inside(config_path) or config_path)
+        """Read one configuration: a method's file, and after it that of its data set."""
+        file, *axis = self._files(config_path)
+        found = super().load_config(str(file.relative_to(self.path)))
+        if axis:
+            whole: Any = OmegaConf.to_container(found.config)
+            given = whole.get("defaults", [])
+            overrides = [entry for entry in given if _overrides(entry)]
+            parts = [entry for entry in given if not _overrides(entry)]
+            own = [] if "_self_" in parts else ["_self_"]
+            found.config["defaults"] = [*parts, *own, f"data/{axis[0].stem}", *overrides]
+        return found
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
         """Names within a group."""
         inside = self._inside(config_path)
         if inside is None:
             return [GROUP] if results_filter in (None, ObjectType.GROUP) else []
+        folder = Path(self.path) / inside
         names: list[str] = []
-        for name in sorted(file.name for file in self._folder(inside).iterdir()):
+        for name in [*(file.name for file in folder.iterdir()), *(f"{run}.yaml" for run in runs(folder))]:
             self._list_add_result(names, f"{config_path}/{name}", name, results_filter)
         return sorted(set(names))
 
-    def _folder(self, inside: str) -> Path:
-        return Path(self.path) / inside
+
+def _overrides(entry: Any) -> bool:
+    """Whether an entry of a list of defaults is ``override /GROUP: CHOICE``, which Hydra wants at the end."""
+    return isinstance(entry, dict) and any(str(key).startswith("override ") for key in entry)

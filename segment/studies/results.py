@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from segment.config import experiments
 from segment.files import plain, read_mapping, write_json, write_text
 from segment.runs.folder import RunFolder
 from segment.runs.scans import write_scans
@@ -190,7 +191,10 @@ def _protocols(study: Path, lines: Sequence[Line]) -> dict[str, str]:
 
 def runs_of(study: Path) -> dict[str, str | None]:
     """Runs of a study by name: which data set each names in its defaults; None where it names none."""
-    return {file.stem: _data(read_mapping(file)) for file in sorted(study.glob("*.yaml"))}
+    return {
+        run: next((data for file in files if (data := _data(read_mapping(file)))), None)
+        for run, files in experiments.runs(study).items()
+    }
 
 
 def _data(config: Mapping[str, Any]) -> str | None:

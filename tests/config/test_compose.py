@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from segment.config.build import check_targets, make
 from segment.config.compose import compose
+from segment.config.experiments import runs
 from segment.errors import UserError
 from segment.preprocessing.plan import Plan
 from segment.workflow.train import planned
@@ -19,7 +20,9 @@ OPTIONS = sorted(
     f"{file.parent.relative_to(CONF)}={file.stem}" for file in CONF.glob("*/*.yaml") if file.parent.name != "debug"
 )
 DEBUG = sorted(f"debug={file.stem}" for file in CONF.glob("debug/*.yaml"))
-RUNS = sorted(f"+experiments/{file.parent.name}={file.stem}" for file in EXPERIMENTS.glob("*/*.yaml"))
+RUNS = sorted(
+    f"+experiments/{study.name}={run}" for study in EXPERIMENTS.iterdir() if study.is_dir() for run in runs(study)
+)
 
 
 def composed(*overrides: str, verb: str = "train"):
@@ -97,3 +100,29 @@ def test_a_network_takes_from_the_plan_what_it_says_and_keeps_its_own_else():
     config.planned = planned(replace(short, features=(8, 16, 32), strides=((1, 1, 1), (2, 2, 2), (1, 2, 2))))
     assert config.network.encoder.features == [8, 16, 32]
     assert config.network.deep_supervision == 0  # of three resolutions two have no weight, and the finest is the output
+
+
+@pytest.mark.parametrize(
+    ("overrides", "preset"),
+    [
+        ([], "nnunet"),
+        (["network=nnunet_plain"], "nnunet"),
+        (["network=nnunet_resenc"], "resenc_m"),
+        (["network=nnunet_resenc", "plan.preset=resenc_l"], "resenc_l"),
+        (["plan.preset=resenc_xl", "network=nnunet_resenc"], "resenc_xl"),
+        (["network=unet", "plan.preset=resenc_m"], "resenc_m"),
+    ],
+)
+def test_the_network_says_whose_rules_plan_unless_the_user_does(overrides, preset):
+    assert composed(*overrides).plan.preset == preset
+
+
+def test_a_network_of_ones_own_may_begin_from_the_residual_encoder(tmp_path, monkeypatch):
+    own = tmp_path / "conf" / "network"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text("defaults: [nnunet_resenc, _self_]\nencoder: {features: [8, 16, 32]}\n")
+    monkeypatch.chdir(tmp_path)
+    config = composed("network=mine")
+    assert config.plan.preset == "resenc_m"
+    assert config.network.encoder.features == [8, 16, 32]
+    assert config.network.encoder.stage.block._target_.endswith("ResidualBlock")

@@ -67,8 +67,8 @@ def test_long_names_are_cut_and_still_differ():
     names |= {name_of("data=auto", f"data.root={'long' * 40}{end}") for end in "ab"}
     assert len(names) == 4
     assert all(len(name) < 120 for name in names)
-    many = ["augment=none", "inference=plain", "trainer.precision=32-true", "trainer.check_val_every_n_epoch=1"]
-    assert re.fullmatch(r"demo-unet_small-fold0-seed0-augment_none-inference_plain-[0-9a-f]{8}", name_of(*many))
+    many = ["augment=none", "loss=dice_focal", "trainer.precision=32-true", "trainer.check_val_every_n_epoch=1"]
+    assert re.fullmatch(r"demo-unet_small-fold0-seed0-augment_none-loss_dice_focal-[0-9a-f]{8}", name_of(*many))
 
 
 @pytest.mark.parametrize(

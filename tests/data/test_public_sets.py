@@ -44,7 +44,7 @@ WANTED = {
     "promise12": (["Case00", "Case01", "Case02"], ["Case00.mha"], 1, 2),
     "spleen": (["spleen_10", "spleen_2", "spleen_3"], ["imagesTr/spleen_10.nii.gz"], 1, 2),
     "prostate": (["prostate_00", "prostate_01", "prostate_02"], ["imagesTr/prostate_00.nii.gz"], 2, 3),
-    "nuclei": (["a", "b", "c"], ["images/a.png"], 3, 2),
+    "dsb2018": (["a", "b", "c"], ["images/a.png"], 3, 2),
     "xenopus_kidney": (["a", "b", "c"], [f"images/a_000{n}.tif" for n in range(3)], 3, 3),
 }
 
@@ -59,7 +59,7 @@ def test_a_public_data_set_is_read_as_it_is_downloaded(tmp_path, name):
     assert [case.id for case in dataset.cases] == cases
     assert [path.relative_to(root).as_posix() for path in dataset.cases[0].images] == files
     assert (len(dataset.channels), len(dataset.labels)) == (channels, classes)
-    shape = (24, 24) if name == "nuclei" else (10, 12, 16)
+    shape = (24, 24) if name == "dsb2018" else (10, 12, 16)
     for case in dataset.cases:
         assert read_image(case.images).array.shape == (channels, *shape)
         mask = read_label(case.label).array
@@ -199,7 +199,7 @@ def test_the_conversion_of_the_data_science_bowl_joins_the_nuclei(tmp_path, monk
             Image.fromarray(mask).save(tmp_path / "stage1_train" / case / "masks" / f"{number}.png")
     monkeypatch.chdir(tmp_path)
     exec(conversion(3), {})
-    dataset = _open("nuclei", tmp_path)
+    dataset = _open("dsb2018", tmp_path)
     assert read_image(dataset.cases[0].images).array[:, 0, 0].tolist() == [9, 8, 7]
     assert np.flatnonzero(read_label(dataset.cases[1].label).array.any(axis=1)).tolist() == [3, 9]
 

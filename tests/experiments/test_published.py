@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from segment.config import experiments
+
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 STUDIES = sorted(path.name for path in EXPERIMENTS.iterdir() if path.is_dir())
 FIGURES = Path(__file__).parents[2].parent / "shared" / "PUBLISHED.md"
@@ -53,8 +55,8 @@ def columns(study: str, file: str) -> list[str]:
         return next(csv.reader(stream))
 
 
-def runs(study: str) -> set[str]:
-    return {path.stem for path in (EXPERIMENTS / study).glob("*.yaml")}
+def runs(study: str) -> dict[str, list[Path]]:
+    return experiments.runs(EXPERIMENTS / study)
 
 
 @every_study
@@ -65,7 +67,7 @@ def test_every_published_figure_has_a_source_a_scale_and_a_run_or_a_method(study
         assert row["method"]
         assert row["source"]
         assert row["split"] or row["metric"] == "parameters_millions"
-        assert row["run"] in runs(study) | {""}
+        assert row["run"] in {*runs(study), ""}
         assert row["sure"] in ("read", "secondary")
         assert row["fold"] in ("", "0", "1", "2", "3", "4")
         assert row["metric"] in RESULTS | COSTS
@@ -90,7 +92,7 @@ def test_every_published_figure_has_a_source_a_scale_and_a_run_or_a_method(study
 def test_a_published_figure_of_a_run_is_of_its_data_set(study):
     for row in rows(study, "published.csv"):
         if row["run"]:
-            text = (EXPERIMENTS / study / f"{row['run']}.yaml").read_text(encoding="utf-8")
+            text = "".join(file.read_text(encoding="utf-8") for file in runs(study)[row["run"]])
             parts = (EXPERIMENTS / study / "parts").glob("*.yaml")
             parts = "".join(part.read_text(encoding="utf-8") for part in parts)
             if study == "unetr_btcv":  # trained with the parts of the other one

@@ -14,13 +14,14 @@ from omegaconf import open_dict
 from segment.config.compose import compose, compose_command
 from segment.config.data import splits_of
 from segment.config.experiment import read_experiment
+from segment.config.experiments import runs
 from segment.data import open_dataset
 from segment.data.splits import read_folds
 from segment.studies.study import folds_of
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 STUDIES = sorted(path.name for path in EXPERIMENTS.iterdir() if path.is_dir())
-RUNS = sorted(f"{file.parent.name}={file.stem}" for file in EXPERIMENTS.glob("*/*.yaml"))
+RUNS = sorted(f"{study}={run}" for study in STUDIES for run in runs(EXPERIMENTS / study))
 # One a study, as light as the study has it, with fewer features where its network is not light.
 LIGHT = {
     "attention_unet2018=attention_unet_30_120": ["network.encoder.features=[4,4,4,4,4]"],

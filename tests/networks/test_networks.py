@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from segment.config.build import make
+from segment.config.choices import first_comment
 from segment.config.compose import compose
 from segment.networks.encoders.classic import CLASSIC
 from segment.networks.meta import on_meta
@@ -78,10 +79,8 @@ HEAVY = {
         "transunet",
         "unetr",
         "unet3plus",
-        "nnunet_resenc_l",
-        "nnunet_resenc_xl",
     ),
-    *("mednext_m", "mednext_l", "mednext_s_k5", "mednext_b_k5", "mednext_m_k5", "mednext_l_k5"),
+    *("mednext_m", "mednext_l"),
 }
 VALUED = [pytest.param(name, marks=pytest.mark.slow if name in HEAVY else ()) for name in FILES]
 
@@ -95,9 +94,9 @@ def built(request) -> tuple[str, nn.Module]:
 def test_the_networks_of_the_field_are_there():
     assert set(FILES) >= {
         *("unet", "unet3d", "vnet", "attention_unet", "unetpp", "unetpp_ds", "unet3plus", "resunet", "r2unet"),
-        *("denseunet", "nnunet_plain", "nnunet_resenc_m", "nnunet_resenc_l", "nnunet_resenc_xl", "segresnet"),
+        *("denseunet", "nnunet_plain", "nnunet_resenc", "segresnet"),
         *("dynunet", "unetr", "swinunetr", "transunet", "linknet", "ternausnet", "unet_encoder", "unet_small"),
-        *(f"mednext_{size}{kernel}" for size in "sbml" for kernel in ("", "_k5")),
+        *(f"mednext_{size}" for size in "sbml"),
     }
 
 
@@ -172,8 +171,8 @@ def test_the_onnx_export_gives_the_same_logits(built, tmp_path):
 
 @every_file
 def test_the_file_names_its_paper_and_its_recipe(name):
-    first = (FOLDER / f"{name}.yaml").read_text().splitlines()[0]
-    assert first.startswith("# ")
+    first = first_comment(FOLDER / f"{name}.yaml")
+    assert first
     assert "https://" in first or name == "unet_small"
     config = settings(name)
     if "Transformer" in first or "transformer" in first or "attention under" in first:

@@ -180,7 +180,7 @@ def test_nnunet_resenc_is_the_authors(nnunet, shape, bottleneck):
         more = {"block": nnunet.BottleneckD, "bottleneck_channels": [f // bottleneck for f in shape["features"]]}
     theirs = original_nnunet(nnunet.ResidualEncoderUNet, shape, blocks, 1, **more)
     made = named_network(
-        "nnunet_resenc_m",
+        "nnunet_resenc",
         *strided(shape),
         f"network.encoder.depths={blocks}",
         f"network.deep_supervision={len(blocks) - 2}",
@@ -196,7 +196,7 @@ def test_nnunet_resenc_starts_as_the_authors(nnunet):
     theirs: Any = original_nnunet(nnunet.ResidualEncoderUNet, shape, [1, 3, 4], 1)
     theirs.apply(theirs.initialize)
     made = named_network(
-        "nnunet_resenc_m", *strided(shape), "network.encoder.depths=[1,3,4]", "network.deep_supervision=1"
+        "nnunet_resenc", *strided(shape), "network.encoder.depths=[1,3,4]", "network.deep_supervision=1"
     )
     ours: Any = made(spatial_dims=3, in_channels=2, out_channels=3)
     pairs = [(theirs.encoder.stem, ours.encoder.stem), *nnunet_pairs(theirs, ours)]
@@ -276,10 +276,12 @@ def mednext_pairs(theirs: Any, ours: Any) -> list[tuple[nn.Module, nn.Module]]:
 
 
 @pytest.mark.parametrize(("dims", "size"), [(3, (16, 32, 16)), (2, (32, 48))])
-@pytest.mark.parametrize(("kernel", "name"), [(3, "mednext_s"), (5, "mednext_s_k5")])
-def test_mednext_s_is_monais(dims, size, kernel, name):
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_mednext_s_is_monais(dims, size, kernel):
     theirs = create_mednext("S", dims, 2, 3, kernel, deep_supervision=True)
-    ours = named_network(name)(spatial_dims=dims, in_channels=2, out_channels=3)
+    ours = named_network("mednext_s", f"network.encoder.kernel_sizes={kernel}")(
+        spatial_dims=dims, in_channels=2, out_channels=3
+    )
     assert count_parameters(theirs) == count_parameters(ours)
     copy_weights(theirs, ours, mednext_pairs(theirs, ours))
     assert len(assert_equal_logits(theirs.train(), ours.train(), 1, 2, *size)) == 5
@@ -307,22 +309,23 @@ def test_expansions_and_depths_go_where_mednexts_go():
 
 
 @pytest.mark.parametrize(
-    ("name", "count"),
+    ("size", "kernel", "count"),
     [
-        ("mednext_s", 5_550_914),
-        ("mednext_b", 10_526_306),
-        ("mednext_m", 17_548_962),
-        ("mednext_l", 61_779_266),
-        ("mednext_s_k5", 5_980_546),
-        ("mednext_b_k5", 10_955_938),
-        ("mednext_m_k5", 18_260_834),
-        ("mednext_l_k5", 62_992_898),
+        ("s", 3, 5_550_914),
+        ("b", 3, 10_526_306),
+        ("m", 3, 17_548_962),
+        ("l", 3, 61_779_266),
+        ("s", 5, 5_980_546),
+        ("b", 5, 10_955_938),
+        ("m", 5, 18_260_834),
+        ("l", 5, 62_992_898),
     ],
 )
-def test_mednexts_have_as_many_parameters_as_the_authors(name, count):
+def test_mednexts_have_as_many_parameters_as_the_authors(size, kernel, count):
     # Counted on their code (commit 0b78ed8) with one head, without its unused scalar; in their README 5.6, 10.5, 17.6,
     # 61.8 million for kernel 3 and 5.9, 11.0, 18.3, 63.0 million for kernel 5. Four more heads add 960 * 2 + 4 * 2.
     with torch.device("meta"):
-        network = named_network(name)(spatial_dims=3, in_channels=1, out_channels=2)
+        made = named_network(f"mednext_{size}", f"network.encoder.kernel_sizes={kernel}")
+        network = made(spatial_dims=3, in_channels=1, out_channels=2)
     assert count_parameters(network) == count + 960 * 2 + 4 * 2
     assert len(network.heads) == 5

@@ -30,12 +30,12 @@ TINY = """# @package _global_
 defaults:
   - override /data: {data}
   - override /network: unet_small
-  - override /inference: plain
 data: {{root: {root}}}
 folds: 2
 network: {{encoder: {{features: [4, 8]}}}}
 plan: {{patch_size: [8, 16, 16]}}
 sampler: {{steps_per_epoch: 2}}
+inference: {{mirror: []}}
 trainer: {{max_steps: 4, check_val_every_n_epoch: 1, precision: 32-true}}
 """
 HEAD = "run,method,data,split,metric,label,fold,value,spread,scale,overlap,test_time_augmentation,source,sure"

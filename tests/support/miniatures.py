@@ -16,13 +16,13 @@ from PIL import Image
 CONF = Path(__file__).parents[2] / "conf" / "data"
 MADE = ("auto", "demo", "fake")  # what needs no data, or any
 NEEDED = sorted(file.stem for file in CONF.glob("*.yaml") if file.stem not in MADE)
-FLAT = ("dic_hela", "isbi2012_em", "nuclei", "phc_u373", "polyp")
+FLAT = ("asu_mayo_polyp", "dic_hela", "dsb2018", "isbi2012_em", "phc_u373")
 # Channels and labels that stand in the download's own dataset.json.
 DECATHLON = {
     "brain_tumour": (4, 3),
     "heart": (1, 1),
     "hippocampus": (1, 2),
-    "msd_liver": (1, 2),
+    "liver": (1, 2),
     "prostate": (2, 2),
     "lung": (1, 1),
     "pancreas": (1, 2),
@@ -34,7 +34,7 @@ CASES = {
     "btcv": ("0001", "0002", "0003"),
     "acdc": tuple(f"patient00{n}_frame{frame}" for n in (1, 2, 3) for frame in ("01", "12")),
     "lits": ("0", "2", "10"),
-    "liver": ("0", "2", "10"),
+    "lits_liver": ("0", "2", "10"),
     "brats2018": ("Brats18_A_1", "Brats18_B_1", "Brats18_C_1"),
     "brats2021": ("BraTS2021_00000", "BraTS2021_00002", "BraTS2021_00003"),
     "kits": ("case_00000", "case_00001", "case_00002"),

@@ -19,7 +19,7 @@ TINY = (
     "trainer.check_val_every_n_epoch=1",
     "trainer.precision=32-true",
     "plan.patch_size=[8,16,16]",
-    "inference=plain",
+    "inference.mirror=[]",
     "logger=tensorboard",
 )
 

@@ -305,8 +305,8 @@ def test_the_real_data_sets_train(run_train, shared_data, tmp_path, name):
             "loss=generalized_dice_focal",
             "scheduler=cosine",
         ),
-        ("trainer.accumulate_grad_batches=2", "callbacks=ema", "augment=none", "sampler=uniform", "loss=tversky"),
-        ("inference=mirror", "plan.spacing=[2,1.5,1.5]", "plan.normalization=none", "plan.batch_size=3"),
+        ("trainer.accumulate_grad_batches=2", "callbacks=ema", "augment=none", "sampler.foreground=0", "loss=tversky"),
+        ("inference.mirror=all", "plan.spacing=[2,1.5,1.5]", "plan.normalization=none", "plan.batch_size=3"),
     ],
 )
 def test_other_choices_train_and_score(run_train, make_dataset, tmp_path, choices):

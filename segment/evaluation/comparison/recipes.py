@@ -147,7 +147,7 @@ def _relevance(key: str) -> tuple[int, bool, bool, int, str]:
 
 
 def _with_rate(labels: Sequence[str | None], differences: Mapping[str, Sequence[str | None]]) -> Sequence[str | None]:
-    """Optimizers with their learning rates, where these differ; a choice such as ``adam_1e-4`` says it once."""
+    """Optimizers with their learning rates, where these differ; older runs' ``adam_1e-4`` says its own once."""
     rates = differences.get(_LR)
     if rates is None:
         return labels
