@@ -53,15 +53,22 @@ def launch(
     def tell(error: Exception) -> str:
         return explain(error, verb, arguments)
 
+    def ready(config: DictConfig) -> float | None:
+        if config.get("formats"):
+            from segment.io.formats import import_formats  # here, since it brings nibabel
+
+            import_formats(config.formats)
+        return work(config)
+
     def guarded(config: DictConfig) -> float | None:
         # Children that a strategy starts re-run sys.argv, so the verb goes back in; those of a job run this job alone.
         if sweep.sweeping():
             sys.argv = [given[0], verb, *map(typed, HydraConfig.get().overrides.task)]
-            return sweep.run_job(work, config, tell)
+            return sweep.run_job(ready, config, tell)
         sys.argv = given
         with _mistakes_told(tell):
             check_given(config, reads=verb in ("train", "plan"))
-            return work(config)
+            return ready(config)
 
     # Hydra looks for configuration beside a module it can name; ours lies in the registered folders only.
     guarded.__module__ = "__main__"

@@ -98,5 +98,5 @@ def command(config: DictConfig) -> str:
     if not HydraConfig.initialized():
         return arguments.command("check", "data=...", assign("data.root", str(root_of(config))), *splits)
     runtime = HydraConfig.get()
-    given = [typed(text) for text in runtime.overrides.task if text.lstrip("+").startswith("data.")]
+    given = [typed(text) for text in runtime.overrides.task if text.lstrip("+").startswith(("data.", "formats="))]
     return arguments.command("check", f"data={runtime.runtime.choices['data']}", *given, *splits)

@@ -21,6 +21,7 @@ PLAN = ("file", "preset", "memory", "configuration", "spacing", "patch_size", "b
 # A run may be taken up again with other values of these and of what lies below: they do not change its numbers.
 FREE = (
     "cache",
+    "formats",
     "sampler.workers",
     "trainer.max_time",
     "trainer.log_every_n_steps",

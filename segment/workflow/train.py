@@ -345,9 +345,8 @@ def _weights(source: str | None) -> dict[str, str]:
 
 def _case(case: Case, hashes: Mapping[str, str]) -> dict[str, Any]:
     """Where a scan's files lie, from whichever folder the run is looked at later, and what they hold."""
-    files: Sequence[Path] = [*case.images, *([case.label] if case.label else [])]
     return {
         "images": [str(file.absolute()) for file in case.images],
         "label": str(case.label.absolute()) if case.label else None,
-        "sha256": {str(file.absolute()): hashes[str(file)] for file in files},
+        "sha256": {str(file.absolute()): hashes[str(file)] for file in case.files},
     }
