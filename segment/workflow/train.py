@@ -19,6 +19,7 @@ from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
 from torch import nn
 
 from segment import provenance
+from segment.augment.augmentation import complete
 from segment.config.build import check_targets, make
 from segment.config.sweep import reserve
 from segment.data.case import Case
@@ -227,7 +228,7 @@ def assemble(
             f"plan.patch_size={list(work.plan.patch_size)}: the network halves it down to a single voxel. "
             "Give a larger patch or a network with fewer stages."
         )
-    augment = make(config, "augment")
+    augment = complete(make(config, "augment"))
     module = SegmentationModule(
         network=network,
         loss=loss_for(config, work.dataset.labels),
@@ -245,13 +246,15 @@ def assemble(
     callbacks = [metrics, *named, *further]
     # The run's loggers are made later, since they write; a dry run needs one that keeps nothing.
     trainer: pl.Trainer = make(config, "trainer", callbacks=callbacks, logger=bool(config.trainer.get("fast_dev_run")))
-    extent = getattr(augment, "extent", None)
+    plan, extent = work.plan, None
+    if augment is not None:
+        extent = functools.partial(augment.extent, patch_size=plan.patch_size, spacing=plan.spacing)
     patches = PatchDataModule(
         work.store,
         work.train,
         work.val,
         seed=config.seed,
-        extent=extent and functools.partial(extent, patch_size=work.plan.patch_size, spacing=work.plan.spacing),
+        extent=extent,
         **config.sampler,
     )
     return module, trainer, patches
