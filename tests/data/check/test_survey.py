@@ -14,6 +14,7 @@ from segment.data.labels import Labels
 from segment.data.problems import raise_errors
 from segment.errors import UserError
 from segment.files import hash_files
+from segment.io.formats import registry
 from segment.io.geometry import to_canonical
 from segment.io.images import read_image
 
@@ -125,6 +126,11 @@ def test_facts_are_remembered_and_a_changed_byte_or_label_is_noticed(make_datase
     assert again()["case_b01"].survey.intensities[0].mean > first["case_b01"].survey.intensities[0].mean
     assert read == ["case_b01"]
     again(open_dataset(root, labels={"background": 0, "ball_1": 1}))
+    assert len(read) == 3
+    again()
+    assert read == []
+    monkeypatch.setitem(registry._versions, ".nii.gz", "another reader")
+    again()
     assert len(read) == 3
 
 
