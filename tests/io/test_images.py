@@ -234,8 +234,12 @@ def test_missing_unknown_and_misnamed_files_are_named(tmp_path):
         images.read_grid(tmp_path / "a.jpg")
     write_scan(tmp_path / "real.mha", np.eye(4))
     (tmp_path / "fake.png").write_bytes((tmp_path / "real.mha").read_bytes())
-    with pytest.raises(UserError, match=r"fake\.png cannot be read"):
-        images.read_image(tmp_path / "fake.png")
+    # ITK tells a TIFF by its content, unless its reader is named.
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((5, 6), np.uint8)), str(tmp_path / "real.tif"))
+    (tmp_path / "other.png").write_bytes((tmp_path / "real.tif").read_bytes())
+    for name in ("fake", "other"):
+        with pytest.raises(UserError, match=rf"{name}\.png cannot be read"):
+            images.read_image(tmp_path / f"{name}.png")
 
 
 @pytest.mark.parametrize("end", [".nii", ".nii.gz"])
@@ -290,6 +294,7 @@ NRRD = "NRRD0004\ntype: uint8\ndimension: 3\nsizes: 6 5 4\nencoding: raw\n"
         MHA + "Comment = a\x0bElementDataFile = LOCAL\nElementDataFile = secret.raw\n",
         MHA + "Comment = a\x85ElementDataFile = LOCAL\nElementDataFile = secret.raw\n",
         MHA + "Comment =\nElementDataFile = LOCAL\nElementDataFile = secret.raw\n",
+        MHA + "Comment = twice\nElementDataFile = LOCAL\nElementDataFile = secret.raw\n",
         MHA + "Comment = long\n" * 10_000 + "ElementDataFile = secret.raw\n",
         MHA + "Comment = long\n" * 100_000 + "ElementDataFile = secret.raw\n",
     ],
