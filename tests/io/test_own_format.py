@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import nibabel as nib
@@ -15,8 +16,9 @@ from oriented import affine_of
 
 from segment import cli
 from segment.config.compose import compose
+from segment.io import formats
 
-SUPPORT, REPOSITORY = Path(__file__).parents[1] / "support", Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[2]
 SHAPE = (8, 12, 10)
 TRAINING = (
     *("network=unet_small", "network.encoder.features=[4,8]", "trainer.max_steps=2", "sampler.steps_per_epoch=2"),
@@ -41,7 +43,8 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture
 def place(tmp_path) -> Path:
     """A folder with the format's file and, in scans/, enough cases for several processes."""
-    shutil.copy(SUPPORT / "raw3_format.py", tmp_path / "raw3.py")
+    shown = formats.__doc__.split("::\n\n", 1)[1].split("\nand name it", 1)[0]  # what the documentation shows
+    (tmp_path / "raw3.py").write_text(textwrap.dedent(shown))
     for index in range(18):
         mask = np.zeros(SHAPE, np.uint8)
         mask[2:6, 2:9, index % 3 : 8] = 1
