@@ -9,11 +9,12 @@ from monai.transforms import Compose, MapTransform
 from monai.utils import convert_to_tensor
 from torch import Tensor
 
+from segment.augment.augmentation import Augmentation, Boxes
 from segment.augment.counter import generator
 from segment.errors import UserError
 
 
-class MonaiTransforms:
+class MonaiTransforms(Augmentation):
     """Random dictionary transforms of MONAI on patches, sample by sample; the keys are ``image`` and ``label``.
 
     Transforms see patches of the plan's size, as no larger box is cut for them: what they turn into view from outside
@@ -39,8 +40,8 @@ class MonaiTransforms:
 
     def __call__(
         self,
-        image: Tensor | Sequence[Tensor],
-        reference: Tensor | Sequence[Tensor],
+        image: Boxes,
+        reference: Boxes,
         samples: Sequence[int],
         spacing: Sequence[float],
         patch_size: Sequence[int],

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from segment.augment.augmentation import Augmentation, Boxes
 from segment.augment.changes import Change
 from segment.augment.counter import field_generator, generator
 from segment.augment.resampling import bspline_field, control_points, resample
@@ -33,7 +34,7 @@ class Parameters:
     changes: Mapping[str, np.ndarray]
 
 
-class Recipe:
+class Recipe(Augmentation):
     """Augmentation of a batch on the device it lies on: one resampling, mirrors, then intensity changes.
 
     What is drawn for a sample is a function of (seed, sample number): the same in any batch, on any worker, whatever
@@ -90,8 +91,8 @@ class Recipe:
 
     def __call__(
         self,
-        image: Tensor | Sequence[Tensor],
-        reference: Tensor | Sequence[Tensor],
+        image: Boxes,
+        reference: Boxes,
         samples: Sequence[int],
         spacing: Sequence[float],
         patch_size: Sequence[int],

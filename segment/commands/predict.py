@@ -22,7 +22,7 @@ from segment.inference.model import PRECISIONS, Model, find_model, load_model
 from segment.inference.predictor import predictor_of
 from segment.inference.windows import SlidingWindows
 from segment.instruction_set import precision
-from segment.io.formats import SUFFIXES, is_image_file, stem, suffix
+from segment.io.formats import is_image_file, listed, stem, suffix
 from segment.io.images import write_label
 from segment.workflow.experiment import NO_COMMAND, Command
 
@@ -132,10 +132,10 @@ def find_scans(source: Path, channels: int) -> Iterator[tuple[str, list[Path]]]:
     if not source.exists():
         raise UserError(f"input={source}: there is no such file or folder.")
     if source.is_file() and not is_image_file(source):
-        raise UserError(f"input={source}: is no image file. Formats read: {', '.join(SUFFIXES)}.")
+        raise UserError(f"input={source}: is no image file. Formats read: {listed()}.")
     files = [source] if source.is_file() else image_files(source)
     if not files:
-        raise UserError(f"input={source}: holds no image file. Formats read: {', '.join(SUFFIXES)}.")
+        raise UserError(f"input={source}: holds no image file. Formats read: {listed()}.")
     for (name, end), members in groupby(sorted(files, key=_scan_key), key=_scan_key):
         group = list(members)
         numbers = [split_channel(stem(file))[1] for file in group]

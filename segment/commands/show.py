@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
+from segment.augment.augmentation import Augmentation, complete
 from segment.config.build import check_targets, make
 from segment.config.data import read_data, read_plan_settings
 from segment.data.case import Case
@@ -50,7 +50,9 @@ def augment(config: DictConfig, command: Command) -> None:
         if not isinstance(config[key], int) or not (key != "first") <= config[key] <= most:
             raise UserError(f"{key}={config[key]}: must be an integer from {int(key != 'first')} to {most}.")
     check_targets(OmegaConf.masked_copy(config, ["data", "augment"]))
-    recipe = make(config, "augment")
+    recipe = complete(make(config, "augment"))
+    if recipe is None:
+        raise UserError("augment=null: there is nothing to show. Name one: 'segment show augment augment=nnunet'.")
     store, _ = planned_store(read_data(config, command), read_plan_settings(config.plan))
     plan = store.plan
     cases = store.dataset.cases[: config.scans]
@@ -79,7 +81,7 @@ def whole(store: Store, case: Case) -> tuple[np.ndarray, np.ndarray]:
 
 
 def row(
-    image: np.ndarray, reference: np.ndarray, plan: Plan, recipe: Any, samples: range
+    image: np.ndarray, reference: np.ndarray, plan: Plan, recipe: Augmentation, samples: range
 ) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[list[str]]]:
     """Middle slices of the patch about the foreground, plain and as each sample changes it, and words on each sample.
 
@@ -87,7 +89,7 @@ def row(
         image: (channel, *spatial).
         reference: (*spatial) class indices.
         plan: Patch size and spacing.
-        recipe: The augmentation; one of the user's own without `extent` and `words` gets plain patches and no words.
+        recipe: The augmentation.
         samples: Sample numbers.
     """
     size = np.asarray(plan.patch_size)
@@ -96,11 +98,11 @@ def row(
     drawn = [tuple(cut(part, corner, size) for part in whole)]
     words = []
     for sample in samples:
-        box = np.asarray(recipe.extent(sample, plan.patch_size, plan.spacing) if hasattr(recipe, "extent") else size)
-        parts = [torch.from_numpy(cut(part, corner - (box - size) // 2, box))[None] for part in whole]
-        changed = recipe(*parts, [sample], plan.spacing, plan.patch_size)
+        box = np.asarray(recipe.extent(sample, plan.patch_size, plan.spacing))
+        boxes, masks = (torch.from_numpy(cut(part, corner - (box - size) // 2, box))[None] for part in whole)
+        changed = recipe(boxes, masks, [sample], plan.spacing, plan.patch_size)
         drawn.append(tuple(part[0].numpy() for part in changed))
-        said = recipe.words(sample, plan.patch_size, len(image)) if hasattr(recipe, "words") else None
+        said = recipe.words(sample, plan.patch_size, len(image))
         words.append([f"sample {sample}", *(["unchanged"] if said == [] else said or [])])
     return [(middle(image), middle(mask)[0]) for image, mask in drawn], words
 

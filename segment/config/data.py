@@ -67,7 +67,7 @@ def _check(config: DictConfig, given: Command, root: Path, splits: Path | None) 
     more = [assign("splits", str(config.splits))] if splits else []
     if "data" not in given.choices:
         return command("check", "data=...", assign("data.root", str(root)), *more)
-    own = [text for text in given.overrides if text.lstrip("+").startswith("data.")]
+    own = [text for text in given.overrides if text.lstrip("+").startswith(("data.", "formats="))]
     return command("check", f"data={given.choices['data']}", *own, *more)
 
 

@@ -99,6 +99,8 @@ def _resolved(config: DictConfig) -> dict[str, Any]:
 
 def _build(config: DictConfig) -> Parts:
     """Make every part; trainer and loggers, which write as soon as they are made, are left to be made later."""
+    from segment.augment.augmentation import complete  # here, since it brings torch
+
     settings = _resolved(config)
     windows = make(config, "inference")
     # The configuration is the user's own, so whatever module it names is trusted; a model file's word alone is not.
@@ -111,7 +113,7 @@ def _build(config: DictConfig) -> Parts:
         loss_name=settings["loss"]["_target_"],
         optimizer=make(config, "optimizer"),
         scheduler=make(config, "scheduler"),
-        augment=make(config, "augment"),
+        augment=complete(make(config, "augment")),
         windows=windows,
         inference=vars(windows) | settings["inference"],
         validation_windows=make(config, "inference", mirror=[]),

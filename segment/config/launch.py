@@ -59,13 +59,20 @@ def launch(
     def tell(error: Exception) -> str:
         return explain(error, verb, given)
 
+    def ready(config: DictConfig, command: Command) -> float | None:
+        if config.get("formats"):
+            from segment.io.formats import import_formats  # here, since it brings nibabel
+
+            import_formats(config.formats)
+        return work(config, command)
+
     def guarded(config: DictConfig) -> float | None:
         hydra = HydraConfig.get()
         if hydra.mode is RunMode.MULTIRUN:
-            return sweep.run_job(work, config, composed_command(verb, hydra), sweep.place_of(hydra), tell)
+            return sweep.run_job(ready, config, composed_command(verb, hydra), sweep.place_of(hydra), tell)
         with _mistakes_told(tell):
             check_given(config, verb)
-            return work(config, replace(composed_command(verb, hydra), arguments=(verb, *arguments), nested=False))
+            return ready(config, replace(composed_command(verb, hydra), arguments=(verb, *arguments), nested=False))
 
     # Hydra looks for configuration beside a module it can name; ours lies in the registered folders only.
     guarded.__module__ = "__main__"

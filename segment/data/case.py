@@ -26,6 +26,11 @@ class Case:
     group: str | None = None
     source: str = ""
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file of the scan, the label last."""
+        return self.images if self.label is None else (*self.images, self.label)
+
 
 @dataclass(frozen=True)
 class Dataset:

@@ -9,7 +9,7 @@ import numpy as np
 
 from segment.data.labels import MAX_LABELS, Labels
 from segment.errors import UserError
-from segment.io.formats import is_image_file, stem
+from segment.io.formats import is_image_file, listed, stem
 from segment.io.images import read_label
 from segment.text import printable
 
@@ -83,9 +83,7 @@ def _masks_by_stem(folder: Path) -> dict[str, Path]:
             )
         found[stem(file)] = file
     if not found:
-        raise UserError(
-            f"{folder} holds no mask (such as .nii.gz, .mha, .nrrd, .png or .tif). Name the folder of masks."
-        )
+        raise UserError(f"{folder} holds no mask ({listed()}). Name the folder of masks.")
     return found
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from segment.data.case import Case, Dataset
 from segment.data.labels import IGNORE
 from segment.errors import UserError
+from segment.io.formats import version_of
 from segment.io.geometry import Grid, canonical_grid, grid_difference
 from segment.io.images import Image, read_grid, read_image, read_label
 from segment.parallel import Room, on_all_cores
@@ -94,11 +95,10 @@ class Store:
 
     def path(self, case: Case) -> Path:
         """Folder of a prepared scan: a function of the files' bytes and of how they are prepared."""
-        files = [*case.images, *([case.label] if case.label else [])]
         plan = self.plan
-        recipe = {
+        recipe: dict[str, Any] = {
             "format": FORMAT,
-            "files": [self.hashes[str(file)] for file in files],
+            "files": [self.hashes[str(file)] for file in case.files],
             "label": case.label is not None,
             "spacing": plan.spacing,
             "normalization": plan.normalization,
@@ -111,6 +111,8 @@ class Store:
             "labels": dict(self.dataset.labels),
             "ignore": self.dataset.labels.ignore,
         }
+        if any(readers := [version_of(file) for file in case.files]):
+            recipe["readers"] = readers
         return self.folder / hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:32]
 
     def prepare(self, cases: Sequence[Case], progress: Callable[[int], None] = lambda done: None) -> None:

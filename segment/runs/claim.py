@@ -15,6 +15,7 @@ from segment.files import read_mapping, write_text
 # A run may be taken up again with other values of these and of what lies below: they do not change its numbers.
 FREE = (
     "cache",
+    "formats",
     "sampler.workers",
     "trainer.max_time",
     "trainer.log_every_n_steps",

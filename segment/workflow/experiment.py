@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # importing torch takes seconds
     from pytorch_lightning.loggers import Logger
     from torch import nn
 
+    from segment.augment.augmentation import Augmentation
     from segment.data.case import Dataset
     from segment.data.problems import Report
     from segment.inference.windows import SlidingWindows
@@ -151,7 +152,7 @@ class Parts:
     loss_name: str
     optimizer: Callable[..., Any]
     scheduler: Callable[..., Any] | None
-    augment: Any
+    augment: Augmentation | None
     windows: SlidingWindows
     inference: Mapping[str, Any]
     validation_windows: SlidingWindows

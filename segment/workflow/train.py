@@ -234,13 +234,15 @@ def assemble(
     callbacks = [ScanMetrics(work.dataset, work.val), *parts.callbacks, *further]
     # The run's loggers are made later, since they write; a dry run needs one that keeps nothing.
     trainer = parts.trainer(callbacks=callbacks, logger=bool(experiment.trainer.fast_dev_run))
-    extent = getattr(parts.augment, "extent", None)
+    plan, extent = work.plan, None
+    if parts.augment is not None:
+        extent = functools.partial(parts.augment.extent, patch_size=plan.patch_size, spacing=plan.spacing)
     patches = PatchDataModule(
         work.store,
         work.train,
         work.val,
         seed=experiment.seed,
-        extent=extent and functools.partial(extent, patch_size=work.plan.patch_size, spacing=work.plan.spacing),
+        extent=extent,
         **parts.sampling,
     )
     return module, trainer, patches
@@ -329,9 +331,8 @@ def _weights(source: Path | None) -> dict[str, str]:
 
 def _case(case: Case, hashes: Mapping[str, str]) -> dict[str, Any]:
     """Where a scan's files lie, from whichever folder the run is looked at later, and what they hold."""
-    files: Sequence[Path] = [*case.images, *([case.label] if case.label else [])]
     return {
         "images": [str(file.absolute()) for file in case.images],
         "label": str(case.label.absolute()) if case.label else None,
-        "sha256": {str(file.absolute()): hashes[str(file)] for file in files},
+        "sha256": {str(file.absolute()): hashes[str(file)] for file in case.files},
     }

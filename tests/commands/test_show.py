@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segment.augment.augmentation import complete
 from segment.commands import show
 from segment.config.compose import compose
 from segment.errors import UserError
@@ -50,7 +51,7 @@ def test_a_recipe_of_the_users_own_needs_nothing_but_a_call():
     class Plan:
         patch_size, spacing = (8, 8), (1.0, 1.0)
 
-    slices, words = show.row(image, reference, Plan, lambda i, r, *_: (i + 1, r), range(5, 7))
+    slices, words = show.row(image, reference, Plan, complete(lambda i, r, *_: (i + 1, r)), range(5, 7))
     assert words == [["sample 5"], ["sample 6"]]
     np.testing.assert_allclose(slices[1][0], slices[0][0] + 1)
 

@@ -1,6 +1,14 @@
+import importlib
+import json
+import os
+import sys
+
+import numpy as np
 import pytest
 
-from segment.io.formats import is_image_file, stem, suffix
+from segment.errors import UserError
+from segment.io import formats, images
+from segment.io.formats import is_image_file, registry, stem, suffix
 
 
 @pytest.mark.parametrize(
@@ -16,3 +24,122 @@ from segment.io.formats import is_image_file, stem, suffix
 )
 def test_names(name, base, end, known):
     assert (stem(name), suffix(name), is_image_file(name)) == (base, end, known)
+
+
+@pytest.fixture
+def register(monkeypatch):
+    """The register, which forgets afterwards what the test added."""
+    monkeypatch.setattr(registry, "_known", dict(registry._known))
+    monkeypatch.setattr(registry, "_versions", dict(registry._versions))
+    monkeypatch.setenv(registry.VARIABLE, "")
+    monkeypatch.delitem(sys.modules, "raw3_format", raising=False)
+    return formats.register
+
+
+@pytest.fixture
+def raw3(register):
+    return importlib.import_module("raw3_format")
+
+
+def write(path, **told):
+    told = {"shape": [2, 3, 4], "affine": np.eye(4).tolist(), "dtype": "<i2"} | told
+    path.write_bytes(json.dumps(told).encode() + b"\n" + np.arange(24, dtype="<i2").tobytes())
+    return path
+
+
+def test_a_format_of_ones_own_is_read_written_and_listed(raw3, tmp_path):
+    image = images.read_image(write(tmp_path / "a.RAW3"))
+    np.testing.assert_array_equal(image.array, np.arange(24).reshape(1, 2, 3, 4))
+    images.write_label(tmp_path / "b.nii.gz", np.ones((2, 3, 4), int), tmp_path / "a.RAW3")
+    images.write_label(tmp_path / "c.raw3", images.read_label(tmp_path / "b.nii.gz").array, tmp_path / "b.nii.gz")
+    assert images.read_label(tmp_path / "c.raw3").array.tolist() == np.ones((2, 3, 4)).tolist()
+    (tmp_path / "d.jpg").touch()
+    with pytest.raises(UserError, match=r"the formats are \.nii\.gz, .*\.tiff, \.raw3\."):
+        images.read_image(tmp_path / "d.jpg")
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"shape": [9999, 9999, 9999]}, "promises 1,999,400,059,998 bytes"),
+        ({"channels": 9}, "promises 432 bytes"),
+        ({"shape": [-2, -3, 4]}, r"claims the shape \(-2, -3, 4\)"),
+        ({"shape": [2, 3, 0]}, "claims the shape"),
+        ({"shape": [2.0, 3.0, 4.0]}, "claims the shape"),
+        ({"shape": [1, 2, 3, 4]}, "claims the shape"),
+        ({"channels": 0}, "0 channels"),
+        ({"affine": np.zeros((4, 4)).tolist()}, "impossible geometry"),
+        ({"dtype": "no"}, "cannot be read.*Raw3: TypeError"),
+    ],
+)
+def test_its_headers_are_no_more_trusted_than_others(raw3, tmp_path, monkeypatch, told, said):
+    monkeypatch.setattr(raw3.Raw3, "read_voxels", lambda *_: pytest.fail("voxels were read"))
+    with pytest.raises(UserError, match=said):
+        images.read_image(write(tmp_path / "a.raw3", **told))
+
+
+def test_what_it_cannot_hold_is_refused(raw3, tmp_path):
+    images.write_label(tmp_path / "a.nii", np.ones((3, 4), int), _flat(tmp_path))
+    with pytest.raises(UserError, match=r"\.raw3 cannot hold this mask \(2D"):
+        images.write_label(tmp_path / "a.raw3", np.ones((3, 4), int), tmp_path / "a.nii")
+
+
+def _flat(folder):
+    from PIL import Image
+
+    Image.fromarray(np.ones((3, 4), np.uint8)).save(folder / "flat.png")
+    return folder / "flat.png"
+
+
+def test_the_longest_suffix_is_the_format(register):
+    class Packed(type(registry.format_of("a.nii"))):
+        suffixes = (".gz", ".a.nii.gz")
+
+    register(Packed())
+    assert [suffix(name) for name in ("a.gz", "a.nii.gz", "b.a.nii.gz")] == [".gz", ".nii.gz", ".a.nii.gz"]
+    assert stem("b.a.nii.gz") == "b"
+    assert formats.version_of("a.gz")
+    assert not formats.version_of("a.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("suffixes", "said"),
+    [
+        ((".nii",), "read by Nifti already"),
+        (("nii2",), "no suffix"),
+        ((".NII2",), "no suffix"),
+        ((".a/b",), "no suffix"),
+        ((".new", "."), "no suffix"),
+        (".new", r"give a tuple: \('\.new',\)"),
+    ],
+)
+def test_suffixes_that_cannot_be_are_refused(register, suffixes, said):
+    kind = type("Mine", (type(registry.format_of("a.nii")),), {"suffixes": suffixes})
+    with pytest.raises((ValueError, TypeError), match=said):
+        register(kind())
+    assert ".new" not in formats.suffixes()
+
+
+def test_what_is_no_format_is_refused(register):
+    class Half(formats.ImageFormat):
+        suffixes = (".half",)
+
+        def read_header(self, path): ...
+
+    with pytest.raises(TypeError, match=r"abstract.*read_voxels"):
+        register(Half())
+    with pytest.raises(TypeError, match="object has no suffixes"):
+        register(object())
+
+
+def test_modules_are_imported_once_and_told_to_processes(register, tmp_path, monkeypatch):
+    (tmp_path / "good_format.py").write_text("")
+    (tmp_path / "bad_format.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
+    formats.import_formats("good_format")
+    formats.import_formats(["good_format"])
+    assert os.environ["SEGMENT_FORMATS"] == "good_format"
+    for name, said in (("bad_format", "division"), ("no_format", "No module"), (7, "int")):
+        with pytest.raises(UserError, match=f"formats: {name} cannot be imported .*{said}"):
+            formats.import_formats([name])
+    assert os.environ["SEGMENT_FORMATS"] == "good_format"

@@ -234,8 +234,12 @@ def test_missing_unknown_and_misnamed_files_are_named(tmp_path):
         images.read_grid(tmp_path / "a.jpg")
     write_scan(tmp_path / "real.mha", np.eye(4))
     (tmp_path / "fake.png").write_bytes((tmp_path / "real.mha").read_bytes())
-    with pytest.raises(UserError, match=r"fake\.png cannot be read"):
-        images.read_image(tmp_path / "fake.png")
+    # ITK tells a TIFF by its content, unless its reader is named.
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((5, 6), np.uint8)), str(tmp_path / "real.tif"))
+    (tmp_path / "other.png").write_bytes((tmp_path / "real.tif").read_bytes())
+    for name in ("fake", "other"):
+        with pytest.raises(UserError, match=rf"{name}\.png cannot be read"):
+            images.read_image(tmp_path / f"{name}.png")
 
 
 @pytest.mark.parametrize("end", [".nii", ".nii.gz"])
@@ -264,6 +268,63 @@ def test_headers_that_point_to_other_files_are_refused(tmp_path):
     (tmp_path / "b.mha").write_text(huge)
     with pytest.raises(UserError, match="promises"):
         images.read_image(tmp_path / "b.mha")
+
+
+MHA = "ObjectType = Image\nNDims = 3\nDimSize = 6 5 4\nElementType = MET_UCHAR\n"
+NRRD = "NRRD0004\ntype: uint8\ndimension: 3\nsizes: 6 5 4\nencoding: raw\n"
+
+
+# ITK has its own idea of where a line, a key and a value end: half of these once passed the check and read secret.raw.
+@pytest.mark.parametrize(
+    "header",
+    [
+        NRRD + "content: a\x0c\x0cb\ndata file: secret.raw\n\n",
+        NRRD + "content: a\x85\x85b\ndata file: secret.raw\n\n",
+        NRRD + "content: a\r\rb\ndata file: secret.raw\n\n",
+        NRRD + "content: a\rdata file: secret.raw\n\n",
+        NRRD + "# long\n" * 10_000 + "data file: secret.raw\n\n",
+        NRRD + "# long\n" * 200_000 + "data file: secret.raw\n\n",
+        NRRD + "DataFile: secret.raw\n\n",
+        MHA + "ElementDataFile : secret.raw\n",
+        MHA + "ElementDataFile = LOCAL.raw\n",
+        MHA + "ElementDataFile = LIST\nsecret.raw\n",
+        MHA + "elementdatafile = LOCAL\nElementDataFile = secret.raw\n",
+        MHA + "Element DataFile = LOCAL\nElementDataFile = secret.raw\n",
+        MHA + "Comment = ElementDataFile = LOCAL\nElementDataFile = secret.raw\n",
+        MHA + "Comment = a\x0bElementDataFile = LOCAL\nElementDataFile = secret.raw\n",
+        MHA + "Comment = a\x85ElementDataFile = LOCAL\nElementDataFile = secret.raw\n",
+        MHA + "Comment =\nElementDataFile = LOCAL\nElementDataFile = secret.raw\n",
+        MHA + "Comment = twice\nElementDataFile = LOCAL\nElementDataFile = secret.raw\n",
+        MHA + "Comment = long\n" * 10_000 + "ElementDataFile = secret.raw\n",
+        MHA + "Comment = long\n" * 100_000 + "ElementDataFile = secret.raw\n",
+    ],
+)
+def test_no_way_to_write_a_header_reads_another_file(tmp_path, monkeypatch, header):
+    monkeypatch.chdir(tmp_path)  # so that the other file would be found either way
+    (tmp_path / "secret.raw").write_bytes(bytes(120))
+    path = tmp_path / ("a.nrrd" if header.startswith("NRRD") else "a.mha")
+    path.write_bytes(header.encode("latin-1") + b"\1" * 120)
+    with pytest.raises(UserError, match=r"another file|does not end"):
+        images.read_image(path)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        NRRD + "\n",
+        NRRD.replace("\n", "\r\n") + "\r\n",
+        NRRD + "# the data file: none\nkey:=data file: none\n\n",
+        NRRD + "# long\n" * 10_000 + "\n",
+        MHA + "ElementDataFile = LOCAL\n",
+        MHA + "ElementDataFile=local \n",
+        MHA.replace("\n", "\r\n") + "ElementDataFile: LOCAL\r\n",
+        MHA + "Comment = long\n" * 10_000 + "ElementDataFile = LOCAL\n",
+    ],
+)
+def test_voxels_behind_any_sound_header_are_read(tmp_path, header):
+    path = tmp_path / ("a.nrrd" if header.startswith("NRRD") else "a.mha")
+    path.write_bytes(header.encode() + bytes(range(120)))
+    np.testing.assert_array_equal(images.read_image(path).array.reshape(-1), np.arange(120))
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan, 1e30])

@@ -13,6 +13,7 @@ from segment.data.case import Case, Dataset
 from segment.data.labels import Labels
 from segment.errors import UserError
 from segment.files import hash_files
+from segment.io.formats import registry
 from segment.preprocessing import store as store_module
 from segment.preprocessing.plan import Intensity, Plan
 from segment.preprocessing.store import ANNOTATED, MAX_LOCATIONS, Store, find_locations
@@ -21,7 +22,7 @@ PLAN = Plan((1.0, 1.0, 1.0), (8, 8, 8), 1, ("zscore",))
 
 
 def files_of(dataset: Dataset) -> list:
-    return [file for case in dataset.cases for file in (*case.images, *([case.label] if case.label else []))]
+    return [file for case in dataset.cases for file in case.files]
 
 
 def open_store(folder, dataset: Dataset, plan: Plan = PLAN) -> Store:
@@ -46,6 +47,12 @@ def entries(folder) -> dict[str, int]:
 
 def save(path, array: np.ndarray, like=None) -> None:
     nib.save(nib.Nifti1Image(array.T, np.eye(4) if like is None else like), path)
+
+
+def test_what_another_reader_prepared_is_not_taken(prepared, dataset, monkeypatch):
+    before = prepared.path(dataset.cases[0])
+    monkeypatch.setitem(registry._versions, ".nii.gz", "another reader")
+    assert prepared.path(dataset.cases[0]) != before
 
 
 def test_a_prepared_scan_is_what_its_files_hold(prepared, dataset):

@@ -21,7 +21,7 @@ from segment.data.check.judge import (
     judge_unlisted,
 )
 from segment.data.check.survey import Survey
-from segment.data.check.surveys import case_files, survey_cases
+from segment.data.check.surveys import survey_cases
 from segment.data.problems import ERROR, KINDS, WARNING, Problem, Report, problem_of, reported
 from segment.errors import UserError
 from segment.files import file_sha256, hash_files
@@ -104,7 +104,7 @@ def check_dataset(
         return Checked(None, {}, {}, ordered([*problems, _of_opening(error, root)]), 0)
     test_cases = dataset.test_cases if tests else ()
     total = len(dataset.cases) + len(test_cases)
-    known = hash_what_can_be({path for case in (*dataset.cases, *test_cases) for path in case_files(case)}, hashes)
+    known = hash_what_can_be({path for case in (*dataset.cases, *test_cases) for path in case.files}, hashes)
     parts: list[list[tuple[Case, Survey]]] = []
     for cases, before in ((dataset.cases, 0), (test_cases, len(dataset.cases))):
         examined = survey_cases(cases, dataset, folder, known, partial(_advance, progress, before, total))

@@ -10,7 +10,6 @@ import numpy as np
 
 from segment.data.case import Case, Dataset
 from segment.data.check.survey import Survey
-from segment.data.check.surveys import case_files
 from segment.data.layouts.common import image_files
 from segment.data.problems import ERROR, WARNING, Problem, Report
 
@@ -89,7 +88,7 @@ def judge_sharing(cases: Sequence[Case], report: Report) -> None:
     """
     owners: dict[Path, str] = {}
     for case in cases:
-        for path in case_files(case):
+        for path in case.files:
             owner = owners.setdefault(path, case.id)
             if owner != case.id:
                 what = f"The file belongs to two cases, {owner!r} and {case.id!r}."
@@ -193,7 +192,7 @@ def judge_unlisted(dataset: Dataset, refused: str, report: Report) -> None:
     """
     if not (dataset.root / "dataset.json").is_file():
         return
-    used = {path for case in (*dataset.cases, *dataset.test_cases) for path in case_files(case)}
+    used = {path for case in (*dataset.cases, *dataset.test_cases) for path in case.files}
     for path in _beside(dataset, used):
         if path not in used and str(path) not in refused:
             what = "The file lies beside the scans, but the data set does not list it."

@@ -14,11 +14,12 @@ import numpy as np
 
 from segment.arrays import nonzero_box, whole_numbers
 from segment.data.case import Case, Dataset
-from segment.data.check.headers import judge_header, obliqueness, scaling
+from segment.data.check.headers import judge_header, obliqueness
 from segment.data.problems import WARNING, Problem, Report, problem_of
 from segment.errors import UserError
+from segment.io.formats import Header
 from segment.io.geometry import canonical_grid, grid_difference, to_canonical
-from segment.io.images import Header, read_header, read_voxels
+from segment.io.images import read_header, read_voxels
 
 QUANTILES = 1001  # evenly spaced, from the least value to the greatest
 MAX_VALUES = 4096  # a file with more values than this is no mask; keeps the facts about it small
@@ -136,8 +137,7 @@ def examine(
     """
     problems: list[Problem] = []
     report = problems.append
-    files = [*case.images, *([case.label] if case.label else [])]
-    headers = {path: header for path in files if (header := _header(path, report)) is not None}
+    headers = {path: header for path in case.files if (header := _header(path, report)) is not None}
     for path, header in headers.items():
         judge_header(path, header, report)
     images = {path: headers[path] for path in case.images if path in headers}
@@ -180,17 +180,9 @@ def _judge_channels(case: Case, images: Mapping[Path, Header], dataset: Dataset,
     path, header = next(((p, h) for p, h in images.items() if h.channels > 1), next(iter(images.items())))
     held = f"The scan has {found} channel(s) in {len(images)} file(s)"
     if header.channels > 1:
-        colours = _is_colour(header)
-        held = f"The file is {'a colour image (RGB)' if colours else '4D'} with {header.channels} channels"
+        held = f"The file is {'a colour image (RGB)' if header.colour else '4D'} with {header.channels} channels"
     what = f"{held}; the data set declares {declared} ({', '.join(dataset.channels)})."
     report(Problem("channels", str(path), what, "Split or convert the file, or correct the declared channels."))
-
-
-def _is_colour(header: Header) -> bool:
-    source = header.source
-    if isinstance(source, nib.Nifti1Pair):
-        return bool(source.get_data_dtype().names)
-    return bool(source.GetDimension() < 4)
 
 
 def _facts(
@@ -246,8 +238,8 @@ def _judge_numbers(path: Path, header: Header, array: np.ndarray, report: Report
     bad = array.size - int(np.isfinite(array).sum())
     if not bad:
         return
-    slope, inter = scaling(header)
-    if (slope, inter) != (1, 0) and header.source.get_data_dtype().kind in "iu":
+    slope, inter = header.slope, header.intercept
+    if (slope, inter) != (1, 0) and header.dtype.kind in "iu":
         what = f"The header's slope {slope:g} and intercept {inter:g} take {bad:,} voxel(s) beyond 32-bit numbers."
         report(Problem("scaling", str(path), what, "Correct scl_slope and scl_inter in the header."))
     else:
@@ -272,7 +264,7 @@ def _mask(path: Path, header: Header, dataset: Dataset, report: Report) -> tuple
         return None, {}
     array = _numbers(path, header, None, report)
     mask = None if array is None else whole_numbers(array[0])
-    slope, inter = scaling(header)
+    slope, inter = header.slope, header.intercept
     scaled = f" (its header scales by slope {slope:g} and intercept {inter:g})" if (slope, inter) != (1, 0) else ""
     if mask is None:
         if array is not None:

@@ -13,22 +13,11 @@ from segment.data.case import Case, Dataset
 from segment.data.check.survey import Examination, Survey, examine
 from segment.data.problems import ERROR, KINDS, WARNING, Problem
 from segment.files import write_text
+from segment.io.formats import version_of
 from segment.parallel import Room, on_all_cores
 
 FORMAT = 1  # to be raised whenever the facts or the judgements of a file change
 VOXELS_IN_FLIGHT = 1 << 26  # about 1 GB at the 12 to 16 bytes a voxel takes while it is read
-
-
-def case_files(case: Case) -> tuple[Path, ...]:
-    """Every file of a case, the label last.
-
-    Args:
-        case: A case.
-
-    Returns:
-        Paths.
-    """
-    return (*case.images, *((case.label,) if case.label else ()))
 
 
 def survey_cases(
@@ -58,7 +47,7 @@ def survey_cases(
     hashes = hashes or {}
 
     def one(case: Case) -> Examination:
-        known = folder is not None and all(str(path) in hashes for path in case_files(case))
+        known = folder is not None and all(str(path) in hashes for path in case.files)
         path = folder / f"{_key(case, dataset, hashes)}.json" if folder is not None and known else None
         found = _recall(path, case) if path else None
         if found is None:
@@ -76,19 +65,21 @@ def survey_cases(
 
 def _key(case: Case, dataset: Dataset, hashes: Mapping[str, str]) -> str:
     """A function of the files' bytes and of all that the findings depend on."""
-    recipe = {
+    recipe: dict[str, Any] = {
         "format": FORMAT,
         "images": [hashes[str(path)] for path in case.images],
-        "names": [path.name for path in case_files(case)],  # findings name them, and a name tells the format
+        "names": [path.name for path in case.files],  # findings name them, and a name tells the format
         "label": hashes[str(case.label)] if case.label else None,
         "labels": dataset.labels.declared,
         "channels": list(dataset.channels),
     }
+    if any(readers := [version_of(path) for path in case.files]):
+        recipe["readers"] = readers
     return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:32]
 
 
 def _remember(path: Path, case: Case, found: Examination) -> None:
-    files = [str(file) for file in case_files(case)]
+    files = [str(file) for file in case.files]
     # Files by number, since the same bytes may lie in another folder the next time.
     problems = [asdict(replace(problem, file=str(files.index(problem.file)))) for problem in found.problems]
     content = {"survey": found.survey.as_dict() if found.survey else None, "problems": problems}
@@ -97,7 +88,7 @@ def _remember(path: Path, case: Case, found: Examination) -> None:
 
 def _recall(path: Path, case: Case) -> Examination | None:
     """What was remembered; None when there is nothing, or nothing sound."""
-    files = case_files(case)
+    files = case.files
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
         problems = [Problem(**item) for item in content["problems"]]

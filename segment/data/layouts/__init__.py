@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,12 +11,13 @@ from typing import Any
 from segment.data.case import Dataset
 from segment.data.layouts import folders, msd, nnunet, patients, pattern, table
 from segment.data.layouts.common import label_table
+from segment.data.layouts.layout import Layout
 from segment.data.problems import WARNING, Problem, Report, raise_errors, reported
 from segment.errors import UserError, did_you_mean
 
 # In the order in which they are tried: nnU-Net's dataset.json may carry MSD's keys as well, and a table may list what
 # lies in images/ and labels/.
-LAYOUTS: dict[str, Any] = {"nnunet": nnunet, "msd": msd, "table": table, "folders": folders, "patients": patients}
+LAYOUTS: dict[str, Layout] = {"nnunet": nnunet, "msd": msd, "table": table, "folders": folders, "patients": patients}
 
 
 def open_dataset(
@@ -67,22 +68,15 @@ def open_dataset(
     terms = str((source or {}).get("licence", ""))
     if not path.exists():
         raise UserError(f"{path} does not exist, so the data set {named!r} cannot be read. {_way(name, source, terms)}")
-    module = _layout(path, layout)
+    read = _reader(path, layout, image, label)
     described = path / "dataset.json"
-    if described.is_file() and module not in (msd, nnunet, pattern):
+    if described.is_file() and read in (table.read, folders.read, patients.read):
         what = f"It is not used, since it is neither {msd.LOOKED_FOR} nor {nnunet.LOOKED_FOR}."
         report(Problem("description", str(described), what, "Complete it, or take it away.", WARNING))
     given = None
     if labels is not None:
         with reported(report, "labels", "data.labels"):
             given = label_table(labels, "data.labels", region_order)
-    read = module.read
-    if module is pattern:
-        if image is None or label is None:
-            raise UserError("data.layout=pattern: needs the templates data.image and data.label. Give both.")
-        read = partial(read, image=image, label=label)
-    elif image is not None or label is not None:
-        raise UserError(f"data.image and data.label belong to data.layout=pattern, not to {layout}. Leave them out.")
     dataset = read(path, named, given, channels, report=report)
     return replace(dataset, notice=notice or dataset.notice, licence=licence or terms or dataset.licence)
 
@@ -94,9 +88,19 @@ def _way(name: str | None, source: Mapping[str, Any] | None, terms: str) -> str:
     return f"To download it{licence}, run `segment fetch data={name or 'NAME'}`, or set data.root to where it lies."
 
 
-def _layout(path: Path, layout: str) -> Any:
-    if layout == "pattern":
-        return pattern  # never recognised: its templates say what lies there
+def _reader(path: Path, layout: str, image: str | Sequence[str] | None, label: str | None) -> Callable[..., Dataset]:
+    """The function that reads the layout that is named, or that of what lies there."""
+    if layout == "pattern":  # never recognised: its templates say what lies there
+        if image is None or label is None:
+            raise UserError("data.layout=pattern: needs the templates data.image and data.label. Give both.")
+        return partial(pattern.read, image=image, label=label)
+    found = _layout(path, layout)
+    if image is not None or label is not None:
+        raise UserError(f"data.image and data.label belong to data.layout=pattern, not to {layout}. Leave them out.")
+    return found.read
+
+
+def _layout(path: Path, layout: str) -> Layout:
     if layout in LAYOUTS:
         return LAYOUTS[layout]
     if layout != "auto":

@@ -294,7 +294,7 @@ def checked(cases: Iterable[Case], where: Path, report: Report = raise_errors) -
             what = f"{case.id!r} cannot be a case's name, since files are named after it."
             report(Problem("description", str(where), what, "Rename it."))
             continue
-        missing = [path for path in (*case.images, *((case.label,) if case.label else ())) if not path.is_file()]
+        missing = [path for path in case.files if not path.is_file()]
         for path in missing:
             what = f"The case {case.id!r} names {path}, which does not exist."
             report(Problem("missing", str(where), what, "Add it or take the case out."))

@@ -19,7 +19,7 @@ from segment.data.layouts.common import (
 )
 from segment.data.problems import Problem, Report, raise_errors, reported
 from segment.errors import UserError, did_you_mean
-from segment.io.formats import SUFFIXES
+from segment.io.formats import suffixes
 
 LOOKED_FOR = "dataset.json with 'channel_names' and 'file_ending' (nnU-Net)"
 
@@ -68,8 +68,8 @@ def read(
     if missing:
         raise UserError(f"{path} has no {missing[0]!r}, so this is not an nnU-Net data set. Try data.layout=auto.")
     ending = str(content["file_ending"])
-    if ending not in SUFFIXES:
-        raise UserError(f"{path}: file_ending {ending!r} is not read here.{did_you_mean(ending, SUFFIXES)}")
+    if ending not in suffixes():
+        raise UserError(f"{path}: file_ending {ending!r} is not read here.{did_you_mean(ending, suffixes())}")
     named = named_channels([], content["channel_names"], path, report)
     if isinstance(content.get("dataset"), dict):
         found = []

@@ -14,7 +14,8 @@ from segment.text import printable
 _TARGET = "._target_"
 _LR = "optimizer.lr"
 _ORDER = ("network", "optimizer", "scheduler", "loss", "augment", "sampler", "plan", "trainer", "inference")
-_OF_MACHINE = ("trainer.log_every_n_steps", "sampler.workers", "data.root", "logger")  # change no number, so come late
+# Change no number, so come late.
+_OF_MACHINE = ("trainer.log_every_n_steps", "sampler.workers", "data.root", "formats", "logger")
 _MOST_OF_GROUP = 6  # keys of one group
 _PLANNED = ("patch_size", "batch_size", "spacing", "normalization")  # what a reader asks of a plan
 # Key -> the key that it takes its value from, where nothing else is said.

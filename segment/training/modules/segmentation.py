@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from segment.augment.augmentation import Augmentation
 from segment.data.labels import IGNORE, Labels
 from segment.errors import UserError
 from segment.inference.predictor import Predictor
@@ -26,8 +27,6 @@ from segment.training.checkpoints import place_between_steps
 from segment.training.divergence import Diverged, Step
 
 MAX_RATE = 1e36  # of fp32, with room for what optimisers multiply it by
-Boxes = Tensor | Sequence[Tensor]  # one a sample, stacked where they are of one size
-Augmentation = Callable[[Boxes, Boxes, Sequence[int], Sequence[float], Sequence[int]], tuple[Tensor, Tensor]]
 
 
 class SegmentationModule(pl.LightningModule):
@@ -40,8 +39,7 @@ class SegmentationModule(pl.LightningModule):
             makes them.
         optimizer: Makes the optimiser from the parameters.
         scheduler: Makes the learning-rate schedule, stepped after every optimiser step; None for a constant rate.
-        augment: Called with image, reference, sample numbers, spacing and patch size on the training device, gives
-            image and reference stacked at patch size; None for none.
+        augment: Changes every batch on the training device; None for none.
         plan: How scans are prepared.
         labels: What the outputs stand for.
         windows: How validation scans are covered.

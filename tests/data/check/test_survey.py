@@ -9,11 +9,12 @@ import pytest
 from segment.data import Case, Dataset, open_dataset
 from segment.data.check import surveys
 from segment.data.check.survey import QUANTILES, Survey, examine
-from segment.data.check.surveys import case_files, survey_cases
+from segment.data.check.surveys import survey_cases
 from segment.data.labels import Labels
 from segment.data.problems import raise_errors
 from segment.errors import UserError
 from segment.files import hash_files
+from segment.io.formats import registry
 from segment.io.geometry import to_canonical
 from segment.io.images import read_image
 
@@ -110,7 +111,7 @@ def test_facts_are_remembered_and_a_changed_byte_or_label_is_noticed(make_datase
 
     def again(dataset=dataset):
         read.clear()
-        return survey_cases(dataset.cases, dataset, folder, hash_files(f for c in dataset.cases for f in case_files(c)))
+        return survey_cases(dataset.cases, dataset, folder, hash_files(f for c in dataset.cases for f in c.files))
 
     first = again()
     assert sorted(read) == ["case_a00", "case_b01", "case_c02"]
@@ -126,6 +127,11 @@ def test_facts_are_remembered_and_a_changed_byte_or_label_is_noticed(make_datase
     assert read == ["case_b01"]
     again(open_dataset(root, labels={"background": 0, "ball_1": 1}))
     assert len(read) == 3
+    again()
+    assert read == []
+    monkeypatch.setitem(registry._versions, ".nii.gz", "another reader")
+    again()
+    assert len(read) == 3
 
 
 def test_remembered_problems_name_the_files_where_they_now_lie(make_dataset, tmp_path):
@@ -133,7 +139,7 @@ def test_remembered_problems_name_the_files_where_they_now_lie(make_dataset, tmp
     for name in ("one", "two"):
         root = make_dataset(tmp_path / name, n=1, shape=(4, 6, 5))
         dataset = open_dataset(root, labels={"background": 0, "ball_1": 1})
-        hashes = hash_files(case_files(dataset.cases[0]))
+        hashes = hash_files(dataset.cases[0].files)
         found.append(survey_cases(dataset.cases, dataset, tmp_path / "facts", hashes)["case_a00"].problems[0])
         assert found[-1].file == str(dataset.cases[0].label)
     assert len(list((tmp_path / "facts").iterdir())) == 1

@@ -1,0 +1,119 @@
+"""What the formats that SimpleITK reads and writes share."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segment.errors import UserError
+from segment.io.formats.base import Header, ImageFormat
+from segment.io.geometry import Grid
+
+HEADER_BYTES = 1 << 20  # of a text header; that of a hundred named segments is a tenth of it
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
+
+
+class ItkFormat(ImageFormat):
+    """A format that SimpleITK reads and writes.
+
+    Attributes:
+        reader: ITK's name of its reader, which is forced, so that no other format can hide behind the suffix.
+        positioned: Whether its files say where the voxels lie; else a pixel counts as 1 mm and a second or fourth
+            component is alpha.
+        packs: Whether masks are compressed on request; PNG always is.
+    """
+
+    reader: str
+    positioned = True
+    packs = True
+
+    def unpacking(self, path: Path) -> int:
+        """See that a file can be read safely, before ITK touches it.
+
+        Args:
+            path: The file.
+
+        Returns:
+            Bytes of voxels that one byte of the file holds at most.
+
+        Raises:
+            UserError: When it is damaged, or keeps its voxels in another file.
+        """
+        raise NotImplementedError
+
+    def read_header(self, path: Path) -> Header:
+        """Read shape, type and position."""
+        import SimpleITK as sitk
+
+        unpacking = self.unpacking(path)
+        reader = sitk.ImageFileReader()
+        reader.SetImageIO(self.reader)
+        reader.SetFileName(str(path))
+        reader.ReadImageInformation()
+        size, components = tuple(int(value) for value in reader.GetSize()), reader.GetNumberOfComponents()
+        if min(size) < 1:
+            raise ValueError("no voxels")
+        if not 2 <= len(size) <= 4 or (len(size) == 4 and components > 1):
+            raise UserError(
+                f"{path} has size {size} with {components} component(s): neither a scan nor a scan with channels."
+            )
+        stored = size[3] if len(size) == 4 else components
+        alpha = not self.positioned and stored in (2, 4)
+        return Header(
+            grid=Grid(size[:3][::-1], _affine(reader) if self.positioned else np.eye(4)),
+            channels=stored - alpha,
+            dtype=_number(sitk.GetPixelIDValueAsString(reader.GetPixelID()), path),
+            components=stored,
+            unpacking=unpacking,
+            colour=len(size) < 4 and components > 1,
+            source=reader,
+        )
+
+    def read_voxels(self, path: Path, header: Header, dtype: type[np.floating] | None) -> np.ndarray:
+        """Read the voxels."""
+        import SimpleITK as sitk
+
+        array = sitk.GetArrayFromImage(header.source.Execute())
+        if header.colour:
+            return np.moveaxis(array, -1, 0)[: header.channels]
+        return array if array.ndim == 4 else array[np.newaxis]
+
+    def write_label(self, path: Path, array: np.ndarray, like: Header) -> None:
+        """Write a mask with spacing, origin and direction."""
+        import SimpleITK as sitk
+
+        grid, axes = like.grid, like.grid.ndim
+        image = sitk.GetImageFromArray(array)
+        image.SetSpacing(grid.spacing[::-1])
+        image.SetOrigin((_LPS_TO_RAS @ grid.affine[:3, 3])[:axes].tolist())
+        image.SetDirection((_LPS_TO_RAS @ grid.direction)[:axes, :axes].ravel().tolist())
+        sitk.WriteImage(image, str(path), self.packs)
+
+
+def _affine(reader: Any) -> np.ndarray:
+    """From voxel index (x, y, z, 1) to RAS+ millimetres; ITK's are LPS+."""
+    dims = reader.GetDimension()
+    n = min(dims, 3)
+    affine, direction, spacing = np.eye(4), np.eye(3), np.ones(3)
+    direction[:n, :n] = np.array(reader.GetDirection()).reshape(dims, dims)[:n, :n]
+    spacing[:n] = reader.GetSpacing()[:n]
+    affine[:3, :3] = _LPS_TO_RAS @ direction * spacing
+    affine[:n, 3] = reader.GetOrigin()[:n]
+    affine[:3, 3] = _LPS_TO_RAS @ affine[:3, 3]
+    return affine
+
+
+def _number(kind: str, path: Path) -> np.dtype:
+    """The type that ITK's words stand for, such as ``vector of 8-bit unsigned integer``."""
+    found = re.search(r"(\d+)-bit (unsigned integer|signed integer|float)", kind)
+    if found is None or "complex" in kind:
+        raise UserError(f"{path} holds voxels of the type {kind}, which is not read. Convert it to numbers.")
+    return np.dtype({"u": "uint", "s": "int", "f": "float"}[found[2][0]] + found[1])
+
+
+def detached(path: Path, suffix: str) -> UserError:
+    """The refusal of a header that points to voxels in another file: it could name any file of this machine."""
+    return UserError(f"{path} keeps its voxels in another file, which is not read. Save it as one whole {suffix} file.")

@@ -1,0 +1,37 @@
+"""MetaImage, through SimpleITK."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from segment.io.formats.base import DEFLATE_LIMIT
+from segment.io.formats.itk import HEADER_BYTES, ItkFormat, detached
+
+_DATA = re.compile(rb"elementdatafile", re.IGNORECASE)
+# A line of a key with a value before it, since ITK takes the next line for the value of a key without one.
+_LOCAL = re.compile(rb"[=:][ \t]*\S[^\r\n]*\r?\nElementDataFile[ \t]*[=:][ \t]*(?i:local)[ \t]*(?:\r?\n|\Z)")
+_PACKED = re.compile(rb"^[ \t]*CompressedData[ \t]*[=:][ \t]*T", re.IGNORECASE | re.MULTILINE)
+
+
+class MetaImage(ItkFormat):
+    """MetaImage, header and voxels in one file."""
+
+    suffixes = (".mha",)
+    reader = "MetaImageIO"
+
+    def unpacking(self, path: Path) -> int:
+        """Refuse voxels in another file, however the header says it; find the compression.
+
+        ITK ends a line, a key and a value where another reader may not. So the word ElementDataFile must stand in the
+        header once and in plain sight.
+        """
+        with path.open("rb") as stream:
+            head = stream.read(HEADER_BYTES)
+        named = list(_DATA.finditer(head))
+        plain = _LOCAL.search(head)
+        if not named:
+            raise ValueError("its header does not end")
+        if plain is None or len(named) > 1:
+            raise detached(path, ".mha")
+        return DEFLATE_LIMIT if _PACKED.search(head[: plain.end()]) else 1

@@ -1,0 +1,159 @@
+"""A format of the user's own, from a file outside the package, through the real commands and every kind of process."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from oriented import affine_of
+
+from segment import cli
+from segment.config.compose import compose
+from segment.io import formats
+
+REPOSITORY = Path(__file__).parents[2]
+SHAPE = (8, 12, 10)
+TRAINING = (
+    *("network=unet_small", "network.encoder.features=[4,8]", "trainer.max_steps=2", "sampler.steps_per_epoch=2"),
+    *(
+        "trainer.check_val_every_n_epoch=1",
+        "trainer.precision=32-true",
+        "plan.patch_size=[8,8,8]",
+        "inference.mirror=[]",
+    ),
+    *("sampler.workers=1", "name=run", "cache=cache"),
+)
+
+
+def write(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    told = {"shape": array.shape, "affine": affine.tolist(), "dtype": array.dtype.str}
+    path.write_bytes(json.dumps(told).encode() + b"\n" + array.tobytes())
+
+
+def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels and affine, by a reader other than the one that is tried."""
+    line, voxels = path.read_bytes().split(b"\n", 1)
+    told = json.loads(line)
+    return np.frombuffer(voxels, told["dtype"]).reshape(told["shape"]), np.array(told["affine"])
+
+
+@pytest.fixture
+def place(tmp_path) -> Path:
+    """A folder with the format's file and, in scans/, enough cases for several processes."""
+    shown = formats.__doc__.split("::\n\n", 1)[1].split("\nand name it", 1)[0]  # what the documentation shows
+    (tmp_path / "raw3.py").write_text(textwrap.dedent(shown))
+    for index in range(18):
+        mask = np.zeros(SHAPE, np.uint8)
+        mask[2:6, 2:9, index % 3 : 8] = 1
+        mask[3:5, 4:7, 3:6] = 2
+        image = (mask * 50 + np.random.default_rng(index).integers(0, 20, SHAPE)).astype(np.int16)
+        write(tmp_path / f"scans/images/case_{index:02}.raw3", image, affine_of("LPS"))
+        write(tmp_path / f"scans/labels/case_{index:02}.raw3", mask, affine_of("LPS"))
+    return tmp_path
+
+
+def python(place: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess:
+    path = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=place, capture_output=True, text=True, timeout=280,
+        env={**os.environ, "PYTHONPATH": path, **more},
+    )  # fmt: skip
+
+
+def segment(place: Path, *arguments: str, own: str = "formats=[raw3]", **more: str) -> str:
+    done = python(place, "-m", "segment.cli", *arguments, *([own] if own else []), **more)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_verb_reads_it_and_masks_are_written_in_it(place):
+    data = ("data=auto", "data.root=scans")
+    told = json.loads(segment(place, "check", *data, "format=json", "cache=cache"))
+    assert (told["scans"], told["errors"]) == (18, 0)
+
+    segment(place, "train", *data, *TRAINING)
+    run = place / "runs" / "run"
+    masks = sorted((run / "predictions").iterdir())
+    assert len(masks) == pd.read_csv(run / "scans.csv")["case"].nunique() == 4
+    for file in masks:
+        voxels, affine = read(file)
+        assert voxels.shape == SHAPE
+        np.testing.assert_allclose(affine, affine_of("LPS"))
+    assert "formats" not in run.name
+
+    # The same scan under another name, and turned and cut: each mask lies on the grid of its input.
+    image, affine = read(place / "scans/images" / masks[0].name)
+    turned = nib.as_closest_canonical(nib.Nifti1Image(image.T, affine)).slicer[:, :, 1:]
+    write(place / "new/plain.raw3", image, affine)
+    write(place / "new/turned.raw3", np.ascontiguousarray(np.asarray(turned.dataobj).T), turned.affine)
+    segment(place, "predict", "model=runs/run", "input=new", "output=masks", own="", SEGMENT_FORMATS="raw3")
+    assert sorted(file.name for file in (place / "masks").iterdir()) == [
+        "plain.raw3",
+        "predictions.json",
+        "turned.raw3",
+    ]
+    np.testing.assert_array_equal(read(place / "masks/plain.raw3")[0], read(masks[0])[0])
+    assert read(place / "masks/turned.raw3")[0].shape == (SHAPE[0] - 1, *SHAPE[1:])
+    np.testing.assert_allclose(read(place / "masks/turned.raw3")[1], turned.affine)
+
+    told = ("predictions=runs/run/predictions", "references=references", "output=scores")
+    (place / "references").mkdir()
+    for file in masks:
+        shutil.copy(place / "scans/labels" / file.name, place / "references")
+    segment(place, "evaluate", *told)
+    columns = ["case", "dice"]
+    there, here = (
+        pd.read_csv(folder / "scans.csv").sort_values(["case", "label"])[columns] for folder in (run, place / "scores")
+    )
+    np.testing.assert_array_equal(there.to_numpy(), here.to_numpy())
+
+
+def test_without_the_key_nothing_is_known_of_it_and_a_missing_module_is_named(place):
+    mask = "scans/labels/case_00.raw3"
+    done = python(place, "-m", "segment.cli", "predict", "model=none", f"input={mask}", "output=out", "formats=[raw4]")
+    assert done.returncode == 2
+    assert "formats: raw4 cannot be imported" in done.stderr
+    assert "Traceback" not in done.stderr
+    evaluate = ("-m", "segment.cli", "evaluate", "predictions=scans/labels", "references=scans/labels", "output=out")
+    done = python(place, *evaluate)
+    assert done.returncode == 2
+    assert "holds no mask (.nii.gz, .nii, .mha, .nrrd, .png, .tif, .tiff)" in done.stderr
+
+
+def test_a_damaged_file_of_it_is_named_with_the_check_that_can_read_it(place):
+    damaged = place / "scans/images/case_03.raw3"
+    damaged.write_bytes(damaged.read_bytes()[:-400])
+    training = ("train", "data=auto", "data.root=scans", *TRAINING)
+    done = python(place, "-m", "segment.cli", *training, "formats=[raw3]")
+    assert done.returncode == 2
+    assert "case_03.raw3: is truncated or damaged: its header promises 1,920 bytes" in " ".join(done.stderr.split())
+    assert "segment check data=auto data.root=scans 'formats=[raw3]'" in done.stderr
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_every_verb_has_the_key(verb):
+    assert compose(verb, ["data=auto"] if verb in ("check", "fetch") else []).formats == []
+
+
+def test_a_process_that_begins_with_nothing_knows_it(place):
+    (place / "begin.py").write_text(
+        "import multiprocessing, sys\nfrom pathlib import Path\n"
+        "from segment.io.formats import import_formats, suffixes\nfrom segment.io.images import read_image\n"
+        "def total(path): return float(read_image(Path(path)).array.sum())\n"
+        "if __name__ == '__main__':\n"
+        "    if sys.argv[1:]: import_formats(sys.argv[1:])\n"
+        "    with multiprocessing.get_context('spawn').Pool(1) as pool:\n"
+        "        print(pool.apply(total, ['scans/images/case_00.raw3']))\n"
+    )
+    done = python(place, "begin.py", "raw3")
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) == read(place / "scans/images/case_00.raw3")[0].sum()
+    assert "format that is not read here" in python(place, "begin.py").stderr
