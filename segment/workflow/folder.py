@@ -28,6 +28,7 @@ FREE = (
     "output",
     "name",
     "logger",
+    "metrics",
 )
 
 

@@ -20,6 +20,7 @@ from torch import nn
 
 from segment import provenance
 from segment.config.build import check_targets, make
+from segment.config.metrics import metrics_of
 from segment.config.sweep import reserve
 from segment.data.case import Case
 from segment.data.labels import Labels
@@ -62,6 +63,7 @@ def run(config: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> float | No
     if config.trainer.accelerator == "cpu":
         keep_freed_memory()
     check_targets(config)
+    metrics_of(config)  # a mistake in one is told before the data are read
     check_accelerator(config.trainer.accelerator)
     check_accumulation(config)
     check_loggers(config)
@@ -240,7 +242,7 @@ def assemble(
         placements=[work.store.load(case).placement for case in work.val],
         seed=config.seed,
     )
-    metrics = ScanMetrics(work.dataset, work.val)
+    metrics = ScanMetrics(work.dataset, work.val, metrics_of(config))
     named = (make(config, f"callbacks.{key}") for key, node in config.callbacks.items() if node)
     callbacks = [metrics, *named, *further]
     # The run's loggers are made later, since they write; a dry run needs one that keeps nothing.

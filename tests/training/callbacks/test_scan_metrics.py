@@ -3,9 +3,11 @@ from types import SimpleNamespace
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from segment.data.case import Case, Dataset
 from segment.data.labels import Labels
+from segment.inference.predictor import Prediction
 from segment.training.callbacks.scan_metrics import ScanMetrics
 
 LABELS = {"background": 0, "head": 10, "tail": 20}
@@ -39,7 +41,9 @@ def validate(dataset: Dataset, predictions: list[np.ndarray], sanity_checking: b
         logger_log.clear()
         callback.on_validation_epoch_start(trainer, module)
         for index, prediction in enumerate(epoch):
-            callback.on_validation_batch_end(trainer, module, {"prediction": prediction}, {"index": index}, index)
+            callback.on_validation_batch_end(
+                trainer, module, Prediction(prediction, torch.zeros(0)), {"index": index}, index
+            )
         callback.on_validation_epoch_end(trainer, module)
     return module_log, logger_log
 
