@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,11 @@ status: ``ok``, ``both_empty``, ``missed`` or ``invented``. Further columns: fin
 def metric_columns(scans: pd.DataFrame) -> list[str]:
     """Columns of a table of scans that hold a metric: `OVERLAPS` and those after the fixed columns."""
     return [*OVERLAPS, *(str(column) for column in scans.columns if column not in COLUMNS)]
+
+
+def joined(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Tables of several runs as one, without metrics that not all of them have: a mean is over all scans or none."""
+    return pd.concat(tables, ignore_index=True, join="inner")
 
 
 def write_scans(path: Path, scans: pd.DataFrame) -> None:

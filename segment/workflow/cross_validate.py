@@ -26,7 +26,7 @@ from segment.report.run_page import write_page
 from segment.report.tensorboard import write_board
 from segment.runs.folder import RunFolder, read_run
 from segment.runs.metrics import recorded_infos
-from segment.runs.scans import write_scans
+from segment.runs.scans import joined, write_scans
 from segment.runs.summary import merged_protocol, summarise, text_table, write_summary
 from segment.text import table
 from segment.workflow.folder import claim, settle
@@ -114,7 +114,7 @@ def sum_up(config: DictConfig, folder: Path, runs: Sequence[RunFolder], started:
         raise UserError(
             f"{runs[0].path} or the run of another fold is damaged ({error}). Delete it to train this fold anew."
         ) from error
-    scans = pd.concat([run.scans for run in runs], ignore_index=True, join="inner")  # metrics that all have
+    scans = joined(run.scans for run in runs)
     protocol = merged_protocol(run.summary for run in runs) | {"fold": "all", "folds": len(runs)}
     summary = summarise(
         scans,

@@ -8,7 +8,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,8 @@ def train(config: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> float | 
     if finished(folder, config):
         check_result(folder)
         print(f"{folder} is finished: see {folder / 'report.html'}. Another run needs another output= or name=.")
+        if unscored := [metric.name for metric in metrics_of(config) if metric.name not in scored(folder)]:
+            print(f"Note: it was scored without {', '.join(unscored)}.")
         return foreground_dice(folder)
     make(config, "callbacks.energy")  # a package that is missing is told before the data are read
     work = prepare(config)
@@ -178,6 +180,11 @@ def foreground_dice(folder: Path) -> float | None:
     """The one number of a finished run; None where every structure of every scan was empty."""
     mean: float | None = read_summary(folder / "summary.json")["foreground"]["dice"]["mean"]
     return mean
+
+
+def scored(folder: Path) -> Collection[str]:
+    """Names of the metrics that a finished run was scored by."""
+    return read_summary(folder / "summary.json")["foreground"].keys()
 
 
 def finished(folder: Path, config: DictConfig) -> bool:
