@@ -86,8 +86,9 @@ def test_a_score_that_would_vanish_is_refused(value, said):
 
 
 def test_millimetres_need_a_spacing_of_as_many_axes():
-    with pytest.raises(ValueError, match="corner_mm needs the spacing"):
-        score_scan(*MASKS, {"both": [1]}, 5, 255, (Corner(),))
+    for metric in (Volume(), Corner()):
+        with pytest.raises(ValueError, match=f"{metric.name} needs the spacing"):
+            score_scan(*MASKS, {"both": [1]}, 5, 255, (metric,))
     with pytest.raises(ValueError, match="2 axes for masks of 3"):
         score_scan(*MASKS, {"both": [1]}, 5, 255, (Corner(),), (1.0, 1.0))
 
