@@ -27,6 +27,9 @@ class Found(Metric):
     def compute(self, prediction, reference, spacing):
         return ((prediction & reference).sum() / reference.sum()) ** self.power
 
+class Again(Found):
+    name = "again"
+
 class Centres(Metric):
     """Distance of the centres; its name does not say that less of it is better."""
     name, title, unit = "centres", "Centres apart", "mm"
@@ -97,24 +100,19 @@ def test_a_metric_of_ones_own_stands_beside_the_built_in_ones(command, make_data
     assert re.search(r"^ +Found +sd +95 % interval +Centres apart \(mm\) +sd ", printed, re.M)
     assert "invented (scored 0, Centres apart (mm) the diagonal of the scan)" in printed
 
-    # Curves in TensorBoard, and the final scores.
-    case = scans["case"].iloc[0]
-    tags = [f"{tag}_{metric}" for metric in ("found", "centres") for tag in (
-        "val/foreground", "val/ball_1", f"scan/{case}/ball_1", "Final/foreground", "Final/label/ball_2"
-    )]  # fmt: skip
-    drawn = read_curves(run / "tensorboard", tags)
-    assert list(drawn) == tags
-    assert list(drawn["val/foreground_centres"].index) == [7, 15]
-    # The last validation predicts what is scored, so it ends with the numbers of the table.
-    assert drawn["val/foreground_centres"].iloc[-1] == pytest.approx(summary["foreground"]["centres"]["mean"], abs=0.05)
+    drawn_in_tensorboard(run, scans["case"].iloc[0], summary)
+    shown_on_the_page(run)
 
-    # Columns, spread and curves of the page.
-    page = (run / "report.html").read_text()
-    for heading in ("Found", "Centres apart (mm)"):
-        assert f'<th class="n">{heading}</th>' in page
-        assert f'<th class="n">foreground {heading}</th>' in page
-        assert f"{heading} of every scan, by label" in page
-        assert f"validation {heading} over training steps" in page
+    # A run that is there is the same run with other metrics; what it was not scored by is told.
+    again = (
+        f"data.root={root}",
+        f"cache={tmp_path / 'cache'}",
+        "name=first",
+        "+metrics.again._target_=my_metrics.Again",
+    )
+    assert command("train", *TRAIN, *again) == 0
+    assert "is finished" in (text := capsys.readouterr().out)
+    assert "Note: it was scored without again." in text
 
     # A choice of the comparison, which knows which way round it reads though it does not import it.
     (tmp_path / "my_metrics.py").unlink()
@@ -129,6 +127,28 @@ def test_a_metric_of_ones_own_stands_beside_the_built_in_ones(command, make_data
         leader = best(means, key=lambda name: means[name][metric]["mean"])
         assert re.search(rf"foreground {heading}", text)
         assert re.search(rf"^ +1  {leader} +{means[leader][metric]['mean']:.4f}", text, re.M)
+
+
+def drawn_in_tensorboard(run: Path, case: str, summary: dict) -> None:
+    """Curves over training, and the final scores."""
+    tags = [f"{tag}_{metric}" for metric in ("found", "centres") for tag in (
+        "val/foreground", "val/ball_1", f"scan/{case}/ball_1", "Final/foreground", "Final/label/ball_2"
+    )]  # fmt: skip
+    drawn = read_curves(run / "tensorboard", tags)
+    assert list(drawn) == tags
+    assert list(drawn["val/foreground_centres"].index) == [7, 15]
+    # The last validation predicts what is scored, so it ends with the numbers of the table.
+    assert drawn["val/foreground_centres"].iloc[-1] == pytest.approx(summary["foreground"]["centres"]["mean"], abs=0.05)
+
+
+def shown_on_the_page(run: Path) -> None:
+    """Columns, spread and curves."""
+    page = (run / "report.html").read_text()
+    for heading in ("Found", "Centres apart (mm)"):
+        assert f'<th class="n">{heading}</th>' in page
+        assert f'<th class="n">foreground {heading}</th>' in page
+        assert f"{heading} of every scan, by label" in page
+        assert f"validation {heading} over training steps" in page
 
 
 def by_hand(prediction: Path, reference: Path, row) -> tuple[float, float]:
