@@ -22,7 +22,7 @@ VERBS = {
     "show": "draws what augmentation does              augment data=NAME output=FILE.png",
     "reproduce": "runs a published study, ours beside it    study=NAME [run=RUN] [fold=N] [budget=HOURS|steps=N]",
     "fetch": "downloads a data set, checksum verified   data=NAME [data.root=FOLDER]",
-    "list": "what there is                             [networks [network=NAME ...]|data|studies] [format=json]",
+    "list": "what there is                             [networks [network=NAME]|data|studies|metrics] [format=json]",
 }
 
 HELP = """segment: medical image segmentation experiments, named in configuration, scored scan by scan.

@@ -25,7 +25,7 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     methods = read_methods(
         _texts(config, "runs") or [], config.metric, config.by, _texts(config, "names"), bool(config.common)
     )
-    comparison = compare(methods, config.metric, config.level, config.resamples, config.seed)
+    comparison = compare(methods, config.level, config.resamples, config.seed)
     content = as_json(comparison)
     if config.output is not None:
         folder = Path(config.output)

@@ -1,4 +1,4 @@
-"""``segment evaluate``: Dice and IoU per scan for masks from any program."""
+"""``segment evaluate``: scores per scan for masks from any program."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import Progress
 
+from segment.config.build import check_targets
+from segment.config.metrics import metrics_of
 from segment.data.labels import Labels
 from segment.data.layouts.common import label_table, read_json
 from segment.errors import UserError
@@ -23,12 +25,14 @@ from segment.workflow.experiment import NO_COMMAND, Command
 def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     """Pair two folders by file name, score them, write scans.csv and summary.json and print the table."""
     predictions, references, output = Path(config.predictions), Path(config.references), Path(config.output)
+    check_targets(config)
+    metrics = metrics_of(config)
     pairs = pair_folders(predictions, references, ignore_extra=config.ignore_extra)
     labels = declared_labels(config, references) or discover_labels(pairs)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("scoring", total=len(pairs))
         scans = score_pairs(
-            pairs, labels, split=config.split, fold=config.fold, advance=lambda case: progress.advance(task)
+            pairs, labels, config.split, config.fold, metrics, advance=lambda case: progress.advance(task)
         )
     protocol = {
         "split": config.split,
@@ -37,7 +41,7 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
         "predictions": str(predictions),
         "references": str(references),
     }
-    summary = summarise(scans, protocol)
+    summary = summarise(scans, protocol, metrics=[metric.info for metric in metrics])
     output.mkdir(parents=True, exist_ok=True)
     write_scans(output / "scans.csv", scans)
     write_summary(output / "summary.json", summary)

@@ -1,4 +1,4 @@
-"""``segment list``: the networks, data sets and studies that can be named on the command line."""
+"""``segment list``: the networks, data sets, studies and metrics that can be named on the command line."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from torch import nn
 from segment.config.build import check_targets, make
 from segment.config.choices import about, options, source, studies
 from segment.errors import UserError, did_you_mean
+from segment.metrics.check import check_metric
 from segment.networks.blocks import per_axis
 from segment.networks.describe import Description, build, describe
 from segment.text import one_line, output, print_table
@@ -34,7 +35,7 @@ COUNTED = (
 
 def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     """Print what there is, as tables or as JSON."""
-    rooms = {"networks": networks, "data": data_sets, "studies": studies}
+    rooms = {"networks": networks, "data": data_sets, "studies": studies, "metrics": metrics}
     if config.what is not None and config.what not in rooms:
         near = did_you_mean(config.what, rooms)
         raise UserError(f"list {config.what}: there is no such list.{near} There are: {', '.join(rooms)}.")
@@ -225,3 +226,20 @@ def shown_number(value: int | None) -> str:
 def data_sets() -> list[dict[str, Any]]:
     """Name and what the first comment says."""
     return [{"name": name, "about": about("data", name)} for name in options("data")]
+
+
+def metrics() -> list[dict[str, Any]]:
+    """One row a metric of every file, as its column reads; a file that makes none is told beside the table."""
+    rows = []
+    for name in options("metrics"):
+        try:
+            config = hydra.compose(f"metrics/{name}")
+            for key in config.metrics:
+                metric = make(config, f"metrics.{key}")
+                check_metric(metric)
+                better = "higher" if metric.higher_is_better else "lower"
+                column = {"column": metric.name, "title": metric.title, "unit": metric.unit, "better": better}
+                rows.append({"name": name, **column, "missed": metric.penalty, "about": about("metrics", name)})
+        except (UserError, ValueError, HydraException, OmegaConfBaseException) as error:
+            print(f"segment: metrics={name} makes no metric: {one_line(error)}", file=sys.stderr)
+    return rows

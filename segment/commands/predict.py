@@ -50,7 +50,7 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     for note in notes:
         print(f"Note: {note}", file=sys.stderr)
     for name, files in track(scans, "predicting", console=Console(stderr=True)):
-        write_label(output / name, model.labels.decode(predictor.predict_files(files)), like=files[0])
+        write_label(output / name, model.labels.decode(predictor.predict_files(files).mask), like=files[0])
     record = {
         "model": {"folder": str(folder.absolute()), "sha256": file_sha256(folder / "weights.safetensors")},
         "dataset": model.dataset,

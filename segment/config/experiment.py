@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from segment.command_line import assign
 from segment.config.build import check_target, check_targets, make, walk
 from segment.config.data import read_data, read_plan_settings
+from segment.config.metrics import metrics_of
 from segment.config.run_name import checked_name, run_name
 from segment.errors import UserError
 from segment.instruction_set import precision
@@ -64,6 +65,7 @@ def read_experiment(config: DictConfig, command: Command) -> Experiment:
         data=read_data(config, command),
         plan=read_plan_settings(config.plan),
         trainer=settings,
+        metrics=metrics_of(config),
         command=command,
         settings=lambda planned: _resolved(_with_plan(config, planned)),
         build=lambda planned: _build(_with_plan(config, planned)),

@@ -18,7 +18,10 @@ from segment.workflow.experiment import Command
 LONGEST = 60  # of what names the data and the network, and of what names the overrides
 _NUMBER = r"-?(?:\d+\.?\d*|\.\d+)(?:[eE]-?\d+)?"
 _WORD = r"[A-Za-z](?:[A-Za-z0-9_.]*[A-Za-z0-9])?"
-_TOLD = r"data\.root|fold|formats|seed|name|output|cache|trainer|sampler\.workers|logger|logger\..*|experiments/.*"
+_TOLD = (
+    r"data\.root|fold|formats|seed|name|output|cache|trainer|sampler\.workers|logger|logger\..*|metrics|metrics\..*"
+    r"|experiments/.*"
+)
 
 
 def run_name(config: DictConfig, command: Command) -> str:

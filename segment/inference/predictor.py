@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,8 +27,18 @@ from segment.preprocessing.restore import most_likely, restore
 
 MAX_VOXELS = 1 << 31  # of a resampled scan; a whole body at 1 mm has a quarter of it
 
-Watch = Callable[[Tensor, Placement], None]
-"""Sees the probabilities (output, *spatial) of a scan on the plan's grid, and where the scan comes from."""
+
+class Prediction(NamedTuple):
+    """What a network makes of a scan.
+
+    Attributes:
+        mask: Class indices (*spatial) uint8 on the grid of the scan.
+        probabilities: (output, *spatial) in [0, 1] on the grid of the plan, on the network's device. Often the largest
+            array there is: let go of it before the next scan.
+    """
+
+    mask: np.ndarray
+    probabilities: Tensor
 
 
 class Predictor:
@@ -55,8 +66,8 @@ class Predictor:
         self.labels = labels
         self.precision = precision
 
-    def predict_prepared(self, image: Tensor, placement: Placement, watch: Watch | None = None) -> np.ndarray:
-        """Class indices (*spatial) uint8 on the source grid, of a prepared image (channel, *spatial).
+    def predict_prepared(self, image: Tensor, placement: Placement) -> Prediction:
+        """What the network makes of a prepared image (channel, *spatial).
 
         Raises:
             UserError: When the network's values are not finite.
@@ -74,12 +85,11 @@ class Predictor:
                 "the network gives values that are not finite (NaN or infinite). Predict in precision=32-true; where "
                 "it still does, its training diverged or the image holds extreme intensities."
             )
-        if watch is not None:
-            watch(probabilities, placement)
-        return restore(probabilities, placement, self.plan, functools.partial(decide, labels=self.labels))
+        mask = restore(probabilities, placement, self.plan, functools.partial(decide, labels=self.labels))
+        return Prediction(mask, probabilities)
 
-    def predict_files(self, images: Sequence[Path], watch: Watch | None = None) -> np.ndarray:
-        """Class indices (*spatial) uint8 on the grid of the image files, one a channel or one with all channels.
+    def predict_files(self, images: Sequence[Path]) -> Prediction:
+        """What the network makes of image files, one a channel or one with all channels.
 
         Raises:
             UserError: When a file cannot be read or has another number of channels or axes than the model.
@@ -105,7 +115,7 @@ class Predictor:
         del image  # a whole scan
         device = next(self.network.parameters()).device
         try:
-            return self.predict_prepared(torch.from_numpy(prepared).to(device), placement, watch)
+            return self.predict_prepared(torch.from_numpy(prepared).to(device), placement)
         except UserError as error:
             raise UserError(f"{images[0]}: {error}") from error
 

@@ -1,4 +1,4 @@
-"""Overlap of two masks: one table of voxel counts, from which Dice and IoU of every class follow."""
+"""Overlap of two masks: one table of voxel counts, from which the counts of every structure follow."""
 
 from __future__ import annotations
 
@@ -46,25 +46,6 @@ def confusion(prediction: Mask, reference: Mask, n_classes: int) -> np.ndarray:
         joint = torch.from_numpy(counts.reshape(-1))
     table = torch.bincount(joint, minlength=n_classes * n_classes)
     return table.reshape(n_classes, n_classes).to(device="cpu", dtype=torch.int64).numpy()
-
-
-def dice_and_iou(shared: np.ndarray, referenced: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Dice and IoU from voxel counts.
-
-    Args:
-        shared: Voxels ``(S,)`` of each structure that both masks hold; for the classes of a table of `confusion` its
-            diagonal.
-        referenced: Voxels of each in the reference.
-        predicted: Voxels of each in the prediction.
-
-    Returns:
-        Dice ``(S,)`` and IoU ``(S,)``, float64 in [0, 1]; NaN for a structure that neither mask holds.
-    """
-    total = np.asarray(referenced + predicted, np.float64)
-    present = total > 0
-    dice = np.divide(2.0 * shared, total, out=np.full(len(total), np.nan), where=present)
-    iou = np.divide(shared, total - shared, out=np.full(len(total), np.nan), where=present)
-    return dice, iou
 
 
 def _packed(n_classes: int) -> torch.dtype:

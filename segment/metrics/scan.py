@@ -1,17 +1,22 @@
 """Scores of one scan, with one policy for structures that a mask does not hold.
 
-Absent in both masks: no score, the status says so and means leave it out. Absent in one: the worst score.
+Absent in both masks: no score, the status says so and means leave it out. Absent in one: the penalty of each metric.
 """
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 
-from segment.metrics.overlap import Mask, confusion, dice_and_iou
+from segment.metrics.check import as_finite
+from segment.metrics.metric import CountMetric, Counts, Metric, penalty_in
+from segment.metrics.overlap import Mask, confusion
+from segment.metrics.standard import STANDARD
 
 Status = Literal["ok", "both_empty", "missed", "invented"]
 STATUSES: tuple[str, ...] = get_args(Status)
@@ -24,8 +29,7 @@ class LabelScore:
     Attributes:
         label: Number of the structure, from 1; a label's class index.
         name: Its name.
-        dice: Dice in [0, 1]; NaN exactly when `status` is ``both_empty``.
-        iou: Intersection over union in [0, 1]; NaN exactly when `status` is ``both_empty``.
+        scores: Name of every metric to its score; finite, but NaN exactly when `status` is ``both_empty``.
         reference_voxels: Voxels of it in the reference.
         predicted_voxels: Voxels of it in the prediction.
         status: ``ok``; ``both_empty`` (in neither mask); ``missed`` (in the reference only);
@@ -34,8 +38,7 @@ class LabelScore:
 
     label: int
     name: str
-    dice: float
-    iou: float
+    scores: Mapping[str, float]
     reference_voxels: int
     predicted_voxels: int
     status: Status
@@ -64,41 +67,101 @@ def score_scan(
     structures: Mapping[str, Sequence[int]],
     n_classes: int,
     ignore: int | None = None,
+    metrics: Sequence[Metric] = STANDARD,
+    spacing: Sequence[float] | None = None,
 ) -> list[LabelScore]:
     """Score every structure of one scan.
 
     Args:
-        prediction: Class indices, any shape, integer; NumPy array or tensor.
+        prediction: Class indices ``(*spatial)``, integer; NumPy array or tensor.
         reference: Class indices of the same shape.
         structures: Name of every structure to the classes it consists of: one for a label, several for a region.
         n_classes: Number of classes, background included.
-        ignore: Voxels of this value in the reference count in no score; None for none.
+        ignore: Voxels of this value in the reference count in no score: neither mask holds them. None for none.
+        metrics: What is scored.
+        spacing: Voxel size in mm in array order; None where no metric needs it.
 
     Returns:
         One score a structure, in the order of `structures`.
 
     Raises:
-        ValueError: The masks differ in shape, are not integer or hold a class beyond `n_classes`.
+        ValueError: The masks differ in shape, are not integer or hold a class beyond `n_classes`; the spacing has
+            another number of axes, or a metric needs it and there is none; or a metric gives no finite number.
     """
-    if ignore is not None and tuple(prediction.shape) == tuple(reference.shape):
-        known = reference != ignore
-        if not known.all():
-            prediction, reference = prediction[known], reference[known]
-    table = confusion(prediction, reference, n_classes)
+    shape = tuple(reference.shape)
+    if spacing is not None and len(spacing) != len(shape):
+        raise ValueError(f"a spacing of {len(spacing)} axes for masks of {len(shape)}")
+    for metric in metrics:
+        if metric.needs_spacing and spacing is None:
+            raise ValueError(f"the metric {metric.name} needs the spacing of the scan")
+    penalties = {metric.name: penalty_in(metric, shape, spacing) for metric in metrics}
+    masks = _Masks(prediction, reference, ignore)
+    table = confusion(*masks.annotated(), n_classes)
     members = np.zeros((len(structures), n_classes), np.int64)
     for row, classes in zip(members, structures.values(), strict=True):
         row[list(classes)] = 1
     referenced, predicted = members @ table.sum(axis=1), members @ table.sum(axis=0)
-    dice, iou = dice_and_iou(np.einsum("sr,rp,sp->s", members, table, members), referenced, predicted)
-    return [
-        LabelScore(
-            label=index + 1,
-            name=name,
-            dice=float(dice[index]),
-            iou=float(iou[index]),
-            reference_voxels=int(referenced[index]),
-            predicted_voxels=int(predicted[index]),
-            status=label_status(int(referenced[index]), int(predicted[index])),
-        )
-        for index, name in enumerate(structures)
-    ]
+    shared = np.einsum("sr,rp,sp->s", members, table, members)
+    found = []
+    for index, (name, classes) in enumerate(structures.items()):
+        counts = Counts(int(shared[index]), int(referenced[index]), int(predicted[index]), int(table.sum()))
+        status = label_status(counts.reference, counts.prediction)
+        if status == "ok":
+            scores = _scores(metrics, counts, functools.partial(masks.of, classes), spacing or (1.0,) * len(shape))
+        else:
+            scores = dict.fromkeys(penalties, math.nan) if status == "both_empty" else penalties
+        found.append(LabelScore(index + 1, name, scores, counts.reference, counts.prediction, status))
+    return found
+
+
+def _scores(
+    metrics: Sequence[Metric],
+    counts: Counts,
+    structure: functools.partial[tuple[np.ndarray, np.ndarray]],
+    spacing: Sequence[float],
+) -> dict[str, float]:
+    """Every metric of a structure that both masks hold; its masks are made only where a metric looks at them."""
+    scores = {}
+    pair: tuple[np.ndarray, np.ndarray] | None = None
+    for metric in metrics:
+        if isinstance(metric, CountMetric):
+            value: object = metric.of_counts(counts)
+        else:
+            pair = pair or structure()
+            value = metric.compute(*pair, tuple(spacing))
+        scores[metric.name] = as_finite(metric, value)
+    return scores
+
+
+class _Masks:
+    """Both masks of a scan; voxels that nobody annotated are in neither."""
+
+    def __init__(self, prediction: Mask, reference: Mask, ignore: int | None) -> None:
+        self.pair = prediction, reference
+        self.known: Mask | None = None
+        if ignore is not None and tuple(prediction.shape) == tuple(reference.shape):
+            known = reference != ignore
+            self.known = None if known.all() else known
+
+    def annotated(self) -> tuple[Mask, Mask]:
+        """Class indices of the voxels that somebody annotated."""
+        if self.known is None:
+            return self.pair
+        return self.pair[0][self.known], self.pair[1][self.known]
+
+    def of(self, classes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Where a structure is in each, boolean and read-only: all metrics see the same."""
+        known = None if self.known is None else _array(self.known)
+        found = []
+        for mask in self.pair:
+            inside = np.isin(_array(mask), list(classes))
+            if known is not None:
+                inside &= known
+            inside.flags.writeable = False
+            found.append(inside)
+        return found[0], found[1]
+
+
+def _array(mask: Mask) -> np.ndarray:
+    """An array on the host, of an array or of a tensor wherever it lies."""
+    return mask if isinstance(mask, np.ndarray) else mask.cpu().numpy()

@@ -12,13 +12,13 @@ from segment.errors import UserError
 from segment.evaluation.comparison.methods import Method
 from segment.evaluation.comparison.result import FOREGROUND, Comparison
 from segment.evaluation.comparison.tables import cost_table, more_keys, pair_cells, shown_worse, variance_table
-from segment.evaluation.comparison.wording import interval_text, metric_title, percent
+from segment.evaluation.comparison.wording import interval_text, percent
 from segment.files import write_text
 from segment.report.comparison_plots import MOST_METHODS, method_intervals, rank_shares
 from segment.report.html import data_url, json_block, render
 from segment.runs.folder import RunFolder
 from segment.runs.voxels import read_voxels
-from segment.statistics.paired import lower_is_better, paired_differences
+from segment.statistics.paired import paired_differences
 from segment.text import printable
 from segment.visual.pictures import colours, contour_row, png
 
@@ -52,7 +52,7 @@ def write_comparison_page(path: Path, comparison: Comparison, resamples: int, se
     """
     leader, second, *_ = comparison.ranking.names
     pictures, gone = _pictures(comparison, leader, second)
-    metric = metric_title(comparison.metric)
+    metric = comparison.metric
     paired = _paired(comparison)
     (cost_heads, costs), (variance_heads, variances) = cost_table(comparison), variance_table(comparison)
     shown_labels = comparison.structures[1 : 1 + _MOST_LABELS]
@@ -61,10 +61,9 @@ def write_comparison_page(path: Path, comparison: Comparison, resamples: int, se
         scripts=["table.js", *(["comparison.js"] if paired else [])],
         title=f"Comparison of {len(comparison.methods)} methods",
         comparison=comparison,
-        metric=metric,
+        metric=metric.heading,
         level=percent(comparison.level),
         alpha=f"{1 - comparison.level:.3g}",
-        lower=lower_is_better(comparison.metric),
         leader=leader,
         second=second,
         shown_labels=shown_labels,
@@ -102,7 +101,7 @@ def _method_rows(comparison: Comparison, labels: Sequence[str]) -> list[dict[str
     """One entry a method, best first."""
     ranking, rows = comparison.ranking, []
     leader = ranking.names[0]
-    pick = min if lower_is_better(comparison.metric) else max
+    pick = max if comparison.metric.higher_is_better else min
     best = {}
     for structure in (FOREGROUND, *labels):
         means = [scores[structure].mean for scores in comparison.estimates.values()]
@@ -143,9 +142,10 @@ def _paired(comparison: Comparison) -> dict[str, Any] | None:
                 _pair_values(comparison, name, other, structure) for structure in comparison.structures
             ]
     return {
-        "metric": metric_title(comparison.metric),
+        "metric": comparison.metric.heading,
         "level": percent(comparison.level),
-        "lower": lower_is_better(comparison.metric),
+        "lower": not comparison.metric.higher_is_better,
+        "perfect": comparison.metric.perfect,
         "structures": comparison.structures,
         "methods": names,
         "scans": _scan_names(comparison.methods[0]),
@@ -183,8 +183,7 @@ def _pictures(comparison: Comparison, first: str, second: str) -> tuple[list[dic
     """The scans on which two methods differ most, as pictures; and ids of those that cannot be drawn."""
     one, other = ({method.name: method for method in comparison.methods}[name] for name in (first, second))
     values = np.stack([one.scores.to_numpy(), other.scores.to_numpy()], axis=1)
-    perfect = 0.0 if lower_is_better(comparison.metric) else 1.0
-    differences = paired_differences(values, np.array([0]), np.array([1]), perfect)[0][:, 0, 0]
+    differences = paired_differences(values, np.array([0]), np.array([1]), comparison.metric.perfect)[0][:, 0, 0]
     sizes = np.nan_to_num(np.abs(differences))
     drawn, gone = [], []
     names = _scan_names(one)

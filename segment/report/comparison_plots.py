@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from segment.evaluation.comparison.result import Comparison
 from segment.evaluation.comparison.tables import shown_worse
-from segment.evaluation.comparison.wording import metric_title, percent
+from segment.evaluation.comparison.wording import percent
 from segment.report.plots import STYLE, TEXT, WIDTH, as_svg, short_name
 
 MOST_METHODS = 40
@@ -46,7 +46,7 @@ def method_intervals(comparison: Comparison, structure: str, name: str) -> Marku
             worse = row > 0 and shown_worse(comparison, comparison.pair(names[0], method, structure))
             inside = _GROUND if worse else TEXT
             axes.plot(score.mean, row, "o", markersize=5, markerfacecolor=inside, markeredgecolor=TEXT, zorder=3)
-        axes.set_xlabel(f"{short_name(structure)} {metric_title(comparison.metric)}")
+        axes.set_xlabel(f"{short_name(structure)} {comparison.metric.heading}")
         title = f"{structure}: mean of every method with its {percent(comparison.level)} interval"
         return Markup(as_svg(figure, title, name).replace(_GROUND, "var(--ground)"))
 

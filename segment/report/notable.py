@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from segment.errors import UserError
+from segment.metrics.standard import LEAD
 from segment.runs.folder import RunFolder
 from segment.runs.summary import scan_scores
 from segment.runs.voxels import ScanVoxels, read_voxels
@@ -27,12 +28,12 @@ class NotableCase:
     Attributes:
         kind: ``worst``, ``second worst``, ``third worst`` or ``median``.
         case: Id of the scan.
-        dice: Its foreground Dice (mean over labels).
+        score: Its foreground score by `LEAD` (mean over labels).
     """
 
     kind: str
     case: str
-    dice: float
+    score: float
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class NotableScan(NotableCase):
 
 
 def notable_cases(run: RunFolder, worst: int = 1) -> list[NotableCase]:
-    """Name the worst scans of a run and its median one, by foreground Dice.
+    """Name the worst scans of a run and its median one, by the foreground score of `LEAD`.
 
     Args:
         run: A finished run.
@@ -59,7 +60,7 @@ def notable_cases(run: RunFolder, worst: int = 1) -> list[NotableCase]:
         The worst ones, the worst first, as far as they are worse than the median; then the median one (of two middle
         ones the worse), which is called ``worst`` where it is the only one.
     """
-    ordered = scan_scores(run.scans)
+    ordered = scan_scores(run.scans, LEAD)
     middle = (len(ordered) - 1) // 2
     if ordered.empty:
         return []
@@ -68,7 +69,7 @@ def notable_cases(run: RunFolder, worst: int = 1) -> list[NotableCase]:
 
 
 def notable_scans(run: RunFolder) -> list[NotableScan]:
-    """Draw the worst scan of a run and its median one, by foreground Dice.
+    """Draw the worst scan of a run and its median one, by the foreground score of `LEAD`.
 
     Args:
         run: A finished run, as `read_voxels` needs it.
@@ -85,7 +86,7 @@ def notable_scans(run: RunFolder) -> list[NotableScan]:
             warn_of(notable, error)
             continue
         picture = panel(scan.image, scan.reference, scan.prediction, scan.n_classes, scan.grid.spacing)
-        found.append(NotableScan(notable.kind, notable.case, notable.dice, picture, scan))
+        found.append(NotableScan(notable.kind, notable.case, notable.score, picture, scan))
     return found
 
 

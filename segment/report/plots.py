@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import Normal, Stroke
 
+from segment.metrics.metric import MetricInfo
 from segment.text import printable
 from segment.visual.pictures import colours
 
@@ -48,12 +49,12 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def distributions(scores: pd.DataFrame, metric: str, name: str) -> Markup:
+def distributions(scores: pd.DataFrame, metric: MetricInfo, name: str) -> Markup:
     """Draw how a metric spreads over scans: a box (quartiles, median) for each label, and a point for each scan.
 
     Args:
         scores: ``(scans, labels)``, NaN where a scan has no score; columns are names of labels.
-        metric: What the values are, e.g. ``Dice``; Dice and IoU are drawn up to 1, from the tenth below the least.
+        metric: What the values are; shares are drawn up to 1, from the tenth below the least.
         name: Word that no other plot of the page has, for its ids.
 
     Returns:
@@ -87,13 +88,13 @@ def distributions(scores: pd.DataFrame, metric: str, name: str) -> Markup:
         axes.set_yticks(rows, [short_name(label) for label in scores.columns])
         axes.set_ylim(len(values) - 0.5, -0.5)
         axes.tick_params(axis="y", length=0)
-        axes.set_xlabel(printable(metric))
-        if metric in ("Dice", "IoU"):
+        axes.set_xlabel(printable(metric.heading))
+        if metric.is_share:
             least = min(found.min(initial=1.0) for found in values)
             axes.set_xlim(np.floor(least * 10) / 10 - 0.02, 1.02)
         axes.grid(axis="x")
         axes.set_axisbelow(True)
-        return as_svg(figure, f"{metric} of every scan, by label", name)
+        return as_svg(figure, f"{metric.heading} of every scan, by label", name)
 
 
 def curves(lines: Mapping[str, pd.Series], ylabel: str, name: str, smooth: bool = False) -> Markup:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from markupsafe import Markup
 
 from segment.errors import UserError
 from segment.files import plain, write_text
+from segment.metrics.metric import MetricInfo
+from segment.metrics.standard import LEAD
 from segment.report.html import data_url, json_block, render
 from segment.report.notable import notable_cases, warn_of
 from segment.report.plots import MOST_POINTS, curves, distributions
@@ -20,6 +23,7 @@ from segment.report.viewer import viewer_code, viewer_volumes
 from segment.runs.curves import LOSS, read_curves
 from segment.runs.folder import RunFolder, read_run
 from segment.runs.health import divergence
+from segment.runs.metrics import metric_infos
 from segment.runs.scans import scan_rows
 from segment.runs.summary import cost_lines, empties_line, protocol_line
 from segment.runs.voxels import read_voxels
@@ -71,7 +75,7 @@ def _render(run: RunFolder) -> str:
     shown = _shown(run)
     code = viewer_code() if shown.volumes else None
     volumes = shown.volumes if code else []
-    dice = scan_rows(run.scans, "dice")
+    metrics = [info for info in metric_infos(run.summary) if info.name in run.scans]
     return render(
         "run.html.j2",
         scripts=["table.js", *(["viewer.js"] if code else [])],
@@ -88,8 +92,10 @@ def _render(run: RunFolder) -> str:
         cost=cost_lines(run.summary),
         empties=empties_line(run.summary),
         origin=_origin(run),
-        distribution=distributions(dice, "Dice", "spread") if dice.notna().any(axis=None) else "",
-        points=dice.notna().to_numpy().sum() <= MOST_POINTS,
+        metrics=metrics,
+        lead=LEAD,
+        spreads=_spreads(run.scans, metrics),
+        points=scan_rows(run.scans, LEAD.name).notna().to_numpy().sum() <= MOST_POINTS,
         pictures=shown.pictures,
         gone=shown.gone,
         flat=not shown.volumes,
@@ -97,8 +103,8 @@ def _render(run: RunFolder) -> str:
         without_viewer=_NO_VIEWER if shown.volumes and not code else "",
         label_colours=json_block({"colours": palette}),
         viewer=code,
-        curves=_curves(run),
-        scans=_scan_table(run.scans, list(run.summary["labels"]), [scan["case"] for scan in volumes]),
+        curves=_curves(run, metrics),
+        scans=_scan_table(run.scans, metrics, list(run.summary["labels"]), [scan["case"] for scan in volumes]),
         config=yaml.safe_dump(plain(run.config), sort_keys=False, allow_unicode=True),
         provenance=json.dumps(plain(provenance), indent=2, ensure_ascii=False) if provenance else "",
         spent=json.dumps(plain(run.summary.get("cost")), indent=2) if run.summary.get("cost") else "",
@@ -135,7 +141,7 @@ def _shown(run: RunFolder) -> _Shown:
             }
             for name, picture in drawn.items()
         ]
-        name = {"kind": notable.kind, "case": printable(notable.case), "dice": notable.dice}
+        name = {"kind": notable.kind, "case": printable(notable.case), "score": notable.score}
         shown.pictures.append({**name, "planes": pictures})
         volumes = viewer_volumes(scan)
         if volumes:
@@ -166,31 +172,46 @@ def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _curves(run: RunFolder) -> list[Markup]:
-    """Loss and validation Dice over training, as far as they were logged."""
-    names = {f"val/{name}_dice": name for name in run.summary["labels"]} | {"val/foreground_dice": "foreground"}
-    found = read_curves(run.path / "tensorboard", [LOSS, *names])
-    loss = found.pop(LOSS, None)
+def _spreads(scans: pd.DataFrame, metrics: Sequence[MetricInfo]) -> list[Markup]:
+    """How each metric spreads over scans; none where no scan has a score."""
+    tables = [scan_rows(scans, metric.name) for metric in metrics]
+    return [
+        distributions(table, metric, f"spread{place}")
+        for place, (metric, table) in enumerate(zip(metrics, tables, strict=True))
+        if table.notna().any(axis=None)
+    ]
+
+
+def _curves(run: RunFolder, metrics: Sequence[MetricInfo]) -> list[Markup]:
+    """Loss and validation scores over training, as far as they were logged."""
+    lines = ("foreground", *run.summary["labels"])
+    tags = {metric: {f"val/{name}_{metric.name}": name for name in lines} for metric in metrics}
+    found = read_curves(run.path / "tensorboard", [LOSS, *(tag for names in tags.values() for tag in names)])
     drawn = []
-    if loss is not None:
-        drawn.append(curves({"training loss": loss}, "training loss", "loss", smooth=True))
-    if found:
-        dice = {names[tag]: values for tag, values in found.items()}
-        drawn.append(curves(dice, "validation Dice", "validation"))
+    if LOSS in found:
+        drawn.append(curves({"training loss": found[LOSS]}, "training loss", "loss", smooth=True))
+    for place, (metric, names) in enumerate(tags.items()):
+        scores = {name: found[tag] for tag, name in names.items() if tag in found}
+        if scores:
+            drawn.append(curves(scores, f"validation {metric.heading}", f"validation{place}"))
     return drawn
 
 
-def _scan_table(scans: pd.DataFrame, names: list[str], embedded: list[str]) -> list[dict[str, Any]]:
+def _scan_table(
+    scans: pd.DataFrame, metrics: Sequence[MetricInfo], names: list[str], embedded: list[str]
+) -> list[dict[str, Any]]:
     """One entry a scan, worst first, those without any score last; `embedded` are the scans of the viewer."""
-    dice = scan_rows(scans, "dice").reindex(columns=names)
+    tables = {metric.name: scan_rows(scans, metric.name).reindex(columns=names) for metric in metrics}
     status = scan_rows(scans, "status").reindex(columns=names)
-    means = dice.mean(axis=1).sort_values(kind="stable", na_position="last")
+    scores, means = tables[LEAD.name], {name: table.mean(axis=1) for name, table in tables.items()}
+    ordered = means[LEAD.name].sort_values(ascending=LEAD.higher_is_better, kind="stable", na_position="last")
     rows = []
-    for key, mean in means.items():
+    for key in ordered.index:
         cells = [
-            {"dice": plain(float(dice.loc[key, name])), "status": str(status.loc[key, name]).replace("_", " ")}
+            {"score": plain(float(scores.loc[key, name])), "status": str(status.loc[key, name]).replace("_", " ")}
             for name in names
         ]
         volumes = embedded.index(key[2]) if key[2] in embedded else None
-        rows.append({"case": printable(key[2]), "mean": plain(float(mean)), "cells": cells, "volumes": volumes})
+        own = [plain(float(mean.loc[key])) for mean in means.values()]
+        rows.append({"case": printable(key[2]), "means": own, "cells": cells, "volumes": volumes})
     return rows

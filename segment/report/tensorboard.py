@@ -11,6 +11,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from segment.metrics.standard import LEAD
 from segment.report.notable import NotableScan, notable_scans
 from segment.runs.config import flatten
 from segment.runs.folder import RunFolder, read_run
@@ -20,7 +21,7 @@ from segment.visual.surfaces import side_by_side
 
 _SUFFIX = ".report"
 _SHOWN_OF_THE_PLAN = ("planned.spacing", "planned.patch_size", "planned.batch_size")
-_UNSHOWN = ("planned", "callbacks", "logger")  # but for what is named above or overridden
+_UNSHOWN = ("planned", "callbacks", "logger", "metrics")  # but for what is named above or overridden
 _SCENE = {
     "camera": {"cls": "PerspectiveCamera", "fov": 20, "near": 0.1, "far": 1000},  # a wide one cuts off what is in front
     "lights": [
@@ -52,7 +53,9 @@ def write_board(run: Path) -> None:
             _add_scores(writer, content)
             for scan in notable_scans(content):
                 writer.add_image(f"panels/{scan.kind}", scan.picture, 0, dataformats="HWC")
-                text = f"{printable(scan.case)}: foreground Dice {scan.dice:.4f} (image, reference, prediction)"
+                text = (
+                    f"{printable(scan.case)}: foreground {LEAD.heading} {scan.score:.4f} (image, reference, prediction)"
+                )
                 writer.add_text(f"panels/{scan.kind}", text, 0)
                 if scan.kind == "worst" and scan.voxels.reference.ndim == 3:
                     _add_surfaces(writer, scan)

@@ -16,6 +16,7 @@ from segment.files import read_mapping, write_text
 FREE = (
     "cache",
     "formats",
+    "metrics",
     "sampler.workers",
     "trainer.max_time",
     "trainer.log_every_n_steps",

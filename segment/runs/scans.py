@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -11,23 +12,29 @@ import pandas as pd
 from segment.errors import UserError, did_you_mean
 from segment.files import write_text
 from segment.metrics.scan import STATUSES
+from segment.metrics.standard import STANDARD
 from segment.text import printable
 
 KEYS = ("case", "split", "fold", "label", "name")
-OVERLAPS = ("dice", "iou")
+OVERLAPS = tuple(metric.name for metric in STANDARD)
 COUNTS = ("reference_voxels", "predicted_voxels")
 COLUMNS = (*KEYS, *OVERLAPS, *COUNTS, "status")
 """Columns that every ``scans.csv`` has, in this order; columns of further metrics stand after them.
 
 case: id of the scan. split: e.g. ``val``. fold: number, or empty. label: class index, from 1. name: name of the label.
-dice, iou: in [0, 1], empty exactly when status is ``both_empty``. reference_voxels, predicted_voxels: voxel counts.
+`OVERLAPS`: in [0, 1], empty exactly when status is ``both_empty``. reference_voxels, predicted_voxels: voxel counts.
 status: ``ok``, ``both_empty``, ``missed`` or ``invented``. Further columns: finite numbers or empty.
 """
 
 
 def metric_columns(scans: pd.DataFrame) -> list[str]:
-    """Columns of a table of scans that hold a metric: ``dice``, ``iou`` and those after the fixed columns."""
+    """Columns of a table of scans that hold a metric: `OVERLAPS` and those after the fixed columns."""
     return [*OVERLAPS, *(str(column) for column in scans.columns if column not in COLUMNS)]
+
+
+def joined(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Tables of several runs as one, without metrics that not all of them have: a mean is over all scans or none."""
+    return pd.concat(tables, ignore_index=True, join="inner")
 
 
 def write_scans(path: Path, scans: pd.DataFrame) -> None:

@@ -17,16 +17,23 @@ from rich.text import Text
 
 from segment.errors import UserError
 from segment.files import plain, read_mapping, write_text
-from segment.runs.scans import metric_columns, scan_rows
+from segment.metrics.metric import DIAGONAL, MetricInfo
+from segment.metrics.standard import LEAD
+from segment.runs.metrics import KEY, is_record, metric_info, metric_infos, record
+from segment.runs.scans import OVERLAPS, metric_columns, scan_rows
 from segment.statistics.bootstrap import bootstrap_interval, mean_of_means
 from segment.text import printable
 
 EMPTIES = ("both_empty", "missed", "invented")
 _LONGEST_NAME = 32
+_METRICS_BESIDE = 2  # in one table
 
 
 def summarise(
-    scans: pd.DataFrame, protocol: Mapping[str, Any], cost: Mapping[str, Any] | None = None
+    scans: pd.DataFrame,
+    protocol: Mapping[str, Any],
+    cost: Mapping[str, Any] | None = None,
+    metrics: Iterable[MetricInfo] = (),
 ) -> dict[str, Any]:
     """Summarise the scores of a run.
 
@@ -44,6 +51,7 @@ def summarise(
               one step in all processes, as `segment.networks.describe.training_operations` counts them.
             - ``energy_kwh`` of the whole machine, ``energy_source`` (``measured`` or ``estimated``), ``co2_kg``:
               see `segment.training.callbacks.energy.Energy`.
+        metrics: How the columns of scores read; of others the name of the column says it.
 
     Returns:
         The content of ``summary.json``, every number None where it is not defined:
@@ -54,21 +62,25 @@ def summarise(
         - ``labels``: name -> metric -> the same over the scans that have a score; ``sd`` has n - 1 below.
         - ``scans``: number of scans.
         - ``empty``: ``both_empty``, ``missed``, ``invented`` -> name -> number of scans.
+        - ``metrics``: metric -> ``{title, unit, higher_is_better, perfect, penalty}``, see
+          `segment.metrics.metric.MetricInfo`: whoever reads the numbers later need not have the metric's code.
         - ``protocol``, ``cost``: as given.
     """
-    metrics = metric_columns(scans)
-    tables = {metric: scan_rows(scans, metric) for metric in metrics}
-    names = [str(name) for name in tables["dice"].columns]
+    columns = metric_columns(scans)
+    infos = {column: metric_info({}, column) for column in columns} | {info.name: info for info in metrics}
+    tables = {column: scan_rows(scans, column) for column in columns}
+    names = [str(name) for name in tables[LEAD.name].columns]
     summary = {
         "foreground": {metric: _statistics(table.to_numpy()) for metric, table in tables.items()},
         "labels": {
             name: {metric: _statistics(table[[name]].to_numpy()) for metric, table in tables.items()} for name in names
         },
-        "scans": len(tables["dice"]),
+        "scans": len(tables[LEAD.name]),
         "empty": {
             status: {name: int(((scans["name"] == name) & (scans["status"] == status)).sum()) for name in names}
             for status in EMPTIES
         },
+        KEY: record(infos[column] for column in columns),
         "protocol": dict(protocol),
         "cost": dict(cost or {}),
     }
@@ -104,25 +116,31 @@ def read_summary(path: Path) -> dict[str, Any]:
             raise UserError(f"{path} is not the summary of a run: {key!r} is missing or not a {kind.__name__}.")
     groups = [("foreground", summary["foreground"]), *summary["labels"].items()]
     for name, metrics in groups:
-        complete = isinstance(metrics, dict) and {"dice", "iou"} <= metrics.keys()
+        complete = isinstance(metrics, dict) and set(OVERLAPS) <= metrics.keys()
         if not complete or not all(_is_statistics(entry) for entry in metrics.values()):
             raise UserError(f"{path} is not the summary of a run: the scores of {printable(name)!r} are incomplete.")
+    if not is_record(summary.get(KEY, {})):
+        raise UserError(f"{path} is not the summary of a run: {KEY!r} does not say how its metrics read.")
     return summary
 
 
-def scan_scores(scans: pd.DataFrame, metric: str = "dice") -> pd.Series:
+def scan_scores(scans: pd.DataFrame, metric: MetricInfo = LEAD) -> pd.Series:
     """Mean over labels of one metric for every scan.
 
     Args:
         scans: Table of scans.
-        metric: Name of a metric column.
+        metric: The metric, of which the table has the column.
 
     Returns:
-        float64, indexed by case, worst (least) first, equal ones by case; scans without any score are left out.
+        float64, indexed by case, worst first, equal ones by case; scans without any score are left out.
     """
-    means = scan_rows(scans, metric).mean(axis=1).dropna()
+    means = scan_rows(scans, metric.name).mean(axis=1).dropna()
     means.index = means.index.get_level_values("case")
-    return means.sort_index().sort_values(kind="stable")
+    return _worst_first(means, metric)
+
+
+def _worst_first(scores: pd.Series, metric: MetricInfo) -> pd.Series:
+    return scores.sort_index().sort_values(ascending=metric.higher_is_better, kind="stable")
 
 
 def text_table(summary: Mapping[str, Any], scans: pd.DataFrame) -> str:
@@ -134,27 +152,40 @@ def text_table(summary: Mapping[str, Any], scans: pd.DataFrame) -> str:
 
     Returns:
         Lines of text without colour codes, the same wherever they are printed: a row a label and one for the
-        foreground (Dice and IoU: mean, standard deviation, 95 % interval; number of scans; worst scan with its Dice),
-        then what the numbers were made with and how empty structures were counted.
+        foreground (of two metrics a table: mean, standard deviation, 95 % interval; number of scans; worst scan with
+        its score by the first of the two), then what the numbers were made with and how empty structures were counted.
     """
+    infos = [info for info in metric_infos(summary) if info.name in scans]
+    lines = []
+    for start in range(0, len(infos), _METRICS_BESIDE):
+        lines += [*_score_table(summary, scans, infos[start : start + _METRICS_BESIDE]), ""]
+    return "\n".join([*lines, protocol_line(summary), empties_line(summary), *cost_lines(summary)]) + "\n"
+
+
+def _score_table(summary: Mapping[str, Any], scans: pd.DataFrame, infos: Sequence[MetricInfo]) -> list[str]:
+    """Lines of the table of a few metrics that stand side by side."""
     table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), show_footer=True)
+    lead = infos[0]
     total = summary["foreground"]
-    worst = scan_scores(scans)
-    footer = [*_numbers(total["dice"]), *_numbers(total["iou"]), str(total["dice"]["n"]), *_worst(worst)]
-    heads = ("", "Dice", "sd", "95 % interval", "IoU", "sd", "95 % interval", "n", "worst scan", "Dice")
-    for head, foot in zip(heads, ("foreground", *footer), strict=True):
+    heads = ["", *(head for info in infos for head in (info.heading, "sd", "95 % interval"))]
+    heads += ["n", "worst scan", lead.heading]
+    for head, foot in zip(heads, ["foreground", *_cells(total, infos, scan_scores(scans, lead))], strict=True):
         justify: Literal["left", "right"] = "left" if head in ("", "worst scan") else "right"
         table.add_column(Text(head), Text(foot), justify=justify, no_wrap=True)
-    wide = scan_rows(scans, "dice")
+    wide = scan_rows(scans, lead.name)
     for name, scores in summary["labels"].items():
-        column = wide[name].dropna().droplevel(["split", "fold"]).sort_index().sort_values(kind="stable")
-        cells = [_short(name), *_numbers(scores["dice"]), *_numbers(scores["iou"]), str(scores["dice"]["n"])]
-        table.add_row(*(Text(cell) for cell in (*cells, *_worst(column))))
+        ordered = _worst_first(wide[name].dropna().droplevel(["split", "fold"]), lead)
+        table.add_row(*(Text(cell) for cell in (_short(name), *_cells(scores, infos, ordered))))
     console = Console(file=io.StringIO(), width=1000, color_system=None, force_terminal=False, legacy_windows=False)
     with console.capture() as captured:
         console.print(table)
-    lines = [line.rstrip() for line in captured.get().splitlines()]
-    return "\n".join([*lines, "", protocol_line(summary), empties_line(summary), *cost_lines(summary)]) + "\n"
+    return [line.rstrip() for line in captured.get().splitlines()]
+
+
+def _cells(scores: Mapping[str, Any], infos: Sequence[MetricInfo], ordered: pd.Series) -> list[str]:
+    """Numbers of a few metrics, of how many scans, and the worst of the ordered scans."""
+    numbers = [number for info in infos for number in _numbers(scores[info.name])]
+    return [*numbers, str(scores[infos[0].name]["n"]), *_worst(ordered)]
 
 
 def protocol_line(summary: Mapping[str, Any]) -> str:
@@ -209,8 +240,18 @@ def empties_line(summary: Mapping[str, Any]) -> str:
     counts = {status: sum(summary["empty"].get(status, {}).values()) for status in EMPTIES}
     return (
         f"empty structures: {counts['both_empty']} in both masks (left out of means), "
-        f"{counts['missed']} missed and {counts['invented']} invented (scored 0)"
+        f"{counts['missed']} missed and {counts['invented']} invented (scored {_penalties(metric_infos(summary))})"
     )
+
+
+def _penalties(infos: Sequence[MetricInfo]) -> str:
+    """What a structure scores that one mask lacks: of most metrics 0, then each of the others by name."""
+    others = [
+        f"{info.heading} the diagonal of the scan" if info.penalty == DIAGONAL else f"{info.heading} {info.penalty:g}"
+        for info in infos
+        if info.penalty != LEAD.penalty
+    ]
+    return ", ".join([f"{LEAD.penalty:g}", *others])
 
 
 def cost_lines(summary: Mapping[str, Any]) -> list[str]:

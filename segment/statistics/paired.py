@@ -14,11 +14,6 @@ _FEW = 13  # up to here scipy enumerates all signs where there are ties or zeros
 _DECIMALS = 12  # differences by rounding alone are none
 
 
-def lower_is_better(metric: str) -> bool:
-    """Whether less of a metric is better: for distances, whose columns end in ``_mm``."""
-    return metric.endswith("_mm")
-
-
 def paired_differences(
     values: np.ndarray, first: np.ndarray, second: np.ndarray, perfect: float
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -70,23 +65,25 @@ class PairStatistics:
     unpaired: np.ndarray
 
 
-def compare_pairs(values: np.ndarray, first: np.ndarray, second: np.ndarray, metric: str) -> PairStatistics:
+def compare_pairs(
+    values: np.ndarray, first: np.ndarray, second: np.ndarray, perfect: float, higher_is_better: bool
+) -> PairStatistics:
     """Test pairs of methods on every structure.
 
     Args:
         values: Scores ``(scans, methods, labels)``; NaN where there is no score.
         first: Position ``(P,)`` of the first method of each pair.
         second: Position ``(P,)`` of the second.
-        metric: Name of the metric, which says what the best score is.
+        perfect: The best score.
+        higher_is_better: Whether more is better.
 
     Returns:
         The statistics.
     """
-    lower = lower_is_better(metric)
     parts = []
     for part in _blocks(len(first), values.shape[0] * (values.shape[2] + 1)):
-        found, filled = paired_differences(values, first[part], second[part], 0.0 if lower else 1.0)
-        better = (-found if lower else found).reshape(len(found), -1)
+        found, filled = paired_differences(values, first[part], second[part], perfect)
+        better = (found if higher_is_better else -found).reshape(len(found), -1)
         shape = found.shape[1:]
         counts = [(better > 0).sum(axis=0), (better == 0).sum(axis=0), (better < 0).sum(axis=0)]
         columns = (signed_rank_test(better), rank_biserial(better), *counts)
@@ -171,17 +168,17 @@ def holm(p: np.ndarray) -> np.ndarray:
     return corrected.reshape(p.shape)
 
 
-def method_ranks(means: np.ndarray, metric: str) -> np.ndarray:
+def method_ranks(means: np.ndarray, higher_is_better: bool) -> np.ndarray:
     """Rank methods by their means, from 1; equal ones share the smaller rank, those without a mean come last.
 
     Args:
         means: ``(methods, ...)``.
-        metric: Name of the metric, which says whether less is better.
+        higher_is_better: Whether more is better.
 
     Returns:
         Integer ranks of the same shape.
     """
-    worse = means if lower_is_better(metric) else -means
+    worse = -means if higher_is_better else means
     ranks: np.ndarray = rankdata(np.where(np.isnan(worse), np.inf, np.round(worse, _DECIMALS)), method="min", axis=0)
     return ranks.astype(int)
 

@@ -17,7 +17,8 @@ import pandas as pd
 from segment.config import experiments
 from segment.files import plain, read_mapping, write_json, write_text
 from segment.runs.folder import RunFolder
-from segment.runs.scans import write_scans
+from segment.runs.metrics import recorded_infos
+from segment.runs.scans import joined, write_scans
 from segment.runs.summary import merged_protocol, protocol_line, read_summary, summarise, write_summary
 from segment.studies.ledger import ALL, VERDICTS, Line, Measured, compare, read_measured, read_published, write_rows
 from segment.studies.table import markdown
@@ -71,9 +72,11 @@ def results(run: str, folds: Mapping[int, RunFolder], count: int, reduced: str) 
         return list(alone.values())
     runs = [folder for _, folder in sorted(folds.items())]
     together = ALL if len(folds) == count else "+".join(alone)
-    scans = pd.concat([folder.scans for folder in runs], ignore_index=True)
+    scans = joined(folder.scans for folder in runs)
     summary = summarise(
-        scans, merged_protocol(folder.summary for folder in runs) | {"fold": together, "folds": len(runs)}
+        scans,
+        merged_protocol(folder.summary for folder in runs) | {"fold": together, "folds": len(runs)},
+        metrics=recorded_infos(folder.summary for folder in runs),
     )
     whole = _result(run, together, runs, scans, summary, reduced)
     return [whole] if count == 1 else [*alone.values(), whole]

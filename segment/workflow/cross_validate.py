@@ -20,7 +20,8 @@ from segment.report.run_page import write_page
 from segment.report.tensorboard import write_board
 from segment.runs.claim import claim
 from segment.runs.folder import RunFolder, read_run
-from segment.runs.scans import write_scans
+from segment.runs.metrics import recorded_infos
+from segment.runs.scans import joined, write_scans
 from segment.runs.summary import merged_protocol, summarise, text_table, write_summary
 from segment.text import table
 from segment.workflow.experiment import Experiment
@@ -72,9 +73,14 @@ def sum_up(experiment: Experiment, runs: Sequence[RunFolder], started: float) ->
         raise UserError(
             f"{runs[0].path} or the run of another fold is damaged ({error}). Delete it to train this fold anew."
         ) from error
-    scans = pd.concat([run.scans for run in runs], ignore_index=True)
+    scans = joined(run.scans for run in runs)
     protocol = merged_protocol(run.summary for run in runs) | {"fold": "all", "folds": len(runs)}
-    summary = summarise(scans, protocol, _cost([run.summary.get("cost") or {} for run in runs]))
+    summary = summarise(
+        scans,
+        protocol,
+        _cost([run.summary.get("cost") or {} for run in runs]),
+        recorded_infos(run.summary for run in runs),
+    )
     mean: float | None = summary["foreground"]["dice"]["mean"]
     page = folder / "report.html"
     if page.exists() and read_mapping(folder / "provenance.json").get("runs") == record["runs"]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # importing torch takes seconds
     from segment.data.case import Dataset
     from segment.data.problems import Report
     from segment.inference.windows import SlidingWindows
+    from segment.metrics.metric import Metric
 
 
 @dataclass(frozen=True)
@@ -179,6 +180,7 @@ class Experiment:
         data: The data set.
         plan: How its scans are prepared and cut.
         trainer: What the rest goes by of the trainer.
+        metrics: What scans are scored by.
         command: What made this run.
         settings: The whole configuration, resolved with what was planned (None: nothing yet).
         build: Makes the parts for what was planned.
@@ -196,6 +198,7 @@ class Experiment:
     data: DataSource
     plan: PlanSettings
     trainer: TrainerSettings
+    metrics: Sequence[Metric]
     command: Command
     settings: Callable[[Mapping[str, Any] | None], dict[str, Any]]
     build: Callable[[Mapping[str, Any]], Parts]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,11 +19,10 @@ from segment.evaluation.score import score_pairs
 from segment.files import write_json
 from segment.inference.model import load_model
 from segment.inference.precision import scoring_precision
-from segment.inference.predictor import predictor_of
+from segment.inference.predictor import Predictor, predictor_of
 from segment.io.formats import suffix
 from segment.io.images import write_label
 from segment.metrics.precision_recall import THRESHOLDS, threshold_counts
-from segment.preprocessing.prepare import Placement
 from segment.preprocessing.store import Store
 from segment.report.run_page import write_page
 from segment.report.tensorboard import write_board
@@ -62,11 +61,11 @@ def score(
     for case in track(work.val, "predicting", console=Console(stderr=True)):
         assert case.label is not None
         target = folder / "predictions" / f"{case.id}{suffix(case.label)}"
-        mask = predictor.predict_files(case.images, functools.partial(_count, counts, work.store, case))
-        write_label(target, dataset.labels.decode(mask), like=case.images[0])
+        counts += predict_case(predictor, work.store, case, target)
         pairs.append((case.id, target, case.label))
     split = "train" if experiment.overfit else "val"
-    scans = score_pairs(pairs, dataset.labels, split=split, fold=int(experiment.fold))
+    metrics = experiment.metrics
+    scans = score_pairs(pairs, dataset.labels, split=split, fold=int(experiment.fold), metrics=metrics)
     write_scans(folder / "scans.csv", scans)
     write_curves(folder / "precision_recall.csv", [*model.labels.structures], counts.numpy())
     protocol = {
@@ -77,7 +76,7 @@ def score(
         "precision": precision,
         "weights": "last",
     }
-    summary = summarise(scans, protocol, cost)
+    summary = summarise(scans, protocol, cost, [metric.info for metric in metrics])
     write_summary(folder / "summary.json", summary)
     write_json(folder / "provenance.json", record)
     write_board(folder)
@@ -91,12 +90,25 @@ def score(
     print(f"Predict {command('predict', assign('model', str(folder)), 'input=FILE_OR_FOLDER', 'output=FOLDER')}")
 
 
-def _count(counts: Tensor, store: Store, case: Case, probabilities: Tensor, placement: Placement) -> None:
-    """Add the voxels of one scan, by probability and on the plan's grid, to those of the scans before."""
+def predict_case(predictor: Predictor, store: Store, case: Case, target: Path) -> Tensor:
+    """Predict a scan into a file.
+
+    Args:
+        predictor: What predicts it.
+        store: Prepared scans, which hold its reference.
+        case: The scan.
+        target: Where its mask is written, on the scan's own grid.
+
+    Returns:
+        Its voxels by probability on the plan's grid, see `segment.metrics.precision_recall.threshold_counts`.
+    """
     labels, reference = store.dataset.labels, store.load(case).reference
     assert reference is not None
+    mask, probabilities = predictor.predict_files(case.images)
     truth = torch.from_numpy(reference[...]).to(probabilities.device)
-    counts += threshold_counts(probabilities, truth, labels.structures, bool(labels.regions), IGNORE).cpu()
+    counts = threshold_counts(probabilities, truth, labels.structures, bool(labels.regions), IGNORE)
+    write_label(target, labels.decode(mask), like=case.images[0])
+    return counts.cpu()
 
 
 def device_of(accelerator: str) -> torch.device:

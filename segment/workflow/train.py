@@ -8,7 +8,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,8 @@ def train(experiment: Experiment, callbacks: Sequence[pl.Callback] = ()) -> floa
     if finished(folder, experiment.trainer):
         check_result(folder)
         print(f"{folder} is finished: see {folder / 'report.html'}. Another run needs another output= or name=.")
+        if unscored := [metric.name for metric in experiment.metrics if metric.name not in scored(folder)]:
+            print(f"Note: it was scored without {', '.join(unscored)}.")
         return foreground_dice(folder)
     if started_apart(experiment):
         return foreground_dice(folder)
@@ -169,6 +171,11 @@ def foreground_dice(folder: Path) -> float | None:
     return mean
 
 
+def scored(folder: Path) -> Collection[str]:
+    """Names of the metrics that a finished run was scored by."""
+    return read_summary(folder / "summary.json")["foreground"].keys()
+
+
 def finished(folder: Path, trainer: TrainerSettings) -> bool:
     """Whether a run folder is complete, and no further time was given to a run that time had ended."""
     if not is_complete(folder):
@@ -231,7 +238,7 @@ def assemble(
         placements=[work.store.load(case).placement for case in work.val],
         seed=experiment.seed,
     )
-    callbacks = [ScanMetrics(work.dataset, work.val), *parts.callbacks, *further]
+    callbacks = [ScanMetrics(work.dataset, work.val, experiment.metrics), *parts.callbacks, *further]
     # The run's loggers are made later, since they write; a dry run needs one that keeps nothing.
     trainer = parts.trainer(callbacks=callbacks, logger=bool(experiment.trainer.fast_dev_run))
     plan, extent = work.plan, None

@@ -248,8 +248,8 @@ def test_a_mistake_is_told_in_one_paragraph(arguments, said, capsys):
     assert len(words.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize("what", ["data", "studies"])
-def test_data_and_studies_are_listed_with_what_they_are(what):
+@pytest.mark.parametrize("what", ["data", "studies", "metrics"])
+def test_data_studies_and_metrics_are_listed_with_what_they_are(what):
     found = json.loads(segment(what, "format=json"))
     assert found
     assert all(row["about"] for row in found)

@@ -63,7 +63,8 @@ def blob(shape: tuple[int, ...]) -> np.ndarray:
 def test_the_mask_lies_on_the_files_own_grid(tmp_path, codes):
     array = blob((10, 14, 12))
     world = write(tmp_path / "scan.nii.gz", codes, array)
-    predicted = Predictor(Threshold(), plan_of(), SlidingWindows(), LABELS).predict_files([tmp_path / "scan.nii.gz"])
+    predictor = Predictor(Threshold(), plan_of(), SlidingWindows(), LABELS)
+    predicted = predictor.predict_files([tmp_path / "scan.nii.gz"]).mask
     assert predicted.dtype == np.uint8
     # The network sees every scan with its feet first, whatever the order and direction of the stored axes.
     expected = np.where(array > 100, np.where(world[2] > 0, 2, 1), 0)
@@ -76,7 +77,7 @@ def test_the_mask_lies_on_the_files_own_grid_after_resampling(tmp_path, codes):
     array = blob((20, 24, 22))
     write(tmp_path / "scan.nii.gz", codes, array)
     predictor = Predictor(Threshold(), plan_of((2.0, 1.2, 1.4), (8, 16, 16)), SlidingWindows(), LABELS)
-    predicted = predictor.predict_files([tmp_path / "scan.nii.gz"])
+    predicted = predictor.predict_files([tmp_path / "scan.nii.gz"]).mask
     assert predicted.shape == array.shape
     found, truth = predicted > 0, array > 100
     assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.93
@@ -96,8 +97,8 @@ def test_channels_come_from_one_file_each_in_order(tmp_path):
 
     predictor = Predictor(FirstChannel(), plan_of(channels=2), SlidingWindows(), LABELS)
     files = [tmp_path / "a.nii.gz", tmp_path / "b.nii.gz"]
-    assert (predictor.predict_files(files) > 0).sum() == (array > 100).sum()
-    assert (predictor.predict_files(files[::-1]) > 0).sum() == 0
+    assert (predictor.predict_files(files).mask > 0).sum() == (array > 100).sum()
+    assert (predictor.predict_files(files[::-1]).mask > 0).sum() == 0
 
 
 @pytest.mark.parametrize(
@@ -154,8 +155,9 @@ def test_a_loaded_model_predicts_in_the_precision_asked_for(precision, halved):
     predictor = predictor_of(model, SlidingWindows(), torch.device("cpu"), precision)
     image = torch.zeros(1, 8, 8)
     image[0, 2:6, 3:5] = 200
-    predicted = predictor.predict_prepared(image, SQUARE)
+    predicted, probabilities = predictor.predict_prepared(image, SQUARE)
     assert network.autocast == [halved]
+    assert probabilities.shape == (len(LABELS), 8, 8)
     assert predicted.tolist() == np.where(image[0] > 0, np.array([[1]] * 4 + [[2]] * 4), 0).tolist()
 
 

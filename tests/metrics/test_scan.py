@@ -26,13 +26,14 @@ def test_one_policy_for_empty_structures(predicted, referenced, status, score):
     tumour = score_scan(prediction, reference, *LABELS)[1]
     assert (tumour.name, tumour.label, tumour.status) == ("tumour", 2, status)
     assert (tumour.reference_voxels, tumour.predicted_voxels) == (referenced, predicted)
-    for value in (tumour.dice, tumour.iou):
+    assert list(tumour.scores) == ["dice", "iou"]
+    for value in tumour.scores.values():
         assert math.isnan(value) if score is None else value == score
 
 
 def test_structures_that_do_not_meet_score_zero_but_are_not_missed():
     score = score_scan(np.array([1, 0, 0]), np.array([0, 0, 1]), {"a": [1]}, 2)[0]
-    assert (score.status, score.dice, score.iou) == ("ok", 0.0, 0.0)
+    assert (score.status, score.scores) == ("ok", {"dice": 0.0, "iou": 0.0})
 
 
 @given(MASK, MASK)
@@ -40,7 +41,7 @@ def test_structures_that_do_not_meet_score_zero_but_are_not_missed():
 def test_scores_are_missing_exactly_when_both_are_empty(prediction, reference):
     for score in score_scan(prediction, reference, *LABELS):
         assert score.status in STATUSES
-        assert math.isnan(score.dice) == math.isnan(score.iou) == (score.status == "both_empty")
+        assert [math.isnan(value) for value in score.scores.values()] == [score.status == "both_empty"] * 2
         assert score.reference_voxels == (reference == score.label).sum()
         assert score.predicted_voxels == (prediction == score.label).sum()
 
@@ -52,7 +53,7 @@ def test_equals_monai_where_the_reference_is_not_empty(prediction, reference):
     theirs = DiceMetric(include_background=False, reduction="none")(*encode)[0]
     for score, dice in zip(score_scan(prediction, reference, *LABELS), theirs, strict=True):
         if score.reference_voxels:
-            assert score.dice == pytest.approx(float(dice), abs=1e-6)
+            assert score.scores["dice"] == pytest.approx(float(dice), abs=1e-6)
         else:
             assert torch.isnan(dice)
 
@@ -70,9 +71,8 @@ def test_a_region_scores_as_the_union_of_its_classes_and_ignored_voxels_as_if_cu
     for region, classes in zip(score_scan(prediction, reference, regions, 3), regions.values(), strict=True):
         union = [np.isin(mask, classes).astype(np.uint8) for mask in (prediction, reference)]
         alone = score_scan(*union, {region.name: [1]}, 2)[0]
-        assert (region.dice, region.iou, region.status) == pytest.approx(
-            (alone.dice, alone.iou, alone.status), nan_ok=True
-        )
+        assert region.status == alone.status
+        assert region.scores == pytest.approx(alone.scores, nan_ok=True)
     hidden = reference.copy()
     hidden[0] = 255
     cut = score_scan(prediction[1:], reference[1:], *LABELS)
@@ -82,4 +82,4 @@ def test_a_region_scores_as_the_union_of_its_classes_and_ignored_voxels_as_if_cu
             score.predicted_voxels,
             score.status,
         )
-        assert score.dice == pytest.approx(kept.dice, nan_ok=True)
+        assert score.scores == pytest.approx(kept.scores, nan_ok=True)

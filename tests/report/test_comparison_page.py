@@ -19,7 +19,7 @@ in_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this ma
 
 
 def write(folder, runs, metric="dice", names=None):
-    comparison = compare(read_methods(runs, metric, "run", names), metric, resamples=300)
+    comparison = compare(read_methods(runs, metric, "run", names), resamples=300)
     write_comparison_page(folder / "report.html", comparison, 300, 12345)
     return (folder / "report.html").read_text()
 

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from segment.metrics.standard import LEAD
 from segment.report.plots import curves, distributions
 from segment.visual.pictures import colours
 
@@ -28,14 +29,14 @@ def table():
 
 def test_every_scan_is_a_point_in_its_labels_colour(table):
     table.iloc[3, 0] = np.nan
-    svg = distributions(table, "Dice", "spread")
+    svg = distributions(table, LEAD, "spread")
     for colour, points in zip(colours(3)[1:], (19, 20), strict=True):
         style = "fill: #{:02x}{:02x}{:02x}".format(*colour)
         assert sum(style in element.get("style", "") for element in elements(svg) if element.tag == "use") == points
 
 
 def test_many_scans_are_boxes_only():
-    few, many = (len(distributions(scores(scans, a="A"), "Dice", "spread")) for scans in (20, 2001))
+    few, many = (len(distributions(scores(scans, a="A"), LEAD, "spread")) for scans in (20, 2001))
     assert many < 3 * few
 
 
@@ -43,7 +44,7 @@ def test_many_scans_are_boxes_only():
 @pytest.mark.parametrize("draw", [distributions, curves])
 def test_names_are_shown_as_they_are_and_nothing_of_them_is_obeyed(table, draw):
     if draw is distributions:
-        svg = distributions(table, "Dice", "a")
+        svg = distributions(table, LEAD, "a")
     else:
         svg = curves({EVIL: table[EVIL], "foreground": table[EVIL]}, "loss", "a")
     texts = [element.text for element in elements(svg) if element.tag == "text"]
@@ -62,7 +63,7 @@ def test_names_are_shown_as_they_are_and_nothing_of_them_is_obeyed(table, draw):
 
 
 def test_colours_of_the_page_and_ids_of_its_own(table):
-    first = distributions(table, "Dice", "first")
+    first = distributions(table, LEAD, "first")
     second = curves({"foreground": table["Anterior"]}, "Dice", "second")
     assert "currentColor" in first
     assert "#010203" not in first
@@ -76,7 +77,7 @@ def test_colours_of_the_page_and_ids_of_its_own(table):
 
 
 def test_the_same_plot_twice_is_the_same_text(table):
-    assert distributions(table, "Dice", "a") == distributions(table, "Dice", "a")
+    assert distributions(table, LEAD, "a") == distributions(table, LEAD, "a")
 
 
 def test_no_settings_are_left_behind(table):

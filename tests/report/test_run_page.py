@@ -154,8 +154,10 @@ def test_statuses_and_scans_without_scores_are_shown(make_run, page_of):
     scans += ["gone,val,0,1,Anterior,0,0,9,0,missed", "gone,val,0,2,Posterior,,,0,0,both_empty"]
     (run / "scans.csv").write_text("\n".join(scans))
     text = " ".join(Elements(page_of(run)).text.split())
-    assert "gone 0.0000 missed 0.0000 both empty –" in text
-    assert text.index("gone 0.0000") < text.index("scan_1 0.8") < text.index("empty – both empty – both empty –")
+    assert (
+        "gone 0.0000 0.0000 missed 0.0000 both empty –" in text
+    )  # foreground Dice, foreground IoU, Dice of each label
+    assert text.index("gone 0.0000") < text.index("scan_1 0.8") < text.index("empty – – both empty – both empty –")
 
 
 def test_page_without_pictures_notice_and_provenance(make_run, page_of):

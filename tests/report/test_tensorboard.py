@@ -58,7 +58,7 @@ def test_tensorboard_shows_scores_panels_curves_and_surfaces(make_run, tensorboa
         np.testing.assert_array_equal(picture, expected.picture)
         text = board.get("text/text", run=name, tag="panels/worst/text_summary")[0]["text"]
         assert expected.case in text
-        assert f"{expected.dice:.4f}" in text
+        assert f"{expected.score:.4f}" in text
 
         assert list(board.get("pr_curves/tags")) == [name]
         tag = "precision_recall_final/Posterior"

@@ -15,8 +15,8 @@ def test_worst_and_median_scan_are_found_and_drawn(make_run):
     worst, median = notable_scans(run)
     assert (worst.kind, worst.case) == ("worst", "scan_2")
     assert (median.kind, median.case) == ("median", "scan_0")
-    assert worst.dice == pytest.approx(0.4)
-    assert median.dice == pytest.approx(0.8)
+    assert worst.score == pytest.approx(0.4)
+    assert median.score == pytest.approx(0.8)
     assert worst.picture.shape[0] == 256 + 20
     assert not np.array_equal(worst.picture, median.picture)
 
@@ -36,7 +36,7 @@ def test_the_worst_three_and_the_median_are_named_once_each(make_run, scans, exp
     found = notable_cases(run, worst=3)
     assert [notable.kind for notable in found] == expected
     assert len({notable.case for notable in found}) == len(found)
-    assert [notable.dice for notable in found] == sorted(notable.dice for notable in found)
+    assert [notable.score for notable in found] == sorted(notable.score for notable in found)
 
 
 def test_scans_in_other_orientation_are_drawn_alike(make_run):

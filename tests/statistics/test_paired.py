@@ -85,7 +85,7 @@ def test_one_who_invents_a_structure_loses_the_scan_and_empty_in_both_does_not_c
     np.testing.assert_allclose(differences[:, 0, 1], [0.1, 1.0, np.nan])
     np.testing.assert_allclose(differences[:, 0, 0], [0.05, 0.5, -0.1])  # mean over the labels that are scored
     assert filled[:, 0].tolist() == [[False, False, False], [True, True, False], [False, False, False]]
-    found = compare_pairs(values, np.array([0]), np.array([1]), "dice")
+    found = compare_pairs(values, np.array([0]), np.array([1]), 1.0, True)
     assert found.won[0].tolist() == [2, 2, 0]
     assert found.tied[0].tolist() == [0, 0, 2]
     assert found.lost[0].tolist() == [1, 0, 1]
@@ -94,16 +94,16 @@ def test_one_who_invents_a_structure_loses_the_scan_and_empty_in_both_does_not_c
 
 def test_of_distances_less_is_better_and_nothing_to_measure_is_0_mm():
     values = np.array([[[2.0], [3.0]], [[np.nan], [50.0]], [[1.0], [1.0]]])
-    found = compare_pairs(values, np.array([0]), np.array([1]), "hd95_mm")
+    found = compare_pairs(values, np.array([0]), np.array([1]), 0.0, False)
     assert [table[0, 1] for table in (found.won, found.tied, found.lost)] == [2, 1, 0]
     assert found.effect[0, 1] == 1
-    assert method_ranks(np.array([2.0, 1.0, np.nan, 1.0]), "hd95_mm").tolist() == [3, 1, 4, 1]
-    assert method_ranks(np.array([2.0, 1.0, np.nan, 1.0]), "dice").tolist() == [1, 2, 4, 2]
+    assert method_ranks(np.array([2.0, 1.0, np.nan, 1.0]), False).tolist() == [3, 1, 4, 1]
+    assert method_ranks(np.array([2.0, 1.0, np.nan, 1.0]), True).tolist() == [1, 2, 4, 2]
 
 
 def test_tau_equals_scipys_in_every_resample():
     generator = np.random.default_rng(0)
-    ranks = method_ranks(generator.integers(0, 4, 6).astype(float), "dice")
-    drawn = method_ranks(generator.integers(0, 4, (6, 50)).astype(float), "dice")
+    ranks = method_ranks(generator.integers(0, 4, 6).astype(float), True)
+    drawn = method_ranks(generator.integers(0, 4, (6, 50)).astype(float), True)
     expected = np.mean([kendalltau(ranks, column).statistic for column in drawn.T])
     assert kendall_tau(ranks, drawn) == pytest.approx(expected)

@@ -57,7 +57,7 @@ def test_a_pair_of_runs_is_complete_and_tensorboard_compares_them(
         np.testing.assert_allclose(masks[0].affine, masks[1].affine)
         prediction, reference = (np.asarray(mask.dataobj).astype(np.uint8) for mask in masks)
         expected = score_scan(prediction, reference, {"ball_1": [1], "ball_2": [2]}, 3)
-        np.testing.assert_allclose(rows["dice"], [score.dice for score in expected])
+        np.testing.assert_allclose(rows["dice"], [score.scores["dice"] for score in expected])
         assert list(rows["predicted_voxels"]) == [score.predicted_voxels for score in expected]
     summary = json.loads((first / "summary.json").read_text())
     assert summary["foreground"]["dice"]["mean"] == pytest.approx(scans.groupby("name")["dice"].mean().mean())

@@ -21,16 +21,14 @@ from segment.statistics.bootstrap import (
     structure_means,
     structure_means_without_one,
 )
-from segment.statistics.paired import PairStatistics, compare_pairs, holm, kendall_tau, lower_is_better, method_ranks
+from segment.statistics.paired import PairStatistics, compare_pairs, holm, kendall_tau, method_ranks
 from segment.statistics.variance import Variance, variance_components
 from segment.text import printable
 
 _VALUES_AT_ONCE = 4_000_000
 
 
-def compare(
-    methods: Methods, metric: str = "dice", level: float = 0.95, resamples: int = 10_000, seed: int = 12345
-) -> Comparison:
+def compare(methods: Methods, level: float = 0.95, resamples: int = 10_000, seed: int = 12345) -> Comparison:
     """Compare methods scan by scan.
 
     Every pair is tested on the foreground and on every label: difference of the means with its paired BCa bootstrap
@@ -39,7 +37,6 @@ def compare(
 
     Args:
         methods: What `segment.evaluation.comparison.methods.read_methods` returns.
-        metric: The metric that was read; less is better where it ends in ``_mm``.
         level: Level of the intervals, in (0, 1); ``1 - level`` is that of the tests.
         resamples: Number of resamples of scans, at least 1.
         seed: Seed of the resamples.
@@ -47,7 +44,7 @@ def compare(
     Returns:
         The comparison.
     """
-    compared = methods.methods
+    compared, metric = methods.methods, methods.metric
     values = np.stack([method.scores.to_numpy() for method in compared], axis=1)
     names = [method.name for method in compared]
     structures = tuple(unlike([FOREGROUND, *map(printable, compared[0].scores.columns)]))
@@ -63,9 +60,10 @@ def compare(
             sides = [(table[first[part]] - table[second[part]]) for table in (means[place], drawn, without_one[place])]
             pair_ends[place, part] = bca_intervals(sides[0], sides[1], sides[2], level)
         if place == 0:
-            ranking = _ranking(names, means[0], drawn, metric, level)
+            ranking = _ranking(names, means[0], drawn, metric.higher_is_better, level)
     variances = _variances(compared)
-    found = _pairs(names, structures, means, pair_ends, compare_pairs(values, first, second, metric), metric, level)
+    tested = compare_pairs(values, first, second, metric.perfect, metric.higher_is_better)
+    found = _pairs(names, structures, means, pair_ends, tested, metric.higher_is_better, level)
     named = dict(zip(names, compared, strict=True))
     found_recipes = recipes(names, [method.runs for method in compared], methods.differences)
     pairs = tuple(replace(pair, doubtful=_doubtful(pair, named, variances)) for pair in found)
@@ -85,7 +83,7 @@ def compare(
         failed=methods.failed,
         conclusion="",
         protocol=protocol(compared),
-        notes=tuple(notes(methods, pairs, metric)),
+        notes=tuple(notes(methods, pairs)),
     )
     return replace(comparison, conclusion=conclude(comparison))
 
@@ -128,9 +126,11 @@ def _interval(ends: np.ndarray) -> tuple[float, float] | None:
     return (float(ends[0]), float(ends[1])) if np.isfinite(ends).all() else None
 
 
-def _ranking(names: Sequence[str], means: np.ndarray, drawn: np.ndarray, metric: str, level: float) -> Ranking:
+def _ranking(
+    names: Sequence[str], means: np.ndarray, drawn: np.ndarray, higher_is_better: bool, level: float
+) -> Ranking:
     """Rank the methods, in all scans and in every resample."""
-    ranks, resampled = method_ranks(means, metric), method_ranks(drawn, metric)
+    ranks, resampled = method_ranks(means, higher_is_better), method_ranks(drawn, higher_is_better)
     order = np.argsort(ranks, kind="stable")
     tails = [(1 - level) / 2, (1 + level) / 2]
     shares = [np.bincount(resampled[index] - 1, minlength=len(names)) / drawn.shape[1] for index in order]
@@ -152,12 +152,12 @@ def _pairs(
     means: np.ndarray,
     ends: np.ndarray,
     found: PairStatistics,
-    metric: str,
+    higher_is_better: bool,
     level: float,
 ) -> tuple[Pair, ...]:
     """Put together what is known of every pair and structure; `ends` are those of (structure, pair, low or high)."""
     corrected = np.concatenate([holm(found.p[:, :1]), holm(found.p[:, 1:])], axis=1)
-    best = -1 if lower_is_better(metric) else 1
+    best = 1 if higher_is_better else -1
     alpha = round(1 - level, 12)
     pairs = []
     for index, (one, other) in enumerate(itertools.combinations(range(len(names)), 2)):

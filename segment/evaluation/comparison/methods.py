@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from segment.errors import UserError, did_you_mean
-from segment.evaluation.comparison.naming import config_differences, method_names, seed_followers
+from segment.evaluation.comparison.naming import config_differences, is_of_scores, method_names, seed_followers
 from segment.evaluation.comparison.pairing import (
     Key,
     check_labels,
@@ -22,12 +22,14 @@ from segment.evaluation.comparison.pairing import (
     shared_scans,
 )
 from segment.files import read_mapping
+from segment.metrics.metric import MetricInfo
+from segment.metrics.standard import LEAD
 from segment.runs.config import flatten
 from segment.runs.folder import RunFolder
 from segment.runs.health import Failure, failure, listed
+from segment.runs.metrics import KEY, metric_info
 from segment.runs.scans import metric_columns, read_scans
 from segment.runs.summary import read_summary
-from segment.statistics.paired import lower_is_better
 from segment.text import printable
 
 MOST_RUNS = 1000
@@ -72,12 +74,14 @@ class Methods:
         methods: At least two, scored on the same scans.
         differences: Configuration key -> value in each method, None where it has no such key.
         left_out: Scans that were scored in some of the runs only and are not compared.
+        metric: What they are compared by.
         failed: The runs among those given that are no result, which no method holds.
     """
 
     methods: tuple[Method, ...]
     differences: Mapping[str, Sequence[str | None]]
     left_out: int
+    metric: MetricInfo = LEAD
     failed: tuple[Failure, ...] = ()
 
 
@@ -124,7 +128,7 @@ def find_runs(given: str | Sequence[str]) -> list[Path]:
 
 def read_methods(
     runs: str | Sequence[str],
-    metric: str = "dice",
+    metric: str = LEAD.name,
     by: str | None = None,
     names: Sequence[str] | None = None,
     common: bool = False,
@@ -134,7 +138,7 @@ def read_methods(
     Args:
         runs: As for `find_runs`. A folder with ``scans.csv`` but without ``config.yaml``, and a table by itself, is a
             method of its own.
-        metric: Metric column of ``scans.csv``; less is better where it ends in ``_mm``.
+        metric: Metric column of ``scans.csv``; the runs record how it reads.
         by: ``run``: each run is a method; ``configuration``: runs that differ in nothing but fold, seed and what
             changes no number are one; None: the latter where it leaves two methods, else the former.
         names: Names of the methods in order; None: made of what differs.
@@ -156,6 +160,7 @@ def read_methods(
     check_labels(folders)
     for run in folders:
         _check_metric(run, metric)
+    info = _shared_info(folders, metric)
     groups = _grouped(folders, failed, by)
     folders = [run for group in groups for run in group]
     if len(groups) > MOST_METHODS:
@@ -163,7 +168,7 @@ def read_methods(
     differences = config_differences(groups)
     titles = method_names(groups, differences) if names is None else _given_names(names, groups, failed)
     seeds = [_by_seed(group) if len(group) > 1 else {"": group} for group in groups]
-    laid = [[(side, _side_by_side(side, metric)) for side in sides.values()] for sides in seeds]
+    laid = [[(side, _side_by_side(side, info.name)) for side in sides.values()] for sides in seeds]
     tables = [(side, table.index) for method in laid for side, table in method]
     try:
         keys = shared_scans(tables, common)
@@ -172,11 +177,11 @@ def read_methods(
     check_references(folders, keys)
     check_trained(folders, keys)
     methods = tuple(
-        _method(name, group, [table.loc[keys] for _, table in sides], keys, metric)
+        _method(name, group, [table.loc[keys] for _, table in sides], keys, info.perfect)
         for name, group, sides in zip(titles, groups, laid, strict=True)
     )
     left_out = len(set().union(*(index for _, index in tables))) - len(keys)
-    return Methods(methods, differences, left_out, failed)
+    return Methods(methods, differences, left_out, info, failed)
 
 
 def _may_fail(path: Path) -> bool:
@@ -222,6 +227,19 @@ def _check_metric(run: RunFolder, metric: str) -> None:
             f"metric={metric}: {printable(run.path)} has no score of {printable(row['name'])} in scan "
             f"{printable(row['case'])}, which is not empty. Score it, or compare by another metric."
         )
+
+
+def _shared_info(runs: Sequence[RunFolder], metric: str) -> MetricInfo:
+    """How the metric reads, as the runs record it; of none that does, as its name says."""
+    told = {metric_info(run.summary, metric): run for run in runs if metric in run.summary.get(KEY, {})}
+    if len(told) > 1:
+        (one, first), (other, second) = list(told.items())[:2]
+        key = next(key for key in vars(one) if getattr(one, key) != getattr(other, key))
+        raise UserError(
+            f"metric={metric}: is not the same in {printable(first.path)} and {printable(second.path)}: {key} is "
+            f"{getattr(one, key)} in the one, {getattr(other, key)} in the other. Score both anew: segment evaluate"
+        )
+    return next(iter(told), metric_info({}, metric))
 
 
 def _grouped(runs: Sequence[RunFolder], failed: Sequence[Failure], by: str | None) -> list[list[RunFolder]]:
@@ -280,7 +298,7 @@ def _configurations(runs: Sequence[RunFolder]) -> list[list[RunFolder]]:
         own = frozenset(
             (key, str(value))
             for key, value in row.items()
-            if key not in apart and not (follows and key.startswith("planned."))
+            if key not in apart and not (follows and key.startswith("planned.")) and not is_of_scores(key)
         )
         found.setdefault(own if run.config else run.path, []).append(run)
     return list(found.values())
@@ -331,12 +349,11 @@ def _side_by_side(runs: Sequence[RunFolder], metric: str) -> pd.DataFrame:
 
 
 def _method(
-    name: str, runs: Sequence[RunFolder], tables: Sequence[pd.DataFrame], keys: Sequence[Key], metric: str
+    name: str, runs: Sequence[RunFolder], tables: Sequence[pd.DataFrame], keys: Sequence[Key], perfect: float
 ) -> Method:
     """Average the seeds of a method, scan by scan."""
     stack = np.stack([table.to_numpy() for table in tables])
     # A seed that rightly leaves empty what another invents is perfect there, as between methods.
-    perfect = 0.0 if lower_is_better(metric) else 1.0
     stack = np.where(np.isnan(stack) & np.isfinite(stack).any(axis=0), perfect, stack)
     mean = stack.mean(axis=0)
     index, columns = tables[0].index, tables[0].columns

@@ -15,6 +15,7 @@ _LONGEST_NAME = 40
 _MOST_CHOICES = 3  # in a name
 _MOST_KEYS = 20  # that are tried for it
 _OF_EVERY_RUN = ("name", "output", "cache", "fold", "seed", "data.root")
+_OF_SCORES = "metrics"  # what is scored makes no other method
 _OF_A_RUN = re.compile(r"(fold|seed)\w+|(?=\d*[a-f])[0-9a-f]{8}")  # or the hash that a shortened name ends with
 
 
@@ -48,7 +49,13 @@ def seed_followers(runs: Iterable[RunFolder]) -> set[str]:
 
 
 def _texts(run: RunFolder, without: Container[str] = ()) -> dict[str, str]:
-    return {printable(key): printable(value) for key, value in flatten(run.config).items() if key not in without}
+    row = {key: value for key, value in flatten(run.config).items() if key not in without and not is_of_scores(key)}
+    return {printable(key): printable(value) for key, value in row.items()}
+
+
+def is_of_scores(key: str) -> bool:
+    """Whether a configuration key says what is scored, which makes no other method."""
+    return key.partition(".")[0] == _OF_SCORES
 
 
 def method_names(groups: Sequence[Sequence[RunFolder]], differences: Mapping[str, Sequence[str | None]]) -> list[str]:
@@ -144,7 +151,8 @@ def run_choices(run: RunFolder) -> dict[str, str]:
     if "-m" not in overrides and "--multirun" not in overrides:  # the command of a sweep is that of all its runs
         matches = (re.fullmatch(r"\+{0,2}([\w./@]+)=(.+)", word, re.S) for word in overrides)
         found |= {match[1]: match[2] for match in matches if match}
-    kept = {key: value for key, value in found.items() if key not in _OF_EVERY_RUN and key.isprintable()}
+    own = {key: value for key, value in found.items() if key not in _OF_EVERY_RUN and not is_of_scores(key)}
+    kept = {key: value for key, value in own.items() if key.isprintable()}
     return {printable(key): printable(value) for key, value in kept.items()}
 
 

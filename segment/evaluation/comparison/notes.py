@@ -10,7 +10,6 @@ from segment.evaluation.comparison.result import Pair
 from segment.runs.folder import RunFolder
 from segment.runs.health import Failure, listed
 from segment.runs.summary import merged_protocol, protocol_line
-from segment.statistics.paired import lower_is_better
 from segment.text import printable
 
 _SETTINGS = {
@@ -70,13 +69,12 @@ def different_settings(methods: Sequence[Method]) -> list[str]:
     return found
 
 
-def notes(methods: Methods, pairs: Sequence[Pair], metric: str) -> list[str]:
+def notes(methods: Methods, pairs: Sequence[Pair]) -> list[str]:
     """What limits a comparison.
 
     Args:
         methods: What is compared.
         pairs: What was found.
-        metric: The metric.
 
     Returns:
         Sentences.
@@ -88,10 +86,9 @@ def notes(methods: Methods, pairs: Sequence[Pair], metric: str) -> list[str]:
         found.append(f"{methods.left_out} scans that not all runs have were left out.")
     unpaired = sum(pair.unpaired for pair in pairs if pair.structure != "foreground")
     if unpaired:
-        perfect = 0 if lower_is_better(metric) else 1
         found.append(
             f"{unpaired} times (over all pairs, scans and labels) one method rightly left a structure empty that the "
-            f"other invented: the missing score counts as {perfect} in the tests and in scans won."
+            f"other invented: the missing score counts as {methods.metric.perfect:g} in the tests and in scans won."
         )
     doubtful = [f"{pair.first} - {pair.second}" for pair in pairs if pair.doubtful]
     if doubtful:

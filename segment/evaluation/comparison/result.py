@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from segment.evaluation.comparison.methods import Method
+from segment.metrics.metric import MetricInfo
 from segment.runs.health import Failure
 from segment.statistics.variance import Variance
 
@@ -116,7 +117,7 @@ class Comparison:
     """What `compare` finds.
 
     Attributes:
-        metric: Column of ``scans.csv``.
+        metric: What the methods are compared by, a column of ``scans.csv``.
         level: Level of all intervals.
         methods: The methods, in the order given.
         structures: ``foreground``, then the labels.
@@ -135,7 +136,7 @@ class Comparison:
         notes: Sentences on what limits the comparison, such as too few scans.
     """
 
-    metric: str
+    metric: MetricInfo
     level: float
     methods: tuple[Method, ...]
     structures: tuple[str, ...]

@@ -16,9 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from segment.evaluation.comparison.result import FOREGROUND, Comparison, Pair
-from segment.evaluation.comparison.wording import interval_text, metric_title, p_text, percent
+from segment.evaluation.comparison.wording import interval_text, p_text, percent
 from segment.files import plain
-from segment.statistics.paired import lower_is_better
+from segment.runs.metrics import record
 from segment.text import printable
 
 COSTS = {
@@ -92,7 +92,8 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         }
         for method in comparison.methods
     ]
-    made: dict[str, Any] = plain(_plain_fields(fields | {"methods": methods}))
+    own = {"metric": comparison.metric.name, **record([comparison.metric])[comparison.metric.name]}
+    made: dict[str, Any] = plain(_plain_fields(fields | own | {"methods": methods}))
     return made
 
 
@@ -161,20 +162,20 @@ def _best(comparison: Comparison, structure: str) -> str:
     """The best mean of a structure, as it is printed."""
     means = [scores[structure].mean for scores in comparison.estimates.values()]
     told = [mean for mean in means if mean is not None]
-    pick = min if lower_is_better(comparison.metric) else max
+    pick = max if comparison.metric.higher_is_better else min
     return _decimal(pick(told)) if told else "-"
 
 
 def shown_worse(comparison: Comparison, pair: Pair) -> bool:
     """Whether the second of a pair is shown to be worse than the first."""
     difference = pair.difference or 0.0
-    return pair.shown and (difference < 0 if lower_is_better(comparison.metric) else difference > 0)
+    return pair.shown and (difference > 0 if comparison.metric.higher_is_better else difference < 0)
 
 
 def _caption(comparison: Comparison, dagger: str) -> str:
     level = percent(comparison.level)
     return (
-        f"{metric_title(comparison.metric)}, mean over scans with its {level} bootstrap interval (BCa); foreground is "
+        f"{comparison.metric.heading}, mean over scans with its {level} bootstrap interval (BCa); foreground is "
         f"the mean over labels. Bold: best mean. {dagger}: shown to be worse than {comparison.ranking.names[0]} "
         f"(Wilcoxon signed-rank test, p corrected after Holm below {1 - comparison.level:.3g}, and paired bootstrap "
         "interval)."
@@ -206,7 +207,7 @@ def _methods_text(comparison: Comparison) -> str:
         "rank",
         *([f"{level} of rank"] if several else []),
         "method",
-        f"foreground {metric_title(comparison.metric)}",
+        f"foreground {comparison.metric.heading}",
     ]
     rows = []
     for name, rank, ends in zip(ranking.names, ranking.ranks, ranking.intervals, strict=True):
@@ -347,17 +348,21 @@ def cost_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     costs = {method.name: method.cost for method in comparison.methods}
     keys = [key for key in COSTS if any(key in cost for cost in costs.values())]
     energy = "energy_kwh" in keys
+    worth = energy and comparison.metric.higher_is_better  # millimetres a kWh would reward a large error
     rows = []
     for name in comparison.ranking.names if keys else ():
         cost, mean = costs[name], comparison.estimates[name][FOREGROUND].mean
         cells = [COSTS[key][1].format(cost[key]) if key in cost else "-" for key in keys]
         if energy:
+            cells.append(str(cost.get("energy_source", "-")))
+        if worth:
             used = cost.get("energy_kwh")
             ratio = mean / used if mean is not None and isinstance(used, float) and used > 0 else None
-            cells += [str(cost.get("energy_source", "-")), "-" if ratio is None else f"{ratio:.3g}"]
+            cells.append("-" if ratio is None else f"{ratio:.3g}")
         rows.append([name, *cells])
     heads = ["cost of a run", *(COSTS[key][0] for key in keys)]
-    return [*heads, *(["energy", f"{metric_title(comparison.metric)} per kWh"] if energy else [])], rows
+    heads += ["energy"] if energy else []
+    return [*heads, *([f"{comparison.metric.heading} per kWh"] if worth else [])], rows
 
 
 def _cost_text(comparison: Comparison) -> str:

@@ -7,18 +7,9 @@ from collections.abc import Sequence
 from segment.evaluation.comparison.methods import Method
 from segment.evaluation.comparison.result import Comparison, Pair
 from segment.runs.health import listed
-from segment.statistics.paired import lower_is_better
 from segment.text import printable
 
-_TITLES = {"dice": "Dice", "iou": "IoU"}
 _MOST_NAMED = 20
-
-
-def metric_title(metric: str) -> str:
-    """A metric column as it is written in a text: ``Dice``, ``NSD``, ``HD95 (mm)``."""
-    name, millimetres, _ = metric.partition("_mm") if lower_is_better(metric) else (metric, "", "")
-    title = _TITLES.get(name) or (name.upper() if len(name) <= 5 else printable(name))
-    return f"{title} (mm)" if millimetres else title
 
 
 def percent(level: float) -> str:
@@ -55,13 +46,13 @@ def conclude(comparison: Comparison) -> str:
 
 
 def _of_two(comparison: Comparison, pair: Pair) -> str:
-    what = f"foreground {metric_title(comparison.metric)}"
+    what = f"foreground {comparison.metric.heading}"
     if pair.difference is None:
         return (
             f"{pair.first} and {pair.second} cannot be compared: no scan has a score of both "
             f"({'; '.join([_scans(comparison), *_left_out(comparison)])})."
         )
-    direction = "lower" if lower_is_better(comparison.metric) else "higher"
+    direction = "higher" if comparison.metric.higher_is_better else "lower"
     test = f"Wilcoxon signed-rank {p_text(pair.p_holm)}"
     limits = "; ".join([_figures(comparison, pair), test, *_limits(comparison, [pair])])
     by = f"{direction} by {abs(pair.difference):.4f}"
@@ -72,12 +63,12 @@ def _of_two(comparison: Comparison, pair: Pair) -> str:
 
 
 def _of_many(comparison: Comparison, leader: str, pairs: Sequence[Pair]) -> str:
-    metric, mean = metric_title(comparison.metric), comparison.estimates[leader][pairs[0].structure].mean
+    metric, mean = comparison.metric.heading, comparison.estimates[leader][pairs[0].structure].mean
     if mean is None:
         limits = "; ".join([_scans(comparison), *_left_out(comparison)])
         return f"The {len(pairs) + 1} methods cannot be compared: no scan has a score ({limits})."
     worse, same = ([pair for pair in pairs if pair.shown is shown] for shown in (True, False))
-    extreme = "lowest" if lower_is_better(comparison.metric) else "highest"
+    extreme = "highest" if comparison.metric.higher_is_better else "lowest"
     comparisons = len(comparison.methods) * (len(comparison.methods) - 1) // 2
     test = f"Wilcoxon signed-rank tests, Holm over {comparisons} comparisons"
     limits = "; ".join([test, *_limits(comparison, pairs)])
@@ -95,7 +86,7 @@ def _of_many(comparison: Comparison, leader: str, pairs: Sequence[Pair]) -> str:
 def _figures(comparison: Comparison, pair: Pair) -> str:
     """The interval of what the first is better by."""
     interval = pair.interval
-    if interval is not None and lower_is_better(comparison.metric):
+    if interval is not None and not comparison.metric.higher_is_better:
         interval = (-interval[1], -interval[0])
     return f"{percent(comparison.level)} interval {interval_text(interval)}"
 

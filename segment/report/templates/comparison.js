@@ -17,7 +17,7 @@
 
   // Scores of one scan; where only one method has a score, the other rightly left the structure empty.
   const both = (first, second, label, scan) => {
-    const perfect = data.lower ? 0 : 1;
+    const perfect = data.perfect;
     const a = data.scores[first][label][scan];
     const b = data.scores[second][label][scan];
     return a === null && b === null ? null : [a ?? perfect, b ?? perfect];

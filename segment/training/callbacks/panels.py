@@ -95,7 +95,7 @@ class ValidationPanels(pl.Callback):
         shown = self.slices[batch["index"]]
         if shown is None:
             return
-        prediction, spacing = shown.of(outputs["prediction"]), canonical_spacing(shown.grid)
+        prediction, spacing = shown.of(outputs.mask), canonical_spacing(shown.grid)
         picture = self.draw(shown.image, shown.reference, prediction, len(labels), spacing)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):

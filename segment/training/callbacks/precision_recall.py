@@ -43,8 +43,7 @@ class PrecisionRecallCurves(pl.Callback):
         patches = trainer.datamodule  # type: ignore[attr-defined]
         reference = patches.store.load(patches.val[batch["index"]]).reference
         truth = torch.from_numpy(reference[...]).to(self.counts.device)
-        probabilities = outputs["probabilities"]
-        self.counts += threshold_counts(probabilities, truth, labels.structures, bool(labels.regions), IGNORE)
+        self.counts += threshold_counts(outputs.probabilities, truth, labels.structures, bool(labels.regions), IGNORE)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the curves."""

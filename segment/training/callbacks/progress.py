@@ -11,6 +11,8 @@ from pytorch_lightning.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from segment.training.callbacks.scan_metrics import ScanMetrics
+
 
 class TrainingProgress(ProgressBar):
     """Steps done of all steps, loss, last validation score, time passed and time left.
@@ -82,7 +84,10 @@ class TrainingProgress(ProgressBar):
 
     def _scores(self, trainer: pl.Trainer) -> str:
         metrics = trainer.progress_bar_metrics
-        shown = {"train/loss": "loss", "val/foreground_dice": "Dice", "val/foreground_iou": "IoU"}
+        shown = {"train/loss": "loss"}
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, ScanMetrics):
+                shown |= {f"val/foreground_{metric.name}": metric.info.heading for metric in callback.metrics}
         return "  ".join(f"{name} {float(metrics[key]):.3f}" for key, name in shown.items() if key in metrics)
 
 

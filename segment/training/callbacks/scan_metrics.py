@@ -1,37 +1,40 @@
-"""Dice and IoU of every validation scan and label over the course of training."""
+"""Scores of every validation scan and label over the course of training."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
 
 from segment.data.case import Case, Dataset
 from segment.data.labels import IGNORE
+from segment.errors import UserError
 from segment.io.images import read_label
+from segment.metrics.metric import Metric, penalty_in
 from segment.metrics.scan import score_scan
-
-METRICS = ("dice", "iou")
+from segment.metrics.standard import STANDARD
 
 
 class ScanMetrics(pl.Callback):
     """Scores each predicted scan against its reference on the source grid and logs the scores.
 
-    Logs ``val/foreground_dice`` (mean over labels of the mean over scans), ``val/LABEL_dice`` and, under ``scan/``,
-    every scan; the same for IoU. A structure absent in both masks has no score and is left out of the means.
+    Logs ``val/foreground_METRIC`` (mean over labels of the mean over scans), ``val/LABEL_METRIC`` and
+    ``scan/SCAN/LABEL_METRIC``. A structure absent in both masks has no score and is left out of the means; where all
+    are, the foreground is the worst score, since whoever keeps the best checkpoint by it cannot compare with NaN.
 
     Args:
         dataset: Names and values of the labels.
         cases: Validation scans, in the order of the loader's indices.
+        metrics: What is scored.
     """
 
-    def __init__(self, dataset: Dataset, cases: Sequence[Case]) -> None:
+    def __init__(self, dataset: Dataset, cases: Sequence[Case], metrics: Sequence[Metric] = STANDARD) -> None:
         self.dataset = dataset
         self.cases = list(cases)
+        self.metrics = tuple(metrics)
         self.rows: list[dict[str, Any]] = []
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -51,9 +54,15 @@ class ScanMetrics(pl.Callback):
         case = self.cases[batch["index"]]
         labels = self.dataset.labels
         assert case.label is not None
-        reference = labels.encode(read_label(case.label).array)
-        for score in score_scan(outputs["prediction"], reference, labels.structures, len(labels), IGNORE):
-            self.rows.append({"case": case.id, "name": score.name, "dice": score.dice, "iou": score.iou})
+        label = read_label(case.label)
+        spacing, structures = label.grid.spacing, labels.structures
+        masks = outputs.mask, labels.encode(label.array)
+        try:
+            found = score_scan(*masks, structures, len(labels), IGNORE, self.metrics, spacing)
+        except ValueError as error:
+            raise UserError(f"{case.id}: {error}. Mend the metric, or leave it out.") from error
+        worst = {metric.name: penalty_in(metric, label.grid.shape, spacing) for metric in self.metrics}
+        self.rows += [{"case": case.id, "name": score.name, "scores": score.scores, "worst": worst} for score in found]
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the means and every scan."""
@@ -64,14 +73,22 @@ class ScanMetrics(pl.Callback):
             rows = [row for share in shares for row in share]
         if not rows:
             return
-        table = pd.DataFrame(rows)
-        means = table.groupby("name", sort=False)[list(METRICS)].mean()
-        scores = {f"val/{name}_{metric}": means.loc[name, metric] for name in means.index for metric in METRICS}
-        foreground = {f"val/foreground_{metric}": float(np.nan_to_num(means[metric].mean())) for metric in METRICS}
+        means = (
+            pd.DataFrame([{"name": row["name"], **row["scores"]} for row in rows]).groupby("name", sort=False).mean()
+        )
+        scores = {f"val/{name}_{metric}": means.loc[name, metric] for name in means.index for metric in means}
+        foreground = {f"val/foreground_{metric.name}": self._foreground(metric, means, rows) for metric in self.metrics}
         pl_module.log_dict(foreground, prog_bar=True, sync_dist=trainer.world_size > 1)
         if not trainer.sanity_checking:
             for row in rows:
-                scores |= {f"scan/{row['case']}/{row['name']}_{metric}": row[metric] for metric in METRICS}
-            present = {name: float(value) for name, value in scores.items() if value is not None and value == value}
+                scores |= {f"scan/{row['case']}/{row['name']}_{key}": value for key, value in row["scores"].items()}
+            present = {name: float(value) for name, value in scores.items() if value == value}
             for logger in trainer.loggers:
                 logger.log_metrics(present, step=trainer.global_step)
+
+    def _foreground(self, metric: Metric, means: pd.DataFrame, rows: Sequence[Mapping[str, Any]]) -> float:
+        """Mean over labels; the worst score where no label has one."""
+        if means[metric.name].notna().any():
+            return float(means[metric.name].mean())
+        worst = [row["worst"][metric.name] for row in rows]
+        return min(worst) if metric.higher_is_better else max(worst)

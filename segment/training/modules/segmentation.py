@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from segment.augment.augmentation import Augmentation
 from segment.data.labels import IGNORE, Labels
 from segment.errors import UserError
-from segment.inference.predictor import Predictor
+from segment.inference.predictor import Prediction, Predictor
 from segment.inference.windows import SlidingWindows
 from segment.losses.deep_supervision import AnyScale
 from segment.networks import bf16_convolution
@@ -150,18 +150,15 @@ class SegmentationModule(pl.LightningModule):
             if name := not_finite(checkpoint.get(key, {})):
                 raise Diverged(f"the weights {name} are not finite", self.step, self.trainer)
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
-        """Class indices of one whole scan on its source grid, and probabilities (output, *spatial) on the plan's."""
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> Prediction:  # type: ignore[override]
+        """Mask of one whole scan on its source grid, and probabilities on the plan's."""
         predictor = Predictor(self.network, self.plan, self.windows, self.labels)
-        seen: list[Tensor] = []
-        placement = self.placements[batch["index"]]
         try:
-            prediction = predictor.predict_prepared(batch["image"], placement, lambda found, _: seen.append(found))
+            return predictor.predict_prepared(batch["image"], self.placements[batch["index"]])
         except UserError as error:
             case = self._datamodule.val[batch["index"]].id
             reason = f"the network's values on the validation scan {case} are not finite"
             raise Diverged(reason, self.step, self.trainer) from error
-        return {"prediction": prediction, "probabilities": seen[0]}
 
     def configure_optimizers(self) -> Any:
         """The optimiser and, stepped after every optimiser step, the schedule.

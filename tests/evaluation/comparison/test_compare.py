@@ -13,6 +13,8 @@ from segment.evaluation.comparison.compare import compare
 from segment.evaluation.comparison.methods import Method, Methods, read_methods
 from segment.evaluation.comparison.result import Comparison
 from segment.evaluation.comparison.tables import text_report
+from segment.metrics.metric import MetricInfo
+from segment.metrics.standard import LEAD, info_of_column
 from segment.statistics.bootstrap import bootstrap_interval
 from segment.statistics.variance import variance_components
 
@@ -28,8 +30,8 @@ def method(name: str, *repeats: np.ndarray, folds: np.ndarray | None = None) -> 
     return Method(name, (), mean, tables, folds, len(repeats), tuple(np.unique(folds).tolist()), {})
 
 
-def compared(*methods: Method, **options) -> Comparison:
-    return compare(Methods(methods, {}, 0), **options)
+def compared(*methods: Method, metric: MetricInfo = LEAD, **options) -> Comparison:
+    return compare(Methods(methods, {}, 0, metric), **options)
 
 
 def test_difference_interval_and_test_of_a_pair_equal_scipys():
@@ -146,7 +148,7 @@ def test_ranking_and_how_far_it_holds():
 
 def test_of_distances_the_shortest_leads():
     near, far = np.full((9, 1), 2.0), np.full((9, 1), 5.0) + np.arange(9)[:, None] / 10
-    result = compared(method("far", far), method("near", near), metric="hd95_mm")
+    result = compared(method("far", far), method("near", near), metric=info_of_column("hd95_mm"))
     assert result.ranking.names == ("near", "far")
     assert result.conclusion.startswith(
         "near is better than far: foreground HD95 (mm) lower by 3.4000 (95 % interval 3."

@@ -4,12 +4,14 @@ from types import SimpleNamespace
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from segment.data.case import Case
 from segment.data.labels import Labels
+from segment.inference.predictor import Prediction
 from segment.training.callbacks.panels import ValidationPanels
 from segment.visual.pictures import panel
 
@@ -46,7 +48,9 @@ def validate(callback, trainer, steps, predicted=7):
         for index in range(len(trainer.datamodule.val)):
             prediction = np.zeros((8, 5, 6), np.uint8)
             prediction[5, 2, 1:4] = predicted == 7
-            callback.on_validation_batch_end(trainer, module, {"prediction": prediction}, {"index": index}, index)
+            callback.on_validation_batch_end(
+                trainer, module, Prediction(prediction, torch.zeros(0)), {"index": index}, index
+            )
     trainer.loggers[0].experiment.flush()
 
 

@@ -3,9 +3,14 @@ from types import SimpleNamespace
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from segment.data.case import Case, Dataset
 from segment.data.labels import Labels
+from segment.errors import UserError
+from segment.inference.predictor import Prediction
+from segment.metrics.metric import DIAGONAL, Metric
+from segment.metrics.standard import STANDARD
 from segment.training.callbacks.scan_metrics import ScanMetrics
 
 LABELS = {"background": 0, "head": 10, "tail": 20}
@@ -27,19 +32,21 @@ def scan(*row: int) -> np.ndarray:
     return np.array(row, np.uint8).reshape(1, 1, 8)
 
 
-def validate(dataset: Dataset, predictions: list[np.ndarray], sanity_checking: bool = False):
+def validate(dataset: Dataset, predictions: list[np.ndarray], sanity_checking: bool = False, metrics=STANDARD):
     """Run an epoch of the callback without a Trainer; returns what was logged for the module and for the loggers."""
     module_log, logger_log = [], []
     logger = SimpleNamespace(log_metrics=lambda scores, step: logger_log.append((scores, step)))
     trainer = SimpleNamespace(world_size=1, sanity_checking=sanity_checking, loggers=[logger, logger], global_step=40)
     module = SimpleNamespace(log_dict=lambda scores, **options: module_log.append(scores))
-    callback = ScanMetrics(dataset, dataset.cases)
+    callback = ScanMetrics(dataset, dataset.cases, metrics)
     for epoch in ([np.zeros_like(prediction) for prediction in predictions], predictions):  # the second begins anew
         module_log.clear()
         logger_log.clear()
         callback.on_validation_epoch_start(trainer, module)
         for index, prediction in enumerate(epoch):
-            callback.on_validation_batch_end(trainer, module, {"prediction": prediction}, {"index": index}, index)
+            callback.on_validation_batch_end(
+                trainer, module, Prediction(prediction, torch.zeros(0)), {"index": index}, index
+            )
         callback.on_validation_epoch_end(trainer, module)
     return module_log, logger_log
 
@@ -97,3 +104,26 @@ def test_foreground_of_scans_without_any_structure_is_a_number(dataset):
     nib.save(nib.Nifti1Image(np.zeros((8, 1, 1), np.uint8), np.eye(4)), dataset.cases[0].label)
     module_log, _ = validate(dataset, [scan(*[0] * 8)])
     assert module_log[0]["val/foreground_dice"] == 0
+
+
+class Length(Metric):
+    name, title, unit = "length", "Length", "mm"
+    higher_is_better, perfect, penalty, needs_spacing = False, 0.0, DIAGONAL, True
+
+    def compute(self, prediction, reference, spacing):
+        return 0.0 if prediction.sum() == reference.sum() else float("nan")
+
+
+def test_of_a_distance_nothing_scored_is_the_worst_not_the_best(dataset):
+    for case in dataset.cases:
+        nib.save(nib.Nifti1Image(np.zeros((8, 1, 1), np.uint8), np.diag([3.0, 4, 0.1, 1])), case.label)
+    module_log, logger_log = validate(dataset, [scan(*[0] * 8)] * 2, metrics=(Length(),))
+    assert module_log == [{"val/foreground_length": pytest.approx(np.linalg.norm([24, 4, 0.1]))}]
+    assert logger_log == [({}, 40)] * 2
+    module_log, logger_log = validate(dataset, [scan(1, *[0] * 7)] * 2, metrics=(Length(),))
+    assert logger_log[0][0]["val/head_length"] == pytest.approx(np.linalg.norm([24, 4, 0.1]))
+
+
+def test_a_metric_that_gives_no_number_is_told_with_the_scan(dataset):
+    with pytest.raises(UserError, match="b: the metric length gives nan"):
+        validate(dataset, [scan(1, 1, 1, 1, 2, 2, 0, 0), scan(1, *[0] * 7)], metrics=(Length(),))

@@ -1,0 +1,77 @@
+"""How the metrics of a run read, recorded in ``summary.json``: a run is read without the code of its metrics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from segment.metrics.metric import DIAGONAL, MetricInfo
+from segment.metrics.standard import info_of_column
+from segment.text import printable
+
+KEY = "metrics"
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "title": str, "unit": str, "higher_is_better": bool, "perfect": (int, float), "penalty": (int, float, str)
+}  # fmt: skip
+
+
+def record(infos: Iterable[MetricInfo]) -> dict[str, dict[str, Any]]:
+    """What a summary records: name -> ``{title, unit, higher_is_better, perfect, penalty}``."""
+    return {info.name: {key: value for key, value in asdict(info).items() if key != "name"} for info in infos}
+
+
+def metric_info(summary: Mapping[str, Any], column: str) -> MetricInfo:
+    """How a column of scores reads.
+
+    Args:
+        summary: Content of ``summary.json``; empty for a table of scans by itself.
+        column: The column of ``scans.csv``.
+
+    Returns:
+        As the summary records it, in printable text; where it does not, as the name of the column says.
+    """
+    entry = summary.get(KEY, {}).get(column)
+    if entry is None:
+        info = info_of_column(column)
+        return MetricInfo(**(vars(info) | {"title": printable(info.title)}))
+    return MetricInfo(
+        name=column,
+        title=printable(entry["title"]),
+        unit=printable(entry["unit"]),
+        higher_is_better=entry["higher_is_better"],
+        perfect=float(entry["perfect"]),
+        penalty=DIAGONAL if entry["penalty"] == DIAGONAL else float(entry["penalty"]),
+    )
+
+
+def metric_infos(summary: Mapping[str, Any]) -> list[MetricInfo]:
+    """How each metric of a summary reads, in its order."""
+    return [metric_info(summary, name) for name in summary["foreground"]]
+
+
+def recorded_infos(summaries: Iterable[Mapping[str, Any]]) -> list[MetricInfo]:
+    """The metrics that any of several summaries records; of one that several record, the first one's."""
+    found: dict[str, MetricInfo] = {}
+    for summary in summaries:
+        for name in summary.get(KEY, {}):
+            found.setdefault(name, metric_info(summary, name))
+    return list(found.values())
+
+
+def is_record(value: Any) -> bool:
+    """Whether what a file holds is a record of metrics that can be read."""
+    return isinstance(value, dict) and all(_is_entry(entry) for entry in value.values())
+
+
+def _is_entry(entry: Any) -> bool:
+    if not isinstance(entry, dict) or not _KINDS.keys() <= entry.keys():
+        return False
+    for key, kind in _KINDS.items():
+        value = entry[key]
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            return False
+        if isinstance(value, int | float) and not math.isfinite(value):
+            return False
+    return not isinstance(entry["penalty"], str) or entry["penalty"] == DIAGONAL

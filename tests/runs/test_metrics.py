@@ -1,0 +1,71 @@
+"""How metrics read is recorded in summary.json, and read from there by whoever lacks their code."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from finished_runs import scan_rows_of, scores_like_dice
+
+from segment.errors import UserError
+from segment.metrics.metric import MetricInfo
+from segment.metrics.standard import info_of_column
+from segment.runs.metrics import metric_info, metric_infos, recorded_infos
+from segment.runs.scans import joined
+from segment.runs.summary import read_summary, scan_scores, summarise, text_table, write_summary
+
+# Its name says neither that less is better, nor in what it is measured.
+WARP = MetricInfo("warping", "Warping error", "mm", False, 0.0, 50.0)
+
+
+@pytest.fixture
+def scans():
+    scores = scores_like_dice(3, 2, 0)
+    return scan_rows_of(scores, ["a", "b", "c"], further={"warping": np.array([[1, 2], [30, 40], [5, 6]])})
+
+
+def test_what_was_recorded_is_read_back(scans, tmp_path):
+    write_summary(tmp_path / "summary.json", summarise(scans, {}, metrics=[WARP]))
+    summary = read_summary(tmp_path / "summary.json")
+    assert metric_info(summary, "warping") == WARP
+    assert [info.name for info in metric_infos(summary)] == ["dice", "iou", "warping"]
+    assert WARP in recorded_infos([{}, summary])
+    assert summarise(scans, {})["metrics"]["warping"]["higher_is_better"]  # nothing but the name is known
+
+
+def test_summaries_of_before_are_read_by_the_names_of_their_metrics(scans, tmp_path):
+    summary = summarise(scans.rename(columns={"warping": "hd95_mm"}), {})
+    del summary["metrics"]
+    write_summary(tmp_path / "summary.json", summary)
+    assert metric_infos(read_summary(tmp_path / "summary.json"))[2] == info_of_column("hd95_mm")
+
+
+@pytest.mark.parametrize(
+    "change", [{"higher_is_better": "no"}, {"perfect": True}, {"penalty": "large"}, {"title": 1}, {"unit": None}]
+)
+def test_a_damaged_record_is_no_direction(scans, tmp_path, change):
+    summary = summarise(scans, {}, metrics=[WARP])
+    summary["metrics"]["warping"] |= change
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(UserError, match=r"summary\.json.*'metrics' does not say how its metrics read"):
+        read_summary(tmp_path / "summary.json")
+
+
+def test_the_table_has_two_metrics_a_block_each_with_its_own_worst_scan(scans):
+    assert list(scan_scores(scans, WARP).index) == ["b", "c", "a"]
+    text = text_table(summarise(scans, {}, metrics=[WARP]), scans)
+    first, second = text.split("\n\n")[:2]
+    assert "Dice" in first
+    assert "Warping" not in first
+    heads, _, *rows = second.splitlines()
+    assert heads.split("  ")[-1].strip() == "Warping error (mm)"
+    assert [row.split()[-3:] for row in rows if row.split()[0] == "anterior"] == [["3", "b", "30.0000"]]
+    assert [row.split()[-3:] for row in rows if row.split()[0] == "foreground"] == [["3", "b", "35.0000"]]
+    assert "invented (scored 0, Warping error (mm) 50)" in text
+
+
+def test_a_metric_that_not_all_folds_have_is_no_mean_over_some(scans):
+    whole = joined([scans, scans.drop(columns="warping")])
+    assert "warping" not in whole
+    assert len(whole) == 2 * len(scans)
+    pd.testing.assert_frame_equal(joined([scans]), scans)
