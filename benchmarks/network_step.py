@@ -25,10 +25,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from segment.config.build import make
 from segment.config.compose import compose
+from segment.inference.precision import precision
 from segment.losses.deep_supervision import AnyScale
 from segment.networks.padding import channels_last, memory_format
 from segment.training.memory import keep_freed_memory
-from segment.workflow.folder import precision
 
 HALF = precision("auto", "cpu") == "bf16-mixed"
 

@@ -21,8 +21,8 @@ from monai.losses import DiceCELoss
 from monai.networks.nets import DynUNet
 
 from segment.config.compose import compose
+from segment.inference.precision import precision
 from segment.workflow import train
-from segment.workflow.folder import precision
 from segment.workflow.loggers import logged
 
 PRECISION = precision("auto", "cpu")

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from segment import instruction_set
+from segment.inference.precision import precision
 from segment.instruction_set import ALIASES, FEATURES, bf16_is_fast, onednn_isa
-from segment.workflow.folder import precision
 
 # What oneDNN calls itself when it is told to talk, where that can be met by a test.
 IN_WORDS = {

@@ -15,7 +15,7 @@ from segment.config.build import walk
 from segment.config.run_name import checked_name, run_name
 from segment.errors import UserError
 from segment.files import read_mapping, write_text
-from segment.instruction_set import bf16_is_fast
+from segment.inference.precision import precision
 
 PLAN = ("file", "preset", "memory", "configuration", "spacing", "patch_size", "batch_size", "normalization")
 # A run may be taken up again with other values of these and of what lies below: they do not change its numbers.
@@ -59,17 +59,6 @@ def composed() -> dict[str, Any]:
     hydra = HydraConfig.get()
     choices = {group: name for group, name in hydra.runtime.choices.items() if name and not group.startswith("hydra/")}
     return {"choices": choices, "overrides": [typed(given) for given in hydra.overrides.task]}
-
-
-def precision(wanted: str, accelerator: str) -> str:
-    """Lightning's name of the precision; ``auto`` is bf16-mixed where the hardware multiplies it fast, else 32-true."""
-    if wanted != "auto":
-        return wanted
-    if accelerator in ("gpu", "cuda"):
-        import torch  # here, since it takes a second or two, and a mistake elsewhere is told before
-
-        return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "16-mixed"
-    return "bf16-mixed" if bf16_is_fast() else "32-true"
 
 
 def claim(folder: Path, config: DictConfig, write: bool = True) -> None:

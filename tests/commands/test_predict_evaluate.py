@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from segment.commands import evaluate, predict
-from segment.commands.predict import find_scans
 from segment.config.compose import compose
 from segment.errors import UserError
-from segment.workflow import folder
+from segment.inference import precision
+from segment.inference.scans import find_scans
 
 
 def run(verb, module, **values) -> None:
@@ -78,7 +78,7 @@ def test_a_model_is_predicted_as_it_was_scored(run_train, make_dataset, tmp_path
     source = next(iter(sorted((model / "predictions").iterdir())))
     scan = root / "imagesTr" / f"{source.name.split('.')[0]}_0000.nii.gz"
 
-    monkeypatch.setattr(folder, "bf16_is_fast", lambda: fast)
+    monkeypatch.setattr(precision, "bf16_is_fast", lambda: fast)
     run("predict", predict, model=model, input=scan, output=tmp_path / "masks")
     record = settings(tmp_path / "masks")
     if fast:
