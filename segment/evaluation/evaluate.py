@@ -52,8 +52,7 @@ def evaluate(
             label has.
     """
     pairs = pair_masks(predictions, references, ignore_extra)
-    folder = references if isinstance(references, Path) else None
-    found = _declared(labels, region_order, folder) or discover_labels(pairs)
+    found = _declared(labels, region_order, pairs[0][2].parent) or discover_labels(pairs)
     done: list[str] = []
 
     def advance(case: str) -> None:
@@ -97,12 +96,12 @@ def _made_with(predictions: Path) -> dict[str, Any]:
 
 
 def _declared(
-    given: Mapping[str, int | Sequence[int]] | None, region_order: Sequence[int] | None, references: Path | None
+    given: Mapping[str, int | Sequence[int]] | None, region_order: Sequence[int] | None, references: Path
 ) -> Labels | None:
     """Labels that the user gives, or those of a dataset.json in or beside the folder of references."""
     if given is not None:
         return label_table(given, "labels", region_order)
-    for folder in (references, references.parent) if references else ():
+    for folder in (references, references.parent):
         if (folder / "dataset.json").is_file():
             content = read_json(folder / "dataset.json")
             return label_table(content.get("labels", {}), folder / "dataset.json", content.get("regions_class_order"))
