@@ -9,18 +9,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from segment.api import (
-        Model,
-        UserError,
-        build,
-        compare,
-        datamodule,
-        evaluate,
-        load_model,
-        load_run,
-        open_dataset,
-        train,
-    )
+    from segment.api import build, compare, datamodule, evaluate, load_model, load_run, train
+    from segment.data import open_dataset
+    from segment.errors import UserError
+    from segment.inference.model import Model
 
 __version__ = "0.1.0"
 
@@ -38,11 +30,14 @@ __all__ = [
 ]
 
 
+_ELSEWHERE = {"Model": "segment.inference.model", "UserError": "segment.errors", "open_dataset": "segment.data"}
+
+
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     # By name, so that the command's help waits for none of it.
-    found = globals()[name] = getattr(importlib.import_module("segment.api"), name)
+    found = globals()[name] = getattr(importlib.import_module(_ELSEWHERE.get(name, "segment.api")), name)
     return found
 
 

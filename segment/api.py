@@ -1,6 +1,6 @@
 """What the command does, for scripts and notebooks: thin functions that return their results.
 
-Paths are strings or ``os.PathLike``. What a user can mend raises :class:`UserError` with one paragraph that says how.
+Paths are strings or ``os.PathLike``. What a user can mend raises `segment.UserError` with one paragraph that says how.
 """
 
 from __future__ import annotations
@@ -16,28 +16,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from segment.data import open_dataset
 from segment.errors import UserError
-from segment.inference.model import Model
 from segment.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
 
+    from segment.inference.model import Model
     from segment.sampling.datamodule import PatchDataModule
 
 __all__ = [
     "Comparison",
     "Evaluation",
-    "Model",
-    "UserError",
     "build",
     "compare",
     "datamodule",
     "evaluate",
     "load_model",
     "load_run",
-    "open_dataset",
     "train",
 ]
 
@@ -210,7 +206,9 @@ def build(group: str, name: str, *overrides: str, **arguments: Any) -> Any:
 
     Returns:
         The object, such as a ``torch.nn.Module`` or, for ``data``, the data set. Without what it acts upon, an
-        optimizer (``params``) or a scheduler (``optimizer``) is a function that takes it.
+        optimizer (``params``) or a scheduler (``optimizer``) is a function that takes it. A network with deep
+        supervision gives a list of logits while training, finest first, which a loss takes within
+        `segment.losses.deep_supervision.AnyScale`.
 
     Raises:
         UserError: When there is no such group, choice or argument, with the nearest right name.

@@ -16,7 +16,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from segment.config.arguments import for_hydra
+from segment.config.arguments import for_hydra, quoted
 from segment.config.build import check_target, check_targets, make
 from segment.config.compose import register
 from segment.config.launch import check_given
@@ -90,10 +90,10 @@ def part(group: str, name: str, overrides: Sequence[str], arguments: dict[str, A
             f"build: there is no group {group!r} of objects.{did_you_mean(str(group), GROUPS)} There are: "
             f"{', '.join(GROUPS)}."
         )
-    with called("train", [f"{group}={name}", *overrides]) as config:
-        node: Any = OmegaConf.to_container(config[group], resolve=False) if config[group] is not None else None
-        if node is None:  # such as augment=none
-            return None
+    with called("train", [f"{group}={quoted(str(name))}", *overrides]) as config:
+        node: Any = OmegaConf.to_container(config[group], resolve=False)
+        if "_target_" not in node:
+            raise UserError(f"{group}={name}: its file has no _target_, so there is nothing to build. Name one in it.")
         if group == "network":
             arguments = {"spatial_dims": 3, **arguments}
         check_targets(OmegaConf.masked_copy(config, [group]))
