@@ -1,5 +1,6 @@
 """``import segment``: what the command does, from Python."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from hydra.core.hydra_config import HydraConfig
+from stopping import Interrupt
 
 import segment
 
@@ -77,6 +79,14 @@ def test_the_run_is_called_and_recorded_as_the_command_does_it(given, folder, mo
     assert named.path.name.startswith("fake-unet_small-fold0-seed3")
     assert named.provenance["choices"]["network"] == "unet_small"
     assert "seed=3" in named.provenance["overrides"]
+
+
+def test_an_interrupted_training_is_an_interrupt_and_goes_on(given, folder):
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt, match="goes on"):
+        segment.train(*given, f"output={folder / 'stopped'}", callbacks=[Interrupt()])
+    assert signal.getsignal(signal.SIGINT) is before  # a notebook can be stopped once more
+    assert segment.train(*given, f"output={folder / 'stopped'}").scans["status"].notna().all()
 
 
 def test_every_fold_gives_the_run_of_all(given, folder):
