@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -289,16 +287,11 @@ def train(*overrides: str, callbacks: Sequence[pl.Callback] = ()) -> RunFolder:
 
 @contextlib.contextmanager
 def _stoppable() -> Iterator[None]:
-    """Turn Lightning's end of the process after Ctrl-C, which also deafens it to the next one, into the interrupt."""
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGINT)
+    """Turn Lightning's end of the process after Ctrl-C back into the interrupt, which a notebook outlives."""
     try:
         yield
     except SystemExit as end:
         raise KeyboardInterrupt("stopped; the same call goes on from here") from end
-    finally:
-        if main and before is not None:
-            signal.signal(signal.SIGINT, before)
 
 
 def _masks(given: StrPath | Sequence[StrPath]) -> Path | list[Path]:

@@ -39,6 +39,17 @@ class Threshold(nn.Module):
         return torch.cat((-over, over * (1 - upper), over * upper), dim=1)
 
 
+class Share(nn.Module):
+    """Two regions, the second within the first, by a linear rise with the intensity."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.levels = nn.Parameter(torch.tensor([50.0, 150.0]).view(2, 1, 1, 1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return (image - self.levels) / 50
+
+
 def plan_of(spacing=(3.0, 1.5, 1.0), patch=(16, 32, 32), channels=1) -> Plan:
     return Plan(spacing, patch, 1, ("none",) * channels)
 
@@ -171,7 +182,7 @@ def test_regions_above_one_half_write_their_class_later_ones_over_earlier_ones()
 def test_probabilities_lie_on_the_grid_of_the_mask(tmp_path, codes, labels):
     array = np.pad(blob((10, 14, 12)), 3)  # what is 0 all round is cut off before the network sees it
     write(tmp_path / "scan.nii.gz", codes, array)
-    network = Threshold() if not labels.regions else nn.Conv3d(1, 2, 1)
+    network = Threshold() if not labels.regions else Share()
     model = Model(network, plan_of((2.0, 1.2, 1.4), (8, 16, 16)), labels, ("ct",), precision="32-true")
     prediction = model.predict(tmp_path / "scan.nii.gz", probabilities=True)
     assert prediction.mask.shape == array.T.shape
