@@ -14,6 +14,39 @@ from segment.io.images import read_label
 from segment.text import printable
 
 
+def pair_masks(
+    predictions: Path | Sequence[Path], references: Path | Sequence[Path], ignore_extra: bool = False
+) -> list[tuple[str, Path, Path]]:
+    """Match masks with their references: those of two folders by name, single files by their place.
+
+    Args:
+        predictions: A folder, a file or several.
+        references: Likewise.
+        ignore_extra: With folders, pass over predictions without a reference.
+
+    Returns:
+        (case id, prediction file, reference file); without folders in the order given, named after the references.
+
+    Raises:
+        UserError: As `pair_folders`; or there are not as many files on both sides, none, or two of one name.
+    """
+    sides = [[given] if isinstance(given, Path) and given.is_file() else given for given in (predictions, references)]
+    if isinstance(sides[0], Path) and isinstance(sides[1], Path):
+        return pair_folders(sides[0], sides[1], ignore_extra)
+    if isinstance(sides[0], Path) or isinstance(sides[1], Path):
+        folder = next(side for side in sides if isinstance(side, Path))
+        raise UserError(f"{folder} stands beside a list of files. Give two folders, or two lists of files.")
+    if len(sides[0]) != len(sides[1]) or not sides[0]:
+        raise UserError(
+            f"There are {len(sides[0])} predictions and {len(sides[1])} references. Give each mask its reference."
+        )
+    names = [stem(file) for file in sides[1]]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"Two references are called {printable(twice)!r}, so their scans cannot be told apart.")
+    return list(zip(names, sides[0], sides[1], strict=True))
+
+
 def pair_folders(predictions: Path, references: Path, ignore_extra: bool = False) -> list[tuple[str, Path, Path]]:
     """Match the masks of two folders by their names without the format.
 

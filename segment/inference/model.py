@@ -9,8 +9,10 @@ import inspect
 import itertools
 import json
 import math
+import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +24,19 @@ from torch.nn.modules.module import register_module_module_registration_hook
 from segment.data.labels import Labels
 from segment.errors import UserError
 from segment.files import write_json, written_whole
+from segment.inference.precision import PRECISIONS, written_precision
+from segment.inference.prediction import Prediction
+from segment.inference.predictor import predictor_of
+from segment.inference.settings import Settings, settle
 from segment.inference.windows import SlidingWindows
+from segment.io.images import read_image
+from segment.io.memory import image_of
 from segment.networks.meta import on_meta
 from segment.networks.weights import not_finite
 from segment.preprocessing.plan import NORMALIZATIONS, Plan
 
 FORMAT = 1  # of model.json; a larger one is of a newer version
 TRUSTED_MODULES = ("segment.networks", "monai.networks.nets")
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")  # that a scan can be predicted in, by Lightning's names
 MAX_JSON_BYTES = 1 << 20
 MAX_NUMBER = 1 << 16
 MAX_PARTS = 5_000  # modules of a network; the largest in use have about 1,500
@@ -38,25 +45,93 @@ MAX_PATCH = 1 << 30  # voxels
 
 @dataclass(frozen=True)
 class Model:
-    """What a model folder holds.
+    """A network with all that is needed to predict scans: what a model folder holds.
 
     Attributes:
-        network: The network with its weights, in evaluation mode.
+        network: The network with its weights: maps (n, channel, *patch) to logits (n, output, *patch).
         plan: How its scans are prepared.
         labels: What the values in masks stand for.
         channels: Channel names in order.
         inference: Plain arguments of the windows it was scored with.
         dataset: Name of the data set it was trained on.
-        precision: Lightning's name of the precision it was scored in; None where the file does not say it.
+        precision: Lightning's name of the precision it was scored in; None where nothing says it.
+        folder: The model folder; None for a network that was not loaded.
     """
 
     network: nn.Module
     plan: Plan
     labels: Labels
     channels: tuple[str, ...]
-    inference: Mapping[str, Any]
-    dataset: str
+    inference: Mapping[str, Any] = field(default_factory=dict)
+    dataset: str = ""
     precision: str | None = None
+    folder: Path | None = None
+
+    def settings(
+        self, inference: Mapping[str, Any] | None = None, precision: str | None = None, accelerator: str = "auto"
+    ) -> Settings:
+        """How it predicts: as it was scored, but for what is given; see `segment.inference.settings.settle`."""
+        return settle(self.inference, self.precision, inference, precision, accelerator)
+
+    def predict(
+        self,
+        scan: Any,
+        affine: Any = None,
+        *,
+        probabilities: bool = False,
+        inference: Mapping[str, Any] | None = None,
+        precision: str | None = None,
+        accelerator: str = "auto",
+    ) -> Prediction:
+        """Predict one scan, as the model was scored unless told otherwise; what is different is warned of.
+
+        Args:
+            scan: An image file, or one a channel; a nibabel image; or an array of numbers ``(x, y)``, ``(x, y, z)`` or
+                ``(x, y, z, channel)``.
+            affine: With an array: ``(4, 4)``, from voxel index ``(x, y, z, 1)`` to RAS+ millimetres.
+            probabilities: Whether to give them too: as much memory as the mask takes, four times for each label.
+            inference: Arguments of `SlidingWindows` in place of those it was scored with, such as ``{"mirror": []}``.
+            precision: ``32-true``, ``bf16-mixed``, ``16-mixed``, or ``auto``, the fastest here; None: as scored, where
+                this machine computes it fast.
+            accelerator: ``cpu``, ``gpu``, or ``auto`` for a GPU where there is one.
+
+        Returns:
+            The mask, and the probabilities that were asked for, on the scan's own grid, axes x, y, z.
+
+        Raises:
+            UserError: When the scan cannot be read or is none, has other channels or axes than the model, or a setting
+                is out of range.
+        """
+        settings = self.settings(inference, precision, accelerator)
+        for note in settings.notes:
+            warnings.warn(note, stacklevel=2)
+        files = _files(scan) if affine is None else []
+        image, name = (read_image(files), str(files[0])) if files else (image_of(scan, affine), "the scan")
+        predictor = predictor_of(self, settings.windows, settings.device, settings.precision)
+        prepared, placement = predictor.prepare(image, name)
+        del image  # a whole scan
+        try:
+            found = predictor.probabilities(prepared)
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from error
+        names = list(self.labels.regions or self.labels)
+        return Prediction(
+            mask=self.labels.decode(predictor.classes(found, placement)).T,
+            affine=placement.grid.affine,
+            labels=self.labels.declared,
+            probabilities=dict(zip(names, (p.T for p in predictor.on_source(found, placement)), strict=True))
+            if probabilities
+            else None,
+            notes=settings.notes,
+            like=files[0] if files else placement.grid,
+        )
+
+
+def _files(scan: Any) -> list[Path]:
+    """The files that a scan lies in; none where it is no path."""
+    given = [scan] if isinstance(scan, str | os.PathLike) else scan
+    named = isinstance(given, list | tuple) and bool(given) and all(isinstance(f, str | os.PathLike) for f in given)
+    return [Path(file).expanduser() for file in given] if named else []
 
 
 def save_model(
@@ -145,7 +220,7 @@ def load_model(folder: Path, trust: Sequence[str] = ()) -> Model:
     except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(f"{path}: not a model description ({error!r}). Copy the model folder again.") from error
     network = _load_network(folder / "weights.safetensors", path, architecture, tuple(trust))
-    return Model(network, plan, labels, channels, inference, dataset, precision)
+    return Model(network, plan, labels, channels, inference, dataset, precision or written_precision(folder), folder)
 
 
 def _check_format(path: Path, written: Any) -> None:

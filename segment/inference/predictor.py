@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -16,19 +16,21 @@ from torch import Tensor, nn
 
 from segment.data.labels import Labels
 from segment.errors import UserError
-from segment.inference.model import Model
 from segment.inference.windows import SlidingWindows
 from segment.io.geometry import canonical_grid
-from segment.io.images import read_image
+from segment.io.images import Image, read_image
 from segment.networks.padding import channels_last
 from segment.preprocessing.plan import Plan
 from segment.preprocessing.prepare import Placement, prepare_image, prepared_shape, transposed
 from segment.preprocessing.restore import most_likely, restore
 
+if TYPE_CHECKING:
+    from segment.inference.model import Model  # which predicts by this module
+
 MAX_VOXELS = 1 << 31  # of a resampled scan; a whole body at 1 mm has a quarter of it
 
 
-class Prediction(NamedTuple):
+class ScanOutput(NamedTuple):
     """What a network makes of a scan.
 
     Attributes:
@@ -66,8 +68,17 @@ class Predictor:
         self.labels = labels
         self.precision = precision
 
-    def predict_prepared(self, image: Tensor, placement: Placement) -> Prediction:
+    def predict_prepared(self, image: Tensor, placement: Placement) -> ScanOutput:
         """What the network makes of a prepared image (channel, *spatial).
+
+        Raises:
+            UserError: When the network's values are not finite.
+        """
+        probabilities = self.probabilities(image)
+        return ScanOutput(self.classes(probabilities, placement), probabilities)
+
+    def probabilities(self, image: Tensor) -> Tensor:
+        """Probabilities (output, *spatial) float32 of a prepared image (channel, *spatial), on the plan's grid.
 
         Raises:
             UserError: When the network's values are not finite.
@@ -85,39 +96,62 @@ class Predictor:
                 "the network gives values that are not finite (NaN or infinite). Predict in precision=32-true; where "
                 "it still does, its training diverged or the image holds extreme intensities."
             )
-        mask = restore(probabilities, placement, self.plan, functools.partial(decide, labels=self.labels))
-        return Prediction(mask, probabilities)
+        return probabilities
 
-    def predict_files(self, images: Sequence[Path]) -> Prediction:
+    def classes(self, probabilities: Tensor, placement: Placement) -> np.ndarray:
+        """Class indices (*spatial) uint8 on the source grid, of probabilities on the plan's."""
+        return restore(probabilities, placement, self.plan, functools.partial(decide, labels=self.labels))
+
+    def on_source(self, probabilities: Tensor, placement: Placement) -> np.ndarray:
+        """Probabilities (output, *spatial) float32 on the source grid; what was cut off is background."""
+        background = [not self.labels.regions and index == 0 for index in range(len(probabilities))]
+        return np.stack(
+            [
+                restore(part[None], placement, self.plan, lambda slab: slab[0], np.float32, float(outside))
+                for part, outside in zip(probabilities, background, strict=True)
+            ]
+        )
+
+    def predict_files(self, images: Sequence[Path]) -> ScanOutput:
         """What the network makes of image files, one a channel or one with all channels.
 
         Raises:
             UserError: When a file cannot be read or has another number of channels or axes than the model.
         """
-        image = read_image(images)
+        prepared, placement = self.prepare(read_image(images), str(images[0]))
+        try:
+            return self.predict_prepared(prepared, placement)
+        except UserError as error:
+            raise UserError(f"{images[0]}: {error}") from error
+
+    def prepare(self, image: Image, name: str) -> tuple[Tensor, Placement]:
+        """The image (channel, *spatial) on the plan's grid and the network's device, and where it comes from.
+
+        Args:
+            image: On its own grid.
+            name: What it is called in messages.
+
+        Raises:
+            UserError: When it has another number of channels or axes than the model, or its values do not fit.
+        """
         channels, dims = len(self.plan.normalization), len(self.plan.transpose) or len(self.plan.spacing)
         if image.array.shape[0] != channels or image.grid.ndim != dims:
             raise UserError(
-                f"{images[0]}: a {image.grid.ndim}D image with {image.array.shape[0]} channel(s), but the model was "
+                f"{name}: a {image.grid.ndim}D image with {image.array.shape[0]} channel(s), but the model was "
                 f"trained on {dims}D images with {channels}. Give it images like those it was trained on."
             )
         grid = canonical_grid(image.grid)
         shape = prepared_shape(transposed(grid.shape, self.plan), transposed(grid.spacing, self.plan), self.plan)
         if math.prod(shape) > MAX_VOXELS:
             raise UserError(
-                f"{images[0]}: its voxels of {image.grid.spacing} mm would become {shape} voxels of the model's "
+                f"{name}: its voxels of {image.grid.spacing} mm would become {shape} voxels of the model's "
                 f"{self.plan.spacing} mm. Mend the spacing in the file's header, or use another model."
             )
         try:
             prepared, placement = prepare_image(image, self.plan)
         except ValueError as error:
-            raise UserError(f"{images[0]}: {error}. Give the model images like those it was trained on.") from error
-        del image  # a whole scan
-        device = next(self.network.parameters()).device
-        try:
-            return self.predict_prepared(torch.from_numpy(prepared).to(device), placement)
-        except UserError as error:
-            raise UserError(f"{images[0]}: {error}") from error
+            raise UserError(f"{name}: {error}. Give the model images like those it was trained on.") from error
+        return torch.from_numpy(prepared).to(next(self.network.parameters()).device), placement
 
 
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}

@@ -125,7 +125,7 @@ def read_label(path: Path) -> Image:
     return Image(whole, header.grid)
 
 
-def write_label(path: Path, array: np.ndarray, like: Path) -> None:
+def write_label(path: Path, array: np.ndarray, like: Path | Grid) -> None:
     """Write a mask on the grid of a scan; the file appears whole or not at all.
 
     From NIfTI to NIfTI the codes of qform and sform, the units and the voxel sizes of ``like`` are kept.
@@ -134,14 +134,14 @@ def write_label(path: Path, array: np.ndarray, like: Path) -> None:
         path: File to write; its suffix is the format. Missing folders are made.
         array: Integers ``(z, y, x)`` or ``(y, x)`` on the own grid of ``like``; stored in the smallest type that holds
             them.
-        like: The scan that the mask belongs to; one of its files.
+        like: The scan that the mask belongs to: one of its files, or the grid of one that is no file.
 
     Raises:
         UserError: When ``like`` cannot be read, or the format of ``path`` is unknown or cannot hold the array.
         ValueError: When the array is not of integers or not of the shape of ``like``.
     """
-    path, like = Path(path), Path(like)
-    header = read_header(like)
+    path = Path(path)
+    header = Header(like, 1, array.dtype) if isinstance(like, Grid) else read_header(Path(like))
     if array.shape != header.grid.shape:
         raise ValueError(f"mask of shape {array.shape} does not fit {like}, whose shape is {header.grid.shape}")
     if array.dtype.kind not in "iub":

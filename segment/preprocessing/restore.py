@@ -24,7 +24,14 @@ def most_likely(scores: Tensor) -> Tensor:
     return scores.max(dim=0).indices.to(torch.uint8)  # argmax takes three times as long
 
 
-def restore(scores: Tensor, placement: Placement, plan: Plan, decide: Decide = most_likely) -> np.ndarray:
+def restore(
+    scores: Tensor,
+    placement: Placement,
+    plan: Plan,
+    decide: Decide = most_likely,
+    dtype: type[np.generic] = np.uint8,
+    outside: float = 0,
+) -> np.ndarray:
     """Bring scores from the plan's grid to class indices on the scan's own grid, slab by slab in bounded memory.
 
     Scores are interpolated linearly; along a coarse axis (`coarse_axis`) the nearest is taken.
@@ -34,13 +41,15 @@ def restore(scores: Tensor, placement: Placement, plan: Plan, decide: Decide = m
         placement: From `prepare_image`.
         plan: The decisions.
         decide: Turns (class, *part) scores into (*part) uint8 class indices; called slab by slab.
+        dtype: Of the result, where `decide` gives other values.
+        outside: Value outside the part that was kept.
 
     Returns:
-        (*spatial) uint8 in the source's shape and axis order, 0 outside the part that was kept.
+        (*spatial) of `dtype` in the source's shape and axis order.
     """
     source = canonical_grid(placement.grid)
     spacing = transposed(source.spacing, plan)
-    whole = np.zeros(transposed(source.shape, plan), np.uint8)
+    whole = np.full(transposed(source.shape, plan), outside, dtype)
     kept = whole[placement.slices]
     if kept.ndim == 2:
         _fill(kept[None], scores[:, None], 0, decide)

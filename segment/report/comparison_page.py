@@ -11,9 +11,19 @@ import numpy as np
 from segment.errors import UserError
 from segment.evaluation.comparison.methods import Method
 from segment.evaluation.comparison.result import FOREGROUND, Comparison
-from segment.evaluation.comparison.tables import cost_table, more_keys, pair_cells, shown_worse, variance_table
+from segment.evaluation.comparison.tables import (
+    as_json,
+    cost_table,
+    latex_table,
+    markdown_report,
+    more_keys,
+    pair_cells,
+    pairs_csv,
+    shown_worse,
+    variance_table,
+)
 from segment.evaluation.comparison.wording import interval_text, percent
-from segment.files import write_text
+from segment.files import write_json, write_text
 from segment.report.comparison_plots import MOST_METHODS, method_intervals, rank_shares
 from segment.report.html import data_url, json_block, render
 from segment.runs.folder import RunFolder
@@ -34,6 +44,22 @@ _MOST_RUNS = 200
 _LONGEST = 80  # characters of a value of a configuration
 _MOST_PANELS = 4
 _PICTURES = 5
+
+
+def write_comparison(folder: Path, comparison: Comparison, resamples: int, seed: int) -> None:
+    """Write a comparison into a folder: ``report.html`` and ``comparison.csv``, ``.md``, ``.tex`` and ``.json``.
+
+    Args:
+        folder: Made when missing.
+        comparison: What `segment.evaluation.comparison.compare.compare` returns.
+        resamples: Number of resamples that it was made with.
+        seed: Their seed.
+    """
+    write_text(folder / "comparison.csv", pairs_csv(comparison))
+    write_text(folder / "comparison.md", markdown_report(comparison))
+    write_text(folder / "comparison.tex", latex_table(comparison))
+    write_json(folder / "comparison.json", as_json(comparison))
+    write_comparison_page(folder / "report.html", comparison, resamples, seed)
 
 
 def write_comparison_page(path: Path, comparison: Comparison, resamples: int, seed: int) -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 from segment.files import read_mapping
 from segment.runs.scans import read_scans
 from segment.runs.summary import read_summary
+from segment.runs.tables import summary_table
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,15 @@ class RunFolder:
     summary: Mapping[str, Any]
     config: Mapping[str, Any]
     provenance: Mapping[str, Any]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Scores of the foreground and every label, as `segment.runs.tables.summary_table` describes them."""
+        return summary_table(self.summary)
+
+    def __fspath__(self) -> str:
+        """Its path, so that a run can be given wherever a path is asked for."""
+        return str(self.path)
 
 
 def is_complete(path: Path) -> bool:

@@ -1,21 +1,21 @@
-"""The data module that Lightning asks for batches."""
+"""The data module that Lightning, or a training loop of one's own, asks for batches."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
-from segment.data.case import Case
+from segment.data.case import Case, Dataset
+from segment.preprocessing.plan import Plan
 from segment.preprocessing.store import Store
-from segment.sampling.loader import TimedLoader
-from segment.sampling.sampler import Patches, SampleNumbers, Scans, collate
+from segment.sampling.loader import Augmentation, patch_loader
+from segment.sampling.sampler import Patches, Scans
 
 
 class PatchDataModule(pl.LightningDataModule):
-    """Training patches and whole validation scans of one fold.
+    """Training patches and whole validation scans of one fold; its loaders work without a Trainer too.
 
     Args:
         store: Prepared scans.
@@ -27,6 +27,7 @@ class PatchDataModule(pl.LightningDataModule):
         workers: Loader processes; the samples are the same for any number.
         weights: Chance of a scan by its source; None for the same chance for each.
         extent: Tells for a sample's number how many voxels an axis its augmentation needs; None: the patch itself.
+        augment: Applied to each batch by the loader; None where the module does it, or nobody.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class PatchDataModule(pl.LightningDataModule):
         workers: int = 0,
         weights: Mapping[str, float] | None = None,
         extent: Callable[[int], Sequence[int]] | None = None,
+        augment: Augmentation | None = None,
     ) -> None:
         super().__init__()
         self.store = store
@@ -48,39 +50,41 @@ class PatchDataModule(pl.LightningDataModule):
         self.patches = Patches(store, train, seed, foreground, weights, extent)
         self.steps_per_epoch = steps_per_epoch
         self.workers = workers
+        self.augment = augment
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data set; its labels and channels are what a network is made for."""
+        return self.store.dataset
+
+    @property
+    def plan(self) -> Plan:
+        """How the scans are prepared and cut."""
+        return self.store.plan
 
     def train_dataloader(self) -> DataLoader:
-        """Batches of patches: image (batch, channel, *patch), reference (batch, 1, *patch), sample (batch,).
+        """Batches of patches, `steps_per_epoch` a pass; every pass goes on where the one before ended.
 
-        Where a sample's augmentation needs a larger box, image and reference are lists of one tensor a sample.
+        image (batch, channel, *patch) float32, reference (batch, 1, *patch) uint8 class indices, 255 where nobody
+        annotated, sample (batch,), case, a list of ids; axes in the plan's order. Where a sample's augmentation needs a
+        larger box, and the loader does not augment, image and reference are lists of one tensor a sample.
         """
+        if self.trainer is None:
+            return patch_loader(self.patches, self.steps_per_epoch, workers=self.workers, augment=self.augment)
         trainer = self.trainer
-        assert trainer is not None
-        numbers = SampleNumbers(
+        return patch_loader(
+            self.patches,
             self.steps_per_epoch,
-            self.store.plan.batch_size,
             lambda: trainer.fit_loop.total_batch_idx + 1,
             trainer.global_rank,
             trainer.world_size,
-        )
-        return TimedLoader(
-            self.patches,
-            batch_size=self.store.plan.batch_size,
-            sampler=numbers,
-            collate_fn=collate,
-            **self._loading(),
-            persistent_workers=self.workers > 0,
+            self.workers,
+            self.augment,
         )
 
     def val_dataloader(self) -> DataLoader:
-        """Whole scans one at a time, shared out over the processes."""
-        trainer = self.trainer
-        assert trainer is not None
+        """Whole scans one at a time, shared out over the processes: image (channel, *spatial) and index in `val`."""
+        rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         # Each scan is predicted once: Lightning's distributed sampler would repeat some to even out the ranks.
-        mine = range(trainer.global_rank, len(self.val), trainer.world_size)
+        mine = range(rank, len(self.val), processes)
         return DataLoader(Scans(self.store, self.val), batch_size=None, sampler=mine)
-
-    def _loading(self) -> dict[str, Any]:
-        import torch
-
-        return {"num_workers": self.workers, "pin_memory": torch.cuda.is_available()}

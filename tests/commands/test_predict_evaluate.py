@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from segment import instruction_set
 from segment.commands import evaluate, predict
-from segment.commands.predict import find_scans
 from segment.config.compose import compose
 from segment.errors import UserError
+from segment.inference.scans import find_scans
 
 
 def run(verb, module, **values) -> None:

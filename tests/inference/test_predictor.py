@@ -39,6 +39,17 @@ class Threshold(nn.Module):
         return torch.cat((-over, over * (1 - upper), over * upper), dim=1)
 
 
+class Share(nn.Module):
+    """Two regions, the second within the first, by a linear rise with the intensity."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.levels = nn.Parameter(torch.tensor([50.0, 150.0]).view(2, 1, 1, 1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return (image - self.levels) / 50
+
+
 def plan_of(spacing=(3.0, 1.5, 1.0), patch=(16, 32, 32), channels=1) -> Plan:
     return Plan(spacing, patch, 1, ("none",) * channels)
 
@@ -166,3 +177,36 @@ def test_regions_above_one_half_write_their_class_later_ones_over_earlier_ones()
     shares = torch.tensor([[0.4, 0.6, 0.9, 0.9, 0.2], [0.3, 0.5, 0.8, 0.7, 0.1], [0.1, 0.2, 0.3, 0.6, 0.9]])
     np.testing.assert_array_equal(labels.decode(decide(shares, labels).numpy()), [0, 2, 1, 4, 4])
     np.testing.assert_array_equal(decide(shares, LABELS).numpy(), [0, 0, 0, 0, 2])
+
+
+@pytest.mark.parametrize("codes", CODES)
+@pytest.mark.parametrize("labels", [LABELS, Labels({"background": 0, "whole": [1, 2], "core": 2})])
+def test_probabilities_lie_on_the_grid_of_the_mask(tmp_path, codes, labels):
+    array = np.pad(blob((10, 14, 12)), 3)  # what is 0 all round is cut off before the network sees it
+    write(tmp_path / "scan.nii.gz", codes, array)
+    network = Threshold() if not labels.regions else Share()
+    model = Model(network, plan_of((2.0, 1.2, 1.4), (8, 16, 16)), labels, ("ct",), precision="32-true")
+    prediction = model.predict(tmp_path / "scan.nii.gz", probabilities=True)
+    assert prediction.mask.shape == array.T.shape
+    chances = prediction.probabilities
+    outside = array.T == 0
+    if labels.regions:
+        assert list(chances) == ["whole", "core"]
+        np.testing.assert_array_equal(prediction.mask, np.where(chances["core"] > 0.5, 2, chances["whole"] > 0.5))
+        assert all((part[outside] == 0).all() for part in chances.values())
+        assert (chances["whole"][~outside] > 0).all()
+    else:
+        assert (chances["background"][outside] == 1).all()
+        np.testing.assert_allclose(sum(chances.values()), 1, atol=1e-5)
+        np.testing.assert_array_equal(prediction.mask, np.stack(list(chances.values())).argmax(axis=0))
+        assert {0, 1, 2} == set(prediction.mask.flat)
+
+
+def test_a_flat_image_in_memory_is_predicted(tmp_path):
+    array = blob((1, 20, 24))[0]
+    nib.save(nib.Nifti1Image(array.T, np.eye(4)), tmp_path / "flat.nii")
+    model = Model(Threshold(), plan_of((1.0, 1.0), (16, 16)), LABELS, ("grey",), precision="32-true")
+    expected = model.predict(tmp_path / "flat.nii").mask
+    assert expected.shape == (24, 20)
+    np.testing.assert_array_equal(model.predict(array.T, np.eye(4)).mask, expected)
+    np.testing.assert_array_equal(expected > 0, array.T > 100)

@@ -6,10 +6,12 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from segment.evaluation.comparison.methods import Method, Methods
+from segment.errors import UserError
+from segment.evaluation.comparison.methods import Method, Methods, read_methods
 from segment.evaluation.comparison.naming import unlike
 from segment.evaluation.comparison.notes import different_settings, notes, protocol
 from segment.evaluation.comparison.recipes import recipes
@@ -25,7 +27,55 @@ from segment.statistics.paired import PairStatistics, compare_pairs, holm, kenda
 from segment.statistics.variance import Variance, variance_components
 from segment.text import printable
 
+MOST_RESAMPLES = 1_000_000
 _VALUES_AT_ONCE = 4_000_000
+
+
+def compare_runs(
+    runs: str | Sequence[str],
+    metric: str = "dice",
+    by: str | None = None,
+    names: Sequence[str] | None = None,
+    common: bool = False,
+    level: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 12345,
+) -> Comparison:
+    """Read finished runs and compare them scan by scan.
+
+    Args:
+        runs: As for `segment.evaluation.comparison.methods.read_methods`, and so are `metric`, `by`, `names`, `common`.
+        metric: Metric column of ``scans.csv``.
+        by: ``run``, ``configuration`` or None.
+        names: Names of the methods in order.
+        common: Compare the scans that all runs have, where not all have the same.
+        level: As for `compare`, from 0.5, and so are `resamples`, from 100, and `seed`.
+        resamples: Number of resamples of scans.
+        seed: Seed of the resamples.
+
+    Raises:
+        UserError: A value cannot be meant, or the runs cannot be read or paired.
+    """
+    _check(metric, common, level, resamples, seed)
+    return compare(read_methods(runs, metric, by, names, common), level, resamples, seed)
+
+
+def _check(metric: Any, common: Any, level: Any, resamples: Any, seed: Any) -> None:
+    """Refuse values that cannot be meant, before anything is read."""
+    if not _is(level, float) or not 0.5 <= level < 1:
+        raise UserError(f"level={level}: give a number from 0.5 to below 1, such as 0.95.")
+    if not _is(resamples, int) or not 100 <= resamples <= MOST_RESAMPLES:
+        raise UserError(f"resamples={resamples}: give a whole number from 100 to {MOST_RESAMPLES}.")
+    if not _is(seed, int) or seed < 0:
+        raise UserError(f"seed={seed}: give a whole number from 0.")
+    if not _is(common, bool):
+        raise UserError(f"common={common}: give true or false.")
+    if not isinstance(metric, str):
+        raise UserError(f"metric={metric}: give the name of a column of scans.csv, such as dice.")
+
+
+def _is(value: Any, kind: type) -> bool:
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
 def compare(methods: Methods, level: float = 0.95, resamples: int = 10_000, seed: int = 12345) -> Comparison:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from segment.evaluation.comparison.frames import pairs_frame
 from segment.evaluation.comparison.result import FOREGROUND, Comparison, Pair
 from segment.evaluation.comparison.wording import interval_text, p_text, percent
 from segment.files import plain
@@ -67,15 +68,8 @@ def text_report(comparison: Comparison) -> str:
 
 
 def pairs_csv(comparison: Comparison) -> str:
-    """All pairs as comma-separated values: one row a (pair, structure), columns as in `Pair`, ``low`` and ``high``."""
-    rows = []
-    for pair in comparison.pairs:
-        row = dict(vars(pair))
-        low, high = row.pop("interval") or (None, None)
-        place = list(row).index("difference") + 1
-        items = list(row.items())
-        rows.append(dict([*items[:place], ("low", low), ("high", high), *items[place:]]))
-    return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
+    """All pairs as comma-separated values; see `pairs_frame`."""
+    return pairs_frame(comparison).to_csv(index=False, lineterminator="\n")
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from segment.augment.augmentation import Augmentation
 from segment.data.labels import IGNORE, Labels
 from segment.errors import UserError
-from segment.inference.predictor import Prediction, Predictor
+from segment.inference.predictor import Predictor, ScanOutput
 from segment.inference.windows import SlidingWindows
 from segment.losses.deep_supervision import AnyScale
 from segment.networks import bf16_convolution
@@ -150,7 +150,7 @@ class SegmentationModule(pl.LightningModule):
             if name := not_finite(checkpoint.get(key, {})):
                 raise Diverged(f"the weights {name} are not finite", self.step, self.trainer)
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> Prediction:  # type: ignore[override]
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> ScanOutput:  # type: ignore[override]
         """Mask of one whole scan on its source grid, and probabilities on the plan's."""
         predictor = Predictor(self.network, self.plan, self.windows, self.labels)
         try:

@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from segment.data.case import Case
 from segment.data.labels import Labels
-from segment.inference.predictor import Prediction
+from segment.inference.predictor import ScanOutput
 from segment.training.callbacks.panels import ValidationPanels
 from segment.visual.pictures import panel
 
@@ -49,7 +49,7 @@ def validate(callback, trainer, steps, predicted=7):
             prediction = np.zeros((8, 5, 6), np.uint8)
             prediction[5, 2, 1:4] = predicted == 7
             callback.on_validation_batch_end(
-                trainer, module, Prediction(prediction, torch.zeros(0)), {"index": index}, index
+                trainer, module, ScanOutput(prediction, torch.zeros(0)), {"index": index}, index
             )
     trainer.loggers[0].experiment.flush()
 

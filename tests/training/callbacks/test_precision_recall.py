@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util.tensor_util import make_ndarray
 
 from segment.data.labels import Labels
-from segment.inference.predictor import Prediction
+from segment.inference.predictor import ScanOutput
 from segment.metrics.precision_recall import precision_recall, threshold_counts
 from segment.training.callbacks.precision_recall import PrecisionRecallCurves
 
@@ -47,7 +47,7 @@ def validate(callback, folder, labels, pairs, step, other=0, sanity_checking=Fal
     module = SimpleNamespace(labels=labels, device=torch.device("cpu"))
     callback.on_validation_epoch_start(trainer, module)
     for index, (probabilities, _) in enumerate(pairs):
-        outputs = Prediction(np.zeros(0), probabilities)
+        outputs = ScanOutput(np.zeros(0), probabilities)
         callback.on_validation_batch_end(trainer, module, outputs, {"index": index}, index)
     callback.on_validation_epoch_end(trainer, module)
     loggers[0].experiment.flush()

@@ -8,7 +8,7 @@ import torch
 from segment.data.case import Case, Dataset
 from segment.data.labels import Labels
 from segment.errors import UserError
-from segment.inference.predictor import Prediction
+from segment.inference.predictor import ScanOutput
 from segment.metrics.metric import DIAGONAL, Metric
 from segment.metrics.standard import STANDARD
 from segment.training.callbacks.scan_metrics import ScanMetrics
@@ -45,7 +45,7 @@ def validate(dataset: Dataset, predictions: list[np.ndarray], sanity_checking: b
         callback.on_validation_epoch_start(trainer, module)
         for index, prediction in enumerate(epoch):
             callback.on_validation_batch_end(
-                trainer, module, Prediction(prediction, torch.zeros(0)), {"index": index}, index
+                trainer, module, ScanOutput(prediction, torch.zeros(0)), {"index": index}, index
             )
         callback.on_validation_epoch_end(trainer, module)
     return module_log, logger_log

@@ -1,0 +1,40 @@
+"""A comparison as pandas tables."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from segment.evaluation.comparison.result import Comparison
+
+
+def methods_frame(comparison: Comparison) -> pd.DataFrame:
+    """The score of every method on every structure, best method first.
+
+    Returns:
+        Index (method, structure), the foreground first; columns rank (of the method by its foreground mean, from 1),
+        mean, low and high (ends of its interval), NaN where a number is not defined, and n, the number of scored scans.
+    """
+    ranks = dict(zip(comparison.ranking.names, comparison.ranking.ranks, strict=True))
+    rows, index = [], []
+    for method, rank in ranks.items():
+        for structure in comparison.structures:
+            score = comparison.estimates[method][structure]
+            rows.append((rank, score.mean, *(score.interval or (None, None)), score.n))
+            index.append((method, structure))
+    table = pd.DataFrame(rows, columns=["rank", "mean", "low", "high", "n"])
+    table.index = pd.MultiIndex.from_tuples(index, names=["method", "structure"])
+    return table.astype(dict.fromkeys(("mean", "low", "high"), "float64"))
+
+
+def pairs_frame(comparison: Comparison) -> pd.DataFrame:
+    """All pairs: one row a (pair, structure), columns as in `Pair`, with ``low`` and ``high`` for its interval."""
+    rows = []
+    for pair in comparison.pairs:
+        row = dict(vars(pair))
+        low, high = row.pop("interval") or (None, None)
+        place = list(row).index("difference") + 1
+        items = list(row.items())
+        rows.append(dict([*items[:place], ("low", low), ("high", high), *items[place:]]))
+    table = pd.DataFrame(rows)
+    numbers = ("first_mean", "second_mean", "difference", "low", "high", "p", "p_holm", "effect")
+    return table.astype(dict.fromkeys(numbers, "float64"))
