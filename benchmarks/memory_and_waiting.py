@@ -21,7 +21,7 @@ from pathlib import Path
 
 from _machine import describe
 
-from segment.inference.precision import precision
+from segment.instruction_set import precision
 
 
 def train(work: Path, scans: int, side: int, name: str, patch: int, steps: int) -> dict[str, float]:

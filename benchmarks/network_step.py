@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from segment.config.build import make
 from segment.config.compose import compose
-from segment.inference.precision import precision
+from segment.instruction_set import precision
 from segment.losses.deep_supervision import AnyScale
 from segment.networks.padding import channels_last, memory_format
 from segment.training.memory import keep_freed_memory

@@ -22,7 +22,7 @@ from monai.networks.nets import DynUNet
 
 from segment.config.compose import compose_command
 from segment.config.experiment import read_experiment
-from segment.inference.precision import precision
+from segment.instruction_set import precision
 from segment.workflow import train
 from segment.workflow.loggers import logged
 from segment.workflow.prepare import prepare

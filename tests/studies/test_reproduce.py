@@ -128,7 +128,7 @@ def test_a_study_says_what_it_needs_before_anything_is_trained(here):
         (("study=mine", "steps=2", "budget=1"), "Give one of them"),
         (("study=mine", "write=nowhere"), "nowhere is no folder"),
         (("study=mine", "trainer.max_step=3"), "Did you mean 'trainer.max_steps'?"),
-        (("study=mine", "format=xml"), "must be text or json"),
+        (("study=mine", "format=xml"), "there is no such format"),
     ],
 )
 def test_mistakes_are_told_and_leave_nothing(here, arguments, said):
