@@ -13,6 +13,6 @@ wide = segment.train("data=demo", "network.encoder.features=[8,16,32]", *short, 
 
 methods, pairs, conclusion, notes = segment.compare([narrow, wide], names=["narrow", "wide"], output="comparison")
 print(methods.round(3))
-print(pairs[["structure", "difference", "low", "high", "p_holm", "won", "tied", "lost", "shown"]].round(3))
+print(pairs[["structure", "difference", "low", "high", "p_holm", "won", "tied", "lost", "significant"]].round(3))
 print(conclusion, *notes)
 print("Report: comparison/report.html")

@@ -43,7 +43,7 @@ def as_json(name: str, checked: Checked) -> str:
         "errors": len(checked.errors),
         "warnings": len(checked.warnings),
         "problems": [
-            {key: getattr(problem, key) for key in ("severity", "kind", "file", "what", "mend")}
+            {key: getattr(problem, key) for key in ("severity", "kind", "file", "what", "fix")}
             for problem in checked.problems
         ],
     }
@@ -64,9 +64,9 @@ def as_text(checked: Checked, root: Path) -> str:
 
 def _section(title: str, problems: Sequence[Problem], root: Path) -> list[str]:
     lines = [title if len(problems) == 1 else f"{title} ({len(problems)})"]
-    alike = len({problem.mend for problem in problems}) == 1
+    alike = len({problem.fix for problem in problems}) == 1
     for problem in problems:
         lines.append(f"  {problem.file.removeprefix(f'{root}/')}: {problem.what}")
-        if problem.mend and (not alike or problem is problems[-1]):
-            lines.append(f"    -> {problem.mend}")
+        if problem.fix and (not alike or problem is problems[-1]):
+            lines.append(f"    -> {problem.fix}")
     return [*lines, ""]

@@ -16,10 +16,10 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> float | None:
     from segment.workflow.train import train
 
     def train_reserved(one: Experiment) -> float | None:
-        one.command.reserve(one.output)
+        one.command.take_folder(one.output)
         return train(one)
 
     if experiment.fold != "all":
         return train_reserved(experiment)
-    experiment.command.reserve(experiment.output)
+    experiment.command.take_folder(experiment.output)
     return cross_validate(experiment, train_reserved)

@@ -41,7 +41,7 @@ def read_experiment(config: DictConfig, command: Command) -> Experiment:
     _check_accumulation(config)
     _check_loggers(config)
     make(config, "callbacks.energy")  # a package that is missing is told before the data are read
-    asked, config = config, _settled(config, command)
+    asked, config = config, _completed(config, command)
     trainer = config.trainer
     settings = TrainerSettings(
         accelerator=trainer.accelerator,
@@ -73,7 +73,7 @@ def read_experiment(config: DictConfig, command: Command) -> Experiment:
     )
 
 
-def _settled(config: DictConfig, command: Command) -> DictConfig:
+def _completed(config: DictConfig, command: Command) -> DictConfig:
     """A copy with what follows from the machine and from the other choices: precision, name, output."""
     config = copy.deepcopy(config)
     with open_dict(config):

@@ -123,12 +123,12 @@ def run_job(
     score, error, crashed = None, None, False
     outputs: list[str] = []
 
-    def reserve(folder: Path) -> None:
-        _reserve(place, folder)
+    def take_folder(folder: Path) -> None:
+        _take_folder(place, folder)
         outputs.append(str(folder))
 
     try:
-        score = work(config, replace(command, reserve=reserve))
+        score = work(config, replace(command, take_folder=take_folder))
     except UserError as mistake:
         error = " ".join(str(mistake).split())
     except (HydraException, OmegaConfBaseException) as mistake:
@@ -145,7 +145,7 @@ def run_job(
     return score
 
 
-def _reserve(place: Place, folder: Path) -> None:
+def _take_folder(place: Place, folder: Path) -> None:
     """Keep a run folder for this job of a sweep.
 
     Raises:

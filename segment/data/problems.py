@@ -16,7 +16,7 @@ KINDS = {
     "description": "The description of the data set is not sound",
     "labels": "The table of labels is not sound",
     "missing": "Files or cases are missing",
-    "twice": "Something is listed twice",
+    "duplicate": "Something is listed twice",
     "unlisted": "Files that nothing lists",
     "unreadable": "Files cannot be read",
     "channels": "The number of channels is not the declared one",
@@ -29,9 +29,9 @@ KINDS = {
     "constant": "Images hold one value only",
     "not_a_mask": "Label files are no masks",
     "undeclared": "Label files hold values that no label declares",
-    "never": "Labels that never occur",
+    "unused": "Labels that never occur",
     "empty": "Scans without any foreground",
-    "duplicate": "The same voxels stand under two names",
+    "identical": "The same voxels stand under two names",
     "splits": "The splits file is not sound",
     "spacing": "Voxel sizes far from the other scans'",
     "size": "Scan sizes far from the other scans'",
@@ -47,18 +47,18 @@ class Problem:
         kind: One of `KINDS`.
         file: The file, folder or key that it is about.
         what: What is wrong with it, a full sentence.
-        mend: What to do about it; may be empty.
+        fix: What to do about it; may be empty.
         severity: ``error``: training would fail or its numbers would be wrong; ``warning``: worth a look.
     """
 
     kind: str
     file: str
     what: str
-    mend: str
+    fix: str
     severity: str = ERROR
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.what} {self.mend}".strip()
+        return f"{self.file}: {self.what} {self.fix}".strip()
 
 
 Report = Callable[[Problem], None]
@@ -89,8 +89,8 @@ def problem_of(error: UserError, kind: str, file: Path | str) -> Problem:
         The problem, an error.
     """
     text = str(error).removeprefix(str(file)).lstrip(": ")
-    what, found, mend = text.rpartition(". ")
-    return Problem(kind, str(file), f"{what}." if found else text, mend if found else "Correct it.")
+    what, found, fix = text.rpartition(". ")
+    return Problem(kind, str(file), f"{what}." if found else text, fix if found else "Correct it.")
 
 
 @contextlib.contextmanager

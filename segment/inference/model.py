@@ -27,7 +27,7 @@ from segment.files import write_json, written_whole
 from segment.inference.precision import PRECISIONS, written_precision
 from segment.inference.prediction import Prediction
 from segment.inference.predictor import predictor_of
-from segment.inference.settings import Settings, settle
+from segment.inference.settings import Settings, decide_settings
 from segment.inference.windows import SlidingWindows
 from segment.io.images import read_image
 from segment.io.memory import image_of
@@ -70,8 +70,8 @@ class Model:
     def settings(
         self, inference: Mapping[str, Any] | None = None, precision: str | None = None, accelerator: str = "auto"
     ) -> Settings:
-        """How it predicts: as it was scored, but for what is given; see `segment.inference.settings.settle`."""
-        return settle(self.inference, self.precision, inference, precision, accelerator)
+        """How it predicts: as it was scored, but for what is given; see `decide_settings`."""
+        return decide_settings(self.inference, self.precision, inference, precision, accelerator)
 
     def predict(
         self,

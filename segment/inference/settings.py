@@ -39,7 +39,7 @@ class Settings:
         return {**vars(self.windows), "precision": self.precision}
 
 
-def settle(
+def decide_settings(
     inference: Mapping[str, Any],
     scored_in: str | None,
     wanted: Mapping[str, Any] | None = None,

@@ -19,7 +19,7 @@ from segment.evaluation.comparison.tables import (
     more_keys,
     pair_cells,
     pairs_csv,
-    shown_worse,
+    significantly_worse,
     variance_table,
 )
 from segment.evaluation.comparison.wording import interval_text, percent
@@ -141,7 +141,8 @@ def _method_rows(comparison: Comparison, labels: Sequence[str]) -> list[dict[str
                     "mean": score.mean,
                     "interval": interval_text(score.interval),
                     "best": score.mean is not None and round(score.mean, 4) == best[structure],
-                    "worse": name != leader and shown_worse(comparison, comparison.pair(leader, name, structure)),
+                    "worse": name != leader
+                    and significantly_worse(comparison, comparison.pair(leader, name, structure)),
                 }
             )
         rows.append({"name": name, "rank": rank, "ends": f"{ends[0]:.0f} to {ends[1]:.0f}", "cells": cells})
@@ -187,7 +188,7 @@ def _pair_values(comparison: Comparison, first: str, second: str, structure: str
     """Difference, low and high end of its interval, p after Holm, won, tied, lost, whether it is shown."""
     pair = comparison.pair(first, second, structure)
     low, high = pair.interval or (None, None)
-    return [pair.difference, low, high, pair.p_holm, pair.won, pair.tied, pair.lost, pair.shown]
+    return [pair.difference, low, high, pair.p_holm, pair.won, pair.tied, pair.lost, pair.significant]
 
 
 def _pair_rows(comparison: Comparison) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from segment.evaluation.comparison.result import Comparison
-from segment.evaluation.comparison.tables import shown_worse
+from segment.evaluation.comparison.tables import significantly_worse
 from segment.evaluation.comparison.wording import percent
 from segment.report.plots import STYLE, TEXT, WIDTH, as_svg, short_name
 
@@ -43,7 +43,7 @@ def method_intervals(comparison: Comparison, structure: str, name: str) -> Marku
                 continue
             if score.interval is not None:
                 axes.plot(score.interval, (row, row), color=TEXT, linewidth=1.4, solid_capstyle="butt")
-            worse = row > 0 and shown_worse(comparison, comparison.pair(names[0], method, structure))
+            worse = row > 0 and significantly_worse(comparison, comparison.pair(names[0], method, structure))
             inside = _GROUND if worse else TEXT
             axes.plot(score.mean, row, "o", markersize=5, markerfacecolor=inside, markeredgecolor=TEXT, zorder=3)
         axes.set_xlabel(f"{short_name(structure)} {comparison.metric.heading}")

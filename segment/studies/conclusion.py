@@ -10,8 +10,8 @@ from pathlib import Path
 from segment.config.study import STEPS
 from segment.errors import UserError, did_you_mean
 from segment.files import write_text
-from segment.runs.claim import differences
 from segment.runs.folder import RunFolder
+from segment.runs.settings import differences
 from segment.runs.summary import protocol_line
 from segment.studies.folds import finished_folds
 from segment.studies.ledger import Line, Measured, as_csv, compare

@@ -69,7 +69,7 @@ def announce(study: Study, request: Request) -> dict[str, list[int]]:
     present, missing = {}, {}
     for name in study.asked:
         folder, one = study.output / name, study.experiments.experiment(name, 0)
-        needs, folds = need(one), asked_folds(request.fold, one)
+        needs, folds = required_data(one), asked_folds(request.fold, one)
         steps = begun_steps(folder) or request.steps or one.trainer.max_steps
         left = [fold for fold in folds if not is_complete(folder / f"fold{fold}")]
         beside = [row for row in study.published if row.run == name and row.label and not row.fold]
@@ -90,7 +90,7 @@ def announce(study: Study, request: Request) -> dict[str, list[int]]:
     return present
 
 
-def need(one: Experiment) -> str:
+def required_data(one: Experiment) -> str:
     """Which data set a run needs, and its licence."""
     data = one.data
     return f"It needs the data set {data.name or data.root.name} (licence: {data.licence or 'see data/README.md'})."

@@ -18,10 +18,10 @@ from segment.files import file_sha256, read_mapping, write_json, written_whole
 from segment.io.formats import is_image_file, stem
 from segment.report.run_page import write_page
 from segment.report.tensorboard import write_board
-from segment.runs.claim import claim
 from segment.runs.folder import RunFolder, read_run
 from segment.runs.metrics import recorded_infos
 from segment.runs.scans import joined, write_scans
+from segment.runs.settings import check_folder, write_settings
 from segment.runs.summary import merged_protocol, summarise, text_table, write_summary
 from segment.text import table
 from segment.workflow.experiment import Experiment
@@ -46,7 +46,7 @@ def cross_validate(experiment: Experiment, train: Callable[[Experiment], object]
     if experiment.overfit or experiment.trainer.fast_dev_run:
         raise UserError("fold=all: overfit and fast_dev_run look at one fold. Name it, such as fold=0.")
     started = time.time()
-    claim(experiment.output, experiment.settings(written_plan(experiment.output)), write=False)
+    check_folder(experiment.output, experiment.settings(written_plan(experiment.output)))
     runs: list[Path] = []
     while not runs or len(runs) < count_folds(runs[0] / "splits.json"):
         one = experiment.one_fold(len(runs))
@@ -86,7 +86,7 @@ def sum_up(experiment: Experiment, runs: Sequence[RunFolder], started: float) ->
     if page.exists() and read_mapping(folder / "provenance.json").get("runs") == record["runs"]:
         print(f"{folder} is finished: see {page}.")
         return mean
-    claim(folder, experiment.settings(runs[0].config.get("planned")))
+    write_settings(folder, experiment.settings(runs[0].config.get("planned")))
     write_scans(folder / "scans.csv", scans)
     write_summary(folder / "summary.json", summary)
     write_json(folder / "provenance.json", record)

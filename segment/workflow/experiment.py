@@ -31,14 +31,14 @@ class Command:
         overrides: Those of them that override the configuration.
         choices: The name that was chosen of every configuration group.
         nested: Whether this process was started with other arguments, such as a sweep or ``fold=all``.
-        reserve: Keeps a run folder for this command; refuses one that another job of its sweep has.
+        take_folder: Keeps a run folder for this command; refuses one that another job of its sweep has.
     """
 
     arguments: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
     choices: Mapping[str, str] = field(default_factory=dict)
     nested: bool = False
-    reserve: Callable[[Path], None] = lambda folder: None
+    take_folder: Callable[[Path], None] = lambda folder: None
 
 
 NO_COMMAND = Command()  # of what is called from Python

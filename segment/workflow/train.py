@@ -27,9 +27,9 @@ from segment.inference.model import find_model, save_model
 from segment.inference.precision import scoring_precision
 from segment.preprocessing.plan import Plan
 from segment.preprocessing.plan_file import write_plan
-from segment.runs.claim import claim
 from segment.runs.folder import is_complete
 from segment.runs.health import MARK, divergence
+from segment.runs.settings import check_folder, write_settings
 from segment.runs.summary import read_summary
 from segment.sampling.datamodule import PatchDataModule
 from segment.text import one_line, printable
@@ -64,7 +64,7 @@ def train(experiment: Experiment, callbacks: Sequence[pl.Callback] = ()) -> floa
     started, folder = time.time(), experiment.output
     silence_libraries()
     check_accelerator(experiment.trainer.accelerator)
-    claim(folder, experiment.settings(written_plan(folder)), write=False)
+    check_folder(folder, experiment.settings(written_plan(folder)))
     if finished(folder, experiment.trainer):
         check_result(folder)
         print(f"{folder} is finished: see {folder / 'report.html'}. Another run needs another output= or name=.")
@@ -87,7 +87,7 @@ def train(experiment: Experiment, callbacks: Sequence[pl.Callback] = ()) -> floa
         return None
     if last.exists():
         network_weights(last)  # so that a damaged one is told before the trainer meets it
-    claim(folder, parts.settings)
+    write_settings(folder, parts.settings)
     write_folds(folder / "splits.json", work.folds)
     write_plan(folder / "plan.yaml", work.decided)
     with single_process_left(), logged(trainer, parts, folder) as loggers:

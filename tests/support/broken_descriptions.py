@@ -235,7 +235,7 @@ def folders_last_channel_missing(root):
     (root / "images/case_b01_0001.nii.gz").unlink()
 
 
-@breaks("twice", "labels/case_b01.nii.gz", "same name as case_b01.nii but for the format", layout="folders")
+@breaks("duplicate", "labels/case_b01.nii.gz", "same name as case_b01.nii but for the format", layout="folders")
 def folders_mask_in_two_formats(root):
     save(root / "labels/case_b01.nii", *load(root / "labels/case_b01.nii.gz"))
 
@@ -278,7 +278,7 @@ def table_without_a_column(root):
     return ["data.layout=table"]
 
 
-@breaks("twice", "labelsTr/case_a00.nii.gz", "two cases, 'case_a00' and 'case_b01'", layout="table")
+@breaks("duplicate", "labelsTr/case_a00.nii.gz", "two cases, 'case_a00' and 'case_b01'", layout="table")
 def table_with_one_mask_for_two_scans(root):
     text = (root / "scans.csv").read_text()
     (root / "scans.csv").write_text(text.replace("labelsTr/case_b01", "labelsTr/case_a00"))

@@ -181,12 +181,12 @@ def intercept_is_no_number(root):
     patch(root / IMAGE, 112, "<2f", 1.0, float("nan"))
 
 
-@breaks("never", "dataset.json", "'tumour' (value 9)", "none of 4", warning=True)
+@breaks("unused", "dataset.json", "'tumour' (value 9)", "none of 4", warning=True)
 def declared_label_never_occurs(root):
     edit(root, labels={"0": "background", "1": "ball_1", "2": "ball_2", "9": "tumour"})
 
 
-@breaks("never", "dataset.json", "No structure occurs")
+@breaks("unused", "dataset.json", "No structure occurs")
 def no_foreground_anywhere(root):
     for path in (root / "labelsTr").iterdir():
         change(path, np.zeros_like)
@@ -296,24 +296,24 @@ def scan_is_left_handed(root):
 # The same scan twice
 
 
-@breaks("duplicate", "case_d03_0000.nii.gz", "same voxels as the training scan 'case_b01'")
+@breaks("identical", "case_d03_0000.nii.gz", "same voxels as the training scan 'case_b01'")
 def training_scan_twice_in_another_type(root):
     array, affine = load(root / IMAGE)
     save(root / "imagesTr/case_d03_0000.nii.gz", array.astype(np.float32), affine)
 
 
-@breaks("duplicate", "new.nii.gz", "test scan 'new'", "training scan 'case_b01'")
+@breaks("identical", "new.nii.gz", "test scan 'new'", "training scan 'case_b01'")
 def training_scan_among_the_tests(root):
     (root / "imagesTs").mkdir()
     shutil.copy(root / IMAGE, root / "imagesTs" / "new.nii.gz")
     edit(root, test=["imagesTs/new.nii.gz"])
 
 
-@breaks("twice", "dataset.json", "two cases are called 'case_b01'")
+@breaks("duplicate", "dataset.json", "two cases are called 'case_b01'")
 def case_listed_twice(root):
     edit_training(root, lambda listed: listed.append(listed[1]))
 
 
-@breaks("twice", LABEL, "one file as image and as mask")
+@breaks("duplicate", LABEL, "one file as image and as mask")
 def mask_as_its_own_image(root):
     edit_training(root, lambda listed: listed[1].update(image=listed[1]["label"]))

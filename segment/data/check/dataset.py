@@ -104,7 +104,7 @@ def check_dataset(
         return Checked(None, {}, {}, ordered([*problems, _of_opening(error, root)]), 0)
     test_cases = dataset.test_cases if tests else ()
     total = len(dataset.cases) + len(test_cases)
-    known = hash_what_can_be({path for case in (*dataset.cases, *test_cases) for path in case.files}, hashes)
+    known = hash_readable({path for case in (*dataset.cases, *test_cases) for path in case.files}, hashes)
     parts: list[list[tuple[Case, Survey]]] = []
     for cases, before in ((dataset.cases, 0), (test_cases, len(dataset.cases))):
         examined = survey_cases(cases, dataset, folder, known, partial(_advance, progress, before, total))
@@ -158,7 +158,7 @@ def ordered(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     )
 
 
-def hash_what_can_be(paths: Iterable[Path], known: Mapping[str, str] | None) -> dict[str, str]:
+def hash_readable(paths: Iterable[Path], known: Mapping[str, str] | None) -> dict[str, str]:
     """SHA-256 of files; those that cannot be read are left out, since reading them tells why.
 
     Args:

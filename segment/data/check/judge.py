@@ -36,11 +36,11 @@ def judge_labels(dataset: Dataset, training: Surveyed, report: Report) -> None:
     described = str(description(dataset))
     if len(never) == len(dataset.labels.foreground):
         what = f"No structure occurs in any of {len(counted)} training masks; the labels are {dataset.labels.declared}."
-        report(Problem("never", described, what, "Correct the labels' values, or the masks."))
+        report(Problem("unused", described, what, "Correct the labels' values, or the masks."))
         return
     for name, value in never.items():
         what = f"The label {name!r} (value {value}) occurs in none of {len(counted)} training masks."
-        report(Problem("never", described, what, "Take it out, or add scans that show it.", WARNING))
+        report(Problem("unused", described, what, "Take it out, or add scans that show it.", WARNING))
 
 
 def description(dataset: Dataset) -> Path:
@@ -76,7 +76,7 @@ def judge_duplicates(training: Surveyed, tests: Surveyed, report: Report) -> Non
                 what = f"The {part} scan {case.id!r} holds the same voxels as the {where} scan {known.id!r}"
                 severity = WARNING if (part, where) == ("test", "test") else ERROR
                 what = f"{what} ({known.images[0]})."
-                report(Problem("duplicate", str(case.images[0]), what, "Keep one of them.", severity))
+                report(Problem("identical", str(case.images[0]), what, "Keep one of them.", severity))
 
 
 def judge_sharing(cases: Sequence[Case], report: Report) -> None:
@@ -92,10 +92,10 @@ def judge_sharing(cases: Sequence[Case], report: Report) -> None:
             owner = owners.setdefault(path, case.id)
             if owner != case.id:
                 what = f"The file belongs to two cases, {owner!r} and {case.id!r}."
-                report(Problem("twice", str(path), what, "Give every case files of its own."))
+                report(Problem("duplicate", str(path), what, "Give every case files of its own."))
         if case.label in case.images:
             what = f"The case {case.id!r} has one file as image and as mask."
-            report(Problem("twice", str(case.label), what, "Name the mask."))
+            report(Problem("duplicate", str(case.label), what, "Name the mask."))
 
 
 def judge_dimensions(surveyed: Surveyed, report: Report) -> None:

@@ -67,7 +67,9 @@ def open_dataset(
     named = name or (path.parent.name if path.suffix.lower() == ".csv" else path.absolute().name)
     terms = str((source or {}).get("licence", ""))
     if not path.exists():
-        raise UserError(f"{path} does not exist, so the data set {named!r} cannot be read. {_way(name, source, terms)}")
+        raise UserError(
+            f"{path} does not exist, so the data set {named!r} cannot be read. {_how_to_get(name, source, terms)}"
+        )
     read = _reader(path, layout, image, label)
     described = path / "dataset.json"
     if described.is_file() and read in (table.read, folders.read, patients.read):
@@ -81,7 +83,7 @@ def open_dataset(
     return replace(dataset, notice=notice or dataset.notice, licence=licence or terms or dataset.licence)
 
 
-def _way(name: str | None, source: Mapping[str, Any] | None, terms: str) -> str:
+def _how_to_get(name: str | None, source: Mapping[str, Any] | None, terms: str) -> str:
     if not source:
         return "Set data.root to its folder."
     licence = f" (licence: {terms})" if terms else ""

@@ -80,7 +80,7 @@ def by_stem(files: Iterable[Path], report: Report = raise_errors) -> dict[str, P
         known = found.setdefault(stem(path), path)
         if known != path:
             what = f"It has the same name as {known.name} but for the format."
-            report(Problem("twice", str(path), what, "Keep one of them."))
+            report(Problem("duplicate", str(path), what, "Keep one of them."))
     return found
 
 
@@ -287,7 +287,7 @@ def checked(cases: Iterable[Case], where: Path, report: Report = raise_errors) -
     for case in sorted(cases, key=lambda case: case.id):
         if case.id in sound:
             what = f"Here two cases are called {case.id!r}."
-            report(Problem("twice", str(where), what, "Give every case its own name."))
+            report(Problem("duplicate", str(where), what, "Give every case its own name."))
             continue
         # Predictions are named after the case, so its id may not lead to another folder.
         if not case.id or case.id.startswith(".") or any(sign in case.id for sign in '/\\:*?"<>|\0\n'):

@@ -82,7 +82,7 @@ def _cases(images: Path, masks: Path, need_label: bool, report: Report) -> list[
         known = files.setdefault(case, {}).setdefault(channel or 0, path)
         if known != path:
             what = f"It and {known.name} are the same channel of case {case!r}."
-            report(Problem("twice", str(path), what, "Keep one of them."))
+            report(Problem("duplicate", str(path), what, "Keep one of them."))
     for lonely in sorted(set(labels) - set(files)):
         what = f"The mask has no image {images.name}/{lonely}.* beside it."
         report(Problem("missing", str(labels[lonely]), what, "Add it or move the mask."))

@@ -92,6 +92,6 @@ def _files(folder: Path, report: Report) -> tuple[dict[str, Path], Path | None]:
     files = by_stem(image_files(folder), report)
     masks = [name for name in files if _MASK.search(name)]
     if len(masks) > 1:
-        report(Problem("twice", str(folder), f"It holds several masks: {', '.join(masks)}.", "Keep one."))
+        report(Problem("duplicate", str(folder), f"It holds several masks: {', '.join(masks)}.", "Keep one."))
     images = {name.removeprefix(folder.name).strip("_-. ") or name: files[name] for name in files if name not in masks}
     return images, files[masks[0]] if masks else None

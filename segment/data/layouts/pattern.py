@@ -93,7 +93,7 @@ def _by_case(
         known = found.setdefault(file.case, file)
         if known != file:
             what = f"It and {known.path} are both {key}={template} of the case {file.case!r}."
-            report(Problem("twice", str(file.path), what, "Keep one, or make the template narrower."))
+            report(Problem("duplicate", str(file.path), what, "Keep one, or make the template narrower."))
     return found
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from segment.errors import UserError
 from segment.evaluation.comparison.methods import Method, Methods, read_methods
-from segment.evaluation.comparison.naming import unlike
+from segment.evaluation.comparison.naming import made_distinct
 from segment.evaluation.comparison.notes import different_settings, notes, protocol
 from segment.evaluation.comparison.recipes import recipes
 from segment.evaluation.comparison.result import FOREGROUND, Comparison, Estimate, Pair, Ranking
@@ -97,7 +97,7 @@ def compare(methods: Methods, level: float = 0.95, resamples: int = 10_000, seed
     compared, metric = methods.methods, methods.metric
     values = np.stack([method.scores.to_numpy() for method in compared], axis=1)
     names = [method.name for method in compared]
-    structures = tuple(unlike([FOREGROUND, *map(printable, compared[0].scores.columns)]))
+    structures = tuple(made_distinct([FOREGROUND, *map(printable, compared[0].scores.columns)]))
     first, second = np.triu_indices(len(compared), 1)
     means, scored = structure_means(values), _scored(values)
     without_one = structure_means_without_one(values)
@@ -116,7 +116,7 @@ def compare(methods: Methods, level: float = 0.95, resamples: int = 10_000, seed
     found = _pairs(names, structures, means, pair_ends, tested, metric.higher_is_better, level)
     named = dict(zip(names, compared, strict=True))
     found_recipes = recipes(names, [method.runs for method in compared], methods.differences)
-    pairs = tuple(replace(pair, doubtful=_doubtful(pair, named, variances)) for pair in found)
+    pairs = tuple(replace(pair, unstable=_unstable(pair, named, variances)) for pair in found)
     comparison = Comparison(
         metric=metric,
         level=level,
@@ -231,7 +231,7 @@ def _pairs(
                     tied=counts[1],
                     lost=counts[2],
                     n=sum(counts),
-                    shown=bool(corrected[index, place] < alpha and effect is not None and side * effect > 0),
+                    significant=bool(corrected[index, place] < alpha and effect is not None and side * effect > 0),
                     unpaired=int(found.unpaired[index, place]),
                 )
             )
@@ -249,9 +249,9 @@ def _variances(methods: Sequence[Method]) -> dict[str, Variance]:
     }
 
 
-def _doubtful(pair: Pair, methods: Mapping[str, Method], variances: Mapping[str, Variance]) -> bool:
+def _unstable(pair: Pair, methods: Mapping[str, Method], variances: Mapping[str, Variance]) -> bool:
     """Whether a difference that is shown on the foreground may be the chance of training."""
-    if pair.structure != FOREGROUND or not pair.shown or pair.difference is None:
+    if pair.structure != FOREGROUND or not pair.significant or pair.difference is None:
         return False
     names = (pair.first, pair.second)
     squares = sum(_seed_square(variances[name], methods[name]) for name in names if name in variances)

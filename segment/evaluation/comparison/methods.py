@@ -43,7 +43,7 @@ class Method:
     """One method: a run, or the folds and seeds of one configuration laid together.
 
     Attributes:
-        name: Short, printable, unlike those of the others.
+        name: Short, printable, made_distinct those of the others.
         runs: The runs it consists of. ``config``, ``provenance`` and ``summary`` are empty where there is no such file
             (scores of masks made elsewhere).
         scores: Float64 ``(scans, labels)`` of the metric, seeds averaged; index (split, case) in the same order for all

@@ -69,7 +69,7 @@ def method_names(groups: Sequence[Sequence[RunFolder]], differences: Mapping[str
         differences: What `config_differences` found.
 
     Returns:
-        Printable, unlike each other.
+        Printable, made_distinct each other.
     """
     candidates = []
     if all(run.config for group in groups for run in group):
@@ -83,10 +83,10 @@ def method_names(groups: Sequence[Sequence[RunFolder]], differences: Mapping[str
         short = [_short(name.strip()) for name in found]
         if all(short) and len(set(short)) == len(groups):
             return short
-    return unlike([_short(group[0]) for group in folders])
+    return made_distinct([_short(group[0]) for group in folders])
 
 
-def unlike(names: Sequence[str]) -> list[str]:
+def made_distinct(names: Sequence[str]) -> list[str]:
     """Number names that stand there twice: ``a, a (2)``."""
     taken: Counter[str] = Counter()
     found: list[str] = []

@@ -90,12 +90,12 @@ def notes(methods: Methods, pairs: Sequence[Pair]) -> list[str]:
             f"{unpaired} times (over all pairs, scans and labels) one method rightly left a structure empty that the "
             f"other invented: the missing score counts as {methods.metric.perfect:g} in the tests and in scans won."
         )
-    doubtful = [f"{pair.first} - {pair.second}" for pair in pairs if pair.doubtful]
-    if doubtful:
-        more = f"; {len(doubtful) - 3} more" if len(doubtful) > 3 else ""
+    unstable = [f"{pair.first} - {pair.second}" for pair in pairs if pair.unstable]
+    if unstable:
+        more = f"; {len(unstable) - 3} more" if len(unstable) > 3 else ""
         found.append(
             "Shown for these trainings, but less than twice its standard error over seeds, so that other seeds may "
-            f"turn it round: {'; '.join(doubtful[:3])}{more}. Train more seeds."
+            f"turn it round: {'; '.join(unstable[:3])}{more}. Train more seeds."
         )
     if max(len(method.folds) for method in methods.methods) > 1:
         found.append(

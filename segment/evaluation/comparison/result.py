@@ -52,10 +52,10 @@ class Pair:
         tied: Scans on which they are equal.
         lost: Scans on which the second is the better.
         n: Scans with a difference; the sum of the three.
-        shown: Whether a difference is shown: ``p_holm < 1 - level``, and the interval lies on the same side of 0.
+        significant: Whether ``p_holm < 1 - level``, and the interval lies on the same side of 0.
         unpaired: Scans on which one method rightly left a structure empty that the other invented; its missing score
             counts as perfect in the test and in `won` and `lost`.
-        doubtful: Whether a foreground difference is shown that is less than twice its standard error over seeds, so
+        unstable: Whether a foreground difference is shown that is less than twice its standard error over seeds, so
             that other seeds may turn it round; False where no method has several seeds.
     """
 
@@ -73,9 +73,9 @@ class Pair:
     tied: int
     lost: int
     n: int
-    shown: bool
+    significant: bool
     unpaired: int
-    doubtful: bool = False
+    unstable: bool = False
 
     def turned(self) -> Pair:
         """The same pair, seen from the second method."""

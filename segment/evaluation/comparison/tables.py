@@ -146,7 +146,7 @@ def _publication_table(
             score = comparison.estimates[name][structure]
             ends = "" if score.interval is None else f" ({score.interval[0]:.4f}, {score.interval[1]:.4f})"
             mean = _decimal(score.mean)
-            worse = name != leader and shown_worse(comparison, comparison.pair(leader, name, structure))
+            worse = name != leader and significantly_worse(comparison, comparison.pair(leader, name, structure))
             cells.append((bold(mean) if mean == best[structure] != "-" else mean) + ends + (dagger if worse else ""))
         rows.append(cells)
     return ["Method", *(escape(structure) for structure in comparison.structures)], rows
@@ -160,10 +160,10 @@ def _best(comparison: Comparison, structure: str) -> str:
     return _decimal(pick(told)) if told else "-"
 
 
-def shown_worse(comparison: Comparison, pair: Pair) -> bool:
+def significantly_worse(comparison: Comparison, pair: Pair) -> bool:
     """Whether the second of a pair is shown to be worse than the first."""
     difference = pair.difference or 0.0
-    return pair.shown and (difference > 0 if comparison.metric.higher_is_better else difference < 0)
+    return pair.significant and (difference > 0 if comparison.metric.higher_is_better else difference < 0)
 
 
 def _caption(comparison: Comparison, dagger: str) -> str:
@@ -236,7 +236,7 @@ def _pairs_text(comparison: Comparison) -> str:
         for structure in comparison.structures if every else (FOREGROUND,):
             against = short if structure == FOREGROUND else ""
             rows.append([against, structure, *pair_cells(comparison.pair(first, second, structure))])
-    lines = [_table([*heads, "won/tied/lost", "shown"], rows, left=["pair", "structure"])]
+    lines = [_table([*heads, "won/tied/lost", "significant"], rows, left=["pair", "structure"])]
     if not few or not every:
         left = "all pairs" if every else "all pairs and labels"
         lines.append(f"Differences from {leader}; {left} stand in comparison.csv (output=FOLDER).")
@@ -252,7 +252,7 @@ def pair_cells(pair: Pair) -> list[str]:
         *tests,
         "-" if pair.effect is None else f"{pair.effect:+.2f}",
         f"{pair.won}/{pair.tied}/{pair.lost}",
-        "yes" if pair.shown else "no",
+        "yes" if pair.significant else "no",
     ]
 
 

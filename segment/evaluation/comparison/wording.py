@@ -56,7 +56,7 @@ def _of_two(comparison: Comparison, pair: Pair) -> str:
     test = f"Wilcoxon signed-rank {p_text(pair.p_holm)}"
     limits = "; ".join([_figures(comparison, pair), test, *_limits(comparison, [pair])])
     by = f"{direction} by {abs(pair.difference):.4f}"
-    if pair.shown:
+    if pair.significant:
         return f"{pair.first} is better than {pair.second}: {what} {by} ({limits})."
     same = f"{what} {by} for {pair.first}" if pair.difference else f"the same {what}"
     return f"No difference shown between {pair.first} and {pair.second}: {same} ({limits})."
@@ -67,7 +67,7 @@ def _of_many(comparison: Comparison, leader: str, pairs: Sequence[Pair]) -> str:
     if mean is None:
         limits = "; ".join([_scans(comparison), *_left_out(comparison)])
         return f"The {len(pairs) + 1} methods cannot be compared: no scan has a score ({limits})."
-    worse, same = ([pair for pair in pairs if pair.shown is shown] for shown in (True, False))
+    worse, same = ([pair for pair in pairs if pair.significant is shown] for shown in (True, False))
     extreme = "highest" if comparison.metric.higher_is_better else "lowest"
     comparisons = len(comparison.methods) * (len(comparison.methods) - 1) // 2
     test = f"Wilcoxon signed-rank tests, Holm over {comparisons} comparisons"
@@ -117,12 +117,12 @@ def _limits(comparison: Comparison, pairs: Sequence[Pair]) -> list[str]:
         limits.append(
             f"with {pair.n} the test cannot fall below {least:.4f}{over}, so they are too few to show anything"
         )
-    doubtful = [other.second for other in pairs if other.doubtful]
-    turned = f"; other seeds may turn the difference to {_and(doubtful)} round" if doubtful else ""
-    return [*limits, _trainings(comparison.methods) + turned, *_unlike(comparison), *_left_out(comparison)]
+    unstable = [other.second for other in pairs if other.unstable]
+    turned = f"; other seeds may turn the difference to {_and(unstable)} round" if unstable else ""
+    return [*limits, _trainings(comparison.methods) + turned, *_differing_settings(comparison), *_left_out(comparison)]
 
 
-def _unlike(comparison: Comparison) -> list[str]:
+def _differing_settings(comparison: Comparison) -> list[str]:
     """What is not the same on both sides beside what the methods are named after."""
     found = []
     if comparison.other_parts:

@@ -105,7 +105,7 @@ def test_what_is_broken_is_found_and_named(miniature, check, broken):
         if problem["file"].endswith(broken.file or str(root))
         and all(word in f"{problem['what']} {problem['mend']}" for word in broken.words)
         and problem["severity"] == severity
-        and problem["mend"]
+        and problem["fix"]
     ]
     assert len(found) == 1, report["problems"]
     assert code == (0 if report["errors"] == 0 else 2)
@@ -236,7 +236,7 @@ def test_test_scans_that_are_the_same_are_a_warning(miniature, check):
     (root / "dataset.json").write_text(json.dumps(content))
     code, report = check(root)
     assert (code, report["scans"]) == (0, 6)
-    assert [(problem["kind"], problem["severity"]) for problem in report["problems"]] == [("duplicate", "warning")]
+    assert [(problem["kind"], problem["severity"]) for problem in report["problems"]] == [("identical", "warning")]
 
 
 @pytest.mark.parametrize("name", ["Task04_Hippocampus", "isbi2012_em"])

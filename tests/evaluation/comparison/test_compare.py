@@ -96,7 +96,7 @@ def test_missing_scores_are_left_out_of_means_and_intervals_stay_defined():
     assert np.isfinite([low, high]).all()
     first[:, 1] = second[:, 1] = np.nan
     pair = compared(method("A", first), method("B", second)).pair("A", "B", "label_1")
-    assert (pair.p, pair.interval, pair.difference, pair.n, pair.shown) == (None, None, None, 0, False)
+    assert (pair.p, pair.interval, pair.difference, pair.n, pair.significant) == (None, None, None, 0, False)
 
 
 def test_without_a_difference_one_is_claimed_about_as_often_as_the_level_says():
@@ -106,7 +106,7 @@ def test_without_a_difference_one_is_claimed_about_as_often_as_the_level_says():
         shared = generator.normal(0.85, 0.05, (40, 1))
         tables = [np.clip(shared + generator.normal(0, 0.02, (40, 2)), 0, 1) for _ in range(2)]
         pair = compared(method("A", tables[0]), method("B", tables[1]), resamples=1000).pair("A", "B")
-        claims += pair.shown
+        claims += pair.significant
     assert 0.03 * 200 <= claims <= 0.07 * 200
 
 
@@ -117,7 +117,7 @@ def test_many_small_gains_do_not_outweigh_a_few_large_losses():
     pair = compared(method("A", first), method("B", second)).pair("A", "B")
     assert pair.p < 0.01
     assert pair.effect > 0 > pair.difference
-    assert not pair.shown
+    assert not pair.significant
 
 
 def test_holm_corrects_the_foreground_over_pairs_and_the_labels_over_pairs_and_labels():
@@ -184,16 +184,16 @@ def test_what_one_seed_or_one_fold_cannot_tell_is_left_open():
     assert empty.scan is None
 
 
-@pytest.mark.parametrize(("apart", "doubtful"), [(0.05, True), (0.002, False)])
-def test_a_difference_that_other_seeds_may_turn_round_is_told(apart, doubtful):
+@pytest.mark.parametrize(("apart", "unstable"), [(0.05, True), (0.002, False)])
+def test_a_difference_that_other_seeds_may_turn_round_is_told(apart, unstable):
     base, noise = scores_like_dice(40, 2, 1) - 0.1, 0.002 * np.random.default_rng(0).standard_normal((40, 2))
     first = [base + 0.02 + shift + noise for shift in (apart, -apart)]
     result = compared(method("A", *first), method("B", base, base + 0.001))
     assert result.pair("A", "B").shown
-    assert [pair.doubtful for pair in result.pairs] == [doubtful, False, False]
+    assert [pair.unstable for pair in result.pairs] == [unstable, False, False]
     assert result.conclusion.startswith("A is better than B")
-    assert ("other seeds may turn the difference to B round" in result.conclusion) == doubtful
-    assert any("A - B" in note and "more seeds" in note for note in result.notes) == doubtful
+    assert ("other seeds may turn the difference to B round" in result.conclusion) == unstable
+    assert any("A - B" in note and "more seeds" in note for note in result.notes) == unstable
 
 
 def test_variance_is_told_of_methods_with_several_trainings_only():
@@ -248,7 +248,7 @@ def test_few_scans_cannot_show_anything_and_the_sentence_says_so():
     six = [method(name, scores_like_dice(6, 2, 1, offset, 0)) for name, offset in (("A", 0.1), ("B", 0.0), ("C", 0.05))]
     assert compared(*six[:2]).pair("A", "B").shown
     result = compared(*six)
-    assert not any(pair.shown for pair in result.pairs if pair.structure == "foreground")
+    assert not any(pair.significant for pair in result.pairs if pair.structure == "foreground")
     assert "0.0312 times 3 comparisons" in result.conclusion
 
 
@@ -256,7 +256,7 @@ def test_equal_methods_are_equal():
     scores = scores_like_dice(10, 2, 1)
     result = compared(method("A", scores), method("B", scores))
     pair = result.pair("A", "B")
-    assert (pair.p, pair.effect, pair.tied, pair.shown) == (1, None, 10, False)
+    assert (pair.p, pair.effect, pair.tied, pair.significant) == (1, None, 10, False)
     assert result.conclusion.startswith("No difference shown between A and B: the same foreground Dice (95 %")
 
 

@@ -27,13 +27,12 @@ FREE = (
 )
 
 
-def claim(folder: Path, settings: Mapping[str, Any], write: bool = True) -> None:
-    """See that a run folder is new or holds a run of this very configuration, and write config.yaml into it.
+def check_folder(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Check that a run folder is new or holds a run of this very configuration.
 
     Args:
         folder: The run folder; need not exist.
         settings: The run's resolved configuration.
-        write: False to look only.
 
     Raises:
         UserError: When the folder holds something else, naming the keys that differ.
@@ -49,11 +48,15 @@ def claim(folder: Path, settings: Mapping[str, Any], write: bool = True) -> None
             )
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"output={folder}: is there and is no run folder. Give another output= or name=.")
-    if write:
-        write_text(path, yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True))
-        # What a kill left half-written; a strategy's child processes leave it to the first one.
-        for partial in folder.rglob(".partial-*") if "LOCAL_RANK" not in os.environ else ():
-            partial.unlink()
+
+
+def write_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Write the resolved configuration of a run into its folder as ``config.yaml``; see `check_folder`."""
+    check_folder(folder, settings)
+    write_text(folder / "config.yaml", yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True))
+    # What a kill left half-written; a strategy's child processes leave it to the first one.
+    for partial in folder.rglob(".partial-*") if "LOCAL_RANK" not in os.environ else ():
+        partial.unlink()
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[tuple[str, str | None, str | None]]:
