@@ -13,7 +13,7 @@ import SimpleITK as sitk
 import yaml
 from PIL import Image
 
-CONF = Path(__file__).parents[1] / "conf" / "data"
+CONF = Path(__file__).parents[2] / "conf" / "data"
 MADE = ("auto", "demo", "fake")  # what needs no data, or any
 NEEDED = sorted(file.stem for file in CONF.glob("*.yaml") if file.stem not in MADE)
 FLAT = ("dic_hela", "isbi2012_em", "nuclei", "phc_u373", "polyp")
