@@ -69,6 +69,7 @@ def test_a_format_of_ones_own_is_read_written_and_listed(raw3, tmp_path):
         ({"shape": [1, 2, 3, 4]}, "claims the shape"),
         ({"channels": 0}, "0 channels"),
         ({"affine": np.zeros((4, 4)).tolist()}, "impossible geometry"),
+        ({"dtype": "S0", "shape": [9999, 9999, 9999]}, r"type \|S0, which is not read"),
         ({"dtype": "no"}, "cannot be read.*Raw3: TypeError"),
     ],
 )

@@ -146,6 +146,16 @@ def test_colour_components_are_channels_without_alpha(tmp_path, mode, bands, cha
     assert images.count_channels(tmp_path / "a.png") == channels
 
 
+@pytest.mark.parametrize("names", ["RGB", "RGBA"])
+def test_colours_of_a_nifti_are_channels_without_alpha(tmp_path, names):
+    values = np.random.default_rng(2).integers(0, 255, (*SHAPE, len(names))).astype(np.uint8)
+    voxels = values.view([(name, "u1") for name in names])[..., 0]
+    nib.save(nib.Nifti1Image(np.asfortranarray(voxels.T), affine_of("LPS")), tmp_path / "a.nii")
+    np.testing.assert_array_equal(images.read_image(tmp_path / "a.nii").array, np.moveaxis(values, -1, 0)[:3])
+    header = images.read_header(tmp_path / "a.nii")
+    assert (header.colour, header.claimed) == (True, values.nbytes)
+
+
 @pytest.mark.parametrize("end", [".mha", ".nrrd"])
 def test_vector_files_hold_channels(tmp_path, end):
     array = np.random.default_rng(3).normal(size=(*SHAPE, 2)).astype(np.float32)

@@ -140,12 +140,14 @@ def require_possible_size(path: Path, header: Header) -> None:
         header: What it says.
 
     Raises:
-        UserError: When a size is not a positive integer, or the file is too short.
+        UserError: When a size is not a positive integer, the voxels are no numbers, or the file is too short.
     """
     shape, size = header.grid.shape, path.stat().st_size
     whole = all(isinstance(count, int) and count >= 1 for count in (*shape, header.channels))
     if not whole or len(shape) not in (2, 3):
         raise UserError(f"{path} claims the shape {shape} with {header.channels} channels, which no scan has. Mend it.")
+    if header.dtype.kind not in "biuf":
+        raise UserError(f"{path} holds voxels of the type {header.dtype}, which is not read. Convert it to numbers.")
     if header.claimed > size * header.unpacking:
         raise UserError(
             f"{path} is truncated or damaged: its header promises {header.claimed:,} bytes of voxels and the file of "

@@ -39,8 +39,8 @@ class Nifti(ImageFormat):
         return Header(
             grid=Grid(space[::-1], np.asarray(image.affine, dtype=np.float64)),
             channels=min(colours, 3) or (rest[0] if rest else 1),
-            dtype=dtype,
-            components=1 if colours else None,  # its type holds all colours
+            dtype=dtype[0] if colours else dtype,
+            components=colours or None,
             unpacking=DEFLATE_LIMIT if path.name.lower().endswith(".gz") else 1,
             colour=bool(colours),
             slope=float(proxy.slope),
@@ -52,8 +52,8 @@ class Nifti(ImageFormat):
         """Read the voxels, scaled."""
         voxels = header.source.dataobj
         if header.colour:
-            raw, names = np.asarray(voxels), header.dtype.names or ()
-            array = np.stack([raw[name] for name in names[: header.channels]], axis=-1)
+            raw: Any = np.asarray(voxels)
+            array = np.stack([raw[name] for name in raw.dtype.names[: header.channels]], axis=-1)
         else:
             array = np.asarray(voxels) if dtype is None else np.asarray(voxels, dtype=dtype)
         return array.reshape((*header.grid.shape[::-1], header.channels), order="F").T
