@@ -44,7 +44,7 @@ class Share(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.levels = nn.Parameter(torch.tensor([50.0, 150.0]).view(2, 1, 1, 1))
+        self.levels = nn.Parameter(torch.tensor([50.0, 150.0]).view(1, 2, 1, 1, 1))
 
     def forward(self, image: Tensor) -> Tensor:
         return (image - self.levels) / 50
