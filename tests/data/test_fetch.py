@@ -126,9 +126,7 @@ def test_a_plain_file_lies_in_the_folder(get, tmp_path):
 
 def test_a_wrong_checksum_keeps_nothing(get, tmp_path):
     for options in ({"sha256": "0" * 64}, {"sha256": None, "md5": "0" * 32}):
-        with pytest.raises(
-            UserError, match=r"t\.tar\.gz has the (sha256|md5) \w+, not 0+; the file was deleted"
-        ):
+        with pytest.raises(UserError, match=r"t\.tar\.gz has the (sha256|md5) \w+, not 0+; the file was deleted"):
             get("t.tar.gz", tar_of(GOOD), **options)
         assert left(tmp_path) == []
 

@@ -134,7 +134,7 @@ def test_a_damaged_file_of_it_is_named_with_the_check_that_can_read_it(place):
     training = ("train", "data=auto", "data.root=scans", *TRAINING)
     done = python(place, "-m", "segment.cli", *training, "formats=[raw3]")
     assert done.returncode == 2
-    assert "case_03.raw3: is truncated or damaged: its header promises 1,920 bytes" in " ".join(done.stderr.split())
+    assert "case_03.raw3: is truncated or damaged: its header declares 1,920 bytes" in " ".join(done.stderr.split())
     assert "segment check data=auto data.root=scans 'formats=[raw3]'" in done.stderr
 
 
@@ -156,4 +156,4 @@ def test_a_process_that_begins_with_nothing_knows_it(place):
     done = python(place, "begin.py", "raw3")
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) == read(place / "scans/images/case_00.raw3")[0].sum()
-    assert "format that is not read here" in python(place, "begin.py").stderr
+    assert "unsupported format" in python(place, "begin.py").stderr

@@ -35,7 +35,7 @@ def image_is_empty(root):
     (root / IMAGE).write_bytes(b"")
 
 
-@breaks("unreadable", IMAGE, "header promises")
+@breaks("unreadable", IMAGE, "header declares")
 def header_claims_more_voxels_than_can_be(root):
     patch(root / IMAGE, 40, "<4h", 3, 30000, 30000, 30000)
 
@@ -45,7 +45,7 @@ def header_holds_no_numbers(root):
     patch(root / IMAGE, 280, "<f", float("nan"))
 
 
-@breaks("unreadable", "scan.mha", "keeps its voxels in another file")
+@breaks("unreadable", "scan.mha", "stores its voxels in another file")
 def metaimage_points_elsewhere(root):
     array, _ = load(root / IMAGE)
     sitk.WriteImage(sitk.GetImageFromArray(array.T), str(root / "imagesTr" / "scan.mha"))
@@ -57,17 +57,17 @@ def metaimage_points_elsewhere(root):
 # Grids
 
 
-@breaks("grid", LABEL, "shape (6, 8, 7) against (5, 8, 7)", "Resample")
+@breaks("grid", LABEL, "shape (6, 8, 7) versus (5, 8, 7)", "Resample")
 def label_of_another_shape(root):
     change(root / LABEL, lambda a: a[..., :-1])
 
 
-@breaks("grid", LABEL, "spacing (1, 1, 1) against (1, 1, 2) mm")
+@breaks("grid", LABEL, "spacing (1, 1, 1) versus (1, 1, 2) mm")
 def label_of_another_spacing(root):
     change(root / LABEL, affine=lambda a: a @ np.diag([2, 1, 1, 1]))
 
 
-@breaks("grid", LABEL, "origin (0, 0, 0) against (0, 5, 0) mm")
+@breaks("grid", LABEL, "origin (0, 0, 0) versus (0, 5, 0) mm")
 def label_of_another_origin(root):
     change(root / LABEL, affine=lambda a: nib.affines.from_matvec(a[:3, :3], [0, 5, 0]))
 

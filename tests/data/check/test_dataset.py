@@ -103,7 +103,7 @@ def test_what_is_broken_is_found_and_named(miniature, check, broken):
         problem
         for problem in of_kind
         if problem["file"].endswith(broken.file or str(root))
-        and all(word in f"{problem['what']} {problem['mend']}" for word in broken.words)
+        and all(word in f"{problem['what']} {problem['fix']}" for word in broken.words)
         and problem["severity"] == severity
         and problem["fix"]
     ]
