@@ -161,7 +161,7 @@ def label_of_two_channels(root):
     change(root / LABEL, lambda a: np.stack([a, a], axis=-1))
 
 
-@breaks("scaling", IMAGE, "slope 1e+38", "beyond 32-bit numbers")
+@breaks("scaling", IMAGE, "slope 1e+38", "overflow 32-bit floats")
 def scaling_overflows(root):
     patch(root / IMAGE, 112, "<2f", 1e38, 0.0)
 
