@@ -90,7 +90,7 @@ class Chunked:
             # One thread and no memory map: forked loader processes share nothing, and no file stays open.
             array = blosc2.open(str(self.path), mode="r", dparams={"nthreads": 1})
             if array.shape != self.shape or array.dtype != self.dtype:
-                raise RuntimeError(f"holds {array.dtype} {array.shape}")
+                raise RuntimeError(f"contains {array.dtype} {array.shape}")
             return np.asarray(array[key])
         except (RuntimeError, OSError, ValueError) as error:
             (self.path.parent / "entry.txt").unlink(missing_ok=True)

@@ -177,8 +177,8 @@ class _Reader:
         """Check a list whose length is within limits."""
         if not isinstance(value, list) or not low <= len(value) <= high:
             expected = f"{low}" if low == high else f"{low} to {high}"
-            found = f"{len(value)} entries" if isinstance(value, list) else _format_value(value)
-            self.fail(key, f"has {found} instead of a list of {expected}. Fix the list.")
+            found = f"has {len(value)} entries" if isinstance(value, list) else f"is {_format_value(value)}"
+            self.fail(key, f"{found} instead of a list of {expected}. Fix the list.")
         return tuple(item(f"{key}[{index}]", entry) for index, entry in enumerate(value))
 
     def dataset(self, content: Any) -> DatasetPlan:
