@@ -118,10 +118,10 @@ def read_label(path: Path) -> Image:
             "Save it as a single-channel (grey) file."
         )
     array = read_voxels(path, header, None)[0]
-    whole = whole_numbers(array)
-    if whole is None:
+    integers = whole_numbers(array)
+    if integers is None:
         raise UserError(f"{path} is not a mask: its values are not integers. Give the label file instead.")
-    return Image(whole, header.grid)
+    return Image(integers, header.grid)
 
 
 def write_label(path: Path, array: np.ndarray, like: Path | Grid) -> None:

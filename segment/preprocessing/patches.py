@@ -119,9 +119,9 @@ def fit(
         why = _given_patch(patch, topology, find_topology(spacing, patch_size))
     else:
         patch, topology, shrunk = _largest(budget, spacing, median)
-        why = f"the largest that fits into {budget.memory:g} GB, from" if shrunk else "covers"
-        whole = any(size < side for size, side in zip(patch, median, strict=True))
-        why = f"{'within' if whole and not shrunk else why} the median scan, {shown} voxels at this spacing"
+        why = f"the largest for {budget.memory:g} GB within" if shrunk else "covers"
+        partial = any(size < side for size, side in zip(patch, median, strict=True))
+        why = f"{'within' if partial and not shrunk else why} the median scan, {shown} voxels at this spacing"
     batch, batch_why = _batch(budget, _values(budget, patch, topology), patch, voxels)
     features, blocks, decoder_blocks = _stages(budget.preset, topology)
     encoder = "residual blocks" if budget.preset.residual else "convolutions"

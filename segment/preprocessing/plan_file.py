@@ -158,7 +158,7 @@ class _Reader:
             self.fail(key, f"{_format_value(value)} is not a number from {low:g} to {high:g}. Give one.{hint}")
         return float(value)
 
-    def whole(self, key: str, value: Any, low: int, high: int) -> int:
+    def integer(self, key: str, value: Any, low: int, high: int) -> int:
         """Check an integer within limits."""
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             self.fail(key, f"{_format_value(value)} is not an integer from {low} to {high}. Give one.")
@@ -185,7 +185,7 @@ class _Reader:
         """Parse the whole file."""
         names = [field.name for field in fields(DatasetPlan) if field.name != "reasons"]
         top = self.mapping("", content, names, names)
-        transpose = self.row("transpose", top["transpose"], lambda k, v: self.whole(k, v, 0, 2), 0, 3)
+        transpose = self.row("transpose", top["transpose"], lambda k, v: self.integer(k, v, 0, 2), 0, 3)
         if transpose and sorted(transpose) != [0, 1, 2]:
             self.fail("transpose", f"{list(transpose)} does not contain 0, 1 and 2 once each. Fix it; [] for 2D scans.")
         dims = 3 if transpose else 2
@@ -195,7 +195,7 @@ class _Reader:
             dataset=self.text("dataset", top["dataset"]),
             preset=self.text("preset", top["preset"], tuple(PRESETS)),
             memory=self.number("memory", top["memory"], 1e-6, 1e4),
-            scans=self.whole("scans", top["scans"], 1, 10**9),
+            scans=self.integer("scans", top["scans"], 1, 10**9),
             channels=channels,
             median_shape=self.row("median_shape", top["median_shape"], self.extent, dims, dims),
             median_spacing=self.row("median_spacing", top["median_spacing"], self.spacing, dims, dims),
@@ -209,7 +209,7 @@ class _Reader:
 
     def extent(self, key: str, value: Any) -> int:
         """Voxels along an axis."""
-        return self.whole(key, value, 1, 1 << 31)
+        return self.integer(key, value, 1, 1 << 31)
 
     def spacing(self, key: str, value: Any) -> float:
         """Millimetres."""
@@ -264,7 +264,7 @@ class _Reader:
         axes, channels = (2, 3 if plan.transpose else 2), len(plan.channels)
 
         def up_to(high: int) -> Callable[[str, Any], int]:
-            return lambda key, value: self.whole(key, value, 1, high)
+            return lambda key, value: self.integer(key, value, 1, high)
 
         def stages(high: int) -> tuple[Any, ...]:
             return self.row(key, value, lambda key, row: self.row(key, row, up_to(high), *axes), 1, MAX_STAGES)
@@ -274,7 +274,7 @@ class _Reader:
         read: dict[str, Callable[[], Any]] = {
             "spacing": lambda: self.row(key, value, self.spacing, *axes),
             "patch_size": lambda: self.row(key, value, up_to(1 << 16), *axes),
-            "batch_size": lambda: self.whole(key, value, 1, MAX_BATCH),
+            "batch_size": lambda: self.integer(key, value, 1, MAX_BATCH),
             "normalization": lambda: self.row(
                 key, value, lambda key, name: self.text(key, name, NORMALIZATIONS), channels, channels
             ),

@@ -68,15 +68,15 @@ def _resample(channel: np.ndarray, out: np.ndarray, slices: bool) -> None:
     for start in range(0, len(out), step):
         stop = min(start + step, len(out))
         if slices:
-            slab, least, greatest = (part[taken[start:stop]] for part in (channel, low, high))
+            slab, minimum, maximum = (part[taken[start:stop]] for part in (channel, low, high))
         else:
-            slab, least, greatest = _product(channel, 0, len(out), start, stop), low.min(), high.max()
+            slab, minimum, maximum = _product(channel, 0, len(out), start, stop), low.min(), high.max()
         for axis in (1, 2):
             if slab.shape[axis] != out.shape[axis]:
                 rows = range(0, out.shape[axis], _ROWS)
                 parts = [_product(slab, axis, out.shape[axis], row, row + _ROWS) for row in rows]
                 slab = np.concatenate(parts, axis=axis)
-        np.clip(slab, least, greatest, out=out[start:stop])
+        np.clip(slab, minimum, maximum, out=out[start:stop])
 
 
 def _product(array: np.ndarray, axis: int, size: int, start: int, stop: int) -> np.ndarray:
@@ -162,7 +162,7 @@ def resample_labels(labels: np.ndarray, shape: Sequence[int], coarse: int | None
         mixed = np.flatnonzero(_mixed(labels, slab_sides))
         for some in np.array_split(mixed, len(mixed) // (1 << 18) + 1):
             place = np.unravel_index(some, out[part].shape)
-            out[part][place] = _vote(labels, slab_sides, place, out[part][place])
+            out[part][place] = _majority_label(labels, slab_sides, place, out[part][place])
     return result
 
 
@@ -175,20 +175,23 @@ def _mixed(labels: np.ndarray, sides: Sequence[tuple[np.ndarray, ...]]) -> np.nd
     return low != high
 
 
-def _vote(
-    labels: np.ndarray, sides: Sequence[tuple[np.ndarray, ...]], place: tuple[np.ndarray, ...], near: np.ndarray
+def _majority_label(
+    labels: np.ndarray,
+    sides: Sequence[tuple[np.ndarray, ...]],
+    place: tuple[np.ndarray, ...],
+    nearest_label: np.ndarray,
 ) -> np.ndarray:
-    """The label with the largest share at the given new voxels, whose nearest label is ``near``."""
+    """The label with the largest share at the given new voxels, given their nearest labels."""
     found, weights = [], []
     for corner in np.ndindex(2, 2, 2):
-        at, weight = [], np.ones(len(near))
+        at, weight = [], np.ones(len(nearest_label))
         for side, index, (before, after, share) in zip(corner, place, sides, strict=True):
             at.append((after if side else before)[index])
             weight *= share[index] if side else 1 - share[index]
         found.append(labels[tuple(at)])
         weights.append(weight)
     shares = [sum(weight * (other == label) for other, weight in zip(found, weights, strict=True)) for label in found]
-    of_near = sum(weight * (other == near) for other, weight in zip(found, weights, strict=True))
+    nearest_share = sum(weight * (other == nearest_label) for other, weight in zip(found, weights, strict=True))
     best = np.max(shares, axis=0) - 1e-9  # equal shares may differ by rounding
-    least = np.min([np.where(share >= best, label, 255) for share, label in zip(shares, found, strict=True)], axis=0)
-    return np.where(of_near >= best, near, least)
+    lowest = np.min([np.where(share >= best, label, 255) for share, label in zip(shares, found, strict=True)], axis=0)
+    return np.where(nearest_share >= best, nearest_label, lowest)

@@ -49,15 +49,15 @@ def restore(
     """
     source = canonical_grid(placement.grid)
     spacing = transposed(source.spacing, plan)
-    whole = np.full(transposed(source.shape, plan), outside, dtype)
-    kept = whole[placement.slices]
+    full = np.full(transposed(source.shape, plan), outside, dtype)
+    kept = full[placement.slices]
     if kept.ndim == 2:
         _fill(kept[None], scores[:, None], 0, decide)
     else:
         _fill(kept, scores, coarse_axis(target_spacing(spacing, plan), spacing), decide)
     if plan.transpose:
-        whole = whole.transpose(np.argsort(plan.transpose))
-    return np.ascontiguousarray(from_canonical(whole, placement.grid))
+        full = full.transpose(np.argsort(plan.transpose))
+    return np.ascontiguousarray(from_canonical(full, placement.grid))
 
 
 def _fill(out: np.ndarray, scores: Tensor, coarse: int | None, decide: Decide) -> None:

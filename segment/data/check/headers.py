@@ -35,7 +35,7 @@ def obliqueness(grid: Grid) -> float:
         grid: A voxel grid.
 
     Returns:
-        Degrees, 0 to 54.8; 0 for a flat image.
+        Degrees, 0 to 54.8; 0 for a 2D image.
     """
     if grid.ndim == 2:
         return 0.0

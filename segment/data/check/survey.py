@@ -46,13 +46,13 @@ class Survey:
     """Facts about one case, read once.
 
     Attributes:
-        shape: Voxels along the anatomical axes z, y, x (after `to_canonical`); y, x for a flat image.
+        shape: Voxels along the anatomical axes z, y, x (after `to_canonical`); y, x for a 2D image.
         spacing: Voxel size in mm along these axes.
         box: (start, stop) along each of these axes of the smallest box that contains all voxels that are nonzero in any
             channel; the whole scan if all are 0.
         intensities: One per channel; empty for a scan without foreground or without a label.
         counts: Number of voxels of each value in the label file; empty without a label.
-        orientation: Directions of the file's voxel axes x, y, z, such as ``RAS``; empty for a flat image.
+        orientation: Directions of the file's voxel axes x, y, z, such as ``RAS``; empty for a 2D image.
         oblique: Largest angle between a voxel axis and the nearest anatomical axis, in degrees.
         constant: Whether every channel is constant.
         digest: Hash of the voxel values of all channels and their shape; equal for equal scans, however stored.
@@ -178,10 +178,10 @@ def _judge_channels(case: Case, images: Mapping[Path, Header], dataset: Dataset,
     if len(images) < len(case.images) or found == declared:
         return
     path, header = next(((p, h) for p, h in images.items() if h.channels > 1), next(iter(images.items())))
-    found_text = f"The scan has {found} channel(s) in {len(images)} file(s)"
+    description = f"The scan has {found} channel(s) in {len(images)} file(s)"
     if header.channels > 1:
-        found_text = f"The file is {'a colour image (RGB)' if header.colour else '4D'} with {header.channels} channels"
-    what = f"{found_text}; the data set declares {declared} ({', '.join(dataset.channels)})."
+        description = f"The file is {'a colour image (RGB)' if header.colour else '4D'} with {header.channels} channels"
+    what = f"{description}; the data set declares {declared} ({', '.join(dataset.channels)})."
     report(Problem("channels", str(path), what, "Split or convert the file, or correct the declared channels."))
 
 
@@ -196,10 +196,10 @@ def _facts(
     foreground = None if mask is None else _foreground(mask, counts, dataset)
     del mask
     grids = [header.grid for header in images.values()]
-    whole = len(images) == len(case.images) and len({grid.shape for grid in grids}) == 1
-    if not whole or (foreground is not None and foreground.shape != grids[0].shape):
+    complete = len(images) == len(case.images) and len({grid.shape for grid in grids}) == 1
+    if not complete or (foreground is not None and foreground.shape != grids[0].shape):
         foreground = None
-    nonzero = np.zeros(grids[0].shape, bool) if whole else None
+    nonzero = np.zeros(grids[0].shape, bool) if complete else None
     digest = hashlib.blake2b(repr([grid.shape for grid in grids]).encode(), digest_size=16)
     intensities: list[ForegroundIntensity] = []
     constants: list[bool] = []

@@ -144,8 +144,8 @@ def require_possible_size(path: Path, header: Header) -> None:
         UserError: If a size is not a positive integer, the voxels are not numbers, or the file is too short.
     """
     shape, size = header.grid.shape, path.stat().st_size
-    whole = all(isinstance(count, int) and count >= 1 for count in (*shape, header.channels))
-    if not whole or len(shape) not in (2, 3):
+    positive = all(isinstance(count, int) and count >= 1 for count in (*shape, header.channels))
+    if not positive or len(shape) not in (2, 3):
         raise UserError(
             f"{path} declares the shape {shape} with {header.channels} channels, impossible for a scan. Fix it."
         )
