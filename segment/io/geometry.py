@@ -52,7 +52,7 @@ def _corners(grid: Grid) -> np.ndarray:
     return (picks * last) @ grid.affine[:3, : grid.ndim].T + grid.affine[:3, 3]
 
 
-def furthest_apart(a: Grid, b: Grid) -> float:
+def largest_distance(a: Grid, b: Grid) -> float:
     """Maximum distance between corresponding voxels of two grids.
 
     Args:
@@ -80,8 +80,8 @@ def grid_difference(a: Grid, b: Grid, tolerance: float = 0.01) -> str:
     """
     if a.shape != b.shape:
         return f"shape {a.shape} versus {b.shape}"
-    apart = furthest_apart(a, b)
-    if apart <= tolerance * min(*a.spacing, *b.spacing):
+    distance = largest_distance(a, b)
+    if distance <= tolerance * min(*a.spacing, *b.spacing):
         return ""
     parts = []
     if not np.allclose(a.spacing, b.spacing, rtol=1e-4):
@@ -90,7 +90,7 @@ def grid_difference(a: Grid, b: Grid, tolerance: float = 0.01) -> str:
         parts.append(f"origin {_format_numbers(a.affine[:3, 3])} versus {_format_numbers(b.affine[:3, 3])} mm")
     if not np.allclose(a.direction, b.direction, atol=1e-4):
         parts.append(f"direction {_format_numbers(a.direction)} versus {_format_numbers(b.direction)}")
-    parts.append(f"voxels up to {apart:.3g} mm apart")
+    parts.append(f"voxels up to {distance:.3g} mm apart")
     return ", ".join(parts)
 
 

@@ -153,7 +153,7 @@ def test_colours_of_a_nifti_are_channels_without_alpha(tmp_path, names):
     nib.save(nib.Nifti1Image(np.asfortranarray(voxels.T), affine_of("LPS")), tmp_path / "a.nii")
     np.testing.assert_array_equal(images.read_image(tmp_path / "a.nii").array, np.moveaxis(values, -1, 0)[:3])
     header = images.read_header(tmp_path / "a.nii")
-    assert (header.colour, header.claimed) == (True, values.nbytes)
+    assert (header.colour, header.declared_bytes) == (True, values.nbytes)
 
 
 @pytest.mark.parametrize("end", [".mha", ".nrrd"])

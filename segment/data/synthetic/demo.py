@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation
 
 from segment.data.case import Dataset
 from segment.data.layouts import open_dataset
-from segment.data.synthetic.made import made_once
+from segment.data.synthetic.made import create_once
 from segment.errors import UserError
 
 VERSION = 1
@@ -80,7 +80,7 @@ def demo_dataset(root: str | Path = "data/demo", scans: int = 24, seed: int = 0,
     if not 1 <= scans <= 10_000 or not 0 <= seed < 2**63:
         raise UserError(f"data.scans={scans}, data.seed={seed}: give 1 to 10000 scans and a seed of at least 0.")
     stamp = {"version": VERSION, "seed": seed, "scans": scans}
-    made_once(path, "the demo set", "segment_demo", stamp, lambda folder: _write(folder, stamp))
+    create_once(path, "the demo set", "segment_demo", stamp, lambda folder: _write(folder, stamp))
     return replace(open_dataset(path, name=name, layout="msd"), notice=NOTICE)
 
 

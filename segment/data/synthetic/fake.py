@@ -20,7 +20,7 @@ import numpy as np
 
 from segment.data.case import Dataset
 from segment.data.layouts import open_dataset
-from segment.data.synthetic.made import made_once
+from segment.data.synthetic.made import create_once
 from segment.errors import UserError
 
 VERSION = 1
@@ -70,7 +70,7 @@ def fake_dataset(
         "compressed": compressed,
     }
     _check(scans, shape, spacing, labels, seed)
-    made_once(path, "the fake set", "segment_fake", stamp, lambda folder: _write(folder, stamp))
+    create_once(path, "the fake set", "segment_fake", stamp, lambda folder: _write(folder, stamp))
     return replace(open_dataset(path, name=name, layout="msd"), notice=NOTICE)
 
 

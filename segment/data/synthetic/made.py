@@ -12,7 +12,7 @@ from typing import Any
 from segment.errors import UserError
 
 
-def made_once(path: Path, what: str, key: str, stamp: Mapping[str, Any], write: Callable[[Path], dict]) -> None:
+def create_once(path: Path, what: str, key: str, stamp: Mapping[str, Any], write: Callable[[Path], dict]) -> None:
     """Create a data set, or check that an existing one is the same.
 
     Args:

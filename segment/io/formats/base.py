@@ -47,7 +47,7 @@ class Header:
     source: Any = None
 
     @property
-    def claimed(self) -> int:
+    def declared_bytes(self) -> int:
         """Bytes of voxels that the header declares."""
         components = self.channels if self.components is None else self.components
         return self.dtype.itemsize * components * math.prod(self.grid.shape)
@@ -91,7 +91,7 @@ class ImageFormat(Protocol):
         """Read a file's header; the file is untrusted.
 
         The header must not make it read another file. No voxels are read: the caller first checks whether the file can
-        contain as many as it declares (`Header.claimed`).
+        contain as many as it declares (`Header.declared_bytes`).
 
         Args:
             path: A file that exists and has one of the suffixes.
@@ -151,8 +151,8 @@ def require_possible_size(path: Path, header: Header) -> None:
         )
     if header.dtype.kind not in "biuf":
         raise UserError(f"{path} has voxels of the unsupported type {header.dtype}. Convert it to numbers.")
-    if header.claimed > size * header.unpacking:
+    if header.declared_bytes > size * header.unpacking:
         raise UserError(
-            f"{path} is truncated or damaged: its header declares {header.claimed:,} bytes of voxels, but the file "
-            f"of {size:,} bytes cannot contain them. Copy it again from its source."
+            f"{path} is truncated or damaged: its header declares {header.declared_bytes:,} bytes of voxels, but the "
+            f"file of {size:,} bytes cannot contain them. Copy it again from its source."
         )

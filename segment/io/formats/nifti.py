@@ -11,7 +11,7 @@ import numpy as np
 
 from segment.errors import UserError
 from segment.io.formats.base import DEFLATE_LIMIT, Doubt, Header, ImageFormat
-from segment.io.geometry import Grid, furthest_apart
+from segment.io.geometry import Grid, largest_distance
 
 _UNITS = {1: "metres", 3: "micrometres"}
 
@@ -101,14 +101,14 @@ def _doubts_of_position(image: nib.Nifti1Pair, grid: Grid) -> Iterator[Doubt]:
         return
     try:
         other = Grid(grid.shape, np.asarray(header.get_qform(), dtype=np.float64))
-        apart = furthest_apart(grid, other)
+        distance = largest_distance(grid, other)
         reoriented = nib.aff2axcodes(other.affine) != nib.aff2axcodes(grid.affine)
     except (nib.spatialimages.HeaderDataError, ValueError, np.linalg.LinAlgError):
-        apart, reoriented = float("nan"), True
-    if not apart <= 0.1 * min(grid.spacing):
+        distance, reoriented = float("nan"), True
+    if not distance <= 0.1 * min(grid.spacing):
         what = (
-            f"The sform and qform of the header are up to {apart:.4g} mm apart; the sform is used."
-            if np.isfinite(apart)
+            f"The sform and qform of the header are up to {distance:.4g} mm apart; the sform is used."
+            if np.isfinite(distance)
             else "The qform of the header is invalid; the sform is used."
         )
         yield Doubt("forms", what, "Find out which is correct and store it as both.", error=reoriented)
