@@ -182,7 +182,7 @@ def test_a_finished_part_is_used_and_a_foreign_one_is_thrown_away(get, server, t
 
 
 def test_addresses_that_do_not_answer_are_named(get, server, tmp_path):
-    with pytest.raises(UserError, match=r"gone\.tar answered 404"):
+    with pytest.raises(UserError, match=r"gone\.tar returned 404"):
         get("gone.tar", None, sha256="0")
     assert server.ranges == [None]  # not tried again
     with pytest.raises(UserError, match="could not be downloaded"):

@@ -80,7 +80,7 @@ def test_values_of_regions_need_not_be_in_the_order_of_the_regions():
     [
         (BRATS | {"core": [0, 2]}, None, "background"),
         (BRATS | {"ignore": 3}, None, "ignore"),
-        (BRATS | {"ignore": [4, 5]}, None, "one value"),
+        (BRATS | {"ignore": [4, 5]}, None, "a single value"),
         ({"background": 0, "whole": [1, 2], "other": [3, 4]}, None, "'whole': 2 of its values"),
         (BRATS, [1, 2], "for each"),
         (BRATS, [1, 2, 9], "for each"),

@@ -92,7 +92,7 @@ def test_the_regions_of_brats_are_those_of_the_challenge(tmp_path):
     ("image", "label", "said"),
     [
         ("v-{patient}.nii", "s-{case}.nii", r"data\.image=v-\{patient\}\.nii: unknown field \{patient\}"),
-        ("volume.nii", "s-{case}.nii", r"data\.image=volume\.nii: has no \{case\}"),
+        ("volume.nii", "s-{case}.nii", r"data\.image=volume\.nii: \{case\} is missing"),
         ("{case}{group}.nii", "s-{case}.nii", "adjacent wildcards"),
         ("{case}*.nii", "s-{case}.nii", "adjacent wildcards"),
         ("../{case}.nii", "s-{case}.nii", "not a path inside"),

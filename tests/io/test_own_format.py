@@ -48,7 +48,7 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture
 def place(tmp_path) -> Path:
     """A folder with the format's file and, in scans/, enough cases for several processes."""
-    shown = formats.__doc__.split("::\n\n", 1)[1].split("\nand name it", 1)[0]  # what the documentation shows
+    shown = formats.__doc__.split("::\n\n", 1)[1].split("\nand pass it", 1)[0]  # what the documentation shows
     (tmp_path / "raw3.py").write_text(textwrap.dedent(shown))
     for index in range(18):
         mask = np.zeros(SHAPE, np.uint8)
