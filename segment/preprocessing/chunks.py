@@ -28,14 +28,14 @@ def chunk_shape(shape: Sequence[int], patch: Sequence[int]) -> tuple[tuple[int, 
         Chunk and block shape, neither larger than the array. A chunk is about half a patch along each axis,
         or the whole scan if it is small.
     """
-    lead = len(shape) - len(patch)
-    side = round(BLOCK ** (1 / len(patch)))
-    most = round(CHUNK ** (1 / len(patch)))
-    chunk, block = [1] * lead, [1] * lead
-    for size, extent in zip(shape[lead:], patch, strict=True):
-        half = side * math.ceil(min(max(extent / 2, side), most) / side)
-        chunk.append(size if math.prod(shape[lead:]) <= CHUNK else min(size, half))  # small scans are one chunk
-        block.append(min(size, side))
+    leading = len(shape) - len(patch)
+    block_side = round(BLOCK ** (1 / len(patch)))
+    max_side = round(CHUNK ** (1 / len(patch)))
+    chunk, block = [1] * leading, [1] * leading
+    for size, extent in zip(shape[leading:], patch, strict=True):
+        half = block_side * math.ceil(min(max(extent / 2, block_side), max_side) / block_side)
+        chunk.append(size if math.prod(shape[leading:]) <= CHUNK else min(size, half))  # small scans are one chunk
+        block.append(min(size, block_side))
     return tuple(chunk), tuple(block)
 
 

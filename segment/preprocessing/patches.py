@@ -140,8 +140,8 @@ def fit(
 def _stages(preset: Preset, topology: Topology) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     """Features, encoder blocks and decoder blocks of each stage of the topology."""
     stages = len(topology.strides)
-    most = MAX_FEATURES[len(topology.strides[0])]
-    features = tuple(min(most, BASE_FEATURES << stage) for stage in range(stages))
+    max_features = MAX_FEATURES[len(topology.strides[0])]
+    features = tuple(min(max_features, BASE_FEATURES << stage) for stage in range(stages))
     blocks = tuple(preset.blocks[min(stage, len(preset.blocks) - 1)] for stage in range(stages))
     return features, blocks, (preset.decoder_blocks,) * (stages - 1)
 

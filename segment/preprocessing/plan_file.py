@@ -144,8 +144,8 @@ class _Reader:
             self.fail(key, f"is {_format_value(value)} instead of a mapping. Give {', '.join(required)}.")
         for name in value:
             if name not in allowed:
-                near = did_you_mean(name[:100], allowed) if isinstance(name, str) else ""
-                self.fail(_join(key, name), f"is not a known key.{near} The keys are: {', '.join(allowed)}.")
+                hint = did_you_mean(name[:100], allowed) if isinstance(name, str) else ""
+                self.fail(_join(key, name), f"is not a known key.{hint} The keys are: {', '.join(allowed)}.")
         for name in required:
             if name not in value:
                 self.fail(_join(key, name), "is missing. Add it, or write the plan again: segment plan.")
@@ -169,8 +169,8 @@ class _Reader:
         if not isinstance(value, str) or len(value) > 1000:
             self.fail(key, f"{_format_value(value)} is not a text. Give a name, in quotes if it looks like a number.")
         if options and value not in options:
-            near = did_you_mean(value[:100], options)
-            self.fail(key, f"{_format_value(value)} is not one of {', '.join(options)}.{near} Give one of them.")
+            hint = did_you_mean(value[:100], options)
+            self.fail(key, f"{_format_value(value)} is not one of {', '.join(options)}.{hint} Give one of them.")
         return value
 
     def row(self, key: str, value: Any, item: Callable[[str, Any], Any], low: int, high: int) -> tuple[Any, ...]:
@@ -299,10 +299,10 @@ class _Reader:
         self.stages(key, made)
         divisor = [math.prod(axis) for axis in zip(*made.strides, strict=True)]
         if any(size % by for size, by in zip(made.patch_size, divisor, strict=True)):
-            near = [math.ceil(size / by) * by for size, by in zip(made.patch_size, divisor, strict=True)]
+            nearest = [math.ceil(size / by) * by for size, by in zip(made.patch_size, divisor, strict=True)]
             self.fail(
                 _join(key, "patch_size"),
-                f"{list(made.patch_size)} is not divisible by {divisor}, the product of strides. Give {near}, or "
+                f"{list(made.patch_size)} is not divisible by {divisor}, the product of strides. Give {nearest}, or "
                 "change strides.",
             )
         if math.prod(made.patch_size) > MAX_VOXELS:

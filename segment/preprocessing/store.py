@@ -149,17 +149,17 @@ class Store:
         """Create one entry in a temporary folder and move it into place."""
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=self.folder, prefix=".partial-"))
-        place = self.path(case)
+        target = self.path(case)
         try:
             self._write(case, temporary)
             temporary.chmod(0o755)  # mkdtemp's folders are private
-            if place.exists() and _entry(place) is None:
-                shutil.rmtree(place, ignore_errors=True)
+            if target.exists() and _entry(target) is None:
+                shutil.rmtree(target, ignore_errors=True)
             try:
-                temporary.rename(place)
+                temporary.rename(target)
             except OSError:
                 # Another process prepared the same scan meanwhile.
-                if _entry(place) is None:
+                if _entry(target) is None:
                     raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

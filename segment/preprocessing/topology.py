@@ -54,11 +54,11 @@ def find_topology(spacing: Sequence[float], patch: Sequence[float], exact: bool 
     kernel = [1] * dims
     strides, kernels = [(1,) * dims], []
     while True:
-        long = [axis for axis in range(dims) if size[axis] >= 2 * MIN_EDGE and not (exact and size[axis] % 2)]
-        if not long:
+        divisible = [axis for axis in range(dims) if size[axis] >= 2 * MIN_EDGE and not (exact and size[axis] % 2)]
+        if not divisible:
             break
-        finest = min(mm[axis] for axis in long)
-        halved = [axis for axis in long if mm[axis] / finest < 2]
+        finest = min(mm[axis] for axis in divisible)
+        halved = [axis for axis in divisible if mm[axis] / finest < 2]
         if len(halved) == 1 and size[halved[0]] < 3 * MIN_EDGE:
             break
         kernel = [3 if width == 3 or side / min(mm) < 2 else 1 for width, side in zip(kernel, mm, strict=True)]

@@ -184,13 +184,13 @@ def cut(volume: np.ndarray | Chunked, corner: np.ndarray, size: np.ndarray) -> n
         corner: First voxel of the box along each spatial axis; may be negative.
         size: Voxels of the box along each spatial axis.
     """
-    lead = len(volume.shape) - len(size)
-    start, stop = np.maximum(corner, 0), np.minimum(corner + size, volume.shape[lead:])
+    leading = len(volume.shape) - len(size)
+    start, stop = np.maximum(corner, 0), np.minimum(corner + size, volume.shape[leading:])
     part: Any = (..., *(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True)))
     values = volume[part]
     if (stop - start == size).all():
         return values if isinstance(volume, Chunked) else np.array(values)
-    box = np.zeros((*volume.shape[:lead], *size), volume.dtype)
+    box = np.zeros((*volume.shape[:leading], *size), volume.dtype)
     inside: Any = (..., *(slice(a - c, b - c) for a, b, c in zip(start, stop, corner, strict=True)))
     box[inside] = values
     return box

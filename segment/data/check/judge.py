@@ -110,10 +110,12 @@ def judge_dimensions(surveyed: Surveyed, report: Report) -> None:
     counts = Counter(len(survey.shape) for _, survey in surveyed)
     if len(counts) < 2:
         return
-    few = 3 if counts[3] < counts[2] else 2
+    minority = 3 if counts[3] < counts[2] else 2
     for case, survey in surveyed:
-        if len(survey.shape) == few:
-            what = f"The scan is {few}D, while {counts[5 - few]} of {len(surveyed)} scans are {5 - few}D."
+        if len(survey.shape) == minority:
+            what = (
+                f"The scan is {minority}D, while {counts[5 - minority]} of {len(surveyed)} scans are {5 - minority}D."
+            )
             report(Problem("dimensions", str(case.images[0]), what, "Split the data set into a 2D and a 3D data set."))
 
 
@@ -171,8 +173,8 @@ def judge_orientations(surveyed: Surveyed, report: Report) -> None:
         report(Problem("orientation", str(rarest), what, fix, WARNING))
     oblique = [(survey.oblique, str(case.images[0])) for case, survey in surveyed if survey.oblique > OBLIQUE]
     if oblique:
-        most, path = max(oblique)
-        what = f"{len(oblique)} of {len(surveyed)} scans are oblique, this one the most: {most:.3g} degrees."
+        largest, path = max(oblique)
+        what = f"{len(oblique)} of {len(surveyed)} scans are oblique, this one the most: {largest:.3g} degrees."
         report(Problem("orientation", path, what, "No action is needed if they were acquired this way.", WARNING))
 
 

@@ -145,10 +145,10 @@ def label_table(labels: Mapping[Any, Any], where: Path | str, region_order: Sequ
         name = str(name).lower() if str(name).lower() in ("background", "ignore") else str(name)
         if name in table:
             raise UserError(f"{where}: label {name!r} is duplicated. Correct the labels.")
-        several = isinstance(number, Sequence) and not isinstance(number, str)
-        table[name] = [_whole(n, name, where) for n in number] if several else _whole(number, name, where)
-    taken = [value for value in table.values() if isinstance(value, int)]
-    if "background" not in table and 0 not in taken:
+        is_region = isinstance(number, Sequence) and not isinstance(number, str)
+        table[name] = [_whole(n, name, where) for n in number] if is_region else _whole(number, name, where)
+    used_values = [value for value in table.values() if isinstance(value, int)]
+    if "background" not in table and 0 not in used_values:
         table["background"] = 0
     first = "background" if "background" in table else next(name for name, value in table.items() if value == 0)
     order = None if region_order is None else [_whole(value, "regions_class_order", where) for value in region_order]

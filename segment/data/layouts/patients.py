@@ -63,13 +63,13 @@ def read(
         raise UserError(f"{root} does not contain {LOOKED_FOR}.")
     names = next(sorted(images) for images, mask in found.values() if mask)
     single = len(names) == 1
-    wanted = names if channels is None or single else list(channel_table(channels, "data.channels"))
+    channel_names = names if channels is None or single else list(channel_table(channels, "data.channels"))
     cases = []
     for patient, (images, mask) in found.items():
-        keys = sorted(images) if single and len(images) == 1 else wanted
+        keys = sorted(images) if single and len(images) == 1 else channel_names
         missing = [key for key in keys if key not in images]
         if missing or not keys:
-            what = f"The folder has the images {sorted(images)}, not {', '.join(wanted)}."
+            what = f"The folder has the images {sorted(images)}, not {', '.join(channel_names)}."
             report(Problem("missing", str(root / patient), what, "Fix the folder."))
             continue
         cases.append(Case(patient, tuple(images[key] for key in keys), mask))
@@ -77,7 +77,7 @@ def read(
     tests = checked((case for case in cases if not case.label), root, report)
     if not training:
         raise UserError(f"{root} contains no patient with all images and a mask. Fix the folders.")
-    named = named_channels(training, channels, "data.channels", report) if single else tuple(wanted)
+    named = named_channels(training, channels, "data.channels", report) if single else tuple(channel_names)
     table = labels or found_labels(training, report)
     return Dataset(name, root, training, table, named, tests)
 

@@ -56,9 +56,9 @@ def read(
         UserError: If a template is invalid, or no image with a mask matches.
     """
     masks = _by_case(root, label, "data.label", report)
-    taken = {mask.path for mask in masks.values()}
+    mask_files = {mask.path for mask in masks.values()}
     templates = [image] if isinstance(image, str) else list(image)
-    files = [_by_case(root, template, "data.image", report, taken) for template in templates]
+    files = [_by_case(root, template, "data.image", report, mask_files) for template in templates]
     found = []
     for case in sorted({case for channel in files for case in channel} | set(masks)):
         missing = [template for template, channel in zip(templates, files, strict=True) if case not in channel]
@@ -83,12 +83,12 @@ def read(
 
 
 def _by_case(
-    root: Path, template: str, key: str, report: Report, taken: set[Path] | frozenset[Path] = frozenset()
+    root: Path, template: str, key: str, report: Report, mask_files: set[Path] | frozenset[Path] = frozenset()
 ) -> Mapping[str, _File]:
     """The files that match a template, by case name; the first of several files of one case."""
     found: dict[str, _File] = {}
     for file in _matching(root, template, key):
-        if file.path in taken:
+        if file.path in mask_files:
             continue
         known = found.setdefault(file.case, file)
         if known != file:
@@ -102,8 +102,8 @@ def _matching(root: Path, template: str, key: str) -> Iterator[_File]:
     names = [found[1] for found in _FIELD.finditer(template)]
     unknown = next((name for name in names if name not in FIELDS), None)
     if unknown is not None:
-        near = did_you_mean(unknown, FIELDS)
-        raise UserError(f"{key}={template}: unknown field {{{unknown}}}.{near} The fields are {{case}} and {{group}}.")
+        hint = did_you_mean(unknown, FIELDS)
+        raise UserError(f"{key}={template}: unknown field {{{unknown}}}.{hint} The fields are {{case}} and {{group}}.")
     if "case" not in names:
         raise UserError(f"{key}={template}: {{case}} is missing, so the files cannot be assigned to cases. Add it.")
     wild = _FIELD.sub(lambda field: field[2] or "*", template.replace("[", "[[]"))
