@@ -1,4 +1,4 @@
-"""What a data set is: named cases of image files and a label file, and what the labels and channels are called."""
+"""A data set: cases with their image and label files, and the names of its labels and channels."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class Case:
     """One scan.
 
     Attributes:
-        id: Unique name within the data set; predictions and table rows carry it.
+        id: Unique name within the data set; predictions and table rows use it.
         images: One file per channel, or a single file that holds every channel.
         label: The reference mask; None for a scan without one.
-        group: Patient (or other unit) that must not straddle folds; None when every case stands alone.
-        source: Which of several data sets put together the scan is from; the sampler can weigh them. May be empty.
+        group: Patient (or other unit) that must not be split across folds; None when cases are independent.
+        source: Origin of the scan where several data sets are combined; the sampler can weight them. May be empty.
     """
 
     id: str
@@ -38,13 +38,13 @@ class Dataset:
 
     Attributes:
         name: Short name, used in run names and tables.
-        root: Folder the cases lie in.
-        cases: Labelled cases, sorted by id; training and cross-validation draw from them.
-        labels: What the values in the masks stand for.
+        root: Folder that contains the cases.
+        cases: Labelled cases, sorted by id; used for training and cross-validation.
+        labels: Meaning of the values in the masks.
         channels: Channel names, in the order of the image channels.
         test_cases: Cases set aside by the data set's authors, with or without labels.
-        licence: Licence of the data, as its authors state it.
-        notice: One sentence that is printed wherever results on this data set are shown; may be empty.
+        licence: Licence of the data, as stated by its authors.
+        notice: One sentence printed wherever results on this data set are shown; may be empty.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Download a data set: resumed when interrupted, checked by checksum, unpacked safely, whole or not at all."""
+"""Download a data set: resumable, verified by checksum, safely unpacked, all or nothing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
 
 @dataclass(frozen=True)
 class Limits:
-    """What an archive may unpack to.
+    """Limits of an archive's unpacked content.
 
     Attributes:
         bytes: Total size of the files.
@@ -50,55 +50,55 @@ def download(
     limits: Limits | None = None,
     console: Console | None = None,
 ) -> Path:
-    """Download a file or an archive into a folder that is not there yet.
+    """Download a file or an archive into a new folder.
 
-    What came so far is kept beside the destination as ``NAME.part`` and continued by the next call. An archive (tar,
-    zip) is unpacked and then deleted; any other file is put into the folder as it is.
+    A partial download is kept next to the destination as ``NAME.part`` and resumed by the next call. An archive (tar,
+    zip) is unpacked and then deleted; any other file is copied into the folder unchanged.
 
     Args:
         url: An http or https address.
-        destination: The folder to make; when it is there already, nothing is done.
-        sha256: Checksum of the downloaded file, as hexadecimal text. It or ``md5`` is needed.
-        md5: The same, for sources that publish no sha256.
-        archive_folder: Folder in the archive that becomes the destination; None takes the only one at its top, or else
+        destination: The folder to create; if it exists, nothing is done.
+        sha256: SHA-256 checksum of the downloaded file, as hexadecimal text. This or ``md5`` is required.
+        md5: MD5 checksum, for sources that publish no SHA-256.
+        archive_folder: Folder in the archive that becomes the destination; None: the only top-level folder, or else
             the whole archive.
-        limits: Bounds on what is unpacked; on top of these the free space of the disk is one.
+        limits: Limits on the unpacked content, in addition to the free disk space.
         console: Where progress and messages go; stderr by default.
 
     Returns:
         The destination.
 
     Raises:
-        UserError: When the address does not answer, the download stays incomplete, the checksum is another, or the
-            archive is damaged, too large, or tries to write outside its folder.
+        UserError: If the server does not respond, the download remains incomplete, the checksum does not match, or
+            the archive is damaged, too large, or tries to write outside its folder.
     """
     folder, console = Path(destination).expanduser(), console or Console(stderr=True)
     if folder.exists():
-        console.print(f"{folder} is already there; nothing to download.", highlight=False)
+        console.print(f"{folder} already exists; nothing to download.", highlight=False)
         return folder
     if urlsplit(url).scheme not in ("http", "https"):
         raise UserError(f"source.url {url!r} is not an http or https address. Correct it.")
     if not (sha256 or md5):
-        raise UserError(f"The source {url} has neither sha256 nor md5, so it cannot be checked. Add one of them.")
+        raise UserError(f"The source {url} has neither sha256 nor md5, so it cannot be verified. Add one of them.")
     name = Path(unquote(urlsplit(url).path)).name or "download"
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = folder.parent / f"{name}.part"
     with _progress(console) as progress:
         _fetch(url, part, progress, name)
         _check(part, url, sha256, md5)
-        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         try:
-            whole = aside / "whole"
-            whole.mkdir()
+            unpacked = temporary / "unpacked"
+            unpacked.mkdir()
             if name.lower().endswith(_ARCHIVES):
-                _unpack(part, whole, limits or Limits(), progress, name)
-                whole = _inner(whole, archive_folder, name)
+                _unpack(part, unpacked, limits or Limits(), progress, name)
+                unpacked = _inner(unpacked, archive_folder, name)
             else:
-                shutil.copyfile(part, whole / name)
-            whole.rename(folder)
+                shutil.copyfile(part, unpacked / name)
+            unpacked.rename(folder)
             part.unlink()
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 
@@ -114,7 +114,7 @@ def _progress(console: Console) -> Progress:
 
 
 def _fetch(url: str, part: Path, progress: Progress, name: str) -> None:
-    """Bring ``part`` to its full length; a connection that breaks is taken up where it broke."""
+    """Download ``part`` to its full length, resuming after a broken connection."""
     task = progress.add_task(f"Downloading {name}", total=None)
     reason: object = ""
     for _ in range(_ATTEMPTS):
@@ -123,62 +123,64 @@ def _fetch(url: str, part: Path, progress: Progress, name: str) -> None:
                 return
             reason = "the connection ended early"
         except urllib.error.HTTPError as error:
-            if error.code == 416 and part.exists():  # what lies here is as long as the file: the checksum decides
+            if error.code == 416 and part.exists():  # the part already has the full length: the checksum decides
                 return
             if error.code < 500:
-                raise UserError(f"{url} answered {error.code} {error.reason}. Check source.url.") from error
+                raise UserError(f"{url} returned {error.code} {error.reason}. Check source.url.") from error
             reason = error
         except (OSError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
             reason = error
     size = part.stat().st_size if part.exists() else 0
-    raise UserError(
-        f"{url} could not be downloaded: {reason}. {size:,} bytes are kept in {part}; run again to continue."
-    )
+    raise UserError(f"{url} could not be downloaded: {reason}. {size:,} bytes are kept in {part}; run again to resume.")
 
 
 def _stream(url: str, part: Path, progress: Progress, task: Any) -> bool:
-    """Append one answer to ``part``; True when the file is then as long as the server says."""
-    have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
-        resumed = answer.status == 206 and str(answer.headers.get("Content-Range", "")).startswith(f"bytes {have}-")
-        if have and not resumed:  # the server sends the file from its beginning
-            have = 0
-        length = answer.headers.get("Content-Length")
-        total = have + int(length) if length else None
+    """Append one response to ``part``; True if the file then has the length announced by the server."""
+    received = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={received}-"} if received else {})
+    with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
+        resumed = response.status == 206 and str(response.headers.get("Content-Range", "")).startswith(
+            f"bytes {received}-"
+        )
+        if received and not resumed:  # the server sends the file from the start
+            received = 0
+        length = response.headers.get("Content-Length")
+        total = received + int(length) if length else None
         free = shutil.disk_usage(part.parent).free
-        if total is not None and total - have > free:
-            raise UserError(f"{url} has {total:,} bytes and {part.parent} has room for {free:,}. Free some space.")
-        progress.update(task, total=total, completed=have)
-        with part.open("ab" if have else "wb") as stream:
-            while block := answer.read(_CHUNK):
+        if total is not None and total - received > free:
+            raise UserError(
+                f"{url} has {total:,} bytes but {part.parent} has only {free:,} bytes free. Free some space."
+            )
+        progress.update(task, total=total, completed=received)
+        with part.open("ab" if received else "wb") as stream:
+            while block := response.read(_CHUNK):
                 stream.write(block)
                 progress.advance(task, len(block))
     return total is None or part.stat().st_size == total
 
 
 def _check(part: Path, url: str, sha256: str | None, md5: str | None) -> None:
-    """Compare the checksum; a file that fails is deleted, so that the next call starts afresh."""
-    kind, wanted = ("sha256", sha256) if sha256 else ("md5", str(md5))
+    """Verify the checksum; a file that fails is deleted, so that the next call starts over."""
+    kind, expected = ("sha256", sha256) if sha256 else ("md5", str(md5))
     with part.open("rb") as stream:
         found = hashlib.file_digest(stream, kind).hexdigest()
-    if found != str(wanted).strip().lower():
+    if found != str(expected).strip().lower():
         part.unlink()
         raise UserError(
-            f"{url} arrived with the {kind} {found}, not {wanted}; the file was deleted. Run again; if it happens "
-            "again, the file at the source has changed."
+            f"{url} has the {kind} {found}, not {expected}; the file was deleted. Run again; if it "
+            "happens again, the file at the source has changed."
         )
 
 
-def _inner(whole: Path, archive_folder: str | None, name: str) -> Path:
+def _inner(unpacked: Path, archive_folder: str | None, name: str) -> Path:
     """The folder of the unpacked archive that becomes the destination."""
     if archive_folder:
-        inner = _target(whole, archive_folder, name)
+        inner = _target(unpacked, archive_folder, name)
         if not inner.is_dir():
             raise UserError(f"{name} has no folder {archive_folder!r}. Correct source.archive_folder.")
         return inner
-    top = list(whole.iterdir())
-    return top[0] if len(top) == 1 and top[0].is_dir() else whole
+    top = list(unpacked.iterdir())
+    return top[0] if len(top) == 1 and top[0].is_dir() else unpacked
 
 
 @dataclass(frozen=True)
@@ -186,12 +188,12 @@ class _Entry:
     name: str
     size: int
     folder: bool
-    plain: bool  # a plain file or folder: no link, no device
+    plain: bool  # a regular file or folder, not a link or device
     member: Any
 
 
 def _unpack(archive: Path, folder: Path, limits: Limits, progress: Progress, name: str) -> None:
-    """Unpack plain files only, into the folder only, within the limits."""
+    """Unpack regular files only, only into the folder, within the limits."""
     room = min(limits.bytes, shutil.disk_usage(folder).free)
     task = progress.add_task(f"Unpacking {name}", total=None)
     written = 0
@@ -200,15 +202,15 @@ def _unpack(archive: Path, folder: Path, limits: Limits, progress: Progress, nam
             for count, entry in enumerate(_entries(pack), start=1):
                 if not entry.plain:
                     raise UserError(
-                        f"{name} holds {entry.name!r}, a link or device; archives with these are not unpacked."
+                        f"{name} contains {entry.name!r}, a link or device; such archives are not unpacked."
                     )
                 target = _target(folder, entry.name, name)
-                # The promised size is checked before, the real one while writing.
+                # The declared size is checked first, the actual size while writing.
                 if count > limits.files or written + entry.size > room:
                     raise _too_large(name, limits.files, room)
                 if entry.folder:
                     target.mkdir(parents=True, exist_ok=True)
-                elif not target.name.startswith("._"):  # macOS's side files
+                elif not target.name.startswith("._"):  # macOS metadata files
                     target.parent.mkdir(parents=True, exist_ok=True)
                     with _content(pack, entry) as source, target.open("xb") as sink:
                         while block := source.read(_CHUNK):
@@ -219,22 +221,24 @@ def _unpack(archive: Path, folder: Path, limits: Limits, progress: Progress, nam
                             progress.advance(task, len(block))
     except UserError:
         raise
-    except Exception as error:  # damaged archives raise anything
-        raise UserError(f"{name} cannot be unpacked ({error}): it is damaged or not such an archive.") from error
+    except Exception as error:  # damaged archives raise any exception
+        raise UserError(
+            f"{name} cannot be unpacked ({error}): it is damaged or not an archive of this type."
+        ) from error
 
 
 def _too_large(name: str, files: int, room: int) -> UserError:
     return UserError(
-        f"{name} unpacks to more than {files:,} files or {room:,} bytes; it is not what it should be, or the "
-        "disk is too full. Nothing was kept."
+        f"{name} unpacks to more than {files:,} files or {room:,} bytes; it is not the expected "
+        "archive, or the disk is too full. Nothing was kept."
     )
 
 
 def _target(folder: Path, name: str, archive: str) -> Path:
-    """Where an entry goes; refuses names that lead outside."""
+    """Target path of an entry; refuses names that point outside the folder."""
     both = (PurePosixPath(name), PureWindowsPath(name))
     if any(path.anchor or ".." in path.parts for path in both) or "\0" in name:
-        raise UserError(f"{archive} holds {name!r}, which leads outside its folder; the archive is not unpacked.")
+        raise UserError(f"{archive} contains {name!r}, which points outside its folder; the archive is not unpacked.")
     return folder / both[0]
 
 
@@ -249,7 +253,7 @@ def _entries(pack: Any) -> Iterator[_Entry]:
             yield _Entry(member.name, member.size if member.isreg() else 0, member.isdir(), plain, member)
         return
     for info in pack.infolist():
-        kind = stat.S_IFMT(info.external_attr >> 16)  # zero when made on a system without such modes
+        kind = stat.S_IFMT(info.external_attr >> 16)  # zero if created on a system without file modes
         plain = kind in (0, stat.S_IFREG, stat.S_IFDIR)
         yield _Entry(info.filename, info.file_size, info.is_dir(), plain, info)
 

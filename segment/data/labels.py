@@ -1,4 +1,4 @@
-"""What the values in masks stand for: labels, overlapping regions, and voxels that nobody annotated."""
+"""The meaning of the values in masks: labels, overlapping regions, and unannotated voxels."""
 
 from __future__ import annotations
 
@@ -9,47 +9,47 @@ import numpy as np
 
 from segment.arrays import smallest_type
 
-IGNORE = 255  # class index of voxels that nobody annotated
-MAX_LABELS = 254  # class indices are uint8, and 254 marks a value that is not declared
+IGNORE = 255  # class index of unannotated voxels
+MAX_LABELS = 254  # class indices are uint8, and 254 marks an undeclared value
 _UNDECLARED = 254
 
 
 class Labels(Mapping[str, int]):
     """The labels of a data set: a mapping of each single label's name to its value in the files, background first.
 
-    Networks, losses and metrics see class indices 0..L-1 (background 0, then the others by value) and `IGNORE`; files
-    hold values. `encode` and `decode` go between the two.
+    Networks, losses and metrics use class indices 0..L-1 (background 0, then the others by value) and `IGNORE`; files
+    contain values. `encode` and `decode` convert between the two.
 
-    What is to be found are the *structures*. Without regions these are the labels but the background, and a network
-    tells them apart (softmax over L classes). With regions (nnU-Net's region-based training: BraTS's whole tumour is
-    the union of three labels) each structure is a union of classes, structures may overlap, and a network says yes or
-    no to each (sigmoid, one output a region).
+    The *structures* are what is segmented. Without regions, they are all labels except the background, and a network
+    predicts one class per voxel (softmax over L classes). With regions (nnU-Net's region-based training: BraTS's whole
+    tumour is the union of three labels), each structure is a union of classes, structures may overlap, and a network
+    decides for each of them separately (sigmoid, one output per region).
 
     Args:
         declared: Name to value, or to the list of values whose union is a region. The background is the entry called
-            ``background``, else the first one; an entry called ``ignore`` names the value of voxels without annotation.
-        region_order: For each region the value that it writes into a mask, later ones over earlier ones (nnU-Net's
-            ``regions_class_order``). None: the one value of each region that no later region holds.
+            ``background``, else the first one; an entry called ``ignore`` gives the value of unannotated voxels.
+        region_order: For each region, the value that it writes into a mask; later regions overwrite earlier ones
+            (nnU-Net's ``regions_class_order``). None: the only value of each region that no later region contains.
 
     Raises:
-        ValueError: When there are no labels or more than 254, two share a value, or no mask can hold the regions.
+        ValueError: If there are no labels or more than 254, two share a value, or a mask cannot store the regions.
     """
 
     def __init__(self, declared: Mapping[str, int | Sequence[int]], region_order: Sequence[int] | None = None) -> None:
         entries = {str(name): _values(name, value) for name, value in declared.items()}
         ignored = entries.pop("ignore", ())
         if len(ignored) > 1:
-            raise ValueError(f"the ignore label is one value, not {list(ignored)}")
+            raise ValueError(f"the ignore label must be a single value, not {list(ignored)}")
         self.ignore = ignored[0] if ignored else None
         self.regions: dict[str, tuple[int, ...]] = {}
         self.region_order: tuple[int, ...] = ()
         if any(len(values) > 1 for values in entries.values()):
             entries = self._set_regions(entries, region_order)
         elif region_order is not None:
-            raise ValueError(f"an order of regions {list(region_order)} is given, but no label is a union of values")
+            raise ValueError(f"region order {list(region_order)} is given, but no label is a union of values")
         values = {name: value for name, (value,) in entries.items()}
         if not 1 <= len(values) <= MAX_LABELS:
-            raise ValueError(f"a data set has between 1 and {MAX_LABELS} labels, not {len(values)}")
+            raise ValueError(f"a data set must have between 1 and {MAX_LABELS} labels, not {len(values)}")
         taken = [*values.values(), *([self.ignore] if self.ignore is not None else [])]
         if len(set(taken)) < len(taken):
             raise ValueError(f"two labels share a value: {dict(declared)}")
@@ -59,19 +59,19 @@ class Labels(Mapping[str, int]):
     def _set_regions(
         self, entries: Mapping[str, tuple[int, ...]], order: Sequence[int] | None
     ) -> dict[str, tuple[int, ...]]:
-        """Take the regions out of the entries; what is left are single values, named where a region is just one."""
+        """Extract the regions and return their single values, named after a region that consists of one value."""
         unions = dict(entries)
         background = unions.pop("background", ())
         if len(background) != 1:
-            raise ValueError("beside regions there must be the label 'background' with one value")
+            raise ValueError("regions need the label 'background' with one value")
         for name, values in unions.items():
             if background[0] in values or self.ignore in values:
-                raise ValueError(f"region {name!r} = {list(values)} holds the value of the background or of ignore")
+                raise ValueError(f"region {name!r} = {list(values)} contains the value of the background or of ignore")
         if order is None:
             order = [self._own_value(name, unions) for name in unions]
         singles = sorted({value for values in unions.values() for value in values})
         if len(order) != len(unions) or not set(order) <= set(singles):
-            raise ValueError(f"the order of regions {list(order)} must give one of their values for each: {[*unions]}")
+            raise ValueError(f"region order {list(order)} must give one value for each of the regions {[*unions]}")
         self.regions, self.region_order = unions, tuple(order)
         names = {values[0]: name for name, values in unions.items() if len(values) == 1}
         return {"background": background, **{names.get(value, f"value {value}"): (value,) for value in singles}}
@@ -82,8 +82,8 @@ class Labels(Mapping[str, int]):
         own = [value for value in unions[name] if not any(value in values for values in later)]
         if len(own) != 1:
             raise ValueError(
-                f"region {name!r}: {len(own)} of its values are in no later region, so which one a mask gets must be "
-                "said by the order of regions (regions_class_order)"
+                f"region {name!r}: {len(own)} of its values are in no later region, so the region order "
+                "(regions_class_order) must say which one to write into a mask"
             )
         return own[0]
 
@@ -101,7 +101,7 @@ class Labels(Mapping[str, int]):
 
     @property
     def declared(self) -> dict[str, Any]:
-        """What `Labels` takes first, as plain data: regions as lists, the ignore value under its name."""
+        """The first argument of `Labels` as plain data: regions as lists, the ignore value under its name."""
         entries: dict[str, Any] = dict(self)
         if self.regions:
             entries = {self.background: self[self.background]} | {n: list(v) for n, v in self.regions.items()}
@@ -114,12 +114,12 @@ class Labels(Mapping[str, int]):
 
     @property
     def foreground(self) -> dict[str, int]:
-        """Single labels and their values without the background."""
+        """Single labels and their values, without the background."""
         return {name: value for name, value in self.items() if name != self.background}
 
     @property
     def structures(self) -> dict[str, tuple[int, ...]]:
-        """What is to be found and scored: name to the class indices it consists of, the background left out."""
+        """Structures to segment and score: name to class indices, without the background."""
         if not self.regions:
             return {name: (index,) for index, name in enumerate(self) if index}
         index = {value: index for index, value in enumerate(self.values())}
@@ -127,17 +127,17 @@ class Labels(Mapping[str, int]):
 
     @property
     def outputs(self) -> int:
-        """Output channels of a network: one a class, or one a region."""
+        """Output channels of a network: one per class or one per region."""
         return len(self.regions) or len(self)
 
     @property
     def painted(self) -> tuple[int, ...]:
-        """With regions: the class index that each region writes, in the order of `structures`."""
+        """With regions: the class index that each region writes into a mask, in the order of `structures`."""
         index = {value: index for index, value in enumerate(self.values())}
         return tuple(index[value] for value in self.region_order)
 
     def encode(self, mask: np.ndarray) -> np.ndarray:
-        """Turn file values into class indices.
+        """Convert file values to class indices.
 
         Args:
             mask: Integer array of any shape with the declared values.
@@ -146,12 +146,12 @@ class Labels(Mapping[str, int]):
             uint8 array of the same shape, values 0..L-1, background 0, and `IGNORE`.
 
         Raises:
-            ValueError: When the array is not of integers, or holds values that are not declared; lists them.
+            ValueError: If the array is not of integers or contains undeclared values; lists them.
         """
         if mask.dtype == bool:
             mask = mask.astype(np.uint8)
         if mask.dtype.kind not in "iu":
-            raise ValueError(f"a mask holds integers, not {mask.dtype}")
+            raise ValueError(f"a mask must contain integers, not {mask.dtype}")
         if mask.size == 0:
             return np.zeros(mask.shape, np.uint8)
         known = [*enumerate(self.values()), *([(IGNORE, self.ignore)] if self.ignore is not None else [])]
@@ -161,7 +161,7 @@ class Labels(Mapping[str, int]):
             for index, value in known:
                 if low <= value <= high:
                     table[value - low] = index
-            # Unsigned 8-bit masks, the usual ones, index the table without a wider copy.
+            # Unsigned 8-bit masks, the usual case, index the table without a wider copy.
             indices = table[mask] if low == 0 else table[mask.astype(np.int64) - low]
         else:
             indices = np.full(mask.shape, _UNDECLARED, np.uint8)
@@ -171,20 +171,20 @@ class Labels(Mapping[str, int]):
         if unknown.any():
             found = np.unique(mask[unknown])
             listed = ", ".join(str(value) for value in found[:10]) + (", ..." if len(found) > 10 else "")
-            raise ValueError(f"the mask holds undeclared value(s) {listed}; the labels are {self.declared}")
+            raise ValueError(f"the mask contains undeclared value(s) {listed}; the labels are {self.declared}")
         return indices
 
     def decode(self, indices: np.ndarray) -> np.ndarray:
-        """Turn class indices into the values that files hold; the inverse of `encode`.
+        """Convert class indices to file values; the inverse of `encode`.
 
         Args:
             indices: Integer array of any shape, values 0..L-1.
 
         Returns:
-            Array of the same shape with file values, in the smallest of uint8, uint16 and int32 that holds every label.
+            Array of the same shape with file values, in the smallest of uint8, uint16 and int32 that fits every label.
 
         Raises:
-            ValueError: When an index lies outside 0..L-1.
+            ValueError: If an index is outside 0..L-1.
         """
         values = np.array(list(self.values()), dtype=np.int64)
         if indices.size and (indices.min() < 0 or indices.max() >= len(values)):
@@ -193,8 +193,8 @@ class Labels(Mapping[str, int]):
 
 
 def _values(name: Any, value: Any) -> tuple[int, ...]:
-    """One value or several, as they may stand in a file from elsewhere."""
+    """One or more values, validated because they may come from a foreign file."""
     values = tuple(value) if isinstance(value, list | tuple) else (value,)
     if not values or not all(type(number) is int and -(2**31) <= number < 2**31 for number in values):
-        raise ValueError(f"label {name!r} must have a whole number or a list of them, not {value!r}")
+        raise ValueError(f"label {name!r} must be an integer or a list of integers, not {value!r}")
     return tuple(dict.fromkeys(values))

@@ -1,4 +1,4 @@
-"""What can be wrong with a data set: one problem, and the ways to report it instead of stopping at the first."""
+"""Problems of a data set, and ways to report them all instead of stopping at the first."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from segment.errors import UserError
 
 ERROR, WARNING = "error", "warning"
 
-# Kind to heading, in the order in which a report shows them.
+# Kind to heading, in the order of a report.
 KINDS = {
-    "description": "The description of the data set is not sound",
-    "labels": "The table of labels is not sound",
+    "description": "The description of the data set is invalid",
+    "labels": "The label table is invalid",
     "missing": "Files or cases are missing",
-    "duplicate": "Something is listed twice",
-    "unlisted": "Files that nothing lists",
+    "duplicate": "Duplicate files or entries",
+    "unlisted": "Files that are not listed",
     "unreadable": "Files cannot be read",
-    "channels": "The number of channels is not the declared one",
-    "dimensions": "2D and 3D are mixed",
-    "grid": "Files of one scan lie on different voxel grids",
-    "forms": "The two positions in a header disagree",
-    "header": "Headers say something doubtful",
-    "scaling": "The scaling in a header spoils the values",
+    "channels": "The number of channels differs from the declared one",
+    "dimensions": "2D and 3D scans are mixed",
+    "grid": "Files of one scan have different voxel grids",
+    "forms": "sform and qform disagree",
+    "header": "Headers are suspicious",
+    "scaling": "The intensity scaling in a header is invalid or ambiguous",
     "not_finite": "Voxels are NaN or infinite",
-    "constant": "Images hold one value only",
-    "not_a_mask": "Label files are no masks",
-    "undeclared": "Label files hold values that no label declares",
+    "constant": "Images are constant",
+    "not_a_mask": "Label files are not masks",
+    "undeclared": "Label files contain undeclared values",
     "unused": "Labels that never occur",
-    "empty": "Scans without any foreground",
-    "identical": "The same voxels stand under two names",
-    "splits": "The splits file is not sound",
-    "spacing": "Voxel sizes far from the other scans'",
-    "size": "Scan sizes far from the other scans'",
-    "orientation": "Scans lie differently in the body",
+    "empty": "Scans without foreground",
+    "identical": "Scans have identical voxels",
+    "splits": "The splits file is invalid",
+    "spacing": "Voxel sizes differ strongly from those of the other scans",
+    "size": "Scan sizes differ strongly from those of the other scans",
+    "orientation": "Scans have different or oblique orientations",
 }
 
 
@@ -45,10 +45,10 @@ class Problem:
 
     Attributes:
         kind: One of `KINDS`.
-        file: The file, folder or key that it is about.
-        what: What is wrong with it, a full sentence.
+        file: The file, folder or key concerned.
+        what: What is wrong, as a full sentence.
         fix: What to do about it; may be empty.
-        severity: ``error``: training would fail or its numbers would be wrong; ``warning``: worth a look.
+        severity: ``error``: training would fail or give wrong results; ``warning``: worth checking.
     """
 
     kind: str
@@ -65,28 +65,28 @@ Report = Callable[[Problem], None]
 
 
 def raise_errors(problem: Problem) -> None:
-    """The reporter that stops at the first error and passes over warnings.
+    """Stop at the first error and ignore warnings.
 
     Args:
-        problem: What was found.
+        problem: The problem found.
 
     Raises:
-        UserError: When it is an error.
+        UserError: If it is an error.
     """
     if problem.severity == ERROR:
         raise UserError(str(problem))
 
 
 def problem_of(error: UserError, kind: str, file: Path | str) -> Problem:
-    """Read a problem out of a user's error, whose last sentence says how to mend it.
+    """Convert a `UserError`, whose last sentence says how to fix it, to a problem.
 
     Args:
-        error: One paragraph: the file, what is wrong, how to mend it.
+        error: One paragraph: the file, what is wrong, how to fix it.
         kind: One of `KINDS`.
-        file: The file that it is about.
+        file: The file concerned.
 
     Returns:
-        The problem, an error.
+        The problem, with severity error.
     """
     text = str(error).removeprefix(str(file)).lstrip(": ")
     what, found, fix = text.rpartition(". ")
@@ -95,12 +95,12 @@ def problem_of(error: UserError, kind: str, file: Path | str) -> Problem:
 
 @contextlib.contextmanager
 def reported(report: Report, kind: str, file: Path | str) -> Iterator[None]:
-    """Report a user's error of the block as a problem; what follows the block goes on.
+    """Report a `UserError` raised in the block as a problem and continue after the block.
 
     Args:
-        report: Where problems go.
+        report: Receives the problem.
         kind: One of `KINDS`.
-        file: The file that the block is about.
+        file: The file that the block processes.
     """
     try:
         yield

@@ -16,34 +16,34 @@ Fold = dict[str, list[str]]
 
 
 def folds(dataset: Dataset, n: int = 5, seed: int = 12345, file: str | Path | None = None) -> list[Fold]:
-    """Share the labelled cases out into folds.
+    """Split the labelled cases into folds.
 
     Without groups the default equals nnU-Net's: sorted names, scikit-learn's shuffled ``KFold`` with seed 12345. Cases
-    of one group (a patient) stay together. Fewer cases than ``n`` make as many folds as there are cases.
+    of one group (a patient) stay together. With fewer than ``n`` cases there are as many folds as cases.
 
     Args:
-        dataset: Its `cases` are shared out; `test_cases` never are.
+        dataset: Its `cases` are split; its `test_cases` never are.
         n: Number of folds, at least 2.
         seed: Seed of the shuffle.
-        file: A splits file in nnU-Net's format to take instead; ``n`` and ``seed`` then have no effect.
+        file: A splits file in nnU-Net's format to use instead; ``n`` and ``seed`` then have no effect.
 
     Returns:
-        One ``{"train": [ids], "val": [ids]}`` a fold.
+        One ``{"train": [ids], "val": [ids]}`` per fold.
 
     Raises:
-        UserError: When there are fewer than two cases (or groups), ``n`` is below 2, or the file is not sound.
+        UserError: If there are fewer than two cases (or groups), ``n`` is below 2, or the file is invalid.
     """
     if file is not None:
         return read_folds(Path(file), dataset)
     if n < 2:
-        raise UserError(f"{n} fold(s) were asked for; cross-validation needs at least 2.")
+        raise UserError(f"{n} fold(s) were requested; cross-validation needs at least 2.")
     units = _units(dataset.cases)
     if len(units) < 2:
         raise UserError(
-            f"The data set {dataset.name!r} has {len(dataset.cases)} labelled case(s) in {len(units)} group(s); folds "
-            "need at least two, one to train on and one to validate. Add scans."
+            f"The data set {dataset.name!r} has {len(dataset.cases)} labelled case(s) in {len(units)} group(s); "
+            "folds need at least two, one for training and one for validation. Add scans."
         )
-    from sklearn.model_selection import KFold  # here, since it takes a second that reading a splits file does not need
+    from sklearn.model_selection import KFold  # takes a second; reading a splits file does not need it
 
     splitter = KFold(min(n, len(units)), shuffle=True, random_state=seed)
     return [
@@ -53,17 +53,17 @@ def folds(dataset: Dataset, n: int = 5, seed: int = 12345, file: str | Path | No
 
 
 def pick_fold(all_folds: Sequence[Fold], fold: int | str) -> Fold:
-    """Take one fold.
+    """Select one fold.
 
     Args:
-        all_folds: What `folds` returns.
+        all_folds: The result of `folds`.
         fold: Its number, from 0.
 
     Returns:
         ``{"train": [ids], "val": [ids]}``.
 
     Raises:
-        UserError: When there is no such fold.
+        UserError: If there is no such fold.
     """
     if isinstance(fold, bool) or not isinstance(fold, int) or not 0 <= fold < len(all_folds):
         raise UserError(f"fold={fold} does not exist: there are {len(all_folds)} folds, 0 to {len(all_folds) - 1}.")
@@ -71,17 +71,17 @@ def pick_fold(all_folds: Sequence[Fold], fold: int | str) -> Fold:
 
 
 def write_folds(path: Path, all_folds: Sequence[Fold]) -> None:
-    """Write folds in nnU-Net's format; the file appears whole or not at all.
+    """Write folds in nnU-Net's format; the file is written atomically.
 
     Args:
-        path: File to write; missing folders are made.
-        all_folds: What `folds` returns.
+        path: File to write; missing folders are created.
+        all_folds: The result of `folds`.
     """
     write_json(path, list(all_folds))
 
 
 def _units(cases: Sequence[Case]) -> list[list[str]]:
-    """Ids that must stay together, ordered by the first id of each, so that lone cases come in nnU-Net's order."""
+    """Groups of ids that must stay together, sorted by first id, so that ungrouped cases keep nnU-Net's order."""
     units: dict[tuple[bool, str], list[str]] = {}
     for case in sorted(cases, key=lambda case: case.id):
         key = (False, case.id) if case.group is None else (True, case.group)
@@ -94,22 +94,22 @@ def read_folds(path: Path, dataset: Dataset, report: Report = raise_errors) -> l
 
     Args:
         path: The file.
-        dataset: Whose cases they share out.
-        report: Told of unknown cases, of cases that stand twice in a fold and of groups on both of its sides; raises by
-            default.
+        dataset: The data set that the folds split.
+        report: Receives a problem for each unknown case, case duplicated within a fold and group in both parts of a
+            fold; raises by default.
 
     Returns:
-        One ``{"train": [ids], "val": [ids]}`` a fold.
+        One ``{"train": [ids], "val": [ids]}`` per fold.
 
     Raises:
-        UserError: When the file is not there or holds no list of folds.
+        UserError: If the file is missing or does not contain a list of folds.
     """
     if not path.is_file():
         raise UserError(f"The splits file {path} does not exist. Check the path.")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"The splits file {path} is not valid JSON ({error}). Mend it.") from error
+        raise UserError(f"The splits file {path} is not valid JSON ({error}). Fix it.") from error
     if not isinstance(content, list) or not content:
         raise UserError(
             f"The splits file {path} is not a list of folds. Write [{{'train': [...], 'val': [...]}}, ...]."
@@ -118,10 +118,10 @@ def read_folds(path: Path, dataset: Dataset, report: Report = raise_errors) -> l
 
 
 def _checked(fold: object, where: str, dataset: Dataset, report: Report) -> Fold:
-    """Check one fold of a file: known cases, none twice, no group on both sides."""
+    """Check one fold of a file: known cases, no duplicates, no group in both parts."""
 
-    def refuse(what: str, mend: str) -> None:
-        report(Problem("splits", where, what, mend))
+    def refuse(what: str, fix: str) -> None:
+        report(Problem("splits", where, what, fix))
 
     groups = {case.id: case.group for case in dataset.cases}
     parts: Fold = {}
@@ -137,23 +137,23 @@ def _checked(fold: object, where: str, dataset: Dataset, report: Report) -> Fold
         parts[part] = [name for name in ids if name in groups]
     for name, count in Counter(parts["train"] + parts["val"]).items():
         if count > 1:
-            refuse(f"The case {name!r} stands twice.", "A case trains or validates, once.")
+            refuse(f"The case {name!r} is duplicated.", "List each case once, for training or validation.")
     shared = {groups[name] for name in parts["train"]} & {groups[name] for name in parts["val"]} - {None}
     for group in sorted(map(str, shared)):
-        refuse(f"The group {group!r} is on both sides.", "Move its cases to one.")
+        refuse(f"The group {group!r} is in both 'train' and 'val'.", "Move its cases to one of them.")
     return parts
 
 
 def count_folds(path: Path) -> int:
-    """How many folds a splits file holds.
+    """Count the folds in a splits file.
 
     Raises:
-        UserError: When the file cannot be read.
+        UserError: If the file cannot be read.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(
-            f"{path}: the folds cannot be read ({error}). In a run folder: delete it to train anew."
+            f"{path}: the folds cannot be read ({error}). In a run folder: delete it to start a new training."
         ) from None
     return len(content) if isinstance(content, list) else 0

@@ -1,4 +1,4 @@
-"""Where voxels lie in the body: voxel grids, their comparison, and the turn to anatomical axes and back."""
+"""Voxel positions in the body: voxel grids, their comparison, and reorientation to anatomical axes and back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Grid:
     """The voxel grid of a scan.
 
     Attributes:
-        shape: Voxels along each spatial axis in array order: ``(z, y, x)``, or ``(y, x)`` for a flat image.
+        shape: Voxels along each spatial axis in array order: ``(z, y, x)``, or ``(y, x)`` for a 2D image.
         affine: ``(4, 4)`` float64, from voxel index ``(x, y, z, 1)`` to RAS+ millimetres (nibabel's convention).
     """
 
@@ -40,8 +40,8 @@ class Grid:
         return matrix / np.linalg.norm(matrix, axis=0)
 
 
-def _words(values: object) -> str:
-    """Write numbers short: four significant digits, no numpy names."""
+def _format_numbers(values: object) -> str:
+    """Format numbers briefly: four significant digits, no numpy type names."""
     return "(" + ", ".join(f"{value:.4g}" for value in np.ravel(np.asarray(values, dtype=float))) + ")"
 
 
@@ -52,8 +52,8 @@ def _corners(grid: Grid) -> np.ndarray:
     return (picks * last) @ grid.affine[:3, : grid.ndim].T + grid.affine[:3, 3]
 
 
-def furthest_apart(a: Grid, b: Grid) -> float:
-    """How far equal voxels of two grids lie apart at most.
+def largest_distance(a: Grid, b: Grid) -> float:
+    """Maximum distance between corresponding voxels of two grids.
 
     Args:
         a: One grid.
@@ -66,58 +66,58 @@ def furthest_apart(a: Grid, b: Grid) -> float:
 
 
 def grid_difference(a: Grid, b: Grid, tolerance: float = 0.01) -> str:
-    """Say in words how two grids differ.
+    """Describe how two grids differ.
 
     Args:
         a: One grid.
         b: The other.
-        tolerance: Greatest distance between equal voxels of the two grids that still counts as the same grid, as a
-            fraction of the smallest voxel side. Files of one scan written by two programs differ by about 1e-5.
+        tolerance: Maximum distance between corresponding voxels that still counts as the same grid, as a fraction of
+            the smallest voxel size. Files of one scan written by two programs differ by about 1e-5.
 
     Returns:
-        An empty string when the grids are the same; otherwise the unequal parts with their numbers (mm, array order for
-        shape and spacing, RAS+ for origin and direction), ``a`` first.
+        An empty string if the grids are the same; otherwise the differing properties with their values (mm, array order
+        for shape and spacing, RAS+ for origin and direction), ``a`` first.
     """
     if a.shape != b.shape:
-        return f"shape {a.shape} against {b.shape}"
-    apart = furthest_apart(a, b)
-    if apart <= tolerance * min(*a.spacing, *b.spacing):
+        return f"shape {a.shape} versus {b.shape}"
+    distance = largest_distance(a, b)
+    if distance <= tolerance * min(*a.spacing, *b.spacing):
         return ""
     parts = []
     if not np.allclose(a.spacing, b.spacing, rtol=1e-4):
-        parts.append(f"spacing {_words(a.spacing)} against {_words(b.spacing)} mm")
+        parts.append(f"spacing {_format_numbers(a.spacing)} versus {_format_numbers(b.spacing)} mm")
     if not np.allclose(a.affine[:3, 3], b.affine[:3, 3], atol=1e-3):
-        parts.append(f"origin {_words(a.affine[:3, 3])} against {_words(b.affine[:3, 3])} mm")
+        parts.append(f"origin {_format_numbers(a.affine[:3, 3])} versus {_format_numbers(b.affine[:3, 3])} mm")
     if not np.allclose(a.direction, b.direction, atol=1e-4):
-        parts.append(f"direction {_words(a.direction)} against {_words(b.direction)}")
-    parts.append(f"voxels lie up to {apart:.3g} mm apart")
+        parts.append(f"direction {_format_numbers(a.direction)} versus {_format_numbers(b.direction)}")
+    parts.append(f"voxels up to {distance:.3g} mm apart")
     return ", ".join(parts)
 
 
 def to_canonical(array: np.ndarray, grid: Grid) -> np.ndarray:
     """Permute and flip the spatial axes: z inferior to superior, y posterior to anterior, x left to right.
 
-    The nearest anatomical axis is taken for each voxel axis; nothing is interpolated. Flat images are returned as they
-    are.
+    Each voxel axis is assigned to the nearest anatomical axis; nothing is interpolated. 2D images are returned
+    unchanged.
 
     Args:
-        array: ``(..., z, y, x)`` on ``grid``; leading axes (channels) stay where they are.
-        grid: The grid the array lies on.
+        array: ``(..., z, y, x)`` on ``grid``; leading axes (channels) stay in place.
+        grid: The grid of the array.
 
     Returns:
         The same values, C-contiguous, in anatomical axis order.
 
     Raises:
-        ValueError: When the last axes are not the grid's shape.
+        ValueError: If the last axes do not have the grid's shape.
     """
     _require_shape(array, grid.shape)
     if grid.ndim == 2:
         return array
-    return _oriented(array, nib.orientations.io_orientation(grid.affine))
+    return _reorient(array, nib.orientations.io_orientation(grid.affine))
 
 
 def from_canonical(array: np.ndarray, grid: Grid) -> np.ndarray:
-    """Undo `to_canonical`: back onto the axes of the scan's own grid.
+    """Undo `to_canonical`: back to the axes of the scan's own grid.
 
     Args:
         array: ``(..., z, y, x)`` in anatomical axis order.
@@ -127,24 +127,24 @@ def from_canonical(array: np.ndarray, grid: Grid) -> np.ndarray:
         The same values, C-contiguous, with the last axes shaped as ``grid.shape``.
 
     Raises:
-        ValueError: When the array is not what `to_canonical` gives for this grid.
+        ValueError: If the shape is not that of `to_canonical` for this grid.
     """
     if grid.ndim == 2:
         _require_shape(array, grid.shape)
         return array
     _require_shape(array, canonical_grid(grid).shape)
     ornt = nib.orientations.io_orientation(grid.affine)
-    return _oriented(array, nib.orientations.ornt_transform(CANONICAL, ornt))
+    return _reorient(array, nib.orientations.ornt_transform(CANONICAL, ornt))
 
 
 def canonical_grid(grid: Grid) -> Grid:
-    """The grid that `to_canonical` puts an array on: same voxels, axes permuted and flipped.
+    """The grid of an array after `to_canonical`: same voxels, axes permuted and flipped.
 
     Args:
         grid: The scan's own grid.
 
     Returns:
-        The grid in anatomical axis order; ``grid`` itself when it is flat.
+        The grid in anatomical axis order; ``grid`` itself if it is 2D.
     """
     if grid.ndim == 2:
         return grid
@@ -162,13 +162,13 @@ def canonical_spacing(grid: Grid) -> tuple[float, ...]:
         grid: The scan's own grid.
 
     Returns:
-        ``(sz, sy, sx)`` of the array that `to_canonical` returns; ``(sy, sx)`` for a flat image.
+        ``(sz, sy, sx)`` of the array that `to_canonical` returns; ``(sy, sx)`` for a 2D image.
     """
     return canonical_grid(grid).spacing
 
 
-def _oriented(array: np.ndarray, ornt: np.ndarray) -> np.ndarray:
-    # nibabel turns the first axes in x, y, z order; transposing puts ours there, channels last.
+def _reorient(array: np.ndarray, ornt: np.ndarray) -> np.ndarray:
+    # nibabel reorients the first axes in x, y, z order; transposing moves ours there, channels last.
     return np.ascontiguousarray(nib.orientations.apply_orientation(array.T, ornt).T)
 
 

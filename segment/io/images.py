@@ -1,7 +1,7 @@
-"""Image and label files: read with their geometry, written back on the geometry of the scan they belong to.
+"""Image and label files: read with their geometry, written with the geometry of their scan.
 
 Arrays are in array order, ``(z, y, x)`` or ``(y, x)``, images with a channel axis first; grids are RAS+, nibabel's
-convention. How a file is read and written is its format's matter, see `segment.io.formats`.
+convention. The file formats are in `segment.io.formats`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from segment.io.geometry import Grid, grid_difference
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """Voxels and where they lie.
+    """Voxels and their grid.
 
     Attributes:
         array: Images: float32 ``(channels, z, y, x)`` or ``(channels, y, x)``.
@@ -35,22 +35,22 @@ class Image:
 
 
 def read_grid(path: Path) -> Grid:
-    """Read where a file's voxels lie, from its header alone.
+    """Read a file's voxel grid from its header only.
 
     Args:
         path: An image or label file.
 
     Returns:
-        The grid; PNG and TIFF pixels count as 1 mm, since their resolution tags tell about printing.
+        The grid; PNG and TIFF pixels count as 1 mm, since their resolution tags are for printing.
 
     Raises:
-        UserError: When the file is missing, damaged or of an unknown format.
+        UserError: If the file is missing, damaged or of an unknown format.
     """
     return read_header(Path(path)).grid
 
 
 def count_channels(path: Path) -> int:
-    """Read how many channels a file holds, from its header alone.
+    """Read a file's number of channels from its header only.
 
     Args:
         path: An image file.
@@ -59,7 +59,7 @@ def count_channels(path: Path) -> int:
         The number of channels, without a PNG's or TIFF's alpha.
 
     Raises:
-        UserError: When the file is missing, damaged or of an unknown format.
+        UserError: If the file is missing, damaged or of an unknown format.
     """
     return read_header(Path(path)).channels
 
@@ -67,17 +67,16 @@ def count_channels(path: Path) -> int:
 def read_image(paths: Sequence[Path] | Path) -> Image:
     """Read a scan.
 
-    The last axis of a four-dimensional file and the components of a vector or colour file are channels; alpha is left
-    out.
+    The last axis of a 4D file and the components of a vector or colour file are channels; alpha is dropped.
 
     Args:
         paths: One file, or one per channel, stacked in this order.
 
     Returns:
-        float32 ``(channels, z, y, x)`` or ``(channels, y, x)`` in the file's own values, with its grid.
+        float32 ``(channels, z, y, x)`` or ``(channels, y, x)`` as the file's values, with its grid.
 
     Raises:
-        UserError: When a file is missing, damaged, holds NaN or infinity, or lies on another grid than the first.
+        UserError: If a file is missing, damaged, contains NaN or infinity, or has a different grid from the first.
     """
     files = [Path(paths)] if isinstance(paths, (str, os.PathLike)) else [Path(path) for path in paths]
     headers = [read_header(path) for path in files]
@@ -85,7 +84,7 @@ def read_image(paths: Sequence[Path] | Path) -> Image:
         difference = grid_difference(headers[0].grid, header.grid)
         if difference:
             raise UserError(
-                f"{path} is a channel of the same scan as {files[0]} but lies on another grid: {difference}. "
+                f"{path} is a channel of the same scan as {files[0]} but has a different grid: {difference}. "
                 "Resample one onto the other."
             )
     parts = []
@@ -93,7 +92,7 @@ def read_image(paths: Sequence[Path] | Path) -> Image:
         part = read_voxels(path, header, np.float32)
         bad = part.size - int(np.isfinite(part).sum())
         if bad:
-            raise UserError(f"{path} holds {bad:,} voxel(s) that are NaN or infinite. Replace them by a number first.")
+            raise UserError(f"{path} contains {bad:,} voxel(s) that are NaN or infinite. Replace them first.")
         parts.append(part)
     array = parts[0] if len(parts) == 1 else np.concatenate(parts)
     return Image(array, headers[0].grid)
@@ -103,13 +102,13 @@ def read_label(path: Path) -> Image:
     """Read a mask.
 
     Args:
-        path: A single-channel file of whole numbers (also when stored as floating point).
+        path: A single-channel file of integers (may be stored as floating point).
 
     Returns:
-        Integers ``(z, y, x)`` or ``(y, x)`` as they stand in the file, with the grid.
+        Integers ``(z, y, x)`` or ``(y, x)``, the file's values, with the grid.
 
     Raises:
-        UserError: When the file is missing, damaged, has several channels or holds fractions.
+        UserError: If the file is missing, damaged, has several channels or contains fractions.
     """
     path = Path(path)
     header = read_header(path)
@@ -119,73 +118,73 @@ def read_label(path: Path) -> Image:
             "Save it as a single-channel (grey) file."
         )
     array = read_voxels(path, header, None)[0]
-    whole = whole_numbers(array)
-    if whole is None:
-        raise UserError(f"{path} is not a mask: its values are not whole numbers. Name the file of labels instead.")
-    return Image(whole, header.grid)
+    integers = whole_numbers(array)
+    if integers is None:
+        raise UserError(f"{path} is not a mask: its values are not integers. Give the label file instead.")
+    return Image(integers, header.grid)
 
 
 def write_label(path: Path, array: np.ndarray, like: Path | Grid) -> None:
-    """Write a mask on the grid of a scan; the file appears whole or not at all.
+    """Write a mask on the grid of a scan; the file is written atomically.
 
-    From NIfTI to NIfTI the codes of qform and sform, the units and the voxel sizes of ``like`` are kept.
+    From NIfTI to NIfTI, the qform and sform codes, units and voxel sizes of ``like`` are kept.
 
     Args:
-        path: File to write; its suffix is the format. Missing folders are made.
-        array: Integers ``(z, y, x)`` or ``(y, x)`` on the own grid of ``like``; stored in the smallest type that holds
+        path: File to write; its suffix determines the format. Missing folders are created.
+        array: Integers ``(z, y, x)`` or ``(y, x)`` on the grid of ``like``; stored in the smallest type that fits
             them.
-        like: The scan that the mask belongs to: one of its files, or the grid of one that is no file.
+        like: The scan that the mask belongs to: one of its files, or its grid if it is not a file.
 
     Raises:
-        UserError: When ``like`` cannot be read, or the format of ``path`` is unknown or cannot hold the array.
-        ValueError: When the array is not of integers or not of the shape of ``like``.
+        UserError: If ``like`` cannot be read, or the format of ``path`` is unknown or cannot store the array.
+        ValueError: If the array is not of integers or does not have the shape of ``like``.
     """
     path = Path(path)
     header = Header(like, 1, array.dtype) if isinstance(like, Grid) else read_header(Path(like))
     if array.shape != header.grid.shape:
-        raise ValueError(f"mask of shape {array.shape} does not fit {like}, whose shape is {header.grid.shape}")
+        raise ValueError(f"mask of shape {array.shape} does not match {like}, whose shape is {header.grid.shape}")
     if array.dtype.kind not in "iub":
-        raise ValueError(f"a mask holds integers, not {array.dtype}")
+        raise ValueError(f"a mask must contain integers, not {array.dtype}")
     end, image_format = suffix(path), format_of(path)
     if image_format is None:
         raise UserError(f"{path}: cannot write the format {end!r}; the formats are {listed()}.")
     array = np.ascontiguousarray(array, smallest_type(array))
     if array.ndim not in image_format.dimensions or array.dtype.type not in image_format.label_types:
-        raise UserError(f"{path}: {end} cannot hold this mask ({array.ndim}D, {array.dtype}); write .nii.gz instead.")
-    with written_whole(path) as aside:
-        image_format.write_label(aside, array, header)
+        raise UserError(f"{path}: {end} cannot store this mask ({array.ndim}D, {array.dtype}); write .nii.gz instead.")
+    with written_whole(path) as temporary:
+        image_format.write_label(temporary, array, header)
 
 
 def read_header(path: Path) -> Header:
-    """Open a file and check what its header says, before any voxel is read.
+    """Read and check a file's header, without its voxels.
 
     Args:
         path: An image or label file.
 
     Returns:
-        Its grid, its number of channels and the way to its voxels.
+        Its grid, number of channels and access to its voxels.
 
     Raises:
-        UserError: When the file is missing, damaged, of an unknown format, too short for what it promises, or of an
-            impossible geometry.
+        UserError: If the file is missing, damaged, of an unknown format, shorter than declared, or has an impossible
+            geometry.
     """
     image_format = format_of(path)
     if not path.is_file():
         raise UserError(f"{path} does not exist or is not a file. Check the path.")
     if image_format is None:
-        raise UserError(f"{path} is of a format that is not read here; the formats are {listed()}.")
+        raise UserError(f"{path} has an unsupported format; the formats are {listed()}.")
     try:
         header = image_format.read_header(path)
     except UserError:
         raise
-    except Exception as error:  # third-party readers raise anything on a file that is not what it claims
+    except Exception as error:  # third-party readers raise any exception on a mislabelled file
         raise _unreadable(path, image_format, error) from error
     require_possible_size(path, header)
     affine, ndim = header.grid.affine, header.grid.ndim
     columns = affine[:3, :ndim]
-    sound = np.isfinite(affine).all() and np.linalg.matrix_rank(columns) == ndim
-    if not sound or not all(1e-6 < size < 1e6 for size in header.grid.spacing):
-        raise UserError(f"{path} has an impossible geometry in its header: {affine.tolist()}. Mend the header first.")
+    valid = np.isfinite(affine).all() and np.linalg.matrix_rank(columns) == ndim
+    if not valid or not all(1e-6 < size < 1e6 for size in header.grid.spacing):
+        raise UserError(f"{path} has an impossible geometry in its header: {affine.tolist()}. Fix the header first.")
     return header
 
 
@@ -194,14 +193,14 @@ def read_voxels(path: Path, header: Header, dtype: type[np.floating] | None) -> 
 
     Args:
         path: The file.
-        header: What `read_header` gives for it.
-        dtype: Type to bring them to; None for the file's own (floating point where its header scales them).
+        header: The result of `read_header` for it.
+        dtype: Type to convert them to; None: the file's own (floating point if its header scales them).
 
     Returns:
         ``(channels, z, y, x)`` or ``(channels, y, x)``, C-contiguous.
 
     Raises:
-        UserError: When the file is truncated or damaged.
+        UserError: If the file is truncated or damaged.
     """
     image_format = format_of(path)
     assert image_format is not None  # read_header found it
@@ -209,10 +208,12 @@ def read_voxels(path: Path, header: Header, dtype: type[np.floating] | None) -> 
         array = image_format.read_voxels(path, header, dtype)
     except UserError:
         raise
-    except Exception as error:  # third-party readers raise anything on a damaged file
+    except Exception as error:  # third-party readers raise any exception on a damaged file
         raise _unreadable(path, image_format, error) from error
     if array.shape != (header.channels, *header.grid.shape):
-        raise UserError(f"{path} is truncated or damaged: it holds fewer voxels than its header says. Copy it again.")
+        raise UserError(
+            f"{path} is truncated or damaged: it contains fewer voxels than its header declares. Copy it again."
+        )
     if dtype is not None:
         array = array.astype(dtype, copy=False)
     return np.ascontiguousarray(array)
@@ -221,6 +222,8 @@ def read_voxels(path: Path, header: Header, dtype: type[np.floating] | None) -> 
 def _unreadable(path: Path, image_format: ImageFormat, error: Exception) -> UserError:
     lines = str(error).strip().splitlines()
     detail = f" ({lines[-1].strip()})" if lines and not isinstance(error, RuntimeError) else ""
-    if version_of(path):  # of the user's own, where it may as well be the reader that is wrong
+    if version_of(path):  # a custom format, whose reader may be at fault
         detail = f" ({type(image_format).__name__}: {type(error).__name__}: {' '.join(str(error).split())})"
-    return UserError(f"{path} cannot be read: truncated, damaged or not what its name says{detail}. Copy it again.")
+    return UserError(
+        f"{path} cannot be read: truncated, damaged or not of the format of its suffix{detail}. Copy it again."
+    )

@@ -1,1 +1,1 @@
-"""What a data set asks for, how scans are prepared for it, and where prepared scans are kept."""
+"""Planning for a data set, preprocessing of scans, and the cache of prepared scans."""

@@ -13,39 +13,39 @@ import numpy as np
 
 from segment.errors import UserError
 
-BLOCK = 1 << 12  # voxels that are unpacked together: 16 x 16 x 16, or 64 x 64
-CHUNK = 1 << 18  # voxels that are compressed together at most
+BLOCK = 1 << 12  # voxels that are decompressed together: 16 x 16 x 16, or 64 x 64
+CHUNK = 1 << 18  # maximum number of voxels that are compressed together
 
 
 def chunk_shape(shape: Sequence[int], patch: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Shapes of chunks and of the blocks within, so that a patch reads little more than itself.
+    """Shapes of chunks and of the blocks within them, so that reading a patch decompresses little more than the patch.
 
     Args:
-        shape: The array's; axes before those of the patch have 1 voxel a chunk.
+        shape: Shape of the array; axes before those of the patch have a chunk size of 1.
         patch: Voxels of a patch.
 
     Returns:
         Chunk and block shape, neither larger than the array. A chunk is about half a patch along each axis,
-        or the whole scan where that is small.
+        or the whole scan if it is small.
     """
-    lead = len(shape) - len(patch)
-    side = round(BLOCK ** (1 / len(patch)))
-    most = round(CHUNK ** (1 / len(patch)))
-    chunk, block = [1] * lead, [1] * lead
-    for size, extent in zip(shape[lead:], patch, strict=True):
-        half = side * math.ceil(min(max(extent / 2, side), most) / side)
-        chunk.append(size if math.prod(shape[lead:]) <= CHUNK else min(size, half))  # small scans are one chunk
-        block.append(min(size, side))
+    leading = len(shape) - len(patch)
+    block_side = round(BLOCK ** (1 / len(patch)))
+    max_side = round(CHUNK ** (1 / len(patch)))
+    chunk, block = [1] * leading, [1] * leading
+    for size, extent in zip(shape[leading:], patch, strict=True):
+        half = block_side * math.ceil(min(max(extent / 2, block_side), max_side) / block_side)
+        chunk.append(size if math.prod(shape[leading:]) <= CHUNK else min(size, half))  # small scans are one chunk
+        block.append(min(size, block_side))
     return tuple(chunk), tuple(block)
 
 
 def write_chunked(path: Path, array: np.ndarray, patch: Sequence[int]) -> None:
-    """Write an array in compressed chunks, without loss.
+    """Write an array in losslessly compressed chunks.
 
     Args:
         path: File to write.
-        array: Any numbers.
-        patch: What is mostly read at once: voxels along the last axes.
+        array: Any numeric array.
+        patch: Typical read size: voxels along the last axes.
     """
     chunk, block = chunk_shape(array.shape, patch)
     blosc2.asarray(
@@ -54,17 +54,17 @@ def write_chunked(path: Path, array: np.ndarray, patch: Sequence[int]) -> None:
         chunks=chunk,
         blocks=block,
         cparams={"codec": blosc2.Codec.LZ4, "clevel": 5, "nthreads": 1, "filters": [blosc2.Filter.SHUFFLE]},
-        dparams={"nthreads": 1},  # else every array starts threads
+        dparams={"nthreads": 1},  # otherwise every array starts threads
     )
 
 
 class Chunked:
-    """An array of a file that `write_chunked` wrote; slicing reads the blocks it needs and keeps nothing.
+    """An array in a file written by `write_chunked`; slicing reads the required blocks without caching them.
 
     Args:
         path: The file.
         shape: The array's shape.
-        dtype: Its type.
+        dtype: The array's type.
     """
 
     def __init__(self, path: Path, shape: Sequence[int], dtype: Any) -> None:
@@ -81,21 +81,21 @@ class Chunked:
         return self.shape[0]
 
     def __getitem__(self, key: Any) -> np.ndarray:
-        """A copy of a part.
+        """Read a part as a copy.
 
         Raises:
-            UserError: When the file is damaged.
+            UserError: If the file is damaged.
         """
         try:
-            # One thread and no mapping: loader processes that were forked share nothing, and nothing stays open.
+            # One thread and no memory map: forked loader processes share nothing, and no file stays open.
             array = blosc2.open(str(self.path), mode="r", dparams={"nthreads": 1})
             if array.shape != self.shape or array.dtype != self.dtype:
-                raise RuntimeError(f"holds {array.dtype} {array.shape}")
+                raise RuntimeError(f"contains {array.dtype} {array.shape}")
             return np.asarray(array[key])
         except (RuntimeError, OSError, ValueError) as error:
             (self.path.parent / "entry.txt").unlink(missing_ok=True)
             raise UserError(
-                f"{self.path}: this prepared scan is damaged ({error}). Start again: it is then prepared anew."
+                f"{self.path}: this prepared scan is damaged ({error}). Run again to prepare it again."
             ) from error
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:

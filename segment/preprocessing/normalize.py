@@ -1,4 +1,4 @@
-"""Intensities on a common scale, one way a channel, as nnU-Net does before it resamples (Isensee et al. 2021)."""
+"""Intensity normalisation per channel, as in nnU-Net before resampling (Isensee et al. 2021)."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from scipy import ndimage
 
 from segment.preprocessing.plan import Intensity, Plan
 
-EPS = 1e-8  # least standard deviation or range that is divided by
+EPS = 1e-8  # minimum standard deviation or range used as a divisor
 
 
 def normalize(image: np.ndarray, plan: Plan) -> None:
-    """Normalise every channel as the plan names it; the array is changed in place.
+    """Normalise every channel in place with the method given by the plan.
 
-    - ``zscore``: less the mean, over the standard deviation of all voxels.
-    - ``masked_zscore``: those of the voxels that are not 0 in every channel, holes in them filled; the rest stays 0.
-    - ``ct``: clipped to the 0.5th and 99.5th percentile of the training scans' foreground, then less its mean, over its
-      standard deviation.
-    - ``percentiles``: clipped to the scan's own 0.5th and 99.5th percentile, then as ``zscore``.
-    - ``rescale``: least value to 0, greatest to 1.
-    - ``rgb``: over 255.
-    - ``none``: left as it is.
+    - ``zscore``: subtract the mean and divide by the standard deviation of all voxels.
+    - ``masked_zscore``: the same over the voxels that are nonzero in any channel, with holes filled; the rest stays 0.
+    - ``ct``: clip to the 0.5th and 99.5th percentile of the training scans' foreground, then subtract its mean and
+      divide by its standard deviation.
+    - ``percentiles``: clip to the scan's own 0.5th and 99.5th percentile, then ``zscore``.
+    - ``rescale``: scale linearly from minimum and maximum to 0 and 1.
+    - ``rgb``: divide by 255.
+    - ``none``: unchanged.
 
     A constant channel becomes 0 under ``zscore``, ``percentiles`` and ``rescale``.
 
     Args:
         image: (channel, *spatial) float32, cropped, not yet resampled.
-        plan: Names the way of each channel.
+        plan: Gives the method of each channel.
 
     Raises:
-        ValueError: When ``rgb`` meets values outside 0..255, or ``ct`` has no intensities of the training scans.
+        ValueError: If ``rgb`` is given values outside 0..255, or ``ct`` lacks the intensities of the training scans.
     """
-    inside = _inside(image) if "masked_zscore" in plan.normalization else None
+    inside = _nonzero_region(image) if "masked_zscore" in plan.normalization else None
     for number, name in enumerate(plan.normalization):
         channel = image[number]
         if name == "zscore":
@@ -56,14 +56,16 @@ def normalize(image: np.ndarray, plan: Plan) -> None:
         elif name == "rgb":
             low, high = channel.min(), channel.max()
             if low < 0 or high > 255:
-                raise ValueError(f"normalization rgb takes values 0..255, but channel {number} has {low:g}..{high:g}")
+                raise ValueError(
+                    f"normalization rgb requires values 0..255, but channel {number} has {low:g}..{high:g}"
+                )
             channel /= np.float32(255)
 
 
-def _inside(image: np.ndarray) -> np.ndarray:
-    """Voxels that are not 0 in every channel, and the holes among them."""
+def _nonzero_region(image: np.ndarray) -> np.ndarray:
+    """Voxels that are nonzero in any channel, with holes filled."""
     inside = (image != 0).any(axis=0)
-    # A flat image is a scan of one slice, whose every voxel lies at the border: nothing is a hole.
+    # A 2D image is a scan of one slice, with every voxel at the border: there are no holes.
     return inside if inside.ndim == 2 else ndimage.binary_fill_holes(inside)
 
 
@@ -74,15 +76,15 @@ def _standardize_ct(channel: np.ndarray, foreground: Intensity) -> None:
 
 
 def _standardize(values: np.ndarray) -> None:
-    """Less the mean, over the standard deviation; float64 sums, slice by slice so that no wide copy is made."""
+    """Subtract the mean, divide by the standard deviation; float64 sums, slice by slice to avoid a float64 copy."""
     if not values.size:
         return
     mean = float(values.mean(dtype=np.float64))
     parts = values.reshape(-1) if values.ndim == 1 else values
     squares = 0.0
     for start in range(0, len(parts), step := max(1, len(parts) * (1 << 20) // parts.size)):
-        apart = parts[start : start + step].astype(np.float64).ravel() - mean
-        squares += float(apart @ apart)
+        deviations = parts[start : start + step].astype(np.float64).ravel() - mean
+        squares += float(deviations @ deviations)
     deviation = (squares / values.size) ** 0.5
     values -= np.float32(mean)
     values /= np.float32(max(deviation, EPS))

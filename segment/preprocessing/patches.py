@@ -1,4 +1,4 @@
-"""The largest patch that fits a memory, and how many of them: nnU-Net's search (Isensee et al. 2021, supplement)."""
+"""The largest patch and batch size that fit into memory: nnU-Net's search (Isensee et al. 2021, supplement)."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from segment.preprocessing.topology import Topology, count_values, find_topology
 
 BASE_FEATURES = 32
 MAX_FEATURES = {2: 512, 3: 320}
-BATCH = {2: 12, 3: 2}  # that the reference counts of values were taken at
+BATCH = {2: 12, 3: 2}  # batch sizes of the reference counts of values
 MIN_BATCH, MAX_BATCH = 2, 1 << 20
 START_VOXELS = {2: 2048**2, 3: 256**3}
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A network family and the memory that it was measured to fill.
+    """A network family and its reference memory.
 
     Attributes:
-        memory: GB that `values` correspond to.
-        values: Count of feature map values of one patch by number of axes, at the batch size `BATCH`.
-        residual: Whether the encoder is built of residual blocks.
-        blocks: Blocks of each encoder stage; the last number goes on.
-        decoder_blocks: Convolutions of every decoder stage.
-        covered: Most voxels of a batch, as a part of the data set's.
-        least: Batch size by number of axes that a patch must leave room for.
+        memory: GB of memory that `values` correspond to.
+        values: Number of feature map values of one patch by number of axes, at the batch size `BATCH`.
+        residual: Whether the encoder uses residual blocks.
+        blocks: Blocks per encoder stage; the last number repeats.
+        decoder_blocks: Convolutions per decoder stage.
+        max_coverage: Maximum voxels of a batch, as a fraction of the data set's.
+        min_batch: Minimum batch size that must fit into memory, by number of axes.
     """
 
     memory: float
@@ -37,17 +37,19 @@ class Preset:
     residual: bool
     blocks: tuple[int, ...]
     decoder_blocks: int
-    covered: float
-    least: dict[int, int]
+    max_coverage: float
+    min_batch: dict[int, int]
 
 
 def _residual(memory: float, values: dict[int, float]) -> Preset:
-    return Preset(memory, values, residual=True, blocks=(1, 3, 4, 6), decoder_blocks=1, covered=1.0, least=BATCH)
+    return Preset(
+        memory, values, residual=True, blocks=(1, 3, 4, 6), decoder_blocks=1, max_coverage=1.0, min_batch=BATCH
+    )
 
 
 PRESETS = {
     "nnunet": Preset(
-        8, {2: 85e6, 3: 560e6}, residual=False, blocks=(2,), decoder_blocks=2, covered=0.05, least={2: 2, 3: 2}
+        8, {2: 85e6, 3: 560e6}, residual=False, blocks=(2,), decoder_blocks=2, max_coverage=0.05, min_batch={2: 2, 3: 2}
     ),
     "resenc_m": _residual(8, {2: 135e6, 3: 680e6}),
     "resenc_l": _residual(24, {2: 380e6, 3: 2.1e9}),
@@ -57,14 +59,14 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class Budget:
-    """What patches and batches are chosen for.
+    """Constraints on patch and batch size.
 
     Attributes:
         preset: Network family.
-        memory: GB to fill.
+        memory: GB of memory to fill.
         labels: Output channels.
-        batch_size: Given number of patches a step; None to decide it.
-        where: Put before keys in messages.
+        batch_size: Given number of patches per step; None to choose it.
+        where: Prefix of keys in messages.
     """
 
     preset: Preset
@@ -74,13 +76,13 @@ class Budget:
     where: str = ""
 
     def values(self, dims: int) -> float:
-        """Count of values of one patch that may be, when the batch has `BATCH` patches."""
+        """Maximum number of values of one patch at the batch size `BATCH`."""
         return self.preset.values[dims] * (self.memory / self.preset.memory)
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A patch, a batch and the network for them as in :class:`segment.preprocessing.plan.Plan`; reasons by key."""
+    """Patch size, batch size and network as in :class:`segment.preprocessing.plan.Plan`, with reasons by key."""
 
     patch: tuple[int, ...]
     batch: int
@@ -98,17 +100,17 @@ def fit(
     voxels: float,
     patch_size: Sequence[int] | None = None,
 ) -> Fitted:
-    """Find the largest patch within the median scan that the memory holds, then as many patches as it holds.
+    """Find the largest patch within the median scan that fits into memory, then the largest batch size.
 
     Args:
         budget: The memory and the network family.
         spacing: Voxel size in mm, two or three numbers.
-        median: Voxels of the median scan along the same axes; need not be whole.
+        median: Voxels of the median scan along the same axes; may be fractional.
         voxels: Voxels of the whole data set.
-        patch_size: Given voxels of a patch; None to decide them.
+        patch_size: Given patch size in voxels; None to choose it.
 
     Raises:
-        UserError: When no patch is small enough.
+        UserError: If no patch is small enough.
     """
     dims = len(spacing)
     shown = " x ".join(f"{size:g}" for size in median)
@@ -117,29 +119,29 @@ def fit(
         why = _given_patch(patch, topology, find_topology(spacing, patch_size))
     else:
         patch, topology, shrunk = _largest(budget, spacing, median)
-        why = f"the largest that {budget.memory:g} GB hold of" if shrunk else "holds all of"
-        whole = any(size < side for size, side in zip(patch, median, strict=True))
-        why = f"{'within' if whole and not shrunk else why} the median scan, {shown} voxels at this spacing"
+        why = f"the largest for {budget.memory:g} GB within" if shrunk else "covers"
+        partial = any(size < side for size, side in zip(patch, median, strict=True))
+        why = f"{'within' if partial and not shrunk else why} the median scan, {shown} voxels at this spacing"
     batch, batch_why = _batch(budget, _values(budget, patch, topology), patch, voxels)
     features, blocks, decoder_blocks = _stages(budget.preset, topology)
     encoder = "residual blocks" if budget.preset.residual else "convolutions"
     reasons = {
         "patch_size": why,
         "batch_size": batch_why,
-        "strides": "an axis is halved while it has 8 voxels and a spacing within twice the finest",
-        "kernel_sizes": "3 along an axis once its spacing is within twice the finest, 1 before",
+        "strides": "an axis is halved while it has at least 8 voxels and a spacing within twice the finest",
+        "kernel_sizes": "3 along an axis once its spacing is within twice the finest, else 1",
         "features": f"doubled at each stage from {BASE_FEATURES} to at most {MAX_FEATURES[dims]} in {dims}D",
-        "blocks": f"{encoder} of each encoder stage",
-        "decoder_blocks": "convolutions of each decoder stage",
+        "blocks": f"{encoder} per encoder stage",
+        "decoder_blocks": "convolutions per decoder stage",
     }
     return Fitted(patch, batch, topology, features, blocks, decoder_blocks, reasons)
 
 
 def _stages(preset: Preset, topology: Topology) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """Features, encoder blocks and decoder blocks of as many stages as the topology has."""
+    """Features, encoder blocks and decoder blocks of each stage of the topology."""
     stages = len(topology.strides)
-    most = MAX_FEATURES[len(topology.strides[0])]
-    features = tuple(min(most, BASE_FEATURES << stage) for stage in range(stages))
+    max_features = MAX_FEATURES[len(topology.strides[0])]
+    features = tuple(min(max_features, BASE_FEATURES << stage) for stage in range(stages))
     blocks = tuple(preset.blocks[min(stage, len(preset.blocks) - 1)] for stage in range(stages))
     return features, blocks, (preset.decoder_blocks,) * (stages - 1)
 
@@ -152,20 +154,20 @@ def _values(budget: Budget, patch: Sequence[int], topology: Topology) -> int:
 def _largest(
     budget: Budget, spacing: Sequence[float], median: Sequence[float]
 ) -> tuple[tuple[int, ...], Topology, bool]:
-    """The patch, its topology, and whether memory made it smaller than at first."""
+    """The patch, its topology, and whether it was reduced to fit into memory."""
     dims = len(spacing)
     fineness = 1 / np.array(spacing)
     start = fineness * (START_VOXELS[dims] / np.prod(fineness)) ** (1 / dims)
     sizes = [min(max(1, round(float(size))), side) for size, side in zip(start, median, strict=True)]
     topology = find_topology(spacing, sizes)
     patch, shrunk = topology.padded(sizes), False
-    least = budget.batch_size or budget.preset.least[dims]
-    while _values(budget, patch, topology) / BATCH[dims] * least > budget.values(dims):
+    min_batch = budget.batch_size or budget.preset.min_batch[dims]
+    while _values(budget, patch, topology) / BATCH[dims] * min_batch > budget.values(dims):
         smaller = _shrunk(spacing, median, patch, topology)
         if smaller is None:
             raise UserError(
-                f"{budget.where}memory={budget.memory:g} GB do not hold {least} patches of {list(patch)} voxels. Give "
-                f"more memory, a smaller {budget.where}batch_size or a {budget.where}patch_size."
+                f"{budget.where}memory={budget.memory:g} GB cannot hold {min_batch} patches of {list(patch)} voxels. "
+                f"Give more memory, a smaller {budget.where}batch_size or a {budget.where}patch_size."
             )
         topology = find_topology(spacing, smaller)
         patch, shrunk = topology.padded(smaller), True
@@ -175,38 +177,38 @@ def _largest(
 def _shrunk(
     spacing: Sequence[float], median: Sequence[float], patch: Sequence[int], topology: Topology
 ) -> tuple[int, ...] | None:
-    """A step less along the axis that sees most of the median scan, the last of equal ones; None where none can be."""
+    """Reduce the axis that covers most of the median scan (the last of equal ones) by one step; None if impossible."""
     shares = [size / side for size, side in zip(patch, median, strict=True)]
     for axis in sorted(range(len(patch)), key=lambda axis: (shares[axis], axis), reverse=True):
-        # The step of the patch that is one step smaller, or valid sizes in between would be skipped.
-        smaller = _less(patch, axis, topology.divisor[axis])
-        smaller = _less(patch, axis, find_topology(spacing, smaller).divisor[axis])
+        # Use the step of the smaller patch, otherwise valid sizes in between would be skipped.
+        smaller = _reduced(patch, axis, topology.divisor[axis])
+        smaller = _reduced(patch, axis, find_topology(spacing, smaller).divisor[axis])
         if smaller[axis] >= 1:
             return smaller
     return None
 
 
-def _less(patch: Sequence[int], axis: int, step: int) -> tuple[int, ...]:
+def _reduced(patch: Sequence[int], axis: int, step: int) -> tuple[int, ...]:
     return tuple(size - step * (index == axis) for index, size in enumerate(patch))
 
 
 def _batch(budget: Budget, values: int, patch: Sequence[int], voxels: float) -> tuple[int, str]:
-    """How many patches a step, and why."""
+    """Patches per step, and the reason."""
     if budget.batch_size is not None:
-        return int(budget.batch_size), "given"
+        return int(budget.batch_size), "set by the user"
     dims = len(patch)
-    held = round(budget.values(dims) / values * BATCH[dims])
-    covered = round(voxels * budget.preset.covered / float(math.prod(patch)))
-    batch = min(max(min(held, covered), MIN_BATCH), MAX_BATCH)
-    if min(held, covered) < MIN_BATCH:
-        return batch, f"the least; {budget.memory:g} GB or the data set allow fewer"
-    if covered < held:
-        return batch, f"{budget.preset.covered:.0%} of the voxels of the data set, more would fit into memory"
-    return batch, f"what {budget.memory:g} GB hold"
+    fitting = round(budget.values(dims) / values * BATCH[dims])
+    covered = round(voxels * budget.preset.max_coverage / float(math.prod(patch)))
+    batch = min(max(min(fitting, covered), MIN_BATCH), MAX_BATCH)
+    if min(fitting, covered) < MIN_BATCH:
+        return batch, f"the minimum; {budget.memory:g} GB or the data set would allow fewer"
+    if covered < fitting:
+        return batch, f"{budget.preset.max_coverage:.0%} of the voxels of the data set; more would fit into memory"
+    return batch, f"what fits into {budget.memory:g} GB"
 
 
 def _given_patch(patch: Sequence[int], topology: Topology, padded: Topology) -> str:
     if topology.divisor == padded.divisor:
-        return "given"
+        return "set by the user"
     better = padded.padded(patch)
-    return f"given; {list(better)} could be halved more often"
+    return f"set by the user; {list(better)} could be halved more often"

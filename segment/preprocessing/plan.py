@@ -1,4 +1,4 @@
-"""What was decided for a data set: how its scans are prepared and cut, and the network that fits them."""
+"""The plan of a data set: preprocessing, patch and batch size, and network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NORMALIZATIONS = ("zscore", "masked_zscore", "ct", "rescale", "rgb", "percentile
 
 @dataclass(frozen=True)
 class Intensity:
-    """Intensities of one channel within the foreground of the training scans, each scan counting the same.
+    """Intensities of one channel within the foreground of the training scans, with all scans weighted equally.
 
     Attributes:
         mean: Mean.
@@ -31,26 +31,26 @@ class Intensity:
 
 @dataclass(frozen=True)
 class Plan:
-    """How scans are prepared and cut, and the network that fits them: one configuration of a plan file.
+    """Preprocessing, patch and batch size, and network: one configuration of a plan file.
 
-    Axes are in array order, z, y, x after orientation to RAS and then after `transpose`; y, x for flat images.
+    Axes are in array order, z, y, x after orientation to RAS and then after `transpose`; y, x for 2D images.
 
     Attributes:
         spacing: Voxel size in mm that every scan is resampled to. Two numbers where 3D scans are cut into slices
-            (nnU-Net's 2d configuration): the slices keep their own distance.
-        patch_size: Voxels of a training patch and of an inference window, as many numbers as `spacing`.
-        batch_size: Patches a step.
-        normalization: One of `NORMALIZATIONS` a channel.
-        transpose: For each axis of the scan, which anatomical axis (0: z, 1: y, 2: x) it was: ``(0, 1, 2)`` leaves them
-            as they are; nnU-Net puts the coarsest first. Empty: as they are, and as many as `spacing` has.
-        intensities: One a channel; needed by ``ct`` alone, may be empty otherwise.
-        strides: Step into each stage of the network, one number an axis of the patch.
-        kernel_sizes: Kernel of each stage, one number an axis of the patch.
+            (nnU-Net's 2d configuration): the slice spacing is kept.
+        patch_size: Voxels of a training patch and of an inference window, one number per number in `spacing`.
+        batch_size: Patches per step.
+        normalization: One of `NORMALIZATIONS` per channel.
+        transpose: For each axis of the prepared scan, its anatomical axis (0: z, 1: y, 2: x): ``(0, 1, 2)`` keeps the
+            order; nnU-Net puts the coarsest first. Empty: order kept, with as many axes as `spacing` has.
+        intensities: One per channel; required by ``ct`` only, may be empty otherwise.
+        strides: Stride of each stage of the network, one number per axis of the patch.
+        kernel_sizes: Kernel size of each stage, one number per axis of the patch.
         features: Feature maps of each stage.
-        blocks: Convolutions (or residual blocks) of each encoder stage.
-        decoder_blocks: Convolutions of each decoder stage, coarsest last as in `blocks`; one fewer.
-        batch_dice: Whether the Dice loss counts a batch as one large scan, rather than each patch for itself.
-        previous_stage: Configuration whose predictions are this one's further input (a cascade); empty for none.
+        blocks: Convolutions (or residual blocks) per encoder stage.
+        decoder_blocks: Convolutions per decoder stage, coarsest last as in `blocks`; one stage fewer.
+        batch_dice: Whether the Dice loss is computed over the whole batch instead of per patch.
+        previous_stage: Configuration whose predictions are an additional input (cascade); empty for none.
     """
 
     spacing: tuple[float, ...]
@@ -81,9 +81,9 @@ class Plan:
         """Inverse of :meth:`as_dict`.
 
         Raises:
-            LookupError: When one of the first four entries is missing.
-            TypeError: When an entry is of another kind.
-            ValueError: When a number is none.
+            LookupError: If one of the first four entries is missing.
+            TypeError: If an entry has the wrong type.
+            ValueError: If a number is invalid.
         """
 
         def numbers(key: str) -> tuple[int, ...]:
@@ -114,22 +114,22 @@ class Plan:
 
 @dataclass(frozen=True)
 class DatasetPlan:
-    """Everything that was decided for a data set: the content of a plan file.
+    """All decisions for a data set: the content of a plan file.
 
-    Axes are those of :class:`Plan`: z, y, x after `transpose`; y, x for flat images.
+    Axes are those of :class:`Plan`: z, y, x after `transpose`; y, x for 2D images.
 
     Attributes:
         dataset: Name of the data set.
-        preset: Set of rules that decided, a key of :data:`segment.preprocessing.planner.PRESETS`.
-        memory: Memory of the accelerator in GB that patch and batch were chosen for.
-        scans: Number of training scans that it was decided from.
+        preset: Rules used, a key of :data:`segment.preprocessing.planner.PRESETS`.
+        memory: Accelerator memory in GB that patch and batch size were chosen for.
+        scans: Number of training scans that the plan is based on.
         channels: Channel names.
-        median_shape: Voxels of the median scan, cropped to what is not 0, at its own spacing.
+        median_shape: Voxels of the median scan, cropped to nonzero voxels, at its own spacing.
         median_spacing: Median voxel size in mm.
-        transpose: As in :class:`Plan`; empty for flat images.
-        intensities: One a channel; empty where no scan has foreground.
-        configurations: By name: ``2d``, ``3d_fullres``, ``3d_lowres``, ``3d_cascade_fullres`` or one of the user's own.
-        reasons: Why, by ``KEY`` or ``CONFIGURATION.KEY``; not part of what makes two plans equal.
+        transpose: As in :class:`Plan`; empty for 2D images.
+        intensities: One per channel; empty if no scan has foreground.
+        configurations: By name: ``2d``, ``3d_fullres``, ``3d_lowres``, ``3d_cascade_fullres`` or a custom one.
+        reasons: Reasons by ``KEY`` or ``CONFIGURATION.KEY``; ignored when comparing plans.
     """
 
     dataset: str
@@ -148,28 +148,28 @@ class DatasetPlan:
         """One configuration.
 
         Args:
-            name: Its name; None for ``3d_fullres`` where there is one, else ``2d``.
+            name: Its name; None for ``3d_fullres`` if it exists, else ``2d``.
 
         Raises:
-            UserError: When there is none of that name.
+            UserError: If there is no such configuration.
         """
         wanted = name or ("3d_fullres" if "3d_fullres" in self.configurations else "2d")
         if wanted not in self.configurations:
             raise UserError(
-                f"plan.configuration={wanted}: the plan of {self.dataset} has none of that name."
+                f"plan.configuration={wanted}: the plan of {self.dataset} has no such configuration."
                 f"{did_you_mean(wanted, self.configurations)} It has: {', '.join(self.configurations)}."
             )
         return self.configurations[wanted]
 
 
 def shape_at(shape: Sequence[int], spacing: Sequence[float], target: Sequence[float]) -> tuple[int, ...]:
-    """Shape of an array at another spacing; at least one voxel an axis.
+    """Shape of an array at another spacing; at least one voxel per axis.
 
     Args:
         shape: Voxels.
         spacing: Voxel size in mm along the same axes.
-        target: The other voxel size.
+        target: The new voxel size in mm.
     """
-    # nnU-Net's order of multiplying, so that halves are rounded alike.
+    # nnU-Net's order of multiplication, so that halves are rounded identically.
     axes = zip(shape, spacing, target, strict=True)
     return tuple(max(1, round(float(mm) / float(new) * size)) for size, mm, new in axes)

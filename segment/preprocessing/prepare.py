@@ -1,4 +1,4 @@
-"""From a scan's own grid to the network's: orientation, axis order, cropping, intensities, voxel size."""
+"""Preprocessing of a scan: orientation, axis order, cropping, normalisation, resampling."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """Where a prepared scan comes from.
+    """Origin of a prepared scan.
 
     Attributes:
         grid: The scan's own grid.
-        box: (start, stop) along each axis of the part that was kept, in voxels of the scan after orientation and the
-            plan's transpose.
+        box: (start, stop) along each axis of the kept region, in voxels of the scan after orientation and the plan's
+            transpose.
     """
 
     grid: Grid
@@ -38,49 +38,49 @@ class Placement:
 
 
 def transposed(values: Sequence[T], plan: Plan) -> tuple[T, ...]:
-    """Numbers of the anatomical axes z, y, x, in the order of the plan's axes."""
+    """Reorder values of the anatomical axes z, y, x to the plan's axis order."""
     return tuple(values[axis] for axis in plan.transpose) if plan.transpose else tuple(values)
 
 
 def target_spacing(spacing: Sequence[float], plan: Plan) -> tuple[float, ...]:
-    """Voxel size in mm that a scan is resampled to, in the plan's axis order; slices keep their own distance.
+    """Voxel size in mm that a scan is resampled to, in the plan's axis order; slices keep their spacing.
 
     Args:
-        spacing: The scan's own, in the plan's axis order.
-        plan: The decisions.
+        spacing: Voxel size of the scan in mm, in the plan's axis order.
+        plan: The plan.
     """
     return (spacing[0], *plan.spacing) if plan.sliced else plan.spacing
 
 
 def prepared_shape(shape: Sequence[int], spacing: Sequence[float], plan: Plan) -> tuple[int, ...]:
-    """Voxels of a scan once it is resampled, at least one an axis.
+    """Shape of a scan after resampling, at least one voxel per axis.
 
     Args:
-        shape: Voxels of the kept part, in the plan's axis order.
+        shape: Voxels of the kept region, in the plan's axis order.
         spacing: Its voxel size in mm, in the same order.
-        plan: The decisions.
+        plan: The plan.
     """
     old = zip(shape, spacing, target_spacing(spacing, plan), strict=True)
     return tuple(max(1, round(mm / target * size)) for size, mm, target in old)
 
 
 def prepare_image(image: Image, plan: Plan) -> tuple[np.ndarray, Placement]:
-    """Orient to RAS axes, put the axes in the plan's order, crop to what is not 0, normalise, resample.
+    """Orient to RAS, reorder the axes as in the plan, crop to nonzero voxels, normalise, resample.
 
     Args:
         image: (channel, *spatial) float32 on the source grid; not changed.
-        plan: The decisions.
+        plan: The plan.
 
     Returns:
-        (channel, *spatial) float32, contiguous, on the plan's grid; and where it comes from.
+        (channel, *spatial) float32, contiguous, on the plan's grid; and its placement.
 
     Raises:
-        ValueError: When the intensities do not fit the normalisation.
+        ValueError: If the intensities do not suit the normalisation.
     """
-    array = _turned(to_canonical(image.array, image.grid), plan)
+    array = _transposed_axes(to_canonical(image.array, image.grid), plan)
     placement = Placement(image.grid, nonzero_box(array))
     kept = np.ascontiguousarray(array[(slice(None), *placement.slices)], dtype=np.float32)
-    del array  # a whole scan each: what is no longer needed goes
+    del array  # frees the memory of a whole scan
     if np.may_share_memory(kept, image.array):
         kept = kept.copy()
     normalize(kept, plan)
@@ -88,28 +88,28 @@ def prepare_image(image: Image, plan: Plan) -> tuple[np.ndarray, Placement]:
 
 
 def prepare_reference(classes: np.ndarray, placement: Placement, plan: Plan) -> np.ndarray:
-    """Bring class indices onto the grid of the prepared image.
+    """Resample class indices to the grid of the prepared image.
 
     Args:
-        classes: (*spatial) uint8 on the source grid: class indices, or 255 for voxels that nobody annotated.
+        classes: (*spatial) uint8 on the source grid: class indices, or 255 for unannotated voxels.
         placement: From `prepare_image`.
-        plan: The decisions.
+        plan: The plan.
 
     Returns:
         (*spatial) uint8, contiguous, on the plan's grid.
     """
-    array = _turned(to_canonical(classes[None], placement.grid), plan)[0]
+    array = _transposed_axes(to_canonical(classes[None], placement.grid), plan)[0]
     kept = np.ascontiguousarray(array[placement.slices], dtype=np.uint8)
     return resample_labels(kept, *_resampling(placement, plan))
 
 
-def _turned(array: np.ndarray, plan: Plan) -> np.ndarray:
+def _transposed_axes(array: np.ndarray, plan: Plan) -> np.ndarray:
     """Spatial axes in the plan's order; a view."""
     return array.transpose(0, *[axis + 1 for axis in plan.transpose]) if plan.transpose else array
 
 
 def _resampling(placement: Placement, plan: Plan) -> tuple[tuple[int, ...], int | None]:
-    """Shape to come, and the axis that is not interpolated."""
+    """New shape, and the axis that is not interpolated."""
     spacing = transposed(canonical_grid(placement.grid).spacing, plan)
     shape = prepared_shape([stop - start for start, stop in placement.box], spacing, plan)
     return shape, coarse_axis(spacing, target_spacing(spacing, plan))

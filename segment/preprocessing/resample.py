@@ -1,8 +1,8 @@
-"""Scans at another voxel size, as nnU-Net resamples them (Isensee et al. 2021), slab by slab in bounded memory.
+"""Resampling of scans as in nnU-Net (Isensee et al. 2021), slab by slab in bounded memory.
 
-Cubic splines are separable and linear, so resampling is a matrix product along each axis, whose matrices have few
-entries a row: the same numbers as ``scipy.ndimage.zoom`` of the whole array, without its cost. Outer edges of voxels
-lie on each other, and what lies beyond the scan is its outermost voxel.
+Cubic splines are separable and linear, so resampling is a matrix product along each axis, with matrices that have few
+entries per row: the same result as ``scipy.ndimage.zoom`` of the whole array at lower cost. The outer edges of the
+voxel grids coincide, and values beyond the scan repeat its outermost voxel.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from functools import lru_cache
 
 import numpy as np
 
-ANISOTROPY = 3.0  # of the largest to the smallest voxel side: beyond it the coarse axis is not interpolated
+ANISOTROPY = 3.0  # ratio of the largest to the smallest voxel size above which the coarse axis is not interpolated
 SLAB = 1 << 23  # voxels of a slab
 _POLE = 3**0.5 - 2  # of the cubic spline's prefilter
-_REACH = 14  # voxels after which the prefilter has faded to 1e-8
-_ROWS = 64  # of a matrix that is multiplied at once
+_REACH = 14  # voxels after which the prefilter has decayed to 1e-8
+_ROWS = 64  # of a matrix that are multiplied at once
 
 
 def coarse_axis(spacing: Sequence[float], target: Sequence[float]) -> int | None:
-    """The axis that is resampled by the nearest voxel: the coarsest of the scan, else of the target, if it is so alone.
+    """The axis resampled by nearest neighbour: the coarsest of the scan, else of the target, if it is unique.
 
     Args:
         spacing: Voxel size of the scan, mm; three numbers.
-        target: Voxel size to come, mm.
+        target: Voxel size after resampling, mm.
 
     Returns:
-        The axis, or None where all axes are interpolated: no side is more than three times another, or two axes are
+        The axis, or None if all axes are interpolated: no voxel size is more than three times another, or two axes are
         equally coarse.
     """
     for sides in (np.asarray(spacing, float), np.asarray(target, float)):
@@ -38,15 +38,15 @@ def coarse_axis(spacing: Sequence[float], target: Sequence[float]) -> int | None
 
 
 def resample_image(image: np.ndarray, shape: Sequence[int], coarse: int | None) -> np.ndarray:
-    """Resample by cubic splines, clipped to the former range (of each slice, where slices are resampled alone).
+    """Resample by cubic splines, clipped to the original range (per slice, if slices are resampled individually).
 
     Args:
-        image: (channel, *spatial) float32; flat, or with three axes.
-        shape: Voxels to come along each spatial axis.
-        coarse: From `coarse_axis`; ignored for flat images.
+        image: (channel, *spatial) float32, with two or three spatial axes.
+        shape: Voxels along each spatial axis after resampling.
+        coarse: From `coarse_axis`; ignored for 2D images.
 
     Returns:
-        (channel, *shape) float32; `image` itself when it has this shape.
+        (channel, *shape) float32; `image` itself if it has this shape.
     """
     if image.shape[1:] == tuple(shape):
         return image
@@ -61,26 +61,26 @@ def resample_image(image: np.ndarray, shape: Sequence[int], coarse: int | None) 
 
 
 def _resample(channel: np.ndarray, out: np.ndarray, slices: bool) -> None:
-    """Fill ``out`` from a channel with three axes; ``slices``: the first is resampled by the nearest voxel."""
+    """Fill ``out`` from a channel with three axes; ``slices``: the first axis is resampled by nearest neighbour."""
     low, high = channel.min(axis=(1, 2), keepdims=True), channel.max(axis=(1, 2), keepdims=True)
     step = max(1, SLAB // max(channel[0].size, out[0].size))
     taken = nearest(len(channel), len(out))
     for start in range(0, len(out), step):
         stop = min(start + step, len(out))
         if slices:
-            slab, least, greatest = (part[taken[start:stop]] for part in (channel, low, high))
+            slab, minimum, maximum = (part[taken[start:stop]] for part in (channel, low, high))
         else:
-            slab, least, greatest = _product(channel, 0, len(out), start, stop), low.min(), high.max()
+            slab, minimum, maximum = _product(channel, 0, len(out), start, stop), low.min(), high.max()
         for axis in (1, 2):
             if slab.shape[axis] != out.shape[axis]:
                 rows = range(0, out.shape[axis], _ROWS)
                 parts = [_product(slab, axis, out.shape[axis], row, row + _ROWS) for row in rows]
                 slab = np.concatenate(parts, axis=axis)
-        np.clip(slab, least, greatest, out=out[start:stop])
+        np.clip(slab, minimum, maximum, out=out[start:stop])
 
 
 def _product(array: np.ndarray, axis: int, size: int, start: int, stop: int) -> np.ndarray:
-    """Rows ``start:stop`` of the array at another size along one axis."""
+    """Rows ``start:stop`` of the array resampled to another size along one axis."""
     stop = min(stop, size)
     if array.shape[axis] == size:
         return array[start:stop] if axis == 0 else array[(slice(None),) * axis + (slice(start, stop),)]
@@ -93,55 +93,55 @@ def _product(array: np.ndarray, axis: int, size: int, start: int, stop: int) -> 
 
 @lru_cache(maxsize=512)
 def _spline(old: int, new: int, start: int, stop: int) -> tuple[int, np.ndarray]:
-    """Rows of the matrix that takes ``old`` samples to ``new`` ones: the first column that is not 0, and the rest.
+    """Rows of the matrix that maps ``old`` samples to ``new`` ones: the first nonzero column and those from it on.
 
-    The cubic B-spline at the new places, times the prefilter that makes it go through the samples (Unser 1999,
+    The cubic B-spline at the new positions, times the prefilter that makes it interpolate the samples (Unser 1999,
     "Splines: a perfect fit for signal and image processing", box 2).
     """
-    places = centres(old, new)[start:stop]
-    whole = np.floor(places).astype(int)
-    t = (places - whole)[:, None]
+    positions = centres(old, new)[start:stop]
+    base = np.floor(positions).astype(int)
+    t = (positions - base)[:, None]
     taps = np.concatenate([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3], axis=1) / 6
     distance = np.arange(-_REACH, _REACH + 1)
     response = -6 * _POLE / (1 - _POLE**2) * _POLE ** np.abs(distance)
     band = np.stack([np.convolve(row, response) for row in taps])
-    columns = np.clip(whole[:, None] + np.arange(-1 - _REACH, _REACH + 3), 0, old - 1)
+    columns = np.clip(base[:, None] + np.arange(-1 - _REACH, _REACH + 3), 0, old - 1)
     first = int(columns.min())
-    matrix = np.zeros((len(places), int(columns.max()) - first + 1))
-    np.add.at(matrix, (np.arange(len(places))[:, None], columns - first), band)
+    matrix = np.zeros((len(positions), int(columns.max()) - first + 1))
+    np.add.at(matrix, (np.arange(len(positions))[:, None], columns - first), band)
     return first, matrix.astype(np.float32)
 
 
 def centres(old: int, new: int) -> np.ndarray:
-    """Where the centres of ``new`` voxels lie among ``old`` ones that cover the same length, in voxels; float64."""
+    """Centres of ``new`` voxels in units of ``old`` voxels that cover the same length; float64."""
     return (np.arange(new) + 0.5) * (old / new) - 0.5
 
 
 def nearest(old: int, new: int) -> np.ndarray:
-    """For each of ``new`` voxels, which of ``old`` ones covers its centre."""
+    """For each of ``new`` voxels, the one of ``old`` voxels that contains its centre."""
     return np.clip(np.floor(centres(old, new) + 0.5).astype(int), 0, old - 1)
 
 
 def neighbours(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each of ``new`` voxels, the two of ``old`` ones that it lies between, and the share of the second."""
-    places = centres(old, new)
-    whole = np.floor(places).astype(int)
-    return np.clip(whole, 0, old - 1), np.clip(whole + 1, 0, old - 1), places - whole
+    """For each of ``new`` voxels, the two of ``old`` voxels around its centre, and the weight of the second."""
+    positions = centres(old, new)
+    base = np.floor(positions).astype(int)
+    return np.clip(base, 0, old - 1), np.clip(base + 1, 0, old - 1), positions - base
 
 
 def resample_labels(labels: np.ndarray, shape: Sequence[int], coarse: int | None) -> np.ndarray:
-    """Resample a map of labels: each label's mask linearly, and the label with the largest share is taken.
+    """Resample a label map: interpolate each label's mask linearly and use the label with the largest share.
 
-    Shares that are equal go to the nearest voxel's label if it is among them, else to the least. What it costs does not
-    depend on the number of labels: only voxels whose neighbours differ are weighed.
+    Ties go to the nearest voxel's label if it is among them, else to the lowest label. The cost does not depend on the
+    number of labels: shares are computed only for voxels whose neighbours differ.
 
     Args:
         labels: (*spatial) uint8.
-        shape: Voxels to come along each axis.
-        coarse: From `coarse_axis`; ignored for flat maps.
+        shape: Voxels along each axis after resampling.
+        coarse: From `coarse_axis`; ignored for 2D maps.
 
     Returns:
-        (*shape) uint8, values of `labels` only; `labels` itself when it has this shape.
+        (*shape) uint8, values of `labels` only; `labels` itself if it has this shape.
     """
     if labels.shape == tuple(shape):
         return labels
@@ -162,12 +162,12 @@ def resample_labels(labels: np.ndarray, shape: Sequence[int], coarse: int | None
         mixed = np.flatnonzero(_mixed(labels, slab_sides))
         for some in np.array_split(mixed, len(mixed) // (1 << 18) + 1):
             place = np.unravel_index(some, out[part].shape)
-            out[part][place] = _vote(labels, slab_sides, place, out[part][place])
+            out[part][place] = _majority_label(labels, slab_sides, place, out[part][place])
     return result
 
 
 def _mixed(labels: np.ndarray, sides: Sequence[tuple[np.ndarray, ...]]) -> np.ndarray:
-    """Which new voxels lie between old ones of different labels."""
+    """New voxels that are between old ones of different labels."""
     low = high = labels
     for axis, (before, after, _) in enumerate(sides):
         low = np.minimum(np.take(low, before, axis), np.take(low, after, axis))
@@ -175,20 +175,23 @@ def _mixed(labels: np.ndarray, sides: Sequence[tuple[np.ndarray, ...]]) -> np.nd
     return low != high
 
 
-def _vote(
-    labels: np.ndarray, sides: Sequence[tuple[np.ndarray, ...]], place: tuple[np.ndarray, ...], near: np.ndarray
+def _majority_label(
+    labels: np.ndarray,
+    sides: Sequence[tuple[np.ndarray, ...]],
+    place: tuple[np.ndarray, ...],
+    nearest_label: np.ndarray,
 ) -> np.ndarray:
-    """The label with the largest share at some new voxels, whose nearest label is ``near``."""
+    """The label with the largest share at the given new voxels, given their nearest labels."""
     found, weights = [], []
     for corner in np.ndindex(2, 2, 2):
-        at, weight = [], np.ones(len(near))
+        at, weight = [], np.ones(len(nearest_label))
         for side, index, (before, after, share) in zip(corner, place, sides, strict=True):
             at.append((after if side else before)[index])
             weight *= share[index] if side else 1 - share[index]
         found.append(labels[tuple(at)])
         weights.append(weight)
     shares = [sum(weight * (other == label) for other, weight in zip(found, weights, strict=True)) for label in found]
-    of_near = sum(weight * (other == near) for other, weight in zip(found, weights, strict=True))
+    nearest_share = sum(weight * (other == nearest_label) for other, weight in zip(found, weights, strict=True))
     best = np.max(shares, axis=0) - 1e-9  # equal shares may differ by rounding
-    least = np.min([np.where(share >= best, label, 255) for share, label in zip(shares, found, strict=True)], axis=0)
-    return np.where(of_near >= best, near, least)
+    lowest = np.min([np.where(share >= best, label, 255) for share, label in zip(shares, found, strict=True)], axis=0)
+    return np.where(nearest_share >= best, nearest_label, lowest)

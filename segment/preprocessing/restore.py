@@ -1,4 +1,4 @@
-"""From the network's grid back to a scan's own: scores to class indices."""
+"""Convert scores on the plan's grid to class indices on the scan's own grid."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from segment.preprocessing.plan import Plan
 from segment.preprocessing.prepare import Placement, target_spacing, transposed
 from segment.preprocessing.resample import coarse_axis, nearest, neighbours
 
-SLAB = 1 << 24  # scores that are resampled at once
+SLAB = 1 << 24  # number of scores that are resampled at once
 
 Decide = Callable[[Tensor], Tensor]
 
 
 def most_likely(scores: Tensor) -> Tensor:
-    """(*spatial) uint8: the class with the greatest of (class, *spatial) scores."""
-    return scores.max(dim=0).indices.to(torch.uint8)  # argmax takes three times as long
+    """The class with the highest score: (class, *spatial) scores to (*spatial) uint8."""
+    return scores.max(dim=0).indices.to(torch.uint8)  # three times faster than argmax
 
 
 def restore(
@@ -32,37 +32,37 @@ def restore(
     dtype: type[np.generic] = np.uint8,
     outside: float = 0,
 ) -> np.ndarray:
-    """Bring scores from the plan's grid to class indices on the scan's own grid, slab by slab in bounded memory.
+    """Convert scores on the plan's grid to class indices on the scan's own grid, slab by slab in bounded memory.
 
-    Scores are interpolated linearly; along a coarse axis (`coarse_axis`) the nearest is taken.
+    Scores are interpolated linearly; along a coarse axis (`coarse_axis`), the nearest one is used.
 
     Args:
         scores: (class, *spatial) on the plan's grid: logits or probabilities of classes, or of regions.
         placement: From `prepare_image`.
-        plan: The decisions.
-        decide: Turns (class, *part) scores into (*part) uint8 class indices; called slab by slab.
-        dtype: Of the result, where `decide` gives other values.
-        outside: Value outside the part that was kept.
+        plan: The plan.
+        decide: Converts (class, *part) scores to (*part) uint8 class indices; called slab by slab.
+        dtype: Type of the result, if `decide` returns other values.
+        outside: Value outside the kept region.
 
     Returns:
         (*spatial) of `dtype` in the source's shape and axis order.
     """
     source = canonical_grid(placement.grid)
     spacing = transposed(source.spacing, plan)
-    whole = np.full(transposed(source.shape, plan), outside, dtype)
-    kept = whole[placement.slices]
+    full = np.full(transposed(source.shape, plan), outside, dtype)
+    kept = full[placement.slices]
     if kept.ndim == 2:
         _fill(kept[None], scores[:, None], 0, decide)
     else:
         _fill(kept, scores, coarse_axis(target_spacing(spacing, plan), spacing), decide)
     if plan.transpose:
-        whole = whole.transpose(np.argsort(plan.transpose))
-    return np.ascontiguousarray(from_canonical(whole, placement.grid))
+        full = full.transpose(np.argsort(plan.transpose))
+    return np.ascontiguousarray(from_canonical(full, placement.grid))
 
 
 def _fill(out: np.ndarray, scores: Tensor, coarse: int | None, decide: Decide) -> None:
-    """Fill (z, y, x) with the decisions on (class, z, y, x) scores of another shape."""
-    if coarse is not None:  # it comes first, and the planes across it are interpolated
+    """Fill (z, y, x) with `decide` applied to (class, z, y, x) scores resampled to its shape."""
+    if coarse is not None:  # moved to the front; the planes orthogonal to it are interpolated
         out, scores = np.moveaxis(out, coarse, 0), scores.movedim(coarse + 1, 1)
     old, new = scores.shape[1], len(out)
     places = (nearest(old, new),) if coarse is not None or old == new else neighbours(old, new)

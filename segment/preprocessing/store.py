@@ -1,7 +1,7 @@
-"""Prepared scans on disk, keyed by the content they were made from, so that nothing is done twice or used stale.
+"""Cache of prepared scans on disk, keyed by their input, so that work is not repeated and no stale result is used.
 
-One folder a scan: ``image.b2nd`` and ``reference.b2nd`` (Blosc2 arrays of small compressed blocks, so that a patch
-costs the patch, whatever the size of its scan), ``locations.npy``, and ``entry.txt`` with their sizes and checksums.
+One folder per scan: ``image.b2nd`` and ``reference.b2nd`` (Blosc2 arrays of small compressed blocks, so that the cost
+of reading a patch is independent of the scan's size), ``locations.npy``, and ``entry.txt`` with sizes and checksums.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from segment.preprocessing.prepare import Placement, prepare_image, prepare_refe
 
 FORMAT = 2
 MAX_LOCATIONS = 10_000
-IN_FLIGHT = 4 << 30  # bytes of the scans that are prepared at once; a larger scan is prepared alone
-ANNOTATED = 0  # key of the positions that somebody annotated, whatever they are
+IN_FLIGHT = 4 << 30  # bytes of scans that are prepared at once; a larger scan is prepared alone
+ANNOTATED = 0  # key of the positions of annotated voxels of any class
 
 
 class Locations(Mapping[int, np.ndarray]):
-    """For each foreground class that occurs: (n, spatial axes) int32 voxel positions, mapped from disk when asked for.
+    """For each foreground class that occurs: (n, spatial axes) int32 voxel positions, memory-mapped on access.
 
     Args:
         path: The file.
-        rows: First row of each class, and the row after its last.
+        rows: First and last row (exclusive) of each class.
     """
 
     def __init__(self, path: Path, rows: Mapping[int, tuple[int, int]]) -> None:
@@ -61,14 +61,14 @@ class Locations(Mapping[int, np.ndarray]):
 
 @dataclass(frozen=True)
 class Prepared:
-    """One prepared scan; nothing is read until it is sliced, and reading a patch costs the patch.
+    """One prepared scan, read lazily: slicing reads only the slice.
 
     Attributes:
         image: (channel, *spatial) float32.
-        reference: (*spatial) uint8 class indices, 255 where nobody annotated; None for a scan without a label.
-        locations: For each foreground class that occurs: (n, spatial axes) int32 voxel positions, at most 10,000; where
-            some voxels are not annotated, under `ANNOTATED` those of any class.
-        placement: Where the scan comes from.
+        reference: (*spatial) uint8 class indices, 255 where unannotated; None for a scan without a label.
+        locations: For each foreground class that occurs: (n, spatial axes) int32 voxel positions, at most 10,000; if
+            some voxels are unannotated, also under `ANNOTATED` those of annotated voxels of any class.
+        placement: Origin of the scan.
     """
 
     image: Chunked
@@ -81,7 +81,7 @@ class Store:
     """Prepared scans of one data set under one plan.
 
     Args:
-        folder: Where prepared scans of all data sets lie.
+        folder: Folder of prepared scans of all data sets.
         dataset: The data set; its labels are part of the key.
         plan: How scans are prepared.
         hashes: SHA-256 of every image and label file, by path.
@@ -116,14 +116,14 @@ class Store:
         return self.folder / hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:32]
 
     def prepare(self, cases: Sequence[Case], progress: Callable[[int], None] = lambda done: None) -> None:
-        """Prepare the scans that are missing or damaged, on all cores; a killed preparation goes on where it stopped.
+        """Prepare missing or damaged scans on all cores; an interrupted preparation resumes where it stopped.
 
         Args:
             cases: Scans to prepare.
-            progress: Called with the number of scans done, after each.
+            progress: Called after each scan with the number of scans done.
 
         Raises:
-            UserError: When a file cannot be read or image and label do not fit together, naming both.
+            UserError: If a file cannot be read or image and label do not match, naming both.
         """
         missing = list({self.path(case): case for case in cases if _entry(self.path(case)) is None}.values())
         done = len(cases) - len(missing)
@@ -139,30 +139,30 @@ class Store:
             progress(done)
 
     def _bytes(self, case: Case) -> int:
-        """About what preparing a scan takes: as read, turned, cropped, and resampled."""
+        """Estimated memory for preparing a scan: as read, reoriented, cropped, and resampled."""
         grid = canonical_grid(read_grid(case.images[0]))
         shape, spacing = transposed(grid.shape, self.plan), transposed(grid.spacing, self.plan)
         new = int(np.prod(prepared_shape(shape, spacing, self.plan), dtype=float))
         return 4 * len(self.dataset.channels) * (3 * int(np.prod(shape, dtype=float)) + new)
 
     def _prepare(self, case: Case) -> None:
-        """Make one entry aside and put it in its place."""
+        """Create one entry in a temporary folder and move it into place."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(dir=self.folder, prefix=".partial-"))
-        place = self.path(case)
+        temporary = Path(tempfile.mkdtemp(dir=self.folder, prefix=".partial-"))
+        target = self.path(case)
         try:
-            self._write(case, aside)
-            aside.chmod(0o755)  # mkdtemp's folders are private
-            if place.exists() and _entry(place) is None:
-                shutil.rmtree(place, ignore_errors=True)
+            self._write(case, temporary)
+            temporary.chmod(0o755)  # mkdtemp's folders are private
+            if target.exists() and _entry(target) is None:
+                shutil.rmtree(target, ignore_errors=True)
             try:
-                aside.rename(place)
+                temporary.rename(target)
             except OSError:
-                # Another process prepared the same bytes meanwhile.
-                if _entry(place) is None:
+                # Another process prepared the same scan meanwhile.
+                if _entry(target) is None:
                     raise
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
 
     def _write(self, case: Case, folder: Path) -> None:
         image = self._read(case)
@@ -171,7 +171,7 @@ class Store:
         except ValueError as error:
             raise UserError(f"{case.images[0]}: {error}. Choose another plan.normalization.") from error
         grid = image.grid
-        del image  # a whole scan
+        del image  # frees the memory of a whole scan
         write_chunked(folder / "image.b2nd", prepared, self.plan.patch_size)
         entry: dict[str, Any] = {
             "grid": {"shape": grid.shape, "affine": grid.affine.tolist()},
@@ -189,7 +189,8 @@ class Store:
                 folder / "locations.npy", np.concatenate([np.zeros((0, reference.ndim), np.int32), *found.values()])
             )
         entry["files"] = {
-            file.name: [(told := file.stat()).st_size, told.st_mtime_ns, checksum(file)] for file in folder.iterdir()
+            file.name: [(status := file.stat()).st_size, status.st_mtime_ns, checksum(file)]
+            for file in folder.iterdir()
         }
         text = json.dumps(entry)
         (folder / "entry.txt").write_text(f"{zlib.crc32(text.encode())}\n{text}", encoding="utf-8")
@@ -199,19 +200,19 @@ class Store:
         if image.array.shape[0] != len(self.dataset.channels):
             raise UserError(
                 f"{case.images[0]}: {image.array.shape[0]} channels, but data set {self.dataset.name!r} has "
-                f"{len(self.dataset.channels)} ({', '.join(self.dataset.channels)}). Mend the file or data.channels."
+                f"{len(self.dataset.channels)} ({', '.join(self.dataset.channels)}). Fix the file or data.channels."
             )
         return image
 
     def _classes(self, case: Case, grid: Grid) -> np.ndarray:
-        """Class indices of a case's label file, which must lie on the grid of its image."""
+        """Class indices of a case's label file, which must have the grid of its image."""
         assert case.label is not None
         label = read_label(case.label)
         difference = grid_difference(grid, label.grid)
         if difference:
             raise UserError(
-                f"{case.label}: its grid is not that of its image {case.images[0]}: {difference}. "
-                "Resample the mask onto the image's grid."
+                f"{case.label}: its grid differs from that of its image {case.images[0]}: {difference}. "
+                "Resample the mask to the image's grid."
             )
         try:
             return self.dataset.labels.encode(label.array)
@@ -219,10 +220,10 @@ class Store:
             raise UserError(f"{case.label}: {error}") from error
 
     def load(self, case: Case) -> Prepared:
-        """Open a prepared scan, which costs next to nothing; one that is damaged or missing is prepared again.
+        """Open a prepared scan without reading its voxels; a damaged or missing one is prepared again.
 
         Raises:
-            UserError: When it must be prepared again and a file cannot be read.
+            UserError: If it must be prepared again and a file cannot be read.
         """
         folder = self.path(case)
         entry = _entry(folder)
@@ -243,35 +244,35 @@ class Store:
 
 
 def _entry(folder: Path) -> dict[str, Any] | None:
-    """What entry.txt tells; None when it or a file beside it is missing, or not as it was written."""
+    """The content of entry.txt; None if it or a file listed in it is missing or was changed."""
     try:
         sum_, text = (folder / "entry.txt").read_bytes().split(b"\n")
         if int(sum_) != zlib.crc32(text):
             return None
         entry: dict[str, Any] = json.loads(text)
         for name, (size, written, crc) in entry["files"].items():
-            told = (folder / name).stat()
-            if told.st_size != size:
+            status = (folder / name).stat()
+            if status.st_size != size:
                 return None
-            if told.st_mtime_ns != written:
+            if status.st_mtime_ns != written:
                 if checksum(folder / name) != crc:
                     return None
-                os.utime(folder / name, ns=(written, written))  # a copy that is sound: known from now on
+                os.utime(folder / name, ns=(written, written))  # a valid copy: skip its checksum next time
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
     return entry
 
 
 def find_locations(reference: np.ndarray, n_classes: int, key: str) -> dict[int, np.ndarray]:
-    """Positions of each foreground class's voxels, and of all annotated ones where not all are: a fixed random 10,000.
+    """Sample up to 10,000 voxel positions per foreground class, and of annotated voxels if some are not.
 
     Args:
-        reference: (*spatial) uint8 class indices; `IGNORE` is no class.
+        reference: (*spatial) uint8 class indices; `IGNORE` is not a class.
         n_classes: Number of classes, background included.
-        key: Seeds the choice; the same for the same scan.
+        key: Seed of the random sample; the same for the same scan.
 
     Returns:
-        Class index or `ANNOTATED` to (n, spatial axes) int32, for what occurs.
+        Class index or `ANNOTATED` to (n, spatial axes) int32, for those that occur.
     """
     random = np.random.default_rng(int.from_bytes(key.encode()[-8:], "big"))
     flat = np.flatnonzero((reference != 0) & (reference != IGNORE))

@@ -1,7 +1,7 @@
-"""The U-Net that fits a patch: where it halves, its kernels, and how many values its feature maps hold.
+"""The U-Net for a patch: its strides, its kernels, and the number of values in its feature maps.
 
 After Isensee et al. 2021 (nnU-Net, https://doi.org/10.1038/s41592-020-01008-z, supplement, "network topology") and, for
-residual encoders, Isensee et al. 2024 (https://arxiv.org/abs/2404.09556), as version 2.8.1 of their program decides it.
+residual encoders, Isensee et al. 2024 (https://arxiv.org/abs/2404.09556), as implemented in version 2.8.1 of nnU-Net.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-MIN_EDGE = 4  # voxels along an axis of the coarsest feature maps
+MIN_EDGE = 4  # minimum voxels along an axis of the coarsest feature maps
 
 
 @dataclass(frozen=True)
 class Topology:
-    """Where a network halves its feature maps.
+    """Strides and kernels of a network.
 
     Attributes:
-        strides: Step into each stage, one number an axis; the first stage keeps the resolution.
-        kernel_sizes: Kernel of each stage, one number an axis.
+        strides: Stride of each stage, one number per axis; the first stage keeps the resolution.
+        kernel_sizes: Kernel size of each stage, one number per axis.
     """
 
     strides: tuple[tuple[int, ...], ...]
@@ -27,24 +27,24 @@ class Topology:
 
     @property
     def divisor(self) -> tuple[int, ...]:
-        """What a patch must be divisible by along each axis."""
+        """Divisor of valid patch sizes along each axis."""
         return tuple(math.prod(axis) for axis in zip(*self.strides, strict=True))
 
     def padded(self, patch: Sequence[float]) -> tuple[int, ...]:
-        """The smallest patch that holds this one and that the network can halve without a remainder."""
+        """The smallest patch that contains this one and is divisible by `divisor`."""
         return tuple(math.ceil(size / by) * by for size, by in zip(patch, self.divisor, strict=True))
 
 
 def find_topology(spacing: Sequence[float], patch: Sequence[float], exact: bool = False) -> Topology:
-    """Halve the axes of a patch while they are long enough, finest first, until their spacings are alike.
+    """Halve the axes of a patch while they are long enough, finest first, until their spacings are similar.
 
     An axis is halved while it has at least 8 voxels and its spacing is within twice that of the finest such axis; a
     single remaining axis needs 12. The kernel along an axis is 1 until its spacing is within twice the finest, then 3.
 
     Args:
-        spacing: Voxel size in mm, one number an axis.
-        patch: Voxels, one number an axis; need not be whole (a median).
-        exact: Halve an axis only while nothing remains, so that the patch can be used as it is.
+        spacing: Voxel size in mm, one number per axis.
+        patch: Voxels, one number per axis; may be fractional (a median).
+        exact: Halve an axis only while it is even, so that the patch can be used unchanged.
 
     Returns:
         Strides and kernels; the coarsest stage has kernel 3 along every axis.
@@ -54,11 +54,11 @@ def find_topology(spacing: Sequence[float], patch: Sequence[float], exact: bool 
     kernel = [1] * dims
     strides, kernels = [(1,) * dims], []
     while True:
-        long = [axis for axis in range(dims) if size[axis] >= 2 * MIN_EDGE and not (exact and size[axis] % 2)]
-        if not long:
+        divisible = [axis for axis in range(dims) if size[axis] >= 2 * MIN_EDGE and not (exact and size[axis] % 2)]
+        if not divisible:
             break
-        finest = min(mm[axis] for axis in long)
-        halved = [axis for axis in long if mm[axis] / finest < 2]
+        finest = min(mm[axis] for axis in divisible)
+        halved = [axis for axis in divisible if mm[axis] / finest < 2]
         if len(halved) == 1 and size[halved[0]] < 3 * MIN_EDGE:
             break
         kernel = [3 if width == 3 or side / min(mm) < 2 else 1 for width, side in zip(kernel, mm, strict=True)]
@@ -79,16 +79,16 @@ def count_values(
     residual: bool,
     labels: int,
 ) -> int:
-    """Count the values that the convolutions of a U-Net write for one patch: the measure of its memory.
+    """Count the values that the convolutions of a U-Net output for one patch, an estimate of its memory.
 
     Args:
         patch: Voxels, divisible by the strides.
-        strides: Step into each stage, one number an axis.
+        strides: Stride of each stage, one number per axis.
         features: Feature maps of each stage.
-        blocks: Convolutions of each encoder stage, or residual blocks of two.
-        decoder_blocks: Convolutions of each decoder stage, finest first.
-        residual: Whether the encoder has a stem and residual blocks, with a convolution on the shortcut where the size
-            or the number of feature maps changes.
+        blocks: Convolutions, or residual blocks of two convolutions, per encoder stage.
+        decoder_blocks: Convolutions per decoder stage, finest first.
+        residual: Whether the encoder has a stem and residual blocks, with a convolution on the shortcut if the size or
+            the number of feature maps changes.
         labels: Output channels.
 
     Returns:
@@ -109,6 +109,6 @@ def count_values(
         total = features[0] * math.prod(patch) + 2 * sum(map(math.prod, zip(blocks, maps, strict=True))) + shortcuts
     else:
         total = sum(map(math.prod, zip(blocks, maps, strict=True)))
-    # Each decoder stage: the transposed convolution, then its own.
+    # Each decoder stage: the transposed convolution, then its other convolutions.
     total += sum((1 + count) * size for count, size in zip(decoder_blocks, maps, strict=False))
     return total + (labels * voxels[0] if len(maps) > 1 else 0)

@@ -1,1 +1,1 @@
-"""Which patch of which scan at which step, and the data module that Lightning asks."""
+"""Patch sampling, and the data module for Lightning."""

@@ -1,4 +1,4 @@
-"""The data module that Lightning, or a training loop of one's own, asks for batches."""
+"""The data module that provides batches to Lightning or a custom training loop."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from segment.sampling.sampler import Patches, Scans
 
 
 class PatchDataModule(pl.LightningDataModule):
-    """Training patches and whole validation scans of one fold; its loaders work without a Trainer too.
+    """Training patches and whole validation scans of one fold; the loaders also work without a Trainer.
 
     Args:
         store: Prepared scans.
         train: Training scans.
         val: Validation scans.
         seed: The run's seed.
-        foreground: Share of the patches centred on foreground, 0 to 1.
-        steps_per_epoch: Batches between two checkpoints.
-        workers: Loader processes; the samples are the same for any number.
-        weights: Chance of a scan by its source; None for the same chance for each.
-        extent: Tells for a sample's number how many voxels an axis its augmentation needs; None: the patch itself.
-        augment: Applied to each batch by the loader; None where the module does it, or nobody.
+        foreground: Fraction of patches centred on foreground, 0 to 1.
+        steps_per_epoch: Batches per epoch.
+        workers: Number of loader processes; does not affect the samples.
+        weights: Sampling weight by source (`Case.source`); None samples all scans with equal probability.
+        extent: Returns the voxels per axis that a sample's augmentation needs, by sample number; None: the patch size.
+        augment: Applied to each batch by the loader; None if the training module augments, or for no augmentation.
     """
 
     def __init__(
@@ -54,20 +54,20 @@ class PatchDataModule(pl.LightningDataModule):
 
     @property
     def dataset(self) -> Dataset:
-        """The data set; its labels and channels are what a network is made for."""
+        """The data set, whose labels and channels the network must match."""
         return self.store.dataset
 
     @property
     def plan(self) -> Plan:
-        """How the scans are prepared and cut."""
+        """The plan: preprocessing and patch size."""
         return self.store.plan
 
     def train_dataloader(self) -> DataLoader:
-        """Batches of patches, `steps_per_epoch` a pass; every pass goes on where the one before ended.
+        """Batches of patches, `steps_per_epoch` per epoch; each epoch continues where the previous one ended.
 
-        image (batch, channel, *patch) float32, reference (batch, 1, *patch) uint8 class indices, 255 where nobody
-        annotated, sample (batch,), case, a list of ids; axes in the plan's order. Where a sample's augmentation needs a
-        larger box, and the loader does not augment, image and reference are lists of one tensor a sample.
+        image (batch, channel, *patch) float32, reference (batch, 1, *patch) uint8 class indices, 255 where
+        unannotated; sample (batch,); case, a list of ids. Axes are in the plan's order. If a sample's augmentation
+        needs a larger box and the loader does not augment, image and reference are lists of one tensor per sample.
         """
         if self.trainer is None:
             return patch_loader(self.patches, self.steps_per_epoch, workers=self.workers, augment=self.augment)
@@ -83,8 +83,8 @@ class PatchDataModule(pl.LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader:
-        """Whole scans one at a time, shared out over the processes: image (channel, *spatial) and index in `val`."""
+        """Whole scans one at a time, distributed over the processes: image (channel, *spatial) and index in `val`."""
         rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        # Each scan is predicted once: Lightning's distributed sampler would repeat some to even out the ranks.
-        mine = range(rank, len(self.val), processes)
-        return DataLoader(Scans(self.store, self.val), batch_size=None, sampler=mine)
+        # Each scan is predicted once: Lightning's distributed sampler would repeat some to balance the ranks.
+        indices = range(rank, len(self.val), processes)
+        return DataLoader(Scans(self.store, self.val), batch_size=None, sampler=indices)

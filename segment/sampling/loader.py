@@ -1,4 +1,4 @@
-"""Loaders of patches, with or without a Trainer, that know how long they were waited for."""
+"""Patch loaders, with or without a Trainer, that measure waiting time."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch.utils.data import DataLoader
 from segment.sampling.sampler import Patches, SampleNumbers, collate
 
 Augmentation = Callable[..., tuple[torch.Tensor, torch.Tensor]]
-"""Called with image, reference, sample numbers, spacing and patch size; gives image and reference at patch size."""
+"""Called with image, reference, sample numbers, spacing and patch size; returns image and reference of patch size."""
 
 
 class TimedLoader(DataLoader):
-    """torch's loader with a stopwatch.
+    """PyTorch's loader with a timer.
 
     Attributes:
-        waited: Seconds that whoever asked for batches has waited for them, over all epochs.
+        waited: Seconds spent waiting for batches, over all epochs.
     """
 
     waited = 0.0
@@ -28,29 +28,29 @@ class TimedLoader(DataLoader):
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         batches = super().__iter__()
         while True:
-            asked = time.perf_counter()
+            start = time.perf_counter()
             batch = next(batches, None)
-            self.waited += time.perf_counter() - asked
+            self.waited += time.perf_counter() - start
             if batch is None:
                 return
             yield batch
 
 
-class Passes:
-    """Counts batches by the passes that were begun, for a loader that no Trainer counts for.
+class EpochCounter:
+    """Counts batches by the epochs started, for a loader without a Trainer.
 
     Args:
-        steps: Batches a pass.
+        steps: Batches per epoch.
     """
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
-        self.begun = 0
+        self.started = 0
 
     def __call__(self) -> int:
-        """Number of the first batch of the pass that begins now."""
-        self.begun += 1
-        return (self.begun - 1) * self.steps
+        """Number of the first batch of the epoch that starts now."""
+        self.started += 1
+        return (self.started - 1) * self.steps
 
 
 def patch_loader(
@@ -62,35 +62,35 @@ def patch_loader(
     workers: int = 0,
     augment: Augmentation | None = None,
 ) -> TimedLoader:
-    """A loader of patches in batches of the plan's size.
+    """Create a loader of patches in batches of the plan's size.
 
     Args:
-        patches: What to cut.
-        steps: Batches a pass.
-        batches_done: Tells how many batches were taken when a pass begins; None: pass ``n``, from 0, gives the batches
-            from ``n * steps``.
-        rank: This process's place among ``processes``.
-        processes: How many processes share each step.
-        workers: Loader processes; the batches are the same for any number.
-        augment: Applied to each batch by whoever loads it; None gives the patches as they are.
+        patches: The patches to load.
+        steps: Batches per epoch.
+        batches_done: Returns the number of batches already used, called when an epoch starts; None: epoch ``n``, from
+            0, starts at batch ``n * steps``.
+        rank: Rank of this process among ``processes``.
+        processes: Number of processes that share each step.
+        workers: Number of loader processes; does not affect the batches.
+        augment: Applied to each batch in the loader process; None for unaugmented patches.
     """
     plan = patches.store.plan
-    numbers = SampleNumbers(steps, plan.batch_size, batches_done or Passes(steps), rank, processes)
+    numbers = SampleNumbers(steps, plan.batch_size, batches_done or EpochCounter(steps), rank, processes)
     return TimedLoader(
         patches,
         batch_size=plan.batch_size,
         sampler=numbers,
-        collate_fn=collate if augment is None else partial(_augmented, augment, plan.spacing, plan.patch_size),
+        collate_fn=collate if augment is None else partial(_collate_augmented, augment, plan.spacing, plan.patch_size),
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
     )
 
 
-def _augmented(
+def _collate_augmented(
     augment: Augmentation, spacing: Sequence[float], size: Sequence[int], items: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """A batch of augmented patches."""
+    """Make a batch of augmented patches."""
     batch = collate(items)
     image, reference = augment(batch["image"], batch["reference"], batch["sample"].tolist(), spacing, size)
     return batch | {"image": image, "reference": reference}

@@ -1,4 +1,4 @@
-"""Which patch of which scan at which step: a function of (seed, sample number) alone."""
+"""Patch sampling as a function of (seed, sample number) only."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from segment.preprocessing.store import ANNOTATED, Prepared, Store
 
 
 class SampleNumbers(Sampler[int]):
-    """Numbers of the samples of one epoch, going on from where the training stands.
+    """Sample numbers of one epoch, continuing from the training's current position.
 
     Args:
-        steps: Batches an epoch.
-        batch_size: Samples a batch on this process.
-        batches_done: Tells how many batches the whole training has taken; asked when an epoch begins.
-        rank: This process's place among ``processes``.
-        processes: How many processes share each step.
+        steps: Batches per epoch.
+        batch_size: Samples per batch on this process.
+        batches_done: Returns the number of batches that the training has used so far; called when an epoch starts.
+        rank: Rank of this process among ``processes``.
+        processes: Number of processes that share each step.
     """
 
     def __init__(
@@ -49,22 +49,22 @@ class SampleNumbers(Sampler[int]):
 
 
 class Patches(Dataset):
-    """Random patches of prepared scans; item ``n`` is always the same patch, whichever worker cuts it.
+    """Random patches of prepared scans; item ``n`` is always the same patch, whichever worker loads it.
 
     Args:
         store: Prepared scans.
         cases: Scans to draw from.
         seed: The run's seed.
-        foreground: Share of the patches that is centred on a voxel of a structure; every structure that the scan holds
-            has the same chance, however small. The others lie anywhere; in data sets with an ignore label they are
-            centred on a voxel that somebody annotated.
-        weights: Chance of a scan by where it is from (`Case.source`), relative to the others and shared out evenly over
-            the scans of one source; None gives every scan the same chance.
-        extent: Tells for a sample's number how many voxels an axis its augmentation needs, the patch's or larger by an
-            even number; the box that is cut has the patch in its middle. None: the patch itself.
+        foreground: Fraction of patches centred on a voxel of a structure; every structure in the scan is chosen with
+            equal probability, whatever its size. The other patches are placed uniformly at random; with an ignore
+            label, they are centred on an annotated voxel.
+        weights: Relative sampling weight by source (`Case.source`), divided equally among the scans of a source; None
+            samples all scans with equal probability.
+        extent: Returns the voxels per axis that a sample's augmentation needs, by sample number: the patch size or
+            larger by an even number; the box is centred on the patch. None: the patch size.
 
     Raises:
-        UserError: When the weights leave out a source or are no chances.
+        UserError: If the weights lack a source or are invalid.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Patches(Dataset):
         self.structures = list(store.dataset.labels.structures.values())
         self.seed = seed
         self.foreground = foreground
-        self.chances = None if weights is None else chances([case.source for case in self.cases], weights)
+        self.probabilities = None if weights is None else probabilities([case.source for case in self.cases], weights)
         self.extent = extent
 
     def __getitem__(self, sample: int) -> dict[str, Tensor | int | str]:
@@ -91,15 +91,17 @@ class Patches(Dataset):
         random = generator(self.seed, sample, "patch")
         # The same numbers as without weights, where there are none.
         chosen = (
-            random.integers(len(self.cases)) if self.chances is None else random.choice(len(self.cases), p=self.chances)
+            random.integers(len(self.cases))
+            if self.probabilities is None
+            else random.choice(len(self.cases), p=self.probabilities)
         )
         case = self.cases[int(chosen)]
         scan = self.store.load(case)
         corner = self._corner(scan, random)
         size = self.patch_size
         if self.extent is not None:
-            wanted = self.extent(sample)
-            size = np.asarray((1, *wanted) if self.sliced else wanted)
+            extent = self.extent(sample)
+            size = np.asarray((1, *extent) if self.sliced else extent)
         corner = corner - (size - self.patch_size) // 2
         assert scan.reference is not None
         image = torch.from_numpy(cut(scan.image, corner, size))
@@ -109,16 +111,16 @@ class Patches(Dataset):
         return {"image": image, "reference": reference, "sample": sample, "case": case.id}
 
     def _corner(self, scan: Prepared, random: np.random.Generator) -> np.ndarray:
-        """First voxel of the patch, possibly negative where the scan is smaller than the patch (as in nnU-Net)."""
+        """First voxel of the patch, possibly negative if the scan is smaller than the patch (as in nnU-Net)."""
         shape = np.asarray(scan.image.shape[1:])
         missing = np.maximum(0, self.patch_size - shape)
         low = -(missing // 2)
         high = np.maximum(low, shape - self.patch_size + (missing + 1) // 2)
         on_foreground, free = random.random() < self.foreground, random.integers(low, high, endpoint=True)
-        held = [[index for index in members if index in scan.locations] for members in self.structures]
-        held = [members for members in held if members]
-        if on_foreground and held:
-            members = held[random.integers(len(held))]
+        present = [[index for index in members if index in scan.locations] for members in self.structures]
+        present = [members for members in present if members]
+        if on_foreground and present:
+            members = present[random.integers(len(present))]
             voxels = scan.locations[members[random.integers(len(members))]]
         elif ANNOTATED in scan.locations:
             voxels = scan.locations[ANNOTATED]
@@ -127,30 +129,30 @@ class Patches(Dataset):
         return np.clip(voxels[random.integers(len(voxels))] - self.patch_size // 2, low, high)
 
 
-def chances(sources: Sequence[str], weights: Mapping[str, float]) -> np.ndarray:
-    """Chance of each scan from the weights of the sources.
+def probabilities(sources: Sequence[str], weights: Mapping[str, float]) -> np.ndarray:
+    """Sampling probability of each scan from the weights of the sources.
 
     Args:
-        sources: Where each scan is from.
-        weights: Weight of every source, at least 0, one above 0.
+        sources: Source of each scan.
+        weights: Weight of every source, nonnegative, at least one positive.
 
     Returns:
         float64 (scan,), sum 1.
 
     Raises:
-        UserError: When a source has no weight, or the weights are no chances.
+        UserError: If a source has no weight, or the weights are invalid.
     """
     counts = Counter(sources)
     for source in counts:
         if source not in weights:
             raise UserError(
-                f"sampler.weights={dict(weights)}: has no weight for the scans of {source!r}."
+                f"sampler.weights={dict(weights)}: has no weight for the scans of source {source!r}."
                 f"{did_you_mean(source, weights)} The data set's sources are {', '.join(map(repr, counts))} "
                 "(the column 'source' of its table)."
             )
     shares = np.array([weights[source] / counts[source] for source in sources], np.float64)
     if not (np.isfinite(shares).all() and (shares >= 0).all() and shares.sum() > 0):
-        raise UserError(f"sampler.weights={dict(weights)}: give numbers from 0, and one above 0.")
+        raise UserError(f"sampler.weights={dict(weights)}: give nonnegative numbers, at least one of them positive.")
     return shares / shares.sum()
 
 
@@ -158,10 +160,10 @@ def collate(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Make a batch of patches.
 
     Args:
-        items: What `Patches` gives.
+        items: Items of `Patches`.
 
     Returns:
-        image and reference, stacked where all boxes are of one size, else a list of one tensor a sample; sample
+        image and reference, stacked if all boxes have the same size, else a list of one tensor per sample; sample
         (batch,); case, a list of ids.
     """
     batch: dict[str, Any] = {
@@ -175,20 +177,20 @@ def collate(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def cut(volume: np.ndarray | Chunked, corner: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Copy a box out of a volume, 0 where the box reaches beyond it.
+    """Copy a box from a volume, padded with 0 outside the volume.
 
     Args:
-        volume: (channel, *spatial) or (*spatial); sliced once, so it may lie on disk.
-        corner: First voxel of the box along each spatial axis, may be negative.
+        volume: (channel, *spatial) or (*spatial); sliced once, so it may be on disk.
+        corner: First voxel of the box along each spatial axis; may be negative.
         size: Voxels of the box along each spatial axis.
     """
-    lead = len(volume.shape) - len(size)
-    start, stop = np.maximum(corner, 0), np.minimum(corner + size, volume.shape[lead:])
+    leading = len(volume.shape) - len(size)
+    start, stop = np.maximum(corner, 0), np.minimum(corner + size, volume.shape[leading:])
     part: Any = (..., *(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True)))
     values = volume[part]
     if (stop - start == size).all():
         return values if isinstance(volume, Chunked) else np.array(values)
-    box = np.zeros((*volume.shape[:lead], *size), volume.dtype)
+    box = np.zeros((*volume.shape[:leading], *size), volume.dtype)
     inside: Any = (..., *(slice(a - c, b - c) for a, b, c in zip(start, stop, corner, strict=True)))
     box[inside] = values
     return box
@@ -199,7 +201,7 @@ class Scans(Dataset):
 
     Args:
         store: Prepared scans.
-        cases: Which scans, in order.
+        cases: The scans, in order.
     """
 
     def __init__(self, store: Store, cases: Sequence[Case]) -> None:

@@ -52,7 +52,7 @@ def test_what_is_given_is_kept(make_dataset, tmp_path):
     assert (full.spacing, full.patch_size, full.batch_size) == ((2.0, 1.0, 1.0), (16, 32, 32), 4)
     assert full.normalization == ("none",)
     assert full.blocks[:2] == (1, 3)
-    assert "# given" in (tmp_path / "p.yaml").read_text()
+    assert "# set by the user" in (tmp_path / "p.yaml").read_text()
 
 
 def test_flat_images_get_the_2d_configuration_alone(make_dataset, tmp_path):

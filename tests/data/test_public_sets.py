@@ -91,14 +91,14 @@ def test_the_regions_of_brats_are_those_of_the_challenge(tmp_path):
 @pytest.mark.parametrize(
     ("image", "label", "said"),
     [
-        ("v-{patient}.nii", "s-{case}.nii", r"data\.image=v-\{patient\}\.nii: there is no field \{patient\}"),
-        ("volume.nii", "s-{case}.nii", r"data\.image=volume\.nii: has no \{case\}"),
-        ("{case}{group}.nii", "s-{case}.nii", "where a name ends"),
-        ("{case}*.nii", "s-{case}.nii", "where a name ends"),
+        ("v-{patient}.nii", "s-{case}.nii", r"data\.image=v-\{patient\}\.nii: unknown field \{patient\}"),
+        ("volume.nii", "s-{case}.nii", r"data\.image=volume\.nii: \{case\} is missing"),
+        ("{case}{group}.nii", "s-{case}.nii", "adjacent wildcards"),
+        ("{case}*.nii", "s-{case}.nii", "adjacent wildcards"),
         ("../{case}.nii", "s-{case}.nii", "not a path inside"),
         ("/{case}.nii", "s-{case}.nii", "not a path inside"),
-        ("volume-{case}.nii", "other-{case}.nii", r"holds no image volume-\{case\}\.nii with a mask other-"),
-        ("volume-{case}.nii", None, r"needs the templates data\.image and data\.label"),
+        ("volume-{case}.nii", "other-{case}.nii", r"contains no image volume-\{case\}\.nii with a mask other-"),
+        ("volume-{case}.nii", None, r"the templates data\.image and data\.label are required"),
     ],
 )
 def test_templates_that_are_not_sound_are_named(tmp_path, image, label, said):
@@ -109,7 +109,7 @@ def test_templates_that_are_not_sound_are_named(tmp_path, image, label, said):
 
 def test_templates_belong_to_their_layout(make_dataset, tmp_path):
     root = make_dataset(tmp_path, "msd", n=2, shape=(4, 5, 6))
-    with pytest.raises(UserError, match=r"belong to data\.layout=pattern, not to auto"):
+    with pytest.raises(UserError, match=r"apply to data\.layout=pattern, not to auto"):
         open_dataset(root, image="{case}.nii.gz", label="{case}_seg.nii.gz")
 
 

@@ -92,8 +92,8 @@ def test_a_splits_file_goes_round(tmp_path):
         ([{"train": ["alpha"]}], "fold 0: 'val'"),
         ([{"train": ["alpha"], "val": []}], "fold 0: 'val'"),
         ([{"train": ["alpha"], "val": ["beta"]}, {"train": ["alpa"], "val": ["beta"]}], "fold 1.*'alpa'.*mean 'alpha'"),
-        ([{"train": ["alpha", "beta"], "val": ["beta"]}], "'beta' stands twice"),
-        ([{"train": ["alpha"], "val": ["gamma"]}], "group 'p' is on both sides"),
+        ([{"train": ["alpha", "beta"], "val": ["beta"]}], "'beta' is duplicated"),
+        ([{"train": ["alpha"], "val": ["gamma"]}], "group 'p' is in both"),
     ],
 )
 def test_mistakes_in_a_splits_file_are_named(tmp_path, content, said):

@@ -15,10 +15,10 @@ CODES = ["".join(c) for order in itertools.permutations(["LR", "PA", "IS"]) for 
 def test_grid_difference_says_what_differs_with_numbers():
     grid = Grid(SHAPE, affine_of("RAS", tilt=(0, 0, 0)))
     assert grid_difference(grid, Grid(SHAPE, grid.affine + 1e-6)) == ""
-    assert grid_difference(grid, Grid((4, 5, 7), grid.affine)) == "shape (4, 5, 6) against (4, 5, 7)"
+    assert grid_difference(grid, Grid((4, 5, 7), grid.affine)) == "shape (4, 5, 6) versus (4, 5, 7)"
     moved = grid.affine.copy()
     moved[0, 3] += 5
-    assert "origin (7, -11, 13) against (12, -11, 13) mm" in grid_difference(grid, Grid(SHAPE, moved))
+    assert "origin (7, -11, 13) versus (12, -11, 13) mm" in grid_difference(grid, Grid(SHAPE, moved))
     turned = Grid(SHAPE, affine_of("LAS", tilt=(0, 0, 0)))
     assert "direction" in grid_difference(grid, turned)
     assert "up to 15 mm apart" in grid_difference(grid, turned)

@@ -48,7 +48,7 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture
 def place(tmp_path) -> Path:
     """A folder with the format's file and, in scans/, enough cases for several processes."""
-    shown = formats.__doc__.split("::\n\n", 1)[1].split("\nand name it", 1)[0]  # what the documentation shows
+    shown = formats.__doc__.split("::\n\n", 1)[1].split("\nand pass it", 1)[0]  # what the documentation shows
     (tmp_path / "raw3.py").write_text(textwrap.dedent(shown))
     for index in range(18):
         mask = np.zeros(SHAPE, np.uint8)
@@ -134,7 +134,7 @@ def test_a_damaged_file_of_it_is_named_with_the_check_that_can_read_it(place):
     training = ("train", "data=auto", "data.root=scans", *TRAINING)
     done = python(place, "-m", "segment.cli", *training, "formats=[raw3]")
     assert done.returncode == 2
-    assert "case_03.raw3: is truncated or damaged: its header promises 1,920 bytes" in " ".join(done.stderr.split())
+    assert "case_03.raw3: is truncated or damaged: its header declares 1,920 bytes" in " ".join(done.stderr.split())
     assert "segment check data=auto data.root=scans 'formats=[raw3]'" in done.stderr
 
 
@@ -156,4 +156,4 @@ def test_a_process_that_begins_with_nothing_knows_it(place):
     done = python(place, "begin.py", "raw3")
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) == read(place / "scans/images/case_00.raw3")[0].sum()
-    assert "format that is not read here" in python(place, "begin.py").stderr
+    assert "unsupported format" in python(place, "begin.py").stderr

@@ -86,7 +86,7 @@ def test_a_file_that_is_no_array_is_told(tmp_path, content):
 
 
 def test_another_shape_than_told_is_refused(stored):
-    with pytest.raises(UserError, match="holds float32"):
+    with pytest.raises(UserError, match="contains float32"):
         Chunked(Path(stored[0].path), (1, 40, 70, 33), np.float32)[...]
 
 

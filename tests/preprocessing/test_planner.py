@@ -99,8 +99,8 @@ def test_every_decision_has_its_reason():
         }
         assert all(plan.reasons.values()) or not plan.transpose
     assert "10th percentile" in ours("acdc", 0).reasons["3d_fullres.spacing"]
-    assert "x is coarsest" in ours("sagittal", 0).reasons["transpose"]
-    assert "not 0" in ours("brats", 0).reasons["2d.normalization"]
+    assert "x is the coarsest" in ours("sagittal", 0).reasons["transpose"]
+    assert "nonzero" in ours("brats", 0).reasons["2d.normalization"]
 
 
 SCAN = Fingerprint(((64, 96, 80),) * 40, ((2.0, 1.0, 1.0),) * 40, (Intensity(0, 1, -1, 1),), 1.0, ("CT",), 3)
@@ -238,7 +238,7 @@ def test_the_target_spacing_keeps_its_rule_at_the_border():
         ({"memory": 0}, r"plan\.memory=0"),
         ({"memory": math.inf}, r"plan\.memory=inf"),
         ({"memory": "8GB"}, r"plan\.memory=8GB"),
-        ({"memory": 1e-6}, r"plan\.memory=1e-06 GB do not hold 2 patches"),
+        ({"memory": 1e-6}, r"plan\.memory=1e-06 GB cannot hold 2 patches"),
     ],
 )
 def test_values_that_do_not_fit_are_refused_by_the_name_of_their_key(wrong, message):
@@ -247,6 +247,6 @@ def test_values_that_do_not_fit_are_refused_by_the_name_of_their_key(wrong, mess
 
 
 def test_ct_without_any_foreground_is_refused():
-    with pytest.raises(UserError, match="normalization: ct goes by the intensities"):
+    with pytest.raises(UserError, match="normalization: ct needs the intensities"):
         plan_dataset(replace(SCAN, intensities=()))
     assert plan_dataset(replace(SCAN, intensities=()), overrides=Overrides(normalization="zscore")).intensities == ()

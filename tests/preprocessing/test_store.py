@@ -234,7 +234,7 @@ def test_damage_that_only_reading_shows_is_told_and_mended_by_the_next_start(pre
     file.write_bytes(bytes(told.st_size))
     os.utime(file, ns=(told.st_mtime_ns, told.st_mtime_ns))
     prepared.prepare(dataset.cases)
-    with pytest.raises(UserError, match=r"image\.b2nd.*damaged.*Start again"):
+    with pytest.raises(UserError, match=r"image\.b2nd.*damaged.*Run again"):
         scan.image[...]
     prepared.prepare(dataset.cases)
     assert np.isfinite(scan.image[...]).all()

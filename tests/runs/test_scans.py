@@ -133,7 +133,7 @@ def test_undeclared_value_names_file_and_value(pairs):
 
 @pytest.mark.parametrize(
     ("other", "spacing", "numbers"),
-    [(np.zeros((3, 4, 6)), (1, 1, 1), r"\(6, 4, 3\) against \(5, 4, 3\)"), (mask(), (1, 1, 2), r"\(2, 1, 1\) against")],
+    [(np.zeros((3, 4, 6)), (1, 1, 1), r"\(6, 4, 3\) versus \(5, 4, 3\)"), (mask(), (1, 1, 2), r"\(2, 1, 1\) versus")],
 )
 def test_other_grid_names_both_files_and_the_numbers(tmp_path, other, spacing, numbers):
     prediction = save(tmp_path / "p" / "x.nii.gz", other, spacing)

@@ -15,7 +15,7 @@ from segment.errors import UserError
 from segment.files import hash_files
 from segment.preprocessing.plan import Plan
 from segment.preprocessing.store import ANNOTATED, Prepared, Store, find_locations
-from segment.sampling.sampler import Patches, SampleNumbers, Scans, chances, collate, cut
+from segment.sampling.sampler import Patches, SampleNumbers, Scans, collate, cut, probabilities
 
 LABELS = Labels({"background": 0, "a": 1, "b": 2})
 
@@ -314,7 +314,7 @@ def test_patches_that_lie_anywhere_lie_where_somebody_annotated():
 
 
 def test_sources_are_weighted_and_their_scans_share_evenly():
-    np.testing.assert_allclose(chances(["a", "a", "b"], {"a": 1, "b": 3, "c": 9}), [1 / 8, 1 / 8, 3 / 4])
+    np.testing.assert_allclose(probabilities(["a", "a", "b"], {"a": 1, "b": 3, "c": 9}), [1 / 8, 1 / 8, 3 / 4])
     store = shelf([np.zeros((4, 4), np.uint8)] * 3, (3, 3))
     cases = [Case(str(index), (), source="ab"[index > 1]) for index in range(3)]
     source = Patches(store, cases, 0, weights={"a": 1, "b": 3})
@@ -327,13 +327,13 @@ def test_sources_are_weighted_and_their_scans_share_evenly():
     ("weights", "said"),
     [
         ({"site_a": 1}, r"'site_b'.*Did you mean"),
-        ({"site_a": 0, "site_b": 0}, "one above 0"),
-        ({"site_a": -1, "site_b": 2}, "one above 0"),
+        ({"site_a": 0, "site_b": 0}, "at least one of them positive"),
+        ({"site_a": -1, "site_b": 2}, "at least one of them positive"),
     ],
 )
-def test_weights_that_are_no_chances_are_refused(weights, said):
+def test_weights_that_are_invalid_are_refused(weights, said):
     with pytest.raises(UserError, match=rf"sampler\.weights=.*{said}"):
-        chances(["site_a", "site_b"], weights)
+        probabilities(["site_a", "site_b"], weights)
 
 
 def test_slices_are_cut_out_of_3d_scans():

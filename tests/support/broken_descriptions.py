@@ -12,17 +12,17 @@ from breakage import IMAGE, LABEL, breaks, change, edit, edit_training, load, sa
 # dataset.json
 
 
-@breaks("description", "dataset.json", "not valid JSON", "Mend it")
+@breaks("description", "dataset.json", "not valid JSON", "Fix it")
 def description_is_not_json(root):
     (root / "dataset.json").write_text('{"training": [')
 
 
-@breaks("description", "dataset.json", "does not hold a JSON object")
+@breaks("description", "dataset.json", "does not contain a JSON object")
 def description_is_a_list(root):
     (root / "dataset.json").write_text("[]")
 
 
-@breaks("description", "dataset.json", "the key 'training' stands twice")
+@breaks("description", "dataset.json", "the key 'training' is duplicated")
 def description_gives_a_key_twice(root):
     text = (root / "dataset.json").read_text()
     (root / "dataset.json").write_text('{"training": [],' + text[1:])
@@ -35,7 +35,7 @@ def description_without_cases(root):
         path.rename(path.with_name(path.name.replace("_0000", "")))
 
 
-@breaks("description", "dataset.json", "names no case")
+@breaks("description", "dataset.json", "contains no case")
 def description_with_no_case(root):
     edit(root, training=[])
 
@@ -45,7 +45,7 @@ def labels_missing(root):
     edit(root, labels=None)
 
 
-@breaks("labels", "dataset.json", "'ball_1'", "stands twice")
+@breaks("labels", "dataset.json", "'ball_1'", "is duplicated")
 def label_name_repeated(root):
     edit(root, labels={"0": "background", "1": "ball_1", "2": "ball_1"})
 
@@ -71,7 +71,7 @@ def undeclared_value_beside_the_ignored_one(root):
     change(root / LABEL, spoil)
 
 
-@breaks("labels", "dataset.json", "not a whole number")
+@breaks("labels", "dataset.json", "not an integer")
 def label_value_a_fraction(root):
     edit(root, labels={"background": 0, "ball_1": 1.5, "ball_2": 2})
 
@@ -81,12 +81,12 @@ def channels_not_numbered_from_nought(root):
     edit(root, modality={"1": "T1"})
 
 
-@breaks("description", "dataset.json", "'numTraining' is 5", "4 sound case(s)", warning=True)
+@breaks("description", "dataset.json", "'numTraining' is 5", "4 valid case(s)", warning=True)
 def count_of_training_cases_wrong(root):
     edit(root, numTraining=5)
 
 
-@breaks("description", "dataset.json", "'numTest' is 2", "0 sound case(s)", warning=True)
+@breaks("description", "dataset.json", "'numTest' is 2", "0 valid case(s)", warning=True)
 def count_of_test_cases_wrong(root):
     edit(root, numTest=2, test=[])
 
@@ -96,7 +96,7 @@ def entry_leaves_the_folder(root):
     edit_training(root, lambda listed: listed[1].update(image="../secret.nii.gz"))
 
 
-@breaks("description", "dataset.json", "does not name an image")
+@breaks("description", "dataset.json", "does not specify an image")
 def entry_without_an_image(root):
     edit_training(root, lambda listed: listed[1].pop("image"))
 
@@ -157,12 +157,12 @@ def splits_file_names_an_unknown_case(root):
     return with_splits(root, [sound, {"train": ["case_a00"], "val": ["case_z"]}])
 
 
-@breaks("splits", "splits_final.json, fold 0", "'case_a00' stands twice")
+@breaks("splits", "splits_final.json, fold 0", "'case_a00' is duplicated")
 def case_on_both_sides_of_a_fold(root):
     return with_splits(root, [{"train": ["case_a00", "case_b01"], "val": ["case_a00"]}])
 
 
-@breaks("splits", "splits_final.json, fold 0", "group 'patient 1' is on both sides", layout="table")
+@breaks("splits", "splits_final.json, fold 0", "group 'patient 1' is in both", layout="table")
 def patient_on_both_sides_of_a_fold(root):
     lines = (root / "scans.csv").read_text().splitlines()
     grouped = [f"{lines[0]},group", *(f"{line},patient {n // 2}" for n, line in enumerate(lines[1:], 1))]
@@ -183,7 +183,7 @@ def nnunet_label_missing(root):
     (root / LABEL).unlink()
 
 
-@breaks("missing", "dataset.json", "promises 7 training cases and 4 are there", layout="nnunet")
+@breaks("missing", "dataset.json", "declares 7 training cases, but 4 were found", layout="nnunet")
 def nnunet_cases_missing(root):
     edit(root, numTraining=7)
 
@@ -215,12 +215,12 @@ def nnunet_entry_without_images(root):
 # images/ and labels/
 
 
-@breaks("missing", "images/case_b01_0000.nii.gz", "no mask", layout="folders")
+@breaks("missing", "images/case_b01_0000.nii.gz", "no matching mask", layout="folders")
 def folders_mask_missing(root):
     (root / "labels/case_b01.nii.gz").unlink()
 
 
-@breaks("missing", "labels/case_b01.nii.gz", "no image", layout="folders")
+@breaks("missing", "labels/case_b01.nii.gz", "no matching image", layout="folders")
 def folders_image_missing(root):
     (root / "images/case_b01_0000.nii.gz").unlink()
 
@@ -235,7 +235,7 @@ def folders_last_channel_missing(root):
     (root / "images/case_b01_0001.nii.gz").unlink()
 
 
-@breaks("duplicate", "labels/case_b01.nii.gz", "same name as case_b01.nii but for the format", layout="folders")
+@breaks("duplicate", "labels/case_b01.nii.gz", "same name as case_b01.nii except for the suffix", layout="folders")
 def folders_mask_in_two_formats(root):
     save(root / "labels/case_b01.nii", *load(root / "labels/case_b01.nii.gz"))
 
@@ -245,7 +245,7 @@ def folders_mask_damaged(root):
     (root / "labels/case_b01.nii.gz").write_bytes(b"x")
 
 
-@breaks("labels", "data.labels", "nothing but 0", layout="folders")
+@breaks("labels", "data.labels", "contain only 0", layout="folders")
 def folders_masks_empty(root):
     for path in (root / "labels").iterdir():
         change(path, np.zeros_like)
@@ -265,7 +265,7 @@ def table_with_an_empty_cell(root):
     (root / "scans.csv").write_text(text.replace("imagesTr/case_b01_0000.nii.gz", ""))
 
 
-@breaks("description", "scans.csv, line 6", "not as many cells", layout="table")
+@breaks("description", "scans.csv, line 6", "not have as many cells", layout="table")
 def table_with_a_short_row(root):
     with (root / "scans.csv").open("a") as stream:
         stream.write("case_x\n")
@@ -284,7 +284,7 @@ def table_with_one_mask_for_two_scans(root):
     (root / "scans.csv").write_text(text.replace("labelsTr/case_b01", "labelsTr/case_a00"))
 
 
-@breaks("description", "scans.csv", "'a:b' cannot be a case's name", layout="table")
+@breaks("description", "scans.csv", "'a:b' cannot be the name of a case", layout="table")
 def table_with_a_name_that_is_none(root):
     text = (root / "scans.csv").read_text()
     (root / "scans.csv").write_text(text.replace("case_b01,", "a:b,"))

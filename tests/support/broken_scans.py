@@ -35,7 +35,7 @@ def image_is_empty(root):
     (root / IMAGE).write_bytes(b"")
 
 
-@breaks("unreadable", IMAGE, "header promises")
+@breaks("unreadable", IMAGE, "header declares")
 def header_claims_more_voxels_than_can_be(root):
     patch(root / IMAGE, 40, "<4h", 3, 30000, 30000, 30000)
 
@@ -45,7 +45,7 @@ def header_holds_no_numbers(root):
     patch(root / IMAGE, 280, "<f", float("nan"))
 
 
-@breaks("unreadable", "scan.mha", "keeps its voxels in another file")
+@breaks("unreadable", "scan.mha", "stores its voxels in another file")
 def metaimage_points_elsewhere(root):
     array, _ = load(root / IMAGE)
     sitk.WriteImage(sitk.GetImageFromArray(array.T), str(root / "imagesTr" / "scan.mha"))
@@ -57,17 +57,17 @@ def metaimage_points_elsewhere(root):
 # Grids
 
 
-@breaks("grid", LABEL, "shape (6, 8, 7) against (5, 8, 7)", "Resample")
+@breaks("grid", LABEL, "shape (6, 8, 7) versus (5, 8, 7)", "Resample")
 def label_of_another_shape(root):
     change(root / LABEL, lambda a: a[..., :-1])
 
 
-@breaks("grid", LABEL, "spacing (1, 1, 1) against (1, 1, 2) mm")
+@breaks("grid", LABEL, "spacing (1, 1, 1) versus (1, 1, 2) mm")
 def label_of_another_spacing(root):
     change(root / LABEL, affine=lambda a: a @ np.diag([2, 1, 1, 1]))
 
 
-@breaks("grid", LABEL, "origin (0, 0, 0) against (0, 5, 0) mm")
+@breaks("grid", LABEL, "origin (0, 0, 0) versus (0, 5, 0) mm")
 def label_of_another_origin(root):
     change(root / LABEL, affine=lambda a: nib.affines.from_matvec(a[:3, :3], [0, 5, 0]))
 
@@ -134,12 +134,12 @@ def label_with_a_negative_value(root):
     change(root / LABEL, spoil)
 
 
-@breaks("not_a_mask", LABEL, "not whole numbers")
+@breaks("not_a_mask", LABEL, "not integers")
 def label_with_fractions(root):
     change(root / LABEL, lambda a: (a * 0.75).astype(np.float32))
 
 
-@breaks("not_a_mask", LABEL, "not whole numbers", "slope 0.5")
+@breaks("not_a_mask", LABEL, "not integers", "slope 0.5")
 def label_scaled_to_fractions(root):
     patch(root / LABEL, 112, "<2f", 0.5, 0.0)
 
@@ -161,7 +161,7 @@ def label_of_two_channels(root):
     change(root / LABEL, lambda a: np.stack([a, a], axis=-1))
 
 
-@breaks("scaling", IMAGE, "slope 1e+38", "beyond 32-bit numbers")
+@breaks("scaling", IMAGE, "slope 1e+38", "overflow 32-bit floats")
 def scaling_overflows(root):
     patch(root / IMAGE, 112, "<2f", 1e38, 0.0)
 
@@ -232,12 +232,12 @@ def flat_among_volumes(root):
 # Headers
 
 
-@breaks("spacing", IMAGE, "8 x 1 x 1 mm along z, y, x", "8 times", warning=True)
+@breaks("spacing", IMAGE, "8 x 1 x 1 mm along z, y, x", "factor of 8", warning=True)
 def spacing_far_off(root):
     both(root, lambda path: change(path, affine=lambda a: a @ np.diag([1, 1, 8, 1])))
 
 
-@breaks("size", IMAGE, "24 x 8 x 7 voxels", "4 times", warning=True)
+@breaks("size", IMAGE, "24 x 8 x 7 voxels", "factor of 4", warning=True)
 def size_far_off(root):
     both(root, lambda path: change(path, lambda a: np.repeat(a, 4, axis=2)))
 
@@ -257,7 +257,7 @@ def no_position(root):
     both(root, lambda path: patch(path, 252, "<2h", 0, 0))
 
 
-@breaks("header", IMAGE, "not at right angles", warning=True)
+@breaks("header", IMAGE, "not orthogonal", warning=True)
 def axes_sheared(root):
     shear = np.array([[1, 0.2, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
     both(root, lambda path: change(path, affine=lambda a: a @ shear))
@@ -281,7 +281,7 @@ def sform_and_qform_mirror_each_other(root):
     with_forms(root / LABEL, np.diag([-1.0, 1, 1, 1]))
 
 
-@breaks("orientation", IMAGE, "lie oblique", "1 of 4", "10 degrees", warning=True)
+@breaks("orientation", IMAGE, "are oblique", "1 of 4", "10 degrees", warning=True)
 def scan_lies_oblique(root):
     angle = np.deg2rad(10)
     turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
@@ -309,11 +309,11 @@ def training_scan_among_the_tests(root):
     edit(root, test=["imagesTs/new.nii.gz"])
 
 
-@breaks("duplicate", "dataset.json", "two cases are called 'case_b01'")
+@breaks("duplicate", "dataset.json", "Two cases are called 'case_b01'")
 def case_listed_twice(root):
     edit_training(root, lambda listed: listed.append(listed[1]))
 
 
-@breaks("duplicate", LABEL, "one file as image and as mask")
+@breaks("duplicate", LABEL, "one file as both image and mask")
 def mask_as_its_own_image(root):
     edit_training(root, lambda listed: listed[1].update(image=listed[1]["label"]))

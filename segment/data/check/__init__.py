@@ -1,1 +1,1 @@
-"""Whether a data set is sound: every scan examined, every problem named."""
+"""Checks of a data set: every scan is read and every problem reported."""

@@ -1,4 +1,4 @@
-"""Proves a data set sound, or says all that is wrong with it: opened, read once, judged scan by scan and as a whole."""
+"""Check a data set and report every problem: open it, read each scan once, then compare the scans."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from segment.files import file_sha256, hash_files
 
 @dataclass(frozen=True)
 class Checked:
-    """What came of checking a data set.
+    """Result of checking a data set.
 
     Attributes:
-        dataset: The data set.
+        dataset: The data set; None if it could not be opened.
         surveys: Facts about every training scan that could be read, by case id.
         hashes: SHA-256 of every file that was read, by path.
-        problems: Everything that is wrong: errors first, by kind, by file.
-        scans: How many scans were looked at.
+        problems: Every problem: errors first, then by kind and file.
+        scans: Number of scans checked.
     """
 
     dataset: Dataset | None
@@ -47,31 +47,31 @@ class Checked:
 
     @property
     def errors(self) -> list[Problem]:
-        """Problems that would make training fail or its numbers wrong."""
+        """Problems that would make training fail or its results wrong."""
         return [problem for problem in self.problems if problem.severity == ERROR]
 
     @property
     def warnings(self) -> list[Problem]:
-        """Problems that are worth a look."""
+        """Problems that are worth checking."""
         return [problem for problem in self.problems if problem.severity == WARNING]
 
     def require_sound(self, command: str, shown: int = 3) -> None:
         """Refuse a data set with errors.
 
         Args:
-            command: The command that lists all of them.
-            shown: How many of them to say.
+            command: The command that lists all errors.
+            shown: How many of them the message quotes.
 
         Raises:
-            UserError: One paragraph with the first errors.
+            UserError: If there are errors; one paragraph with the first of them.
         """
         errors = self.errors
         if not errors:
             return
-        said = " ".join(str(problem) for problem in errors[:shown])
+        quoted = " ".join(str(problem) for problem in errors[:shown])
         if len(errors) == 1:
-            raise UserError(f"{said} (`{command}` lists what else is worth a look.)")
-        raise UserError(f"The data set has {len(errors)} errors. {said} `{command}` lists all {len(errors)}.")
+            raise UserError(f"{quoted} (`{command}` also lists the warnings.)")
+        raise UserError(f"The data set has {len(errors)} errors. {quoted} `{command}` lists all {len(errors)}.")
 
 
 def check_dataset(
@@ -83,25 +83,25 @@ def check_dataset(
     tests: bool = True,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Checked:
-    """Open a data set and find everything that is wrong with it; nothing in it is changed.
+    """Open a data set and find all its problems; nothing in it is changed.
 
     Args:
-        open_it: Opens it, telling what is not sound to the reporter it is given.
-        root: Where it lies.
-        folder: Where the findings about each scan are remembered by content; None remembers nothing.
-        hashes: SHA-256 of files that are known already, by path; the others are computed.
-        splits: A splits file to judge with it.
-        tests: Whether the test scans are read too, and compared with the training scans.
-        progress: Called with the scans done and all scans, after each.
+        open_it: Opens the data set and reports each problem to its argument.
+        root: Folder or file of the data set.
+        folder: Cache of the results for each scan, by content; None disables it.
+        hashes: Known SHA-256 of files, by path; the others are computed.
+        splits: A splits file to check as well.
+        tests: Whether to read the test scans too and compare them with the training scans.
+        progress: Called after each scan with the number of scans done and in total.
 
     Returns:
-        The data set (None when it could not be opened), its facts and its problems.
+        The data set, the facts about its scans and its problems.
     """
     problems: list[Problem] = []
     try:
         dataset = open_it(problems.append)
     except UserError as error:
-        return Checked(None, {}, {}, ordered([*problems, _of_opening(error, root)]), 0)
+        return Checked(None, {}, {}, ordered([*problems, _opening_problem(error, root)]), 0)
     test_cases = dataset.test_cases if tests else ()
     total = len(dataset.cases) + len(test_cases)
     known = hash_readable({path for case in (*dataset.cases, *test_cases) for path in case.files}, hashes)
@@ -126,7 +126,7 @@ def _advance(progress: Callable[[int, int], None], before: int, total: int, done
 
 
 def _judge(dataset: Dataset, training: Surveyed, tests: Surveyed, problems: list[Problem]) -> None:
-    """What only many scans together show."""
+    """Checks that compare several scans."""
     report, every = problems.append, [*training, *tests]
     judge_labels(dataset, training, report)
     judge_duplicates(training, tests, report)
@@ -137,20 +137,20 @@ def _judge(dataset: Dataset, training: Surveyed, tests: Surveyed, problems: list
     judge_unlisted(dataset, " ".join(map(str, problems)), report)
 
 
-def _of_opening(error: UserError, root: Path) -> Problem:
-    """Why nothing could be opened; the message begins with the root or a file in it."""
+def _opening_problem(error: UserError, root: Path) -> Problem:
+    """Why the data set could not be opened; the message begins with the root or a file in it."""
     named = re.match(rf"{re.escape(str(root))}[^\s:,]*", str(error))
     return problem_of(error, "description", named[0] if named else root)
 
 
 def ordered(problems: Iterable[Problem]) -> tuple[Problem, ...]:
-    """Errors first, by kind, by file; each once.
+    """Sort problems, errors first, then by kind and file, and remove duplicates.
 
     Args:
         problems: In any order.
 
     Returns:
-        The same ones.
+        The sorted problems.
     """
     kinds = list(KINDS)
     return tuple(
@@ -159,14 +159,14 @@ def ordered(problems: Iterable[Problem]) -> tuple[Problem, ...]:
 
 
 def hash_readable(paths: Iterable[Path], known: Mapping[str, str] | None) -> dict[str, str]:
-    """SHA-256 of files; those that cannot be read are left out, since reading them tells why.
+    """Hash files; unreadable ones are left out, since reading them later reports the reason.
 
     Args:
         paths: The files.
         known: Hashes computed before, by path.
 
     Returns:
-        Path to hash.
+        Path to SHA-256.
     """
     hashes = dict(known or {})
     missing = sorted(path for path in paths if str(path) not in hashes)

@@ -1,4 +1,4 @@
-"""What a file's header says that its voxels cannot: an unlikely grid, and what its format finds doubtful."""
+"""Checks of a file's header: an implausible grid, and doubts specific to the file format."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from segment.data.problems import ERROR, WARNING, Problem, Report
 from segment.io.formats import Header, format_of
 from segment.io.geometry import Grid
 
-_PLAUSIBLE_MM = (1e-4, 100.0)  # voxel sides; a light microscope resolves 2e-4 mm
+_PLAUSIBLE_MM = (1e-4, 100.0)  # voxel sizes; a light microscope resolves 2e-4 mm
 
 
 def judge_header(path: Path, header: Header, report: Report) -> None:
-    """Report what is doubtful about a header that can be read.
+    """Report what is suspicious about a readable header.
 
     Args:
         path: The file.
         header: Its header.
-        report: Where problems go.
+        report: Receives the problems.
     """
     _judge_grid(path, header.grid, report)
     image_format = format_of(path)
@@ -29,13 +29,13 @@ def judge_header(path: Path, header: Header, report: Report) -> None:
 
 
 def obliqueness(grid: Grid) -> float:
-    """Greatest angle between a voxel axis and the nearest axis of the body.
+    """Largest angle between a voxel axis and the nearest anatomical axis.
 
     Args:
         grid: A voxel grid.
 
     Returns:
-        Degrees, 0 to 54.8; 0 for a flat image.
+        Degrees, 0 to 54.8; 0 for a 2D image.
     """
     if grid.ndim == 2:
         return 0.0
@@ -46,10 +46,10 @@ def _judge_grid(path: Path, grid: Grid, report: Report) -> None:
     low, high = _PLAUSIBLE_MM
     if not all(low <= size <= high for size in grid.spacing):
         sizes = " x ".join(f"{size:.4g}" for size in grid.spacing)
-        what = f"The voxel sizes {sizes} mm are hardly those of a scan."
+        what = f"The voxel sizes {sizes} mm are implausible for a scan."
         report(Problem("header", str(path), what, "Correct the spacing if it is wrong.", WARNING))
     axes = grid.direction[:, : grid.ndim]
-    lean = float(np.abs(axes.T @ axes - np.eye(grid.ndim)).max())
-    if lean > 1e-3:
-        what = f"The voxel axes are not at right angles ({np.degrees(np.arcsin(min(lean, 1))):.2g} degrees off)."
-        report(Problem("header", str(path), what, "Resample the scan onto axes at right angles.", WARNING))
+    skew = float(np.abs(axes.T @ axes - np.eye(grid.ndim)).max())
+    if skew > 1e-3:
+        what = f"The voxel axes are not orthogonal ({np.degrees(np.arcsin(min(skew, 1))):.2g} degrees off)."
+        report(Problem("header", str(path), what, "Resample the scan onto orthogonal axes.", WARNING))

@@ -1,4 +1,4 @@
-"""What only many scans together show: labels that never occur, duplicates, outliers, mixed axes, unlisted files."""
+"""Checks across scans: labels that never occur, duplicates, outliers, mixed orientations, unlisted files."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ from segment.data.check.survey import Survey
 from segment.data.layouts.common import image_files
 from segment.data.problems import ERROR, WARNING, Problem, Report
 
-OUTLIER = 3.0  # a voxel size or a scan size this many times the median, or the median this many times it
+OUTLIER = 3.0  # largest ratio of a voxel size or scan size to the median, or of the median to it
 OBLIQUE = 1.0  # degrees; headers written with few digits are off by less
 
 Surveyed = Sequence[tuple[Case, Survey]]
 
 
 def judge_labels(dataset: Dataset, training: Surveyed, report: Report) -> None:
-    """Report declared labels that no training scan holds; an error when none of them occurs at all.
+    """Report declared labels that occur in no training scan; an error if no label occurs at all.
 
     Args:
         dataset: The declared labels.
         training: Training cases with their facts.
-        report: Where problems go.
+        report: Receives the problems.
     """
     counted = [survey.counts for _, survey in training if survey.counts]
     if not counted:
         return
     never = {
-        name: value for name, value in dataset.labels.foreground.items() if not any(value in held for held in counted)
+        name: value
+        for name, value in dataset.labels.foreground.items()
+        if not any(value in counts for counts in counted)
     }
     described = str(description(dataset))
     if len(never) == len(dataset.labels.foreground):
@@ -40,7 +42,7 @@ def judge_labels(dataset: Dataset, training: Surveyed, report: Report) -> None:
         return
     for name, value in never.items():
         what = f"The label {name!r} (value {value}) occurs in none of {len(counted)} training masks."
-        report(Problem("unused", described, what, "Take it out, or add scans that show it.", WARNING))
+        report(Problem("unused", described, what, "Remove it, or add scans that contain it.", WARNING))
 
 
 def description(dataset: Dataset) -> Path:
@@ -50,21 +52,21 @@ def description(dataset: Dataset) -> Path:
         dataset: A data set.
 
     Returns:
-        ``dataset.json`` where there is one.
+        ``dataset.json`` if there is one.
     """
     described = dataset.root / "dataset.json"
     return described if described.is_file() else dataset.root
 
 
 def judge_duplicates(training: Surveyed, tests: Surveyed, report: Report) -> None:
-    """Report scans whose voxels are another's, however they are stored.
+    """Report scans with identical voxels, however they are stored.
 
-    Between training scans and between training and test scans these are errors: the score would be of what was learnt.
+    Duplicates that involve a training scan are errors, since the model would be tested on scans it was trained on.
 
     Args:
         training: Training cases with their facts.
         tests: Test cases with their facts.
-        report: Where problems go.
+        report: Receives the problems.
     """
     first: dict[str, tuple[Case, str]] = {}
     for part, surveyed in (("training", training), ("test", tests)):
@@ -73,18 +75,18 @@ def judge_duplicates(training: Surveyed, tests: Surveyed, report: Report) -> Non
                 continue
             known, where = first.setdefault(survey.digest, (case, part))
             if known is not case:
-                what = f"The {part} scan {case.id!r} holds the same voxels as the {where} scan {known.id!r}"
+                what = f"The {part} scan {case.id!r} has the same voxels as the {where} scan {known.id!r}"
                 severity = WARNING if (part, where) == ("test", "test") else ERROR
                 what = f"{what} ({known.images[0]})."
                 report(Problem("identical", str(case.images[0]), what, "Keep one of them.", severity))
 
 
 def judge_sharing(cases: Sequence[Case], report: Report) -> None:
-    """Report files that serve more than once: one mask for two scans, or an image as a mask.
+    """Report files that are used twice: by two cases, or as both image and mask.
 
     Args:
         cases: All cases.
-        report: Where problems go.
+        report: Receives the problems.
     """
     owners: dict[Path, str] = {}
     for case in cases:
@@ -92,27 +94,29 @@ def judge_sharing(cases: Sequence[Case], report: Report) -> None:
             owner = owners.setdefault(path, case.id)
             if owner != case.id:
                 what = f"The file belongs to two cases, {owner!r} and {case.id!r}."
-                report(Problem("duplicate", str(path), what, "Give every case files of its own."))
+                report(Problem("duplicate", str(path), what, "Give each case its own files."))
         if case.label in case.images:
-            what = f"The case {case.id!r} has one file as image and as mask."
-            report(Problem("duplicate", str(case.label), what, "Name the mask."))
+            what = f"The case {case.id!r} uses one file as both image and mask."
+            report(Problem("duplicate", str(case.label), what, "Give the path of the mask."))
 
 
 def judge_dimensions(surveyed: Surveyed, report: Report) -> None:
-    """Report scans that are flat among volumes, or volumes among flat ones; whichever are fewer.
+    """Report 2D scans among 3D ones, or 3D scans among 2D ones, whichever are fewer.
 
     Args:
         surveyed: Cases with their facts.
-        report: Where problems go.
+        report: Receives the problems.
     """
     counts = Counter(len(survey.shape) for _, survey in surveyed)
     if len(counts) < 2:
         return
-    few = 3 if counts[3] < counts[2] else 2
+    minority = 3 if counts[3] < counts[2] else 2
     for case, survey in surveyed:
-        if len(survey.shape) == few:
-            what = f"The scan is {few}D, while {counts[5 - few]} of {len(surveyed)} scans are {5 - few}D."
-            report(Problem("dimensions", str(case.images[0]), what, "Split the data set into a 2D and a 3D one."))
+        if len(survey.shape) == minority:
+            what = (
+                f"The scan is {minority}D, while {counts[5 - minority]} of {len(surveyed)} scans are {5 - minority}D."
+            )
+            report(Problem("dimensions", str(case.images[0]), what, "Split the data set into a 2D and a 3D data set."))
 
 
 def judge_outliers(surveyed: Surveyed, report: Report) -> None:
@@ -120,61 +124,62 @@ def judge_outliers(surveyed: Surveyed, report: Report) -> None:
 
     Args:
         surveyed: Cases with their facts.
-        report: Where problems go.
+        report: Receives the problems.
     """
     for dims, axes in ((2, "y, x"), (3, "z, y, x")):
-        alike = [(case, survey) for case, survey in surveyed if len(survey.shape) == dims]
-        if len(alike) < 3:
+        same_dims = [(case, survey) for case, survey in surveyed if len(survey.shape) == dims]
+        if len(same_dims) < 3:
             continue
         for kind, unit, values in (
-            ("spacing", "mm", np.array([survey.spacing for _, survey in alike])),
-            ("size", "voxels", np.array([survey.shape for _, survey in alike], dtype=float)),
+            ("spacing", "mm", np.array([survey.spacing for _, survey in same_dims])),
+            ("size", "voxels", np.array([survey.shape for _, survey in same_dims], dtype=float)),
         ):
             median = np.median(values, axis=0)
             far = np.maximum(values / median, median / values).max(axis=1)
-            for (case, _), value, factor in zip(alike, values, far, strict=True):
+            for (case, _), value, factor in zip(same_dims, values, far, strict=True):
                 if factor > OUTLIER:
                     what = (
-                        f"Its {kind} is {_words(value)} {unit} along {axes}, "
-                        f"{factor:.3g} times off the median {_words(median)}."
+                        f"The scan's {kind} is {_format_values(value)} {unit} along {axes}, "
+                        f"a factor of {factor:.3g} off the median {_format_values(median)}."
                     )
-                    mend = "See whether the header is right."
-                    report(Problem(kind, str(case.images[0]), what, mend, WARNING))
+                    fix = "Check whether the header is correct."
+                    report(Problem(kind, str(case.images[0]), what, fix, WARNING))
 
 
-def _words(values: np.ndarray) -> str:
+def _format_values(values: np.ndarray) -> str:
     return " x ".join(f"{value:.4g}" for value in values)
 
 
 def judge_orientations(surveyed: Surveyed, report: Report) -> None:
-    """Report, once for the data set, that scans are stored along different or oblique axes.
+    """Report, once per data set, scans with different or oblique orientations.
 
     Args:
         surveyed: Cases with their facts.
-        report: Where problems go.
+        report: Receives the problems.
     """
-    held: dict[str, list[Case]] = defaultdict(list)
+    by_orientation: dict[str, list[Case]] = defaultdict(list)
     for case, survey in surveyed:
         if survey.orientation:
-            held[survey.orientation].append(case)
-    if len(held) > 1:
-        ranked = sorted(held.items(), key=lambda item: -len(item[1]))
-        listed = ", ".join(f"{codes} {len(cases)} ({_hand(codes)})" for codes, cases in ranked)
+            by_orientation[survey.orientation].append(case)
+    if len(by_orientation) > 1:
+        ranked = sorted(by_orientation.items(), key=lambda item: -len(item[1]))
+        listed = ", ".join(f"{codes} {len(cases)} ({_handedness(codes)})" for codes, cases in ranked)
         rarest = ranked[-1][1][0].images[0]
         what = (
-            f"The scans are stored along different axes: {listed}. They are brought to one here, if the headers hold."
+            f"The scans have different orientations: {listed}. They are reoriented consistently if the headers are "
+            "correct."
         )
-        mend = "Look at one scan of each, above all where the hand differs: a wrong header swaps left and right."
-        report(Problem("orientation", str(rarest), what, mend, WARNING))
+        fix = "Inspect one scan of each, especially if handedness differs: a wrong header swaps left and right."
+        report(Problem("orientation", str(rarest), what, fix, WARNING))
     oblique = [(survey.oblique, str(case.images[0])) for case, survey in surveyed if survey.oblique > OBLIQUE]
     if oblique:
-        most, path = max(oblique)
-        what = f"{len(oblique)} of {len(surveyed)} scans lie oblique in the body, this one most: {most:.3g} degrees."
-        report(Problem("orientation", path, what, "Nothing, if they were scanned so.", WARNING))
+        largest, path = max(oblique)
+        what = f"{len(oblique)} of {len(surveyed)} scans are oblique, this one the most: {largest:.3g} degrees."
+        report(Problem("orientation", path, what, "No action is needed if they were acquired this way.", WARNING))
 
 
-def _hand(codes: str) -> str:
-    """Whether the axes x, y, z form a right-handed system, as those called RAS do."""
+def _handedness(codes: str) -> str:
+    """Handedness of the axes x, y, z; RAS is right-handed."""
     order = ["RL", "AP", "SI"]
     axes = [next(i for i, pair in enumerate(order) if code in pair) for code in codes]
     flips = sum(code in "LPI" for code in codes)
@@ -182,24 +187,24 @@ def _hand(codes: str) -> str:
     return "left-handed" if (flips + swaps) % 2 else "right-handed"
 
 
-def judge_unlisted(dataset: Dataset, refused: str, report: Report) -> None:
-    """Report image files beside the listed ones that a data set with a description does not list.
+def judge_unlisted(dataset: Dataset, reported: str, report: Report) -> None:
+    """Report image files next to the scans that ``dataset.json`` does not list.
 
     Args:
-        dataset: The data set; without a ``dataset.json`` everything that lies there is taken, so nothing is unlisted.
-        refused: What was reported of the description already; files that it names are not reported twice.
-        report: Where problems go.
+        dataset: The data set; without a ``dataset.json`` all its files are used, so none is unlisted.
+        reported: Text of the problems reported so far; files that it names are not reported again.
+        report: Receives the problems.
     """
     if not (dataset.root / "dataset.json").is_file():
         return
     used = {path for case in (*dataset.cases, *dataset.test_cases) for path in case.files}
-    for path in _beside(dataset, used):
-        if path not in used and str(path) not in refused:
-            what = "The file lies beside the scans, but the data set does not list it."
-            report(Problem("unlisted", str(path), what, "List it, or take it away.", WARNING))
+    for path in _neighbours(dataset, used):
+        if path not in used and str(path) not in reported:
+            what = "The file is next to the scans, but the data set does not list it."
+            report(Problem("unlisted", str(path), what, "List it, or remove it.", WARNING))
 
 
-def _beside(dataset: Dataset, used: set[Path]) -> Iterator[Path]:
+def _neighbours(dataset: Dataset, used: set[Path]) -> Iterator[Path]:
     folders = {path.parent for path in used} | {
         dataset.root / f"{part}T{s}" for part in ("images", "labels") for s in "rs"
     }

@@ -1,4 +1,4 @@
-"""What one read of a case's files tells: the facts that checking, the fingerprint and preparing go by."""
+"""Facts from a single read of a case's files, used by checks, the fingerprint and preprocessing."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from segment.io.formats import Header
 from segment.io.geometry import canonical_grid, grid_difference, to_canonical
 from segment.io.images import read_header, read_voxels
 
-QUANTILES = 1001  # evenly spaced, from the least value to the greatest
-MAX_VALUES = 4096  # a file with more values than this is no mask; keeps the facts about it small
-_BLOCK = 1 << 22  # voxels counted at a time, so that counting does not widen a whole scan to 64 bits
+QUANTILES = 1001  # evenly spaced, from minimum to maximum
+MAX_VALUES = 4096  # a file with more distinct values is not a mask; bounds the size of the facts
+_BLOCK = 1 << 22  # voxels counted at once, so that a whole scan is never converted to 64 bits
 
 
 @dataclass(frozen=True)
 class ForegroundIntensity:
-    """Intensities of one channel of one scan within its foreground (every label but the background).
+    """Intensities of one channel of one scan within its foreground (every label except the background).
 
     Attributes:
         mean: Mean.
-        sd: Standard deviation, n below.
-        quantiles: `QUANTILES` evenly spaced quantiles, least first.
+        sd: Population standard deviation (divided by n).
+        quantiles: `QUANTILES` evenly spaced quantiles, ascending.
     """
 
     mean: float
@@ -46,16 +46,16 @@ class Survey:
     """Facts about one case, read once.
 
     Attributes:
-        shape: Voxels along the anatomical axes z, y, x (after `to_canonical`); y, x for a flat image.
+        shape: Voxels along the anatomical axes z, y, x (after `to_canonical`); y, x for a 2D image.
         spacing: Voxel size in mm along these axes.
-        box: (start, stop) along each of these axes of the smallest box that holds every voxel that is not 0 in any
-            channel; the whole scan when all are 0.
-        intensities: One a channel; empty for a scan without foreground or without a label.
-        counts: Voxels of each value of the label file; empty without a label.
-        orientation: Where the voxel axes x, y, z of the file point, such as ``RAS``; empty for a flat image.
-        oblique: Greatest angle between a voxel axis and the nearest axis of the body, in degrees.
-        constant: Whether every channel holds one value only.
-        digest: Of the voxels of all channels and their shape, as numbers; equal for equal scans, however stored.
+        box: (start, stop) along each of these axes of the smallest box that contains all voxels that are nonzero in any
+            channel; the whole scan if all are 0.
+        intensities: One per channel; empty for a scan without foreground or without a label.
+        counts: Number of voxels of each value in the label file; empty without a label.
+        orientation: Directions of the file's voxel axes x, y, z, such as ``RAS``; empty for a 2D image.
+        oblique: Largest angle between a voxel axis and the nearest anatomical axis, in degrees.
+        constant: Whether every channel is constant.
+        digest: Hash of the voxel values of all channels and their shape; equal for equal scans, however stored.
     """
 
     shape: tuple[int, ...]
@@ -81,19 +81,19 @@ class Survey:
             content: Plain data.
 
         Raises:
-            KeyError, TypeError, ValueError: When it is something else.
+            KeyError, TypeError, ValueError: If it is something else.
         """
         box = [(int(start), int(stop)) for start, stop in content["box"]]
         shape = tuple(int(size) for size in content["shape"])
         spacing = tuple(float(size) for size in content["spacing"])
         if not len(shape) == len(spacing) == len(box) or len(shape) not in (2, 3):
-            raise ValueError("no survey")
+            raise ValueError("not a survey")
         intensities = [
             ForegroundIntensity(float(item["mean"]), float(item["sd"]), tuple(float(q) for q in item["quantiles"]))
             for item in content["intensities"]
         ]
         if any(len(item.quantiles) != QUANTILES for item in intensities):
-            raise ValueError("no survey")
+            raise ValueError("not a survey")
         return cls(
             shape=shape,
             spacing=spacing,
@@ -109,11 +109,11 @@ class Survey:
 
 @dataclass(frozen=True)
 class Examination:
-    """What came of reading one case.
+    """Result of reading one case.
 
     Attributes:
-        survey: Its facts; None when an image could not be read whole.
-        problems: What is wrong with its files.
+        survey: Its facts; None if an image could not be read completely.
+        problems: Problems of its files.
     """
 
     survey: Survey | None
@@ -125,12 +125,12 @@ def examine(
     dataset: Dataset,
     room: Callable[[int], AbstractContextManager[Any]] = lambda voxels: nullcontext(),
 ) -> Examination:
-    """Read every file of a case once; collect the facts and everything that is wrong.
+    """Read every file of a case once; collect facts and problems.
 
     Args:
         case: The case, with or without a label.
         dataset: Its data set: labels, ignore value and channels.
-        room: Entered with the number of voxels before they are read, to bound what several threads hold at once.
+        room: Context manager entered with the number of voxels before they are read, to bound memory across threads.
 
     Returns:
         The facts and the problems.
@@ -146,9 +146,9 @@ def examine(
     for path, header in headers.items():
         difference = grid_difference(first.grid, header.grid) if first and header is not first else ""
         if difference:
-            what = f"Its voxel grid is not that of {next(iter(images)).name} of the same scan: {difference}."
+            what = f"Its voxel grid differs from that of {next(iter(images)).name} of the same scan: {difference}."
             report(Problem("grid", str(path), what, "Resample one onto the other's grid."))
-    # The largest file of the case counts twice: as stored and as numbers.
+    # The largest file of the case, which is in memory twice: as stored and converted.
     voxels = max((int(np.prod(h.grid.shape)) * h.channels for h in headers.values()), default=0)
     with room(voxels):
         survey = _facts(case, images, headers, dataset, report)
@@ -165,7 +165,7 @@ def _header(path: Path, report: Report) -> Header | None:
 
 def _numbers(path: Path, header: Header, dtype: type[np.floating] | None, report: Report) -> np.ndarray | None:
     try:
-        with np.errstate(all="ignore"):  # what overflows is reported as such
+        with np.errstate(all="ignore"):  # overflow is reported below
             return read_voxels(path, header, dtype)
     except (UserError, OSError) as error:
         report(problem_of(UserError(str(error)), "unreadable", path))
@@ -173,22 +173,22 @@ def _numbers(path: Path, header: Header, dtype: type[np.floating] | None, report
 
 
 def _judge_channels(case: Case, images: Mapping[Path, Header], dataset: Dataset, report: Report) -> None:
-    """Compare the number of channels with the declared one; a 4D or a colour file says what it is."""
+    """Compare the number of channels with the declared number; the message says if a file is 4D or in colour."""
     found, declared = sum(header.channels for header in images.values()), len(dataset.channels)
     if len(images) < len(case.images) or found == declared:
         return
     path, header = next(((p, h) for p, h in images.items() if h.channels > 1), next(iter(images.items())))
-    held = f"The scan has {found} channel(s) in {len(images)} file(s)"
+    description = f"The scan has {found} channel(s) in {len(images)} file(s)"
     if header.channels > 1:
-        held = f"The file is {'a colour image (RGB)' if header.colour else '4D'} with {header.channels} channels"
-    what = f"{held}; the data set declares {declared} ({', '.join(dataset.channels)})."
+        description = f"The file is {'a colour image (RGB)' if header.colour else '4D'} with {header.channels} channels"
+    what = f"{description}; the data set declares {declared} ({', '.join(dataset.channels)})."
     report(Problem("channels", str(path), what, "Split or convert the file, or correct the declared channels."))
 
 
 def _facts(
     case: Case, images: Mapping[Path, Header], headers: Mapping[Path, Header], dataset: Dataset, report: Report
 ) -> Survey | None:
-    """Read the voxels: the label first, since it says which voxels of the images are foreground."""
+    """Read the voxels, the label first, since it defines the foreground of the images."""
     mask: np.ndarray | None = None
     counts: dict[int, int] = {}
     if case.label is not None and case.label in headers:
@@ -196,34 +196,34 @@ def _facts(
     foreground = None if mask is None else _foreground(mask, counts, dataset)
     del mask
     grids = [header.grid for header in images.values()]
-    whole = len(images) == len(case.images) and len({grid.shape for grid in grids}) == 1
-    if not whole or (foreground is not None and foreground.shape != grids[0].shape):
+    complete = len(images) == len(case.images) and len({grid.shape for grid in grids}) == 1
+    if not complete or (foreground is not None and foreground.shape != grids[0].shape):
         foreground = None
-    taken = np.zeros(grids[0].shape, bool) if whole else None
+    nonzero = np.zeros(grids[0].shape, bool) if complete else None
     digest = hashlib.blake2b(repr([grid.shape for grid in grids]).encode(), digest_size=16)
     intensities: list[ForegroundIntensity] = []
     constants: list[bool] = []
     for path, header in images.items():
         array = _numbers(path, header, np.float32, report)
         if array is None:
-            taken = None
+            nonzero = None
             continue
         _judge_numbers(path, header, array, report)
         constants += [_is_constant(path, number, channel, report) for number, channel in enumerate(array)]
         digest.update(array.data)
         for channel in array:
-            if taken is not None:
-                np.logical_or(taken, channel, out=taken)
+            if nonzero is not None:
+                np.logical_or(nonzero, channel, out=nonzero)
             if foreground is not None:
                 intensities += _intensity(channel[foreground])
-    if taken is None or not constants:
+    if nonzero is None or not constants:
         return None
     grid = grids[0]
     canonical = canonical_grid(grid)
     return Survey(
         shape=canonical.shape,
         spacing=canonical.spacing,
-        box=nonzero_box(to_canonical(taken, grid)[None]),
+        box=nonzero_box(to_canonical(nonzero, grid)[None]),
         intensities=tuple(intensities) if len(intensities) == len(constants) else (),
         counts=counts,
         orientation="".join(nib.aff2axcodes(grid.affine)) if grid.ndim == 3 else "",
@@ -234,30 +234,30 @@ def _facts(
 
 
 def _judge_numbers(path: Path, header: Header, array: np.ndarray, report: Report) -> None:
-    """NaN and infinity; where the file holds integers, it is the scaling that made them."""
+    """Report NaN and infinity; in a file of integers they come from the scaling."""
     bad = array.size - int(np.isfinite(array).sum())
     if not bad:
         return
     slope, inter = header.slope, header.intercept
     if (slope, inter) != (1, 0) and header.dtype.kind in "iu":
-        what = f"The header's slope {slope:g} and intercept {inter:g} take {bad:,} voxel(s) beyond 32-bit numbers."
+        what = f"The header's slope {slope:g} and intercept {inter:g} overflow 32-bit floats in {bad:,} voxel(s)."
         report(Problem("scaling", str(path), what, "Correct scl_slope and scl_inter in the header."))
     else:
-        what = f"The file holds {bad:,} voxel(s) that are NaN or infinite."
-        report(Problem("not_finite", str(path), what, "Replace them by a number."))
+        what = f"The file contains {bad:,} voxel(s) that are NaN or infinite."
+        report(Problem("not_finite", str(path), what, "Replace them with finite values."))
 
 
 def _is_constant(path: Path, number: int, channel: np.ndarray, report: Report) -> bool:
     low, high = channel.min(), channel.max()
     if low != high:
         return False
-    what = f"Channel {number} of the file holds the value {float(low):g} everywhere."
-    report(Problem("constant", str(path), what, "Copy the scan again, or take it out."))
+    what = f"Channel {number} of the file has the value {float(low):g} everywhere."
+    report(Problem("constant", str(path), what, "Copy the scan again, or remove it."))
     return True
 
 
 def _mask(path: Path, header: Header, dataset: Dataset, report: Report) -> tuple[np.ndarray | None, dict[int, int]]:
-    """A label file's values and how often each occurs, judged."""
+    """Read and check a label file; returns its values and how often each occurs."""
     if header.channels != 1:
         what = f"The file has {header.channels} channels; a mask has one, whose values are the labels."
         report(Problem("not_a_mask", str(path), what, "Save it as a single-channel (grey) file."))
@@ -268,35 +268,37 @@ def _mask(path: Path, header: Header, dataset: Dataset, report: Report) -> tuple
     scaled = f" (its header scales by slope {slope:g} and intercept {inter:g})" if (slope, inter) != (1, 0) else ""
     if mask is None:
         if array is not None:
-            what = f"The values of the mask are not whole numbers{scaled}."
-            report(Problem("not_a_mask", str(path), what, "Name the file of labels, or round its values."))
+            what = f"The values of the mask are not integers{scaled}."
+            report(Problem("not_a_mask", str(path), what, "Give the label file, or round its values."))
         return None, {}
     counts = count_values(mask)
     if counts is None:
-        what = f"The mask holds more than {MAX_VALUES} different values{scaled}."
-        report(Problem("not_a_mask", str(path), what, "Name the file of labels instead of an image."))
+        what = f"The mask contains more than {MAX_VALUES} different values{scaled}."
+        report(Problem("not_a_mask", str(path), what, "Give the label file instead of an image."))
         return None, {}
     known = {*dataset.labels.values(), *([] if dataset.labels.ignore is None else [dataset.labels.ignore])}
     unknown = [value for value in counts if value not in known]
     if unknown:
         listed = ", ".join(f"{value} ({counts[value]:,} voxels)" for value in unknown[:10])
         more = ", ..." if len(unknown) > 10 else ""
-        what = f"The mask holds undeclared value(s){scaled}: {listed}{more}; the labels are {dataset.labels.declared}."
+        what = (
+            f"The mask contains undeclared value(s){scaled}: {listed}{more}; the labels are {dataset.labels.declared}."
+        )
         report(Problem("undeclared", str(path), what, "Correct the mask, or declare the value as a label."))
     if not any(value in counts for value in dataset.labels.foreground.values()):
-        what = "The mask holds no voxel of any structure."
-        report(Problem("empty", str(path), what, "See whether the scan was left without annotation.", WARNING))
+        what = "The mask contains no voxel of any structure."
+        report(Problem("empty", str(path), what, "Check whether the scan was left unannotated.", WARNING))
     return mask, counts
 
 
 def count_values(mask: np.ndarray) -> dict[int, int] | None:
-    """Count how often each value occurs, in memory that does not grow with the mask.
+    """Count how often each value occurs, in memory independent of the mask's size.
 
     Args:
         mask: Integers of any shape.
 
     Returns:
-        Value to number of voxels, by value; None when there are more than `MAX_VALUES` values.
+        Value to number of voxels, sorted by value; None if there are more than `MAX_VALUES` values.
     """
     counts: dict[int, int] = {}
     for block in _blocks(mask):
@@ -321,7 +323,7 @@ def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _foreground(mask: np.ndarray, counts: Mapping[int, int], dataset: Dataset) -> np.ndarray:
-    """Voxels of any declared label but the background; neither ignored nor undeclared ones."""
+    """Voxels of any declared label except the background; neither ignored nor undeclared ones."""
     structures = [value for value in dataset.labels.foreground.values() if value in counts]
     others = [value for value in counts if value not in structures]
     if len(others) == 1:
@@ -330,12 +332,12 @@ def _foreground(mask: np.ndarray, counts: Mapping[int, int], dataset: Dataset) -
 
 
 def _intensity(values: np.ndarray) -> list[ForegroundIntensity]:
-    """Intensities of one channel's foreground; none where nothing finite is in it."""
+    """Intensities of one channel's foreground; empty if it has no finite value."""
     values = values[np.isfinite(values)]
     if not values.size:
         return []
     values.sort()
-    # As numpy.quantile's linear method, but with one sort that is the fastest there is.
+    # Same as numpy.quantile's linear method, but with a single in-place sort, which is faster.
     places = np.linspace(0, values.size - 1, QUANTILES)
     below = np.floor(places).astype(np.int64)
     above = np.minimum(below + 1, values.size - 1)

@@ -1,4 +1,4 @@
-"""The surveys of many cases: read in parallel within bounded memory, remembered by the content of the files."""
+"""Surveys of many cases: read in parallel within bounded memory and cached by file content."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from segment.files import write_text
 from segment.io.formats import version_of
 from segment.parallel import Room, on_all_cores
 
-FORMAT = 1  # to be raised whenever the facts or the judgements of a file change
-VOXELS_IN_FLIGHT = 1 << 26  # about 1 GB at the 12 to 16 bytes a voxel takes while it is read
+FORMAT = 1  # increase whenever the facts or checks of a file change
+VOXELS_IN_FLIGHT = 1 << 26  # about 1 GB at 12 to 16 bytes per voxel while reading
 
 
 def survey_cases(
@@ -27,18 +27,18 @@ def survey_cases(
     hashes: Mapping[str, str] | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Examination]:
-    """Examine cases on all cores; what was found is remembered, so that a second time reads no voxel.
+    """Examine cases on all cores; results are cached, so that a second call reads no voxels.
 
-    Memory does not grow with the number of cases but for the facts themselves: a bounded number of voxels is read at
-    once, and a scan larger than that alone.
+    Apart from the facts themselves, memory does not grow with the number of cases: a bounded number of voxels is read
+    at once, and a scan above this limit is read alone.
 
     Args:
-        cases: What to examine; ids must differ.
+        cases: Cases to examine, with unique ids.
         dataset: Their data set: labels, ignore value and channels.
-        folder: Where the findings are remembered; None remembers nothing.
-        hashes: SHA-256 of every file of the cases by path; needed to remember. A case with a file that is not in it is
-            read anew.
-        progress: Called with the number of cases done, after each.
+        folder: Cache of the results; None disables it.
+        hashes: SHA-256 of every file of the cases by path; needed for the cache. A case with an unlisted file is always
+            read.
+        progress: Called after each case with the number of cases done.
 
     Returns:
         Case id to its facts and problems, in the order of ``cases``.
@@ -49,11 +49,11 @@ def survey_cases(
     def one(case: Case) -> Examination:
         known = folder is not None and all(str(path) in hashes for path in case.files)
         path = folder / f"{_key(case, dataset, hashes)}.json" if folder is not None and known else None
-        found = _recall(path, case) if path else None
+        found = _read_cache(path, case) if path else None
         if found is None:
             found = examine(case, dataset, room.taken)
             if path:
-                _remember(path, case, found)
+                _write_cache(path, case, found)
         return found
 
     results: dict[str, Examination] = {}
@@ -64,11 +64,11 @@ def survey_cases(
 
 
 def _key(case: Case, dataset: Dataset, hashes: Mapping[str, str]) -> str:
-    """A function of the files' bytes and of all that the findings depend on."""
+    """Cache key: a function of the files' bytes and of everything else that the results depend on."""
     recipe: dict[str, Any] = {
         "format": FORMAT,
         "images": [hashes[str(path)] for path in case.images],
-        "names": [path.name for path in case.files],  # findings name them, and a name tells the format
+        "names": [path.name for path in case.files],  # problems name the files, and the suffix determines the format
         "label": hashes[str(case.label)] if case.label else None,
         "labels": dataset.labels.declared,
         "channels": list(dataset.channels),
@@ -78,16 +78,16 @@ def _key(case: Case, dataset: Dataset, hashes: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:32]
 
 
-def _remember(path: Path, case: Case, found: Examination) -> None:
+def _write_cache(path: Path, case: Case, found: Examination) -> None:
     files = [str(file) for file in case.files]
-    # Files by number, since the same bytes may lie in another folder the next time.
+    # Files by number, since the same bytes may be in another folder next time.
     problems = [asdict(replace(problem, file=str(files.index(problem.file)))) for problem in found.problems]
     content = {"survey": found.survey.as_dict() if found.survey else None, "problems": problems}
     write_text(path, json.dumps(content, separators=(",", ":")))
 
 
-def _recall(path: Path, case: Case) -> Examination | None:
-    """What was remembered; None when there is nothing, or nothing sound."""
+def _read_cache(path: Path, case: Case) -> Examination | None:
+    """The cached result; None if it is missing or invalid."""
     files = case.files
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""What the layouts share: label tables, channel names, safe paths, and the checks of a list of cases."""
+"""Shared by the layouts: label tables, channel names, safe paths, and checks of a list of cases."""
 
 from __future__ import annotations
 
@@ -31,30 +31,30 @@ def read_json(path: Path) -> dict[str, Any]:
         Its content.
 
     Raises:
-        UserError: When it is too large, is not JSON, gives a key twice, or is not an object.
+        UserError: If it is too large, is not JSON, contains a duplicate key, or is not an object.
     """
     if path.stat().st_size > _LARGEST_JSON:
-        raise UserError(f"{path} is larger than {_LARGEST_JSON >> 20} MB, which no data set description is.")
+        raise UserError(f"{path} is larger than {_LARGEST_JSON >> 20} MB, too large for a data set description.")
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_once)
+        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_unique_keys)
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not valid JSON ({error}). Mend it or copy it again.") from error
+        raise UserError(f"{path} is not valid JSON ({error}). Fix it or copy it again.") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path} does not hold a JSON object with the data set's description. Mend it.")
+        raise UserError(f"{path} does not contain a JSON object with the data set's description. Fix it.")
     return content
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Python would take the last of two equal keys and say nothing; a label would be lost that way."""
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse duplicate keys, of which Python silently uses the last, so that a label would be lost."""
     content = dict(pairs)
     if len(content) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice")
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} is duplicated")
     return content
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The image files of one folder, by name; hidden files (macOS's ``._*``) are left out.
+    """List the image files of one folder by name, without hidden files (macOS's ``._*``).
 
     Args:
         folder: A folder; a missing one counts as empty.
@@ -66,11 +66,11 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def by_stem(files: Iterable[Path], report: Report = raise_errors) -> dict[str, Path]:
-    """Index files by name without format.
+    """Index files by name without suffix.
 
     Args:
         files: Paths of one folder.
-        report: Told of files that differ only in their format, of which the first is taken; raises by default.
+        report: Receives files whose names differ only in the suffix (the first is used); raises by default.
 
     Returns:
         Stem to path.
@@ -79,76 +79,76 @@ def by_stem(files: Iterable[Path], report: Report = raise_errors) -> dict[str, P
     for path in files:
         known = found.setdefault(stem(path), path)
         if known != path:
-            what = f"It has the same name as {known.name} but for the format."
+            what = f"It has the same name as {known.name} except for the suffix."
             report(Problem("duplicate", str(path), what, "Keep one of them."))
     return found
 
 
 def split_channel(name: str) -> tuple[str, int | None]:
-    """Take nnU-Net's channel number off a file stem.
+    """Split nnU-Net's channel number from a file stem.
 
     Args:
         name: For example ``case_0001``.
 
     Returns:
-        ``("case", 1)``; the name itself and None when it does not end in four digits.
+        ``("case", 1)``; the name itself and None if it does not end in four digits.
     """
     match = _CHANNEL.fullmatch(name)
     return (match[1], int(match[2])) if match else (name, None)
 
 
 def inside(root: Path, text: object, where: Path) -> Path:
-    """A path that a downloaded file names, kept inside the data set's folder.
+    """Resolve a path from a downloaded file, which must be inside the data set's folder.
 
     Args:
         root: The data set's folder.
         text: The path as written.
-        where: The file that names it, for the error.
+        where: The file that contains it, for the error.
 
     Returns:
         ``root / text``.
 
     Raises:
-        UserError: When it is not a relative path inside the folder.
+        UserError: If it is not a relative path inside the folder.
     """
-    both = PureWindowsPath(str(text))  # takes / and \ alike, so it holds on every system
+    both = PureWindowsPath(str(text))  # accepts / and \, so the check works on every system
     if not isinstance(text, str) or not text or both.anchor or ".." in both.parts or "\0" in text:
         raise UserError(f"{where} names the file {text!r}, which is not a path inside {root}. Correct the entry.")
     return root / text
 
 
 def label_table(labels: Mapping[Any, Any], where: Path | str, region_order: Sequence[int] | None = None) -> Labels:
-    """Bring label names and values into one form, the background first.
+    """Normalise a table of label names and values, the background first.
 
-    The background is the label called so (in any case), else the one of value 0; when neither is there,
+    The background is the label called ``background`` (in any case), else the one of value 0; if there is neither,
     ``background: 0`` is added.
 
     Args:
-        labels: Name to value, or value (as text) to name, as MSD writes it, or name to the list of values whose union
-            is a region; ``ignore`` names the value of voxels that nobody annotated (both as nnU-Net writes them).
-        where: The file or key they come from, for errors.
+        labels: Name to value, or value (as text) to name as in MSD, or name to the list of values whose union is a
+            region; ``ignore`` gives the value of unannotated voxels (both as in nnU-Net).
+        where: The file or key that they come from, for errors.
         region_order: The value that each region writes into a mask (nnU-Net's ``regions_class_order``).
 
     Returns:
         The labels.
 
     Raises:
-        UserError: When the table is no such mapping, repeats a value, has no foreground, or its regions cannot be
-            written as a mask.
+        UserError: If the table is not such a mapping, repeats a value, has no foreground, or its regions cannot be
+            written to a mask.
     """
     if not isinstance(labels, Mapping) or not labels:
         raise UserError(f"{where}: labels must map names to values, for example {{background: 0, liver: 1}}.")
     table: dict[str, int | list[int]] = {}
     for key, value in labels.items():
-        turned = isinstance(value, str) and not value.strip().lstrip("-").isdigit()
-        name, number = (value, key) if turned else (key, value)
+        swapped = isinstance(value, str) and not value.strip().lstrip("-").isdigit()
+        name, number = (value, key) if swapped else (key, value)
         name = str(name).lower() if str(name).lower() in ("background", "ignore") else str(name)
         if name in table:
-            raise UserError(f"{where}: label {name!r} stands twice. Correct the labels.")
-        several = isinstance(number, Sequence) and not isinstance(number, str)
-        table[name] = [_whole(n, name, where) for n in number] if several else _whole(number, name, where)
-    taken = [value for value in table.values() if isinstance(value, int)]
-    if "background" not in table and 0 not in taken:
+            raise UserError(f"{where}: label {name!r} is duplicated. Correct the labels.")
+        is_region = isinstance(number, Sequence) and not isinstance(number, str)
+        table[name] = [_whole(n, name, where) for n in number] if is_region else _whole(number, name, where)
+    used_values = [value for value in table.values() if isinstance(value, int)]
+    if "background" not in table and 0 not in used_values:
         table["background"] = 0
     first = "background" if "background" in table else next(name for name, value in table.items() if value == 0)
     order = None if region_order is None else [_whole(value, "regions_class_order", where) for value in region_order]
@@ -157,27 +157,27 @@ def label_table(labels: Mapping[Any, Any], where: Path | str, region_order: Sequ
     except ValueError as error:
         raise UserError(f"{where}: {error}. Correct the labels.") from error
     if len(found) < 2:
-        raise UserError(f"{where}: there is no label but the background. Name what is to be found.")
+        raise UserError(f"{where}: the only label is the background. Add the structures to segment.")
     return found
 
 
 def _whole(number: Any, name: str, where: Path | str) -> int:
     text = str(number).strip()
     if isinstance(number, bool) or not text.lstrip("-").isdigit() or not -(2**31) <= int(text) < 2**31:
-        raise UserError(f"{where}: label {name!r} has the value {number!r}, which is not a whole number. Correct it.")
+        raise UserError(f"{where}: label {name!r} has the value {number!r}, which is not an integer. Correct it.")
     return int(text)
 
 
 def label_names(
     content: Mapping[str, Any], where: Path | str, cases: Sequence[Case], report: Report = raise_errors
 ) -> Labels:
-    """The labels of a ``dataset.json``; where they are refused and the reporter goes on, the values found stand in.
+    """Read the labels of a ``dataset.json``; if they are invalid and `report` does not raise, use the values found.
 
     Args:
-        content: With ``labels`` and maybe ``regions_class_order``.
-        where: The file it comes from, for errors.
+        content: Contains ``labels`` and optionally ``regions_class_order``.
+        where: The file that it comes from, for errors.
         cases: Labelled cases.
-        report: Told of labels that are not sound; raises by default.
+        report: Receives a problem if the labels are invalid; raises by default.
 
     Returns:
         The labels.
@@ -192,8 +192,8 @@ def found_labels(cases: Iterable[Case], report: Report = raise_errors) -> Labels
 
     Args:
         cases: Labelled cases.
-        report: Told of masks that cannot be read or hold too many values, which are passed over, and of masks that all
-            hold nothing but 0; raises by default.
+        report: Receives masks that are skipped since they are unreadable or have too many values, and a problem if
+            all masks are 0 everywhere; raises by default.
 
     Returns:
         ``{"background": 0, "label_1": 1, ...}``.
@@ -207,31 +207,31 @@ def found_labels(cases: Iterable[Case], report: Report = raise_errors) -> Labels
         counts: dict[int, int] | None = {}
         with reported(report, "unreadable", case.label):
             counts = count_values(read_label(case.label).array)
-        held = set(range(MAX_LABELS + 1) if counts is None else counts)
-        if len(values | held | {0}) > MAX_LABELS:
-            what = f"Together with the other masks it holds more than {MAX_LABELS} values, so this is no mask."
-            report(Problem("not_a_mask", str(case.label), what, "Name the folder of masks."))
+        present = set(range(MAX_LABELS + 1) if counts is None else counts)
+        if len(values | present | {0}) > MAX_LABELS:
+            what = f"Together with the other masks it contains more than {MAX_LABELS} values, so it is not a mask."
+            report(Problem("not_a_mask", str(case.label), what, "Give the folder of masks."))
             continue
-        values |= held
+        values |= present
     if not values - {0}:
-        what = f"The masks beside {last} hold nothing but 0."
+        what = f"The masks next to {last} contain only 0."
         report(Problem("labels", "data.labels", what, "Give the labels' values with data.labels."))
         values = {1}
     return Labels({"background": 0} | {f"label_{value}": value for value in sorted(values - {0})})
 
 
 def channel_table(channels: Any, where: Path | str) -> tuple[str, ...]:
-    """Bring channel names into order.
+    """Normalise channel names to channel order.
 
     Args:
         channels: A list of names, or a mapping of channel number to name as in ``dataset.json``.
-        where: The file or key they come from, for errors.
+        where: The file or key that they come from, for errors.
 
     Returns:
         Names in channel order.
 
     Raises:
-        UserError: When they are neither.
+        UserError: If they are neither.
     """
     if isinstance(channels, Mapping):
         try:
@@ -250,13 +250,13 @@ def channel_table(channels: Any, where: Path | str) -> tuple[str, ...]:
 def named_channels(
     cases: Sequence[Case], channels: Any, where: Path | str, report: Report = raise_errors
 ) -> tuple[str, ...]:
-    """Channel names as given, or by number from the first case that can be read.
+    """Channel names as given, or numbered as in the first readable case.
 
     Args:
         cases: The data set's cases.
-        channels: What the description or the user gives, or None.
-        where: The file or key it comes from, for errors.
-        report: Told of names that are not sound and of files that cannot be read; raises by default.
+        channels: Names from the description or the user, or None.
+        where: The file or key that they come from, for errors.
+        report: Receives invalid names and unreadable files; raises by default.
 
     Returns:
         The names given; ``("image",)`` or ``("channel_0", ...)`` otherwise.
@@ -272,34 +272,34 @@ def named_channels(
 
 
 def checked(cases: Iterable[Case], where: Path, report: Report = raise_errors) -> tuple[Case, ...]:
-    """Sort cases and check that each has a name of its own and files that exist.
+    """Sort cases and check that each has a unique name and existing files.
 
     Args:
         cases: Cases in any order.
         where: The file or folder that lists them, for errors.
-        report: Told of a case that repeats another's id, has an id that is no file name, or lacks a file; raises by
+        report: Receives cases with a duplicate id, an id that cannot be a file name, or a missing file; raises by
             default.
 
     Returns:
-        The cases, sorted by id: without those that are not sound, and those whose mask is missing without it.
+        The valid cases, sorted by id; a case whose mask is missing is kept without it.
     """
-    sound: dict[str, Case] = {}
+    valid: dict[str, Case] = {}
     for case in sorted(cases, key=lambda case: case.id):
-        if case.id in sound:
-            what = f"Here two cases are called {case.id!r}."
-            report(Problem("duplicate", str(where), what, "Give every case its own name."))
+        if case.id in valid:
+            what = f"Two cases are called {case.id!r}."
+            report(Problem("duplicate", str(where), what, "Give each case a unique name."))
             continue
-        # Predictions are named after the case, so its id may not lead to another folder.
+        # Predictions are named after the case, so its id must not point to another folder.
         if not case.id or case.id.startswith(".") or any(sign in case.id for sign in '/\\:*?"<>|\0\n'):
-            what = f"{case.id!r} cannot be a case's name, since files are named after it."
+            what = f"{case.id!r} cannot be the name of a case, since files are named after it."
             report(Problem("description", str(where), what, "Rename it."))
             continue
         missing = [path for path in case.files if not path.is_file()]
         for path in missing:
-            what = f"The case {case.id!r} names {path}, which does not exist."
-            report(Problem("missing", str(where), what, "Add it or take the case out."))
+            what = f"The case {case.id!r} uses {path}, which does not exist."
+            report(Problem("missing", str(where), what, "Add it or remove the case."))
         if case.label in missing:
             case = replace(case, label=None)
         if not any(path in missing for path in case.images):
-            sound[case.id] = case
-    return tuple(sound.values())
+            valid[case.id] = case
+    return tuple(valid.values())

@@ -1,4 +1,4 @@
-"""Two folders, ``images/`` and ``labels/``, with one file a scan of the same name in each."""
+"""Two folders, ``images/`` and ``labels/``, with one file per scan, of the same name in each."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from segment.data.layouts.common import by_stem, checked, found_labels, image_fi
 from segment.data.problems import Problem, Report, raise_errors
 from segment.errors import UserError
 
-LOOKED_FOR = "images/ and labels/ (or masks/, or imagesTr/ and labelsTr/) with files of equal names"
+LOOKED_FOR = "images/ and labels/ (or masks/, or imagesTr/ and labelsTr/) with matching file names"
 _PAIRS = (("images", "labels"), ("images", "masks"), ("imagesTr", "labelsTr"))
 
 
 def recognise(root: Path) -> bool:
-    """Whether a folder holds images and labels side by side.
+    """Whether a folder contains an image folder and a label folder.
 
     Args:
         root: A folder or file.
 
     Returns:
-        True when one of the known pairs of folders lies in it.
+        True if it contains one of the known pairs of folders.
     """
     return _pair(root) is not None
 
@@ -37,32 +37,32 @@ def read(
     """Read the cases of two folders.
 
     A scan of several files is ``CASE_0000.ext``, ``CASE_0001.ext``, ... with the mask ``CASE.ext``; mask and image may
-    be of different formats. ``imagesTs/`` (with ``labelsTs/``) holds test scans, when it is there.
+    have different formats. ``imagesTs/`` (with ``labelsTs/``), if it exists, contains test scans.
 
     Args:
         root: The folder with both folders.
         name: Name to give the data set.
-        labels: What the masks hold; None names them after the values found, which reads every mask.
+        labels: Labels of the masks; None names them after the values found, which reads every mask.
         channels: Channel names; None numbers them.
-        report: Told of every image without a mask, mask without an image and the like; raises by default.
+        report: Receives every problem, such as an image without a mask; raises by default.
 
     Returns:
-        The data set, of what is sound.
+        The data set with its valid cases.
 
     Raises:
-        UserError: When the folders are not there or hold no scan.
+        UserError: If the folders are missing or contain no scan.
     """
     pair = _pair(root)
     if pair is None:
-        raise UserError(f"{root} does not hold {LOOKED_FOR}.")
+        raise UserError(f"{root} does not contain {LOOKED_FOR}.")
     images, masks = root / pair[0], root / pair[1]
     cases = checked(_cases(images, masks, True, report), root, report)
     if not cases:
-        raise UserError(f"{images} holds no scan that can be used. Put the scans there.")
+        raise UserError(f"{images} contains no usable scan. Put the scans there.")
     counts = {len(case.images): case.id for case in cases}
     if len(counts) > 1:
         what = f"The cases {', '.join(map(repr, counts.values()))} have different numbers of channels."
-        report(Problem("channels", str(images), what, "Add the missing files or take the cases out."))
+        report(Problem("channels", str(images), what, "Add the missing files or remove the cases."))
     tests = checked(_cases(root / "imagesTs", root / "labelsTs", False, report), root, report)
     named = named_channels(cases, channels, "data.channels", report)
     table = labels or found_labels(cases, report)
@@ -73,28 +73,28 @@ def _pair(root: Path) -> tuple[str, str] | None:
     return next((pair for pair in _PAIRS if all((root / folder).is_dir() for folder in pair)), None)
 
 
-def _cases(images: Path, masks: Path, need_label: bool, report: Report) -> list[Case]:
+def _cases(images: Path, masks: Path, label_required: bool, report: Report) -> list[Case]:
     labels = by_stem(image_files(masks), report)
     files: dict[str, dict[int, Path]] = {}
     for name, path in by_stem(image_files(images), report).items():
-        # A name that a mask bears is a whole name, even when it ends in four digits.
+        # A name that a mask also has is a full name, even if it ends in four digits.
         case, channel = (name, 0) if name in labels else split_channel(name)
         known = files.setdefault(case, {}).setdefault(channel or 0, path)
         if known != path:
             what = f"It and {known.name} are the same channel of case {case!r}."
             report(Problem("duplicate", str(path), what, "Keep one of them."))
-    for lonely in sorted(set(labels) - set(files)):
-        what = f"The mask has no image {images.name}/{lonely}.* beside it."
-        report(Problem("missing", str(labels[lonely]), what, "Add it or move the mask."))
+    for unmatched in sorted(set(labels) - set(files)):
+        what = f"The mask has no matching image {images.name}/{unmatched}.*."
+        report(Problem("missing", str(labels[unmatched]), what, "Add it or move the mask."))
     found = []
     for case, channels in files.items():
         if sorted(channels) != list(range(len(channels))):
             what = f"The case {case!r} has the channels {sorted(channels)}; one is missing."
             report(Problem("missing", str(images), what, "Add its file."))
             continue
-        if need_label and case not in labels:
-            what = f"The image has no mask {masks.name}/{case}.* beside it."
-            mend = "Add it, or move the image to imagesTs/, where scans without a mask belong."
-            report(Problem("missing", str(channels[0]), what, mend))
+        if label_required and case not in labels:
+            what = f"The image has no matching mask {masks.name}/{case}.*."
+            fix = "Add it, or move the image to imagesTs/, where scans without a mask belong."
+            report(Problem("missing", str(channels[0]), what, fix))
         found.append(Case(case, tuple(channels[number] for number in sorted(channels)), labels.get(case)))
     return found

@@ -1,4 +1,4 @@
-"""What a layout of data sets is, for each module that reads one."""
+"""Interface of the modules that read a data set layout."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from segment.data.problems import Report, raise_errors
 
 
 class Layout(Protocol):
-    """A way in which data sets lie on disk that can be recognised by what lies there; the modules here are such.
+    """A layout of data sets on disk that can be detected from its files; implemented by modules of this package.
 
     Attributes:
-        LOOKED_FOR: What it is recognised by, for a message.
+        LOOKED_FOR: The files that identify the layout, for messages.
     """
 
     LOOKED_FOR: str
 
     def recognise(self, root: Path) -> bool:
-        """Whether a data set of this layout lies there; reads no voxel.
+        """Whether the path is a data set of this layout; reads no voxels.
 
         Args:
             root: A folder or file that exists.
@@ -39,16 +39,16 @@ class Layout(Protocol):
         """List the cases of a data set.
 
         Args:
-            root: Where it lies.
+            root: Folder or file of the data set.
             name: Name to give it.
-            labels: What the masks hold; None takes what the data set says itself.
-            channels: Channel names; None takes what the data set says itself.
-            report: Told of everything that is not sound, so that the rest is still read; raises by default.
+            labels: Labels of the masks; None uses those that the data set declares.
+            channels: Channel names; None uses those that the data set declares.
+            report: Receives every problem, so that the rest is still read; raises by default.
 
         Returns:
-            The data set, of what is sound.
+            The data set with its valid cases.
 
         Raises:
-            UserError: When nothing of it can be used.
+            UserError: If no part of it can be used.
         """
         ...

@@ -17,13 +17,13 @@ LOOKED_FOR = "dataset.json with a 'training' list (Medical Segmentation Decathlo
 
 
 def recognise(root: Path) -> bool:
-    """Whether a folder holds an MSD data set.
+    """Whether a folder contains an MSD data set.
 
     Args:
         root: A folder or file.
 
     Returns:
-        True when its ``dataset.json`` has a list of training cases.
+        True if its ``dataset.json`` has a list of training cases.
     """
     path = root / "dataset.json"
     return path.is_file() and isinstance(read_json(path).get("training"), list)
@@ -41,15 +41,15 @@ def read(
     Args:
         root: The folder with ``dataset.json``.
         name: Name to give the data set.
-        labels: What the masks hold; None takes those of ``dataset.json``.
-        channels: Channel names; None takes the ``modality`` of ``dataset.json``.
-        report: Told of every entry that is not sound and of every missing file; raises by default.
+        labels: Labels of the masks; None uses those of ``dataset.json``.
+        channels: Channel names; None uses the ``modality`` of ``dataset.json``.
+        report: Receives every invalid entry and missing file; raises by default.
 
     Returns:
-        The data set, of what is sound. Its test scans are left out when the folder of test images is not there.
+        The data set with its valid cases. Test scans are left out if the folder of test images is missing.
 
     Raises:
-        UserError: When ``dataset.json`` cannot be read or names no case whose images are there.
+        UserError: If ``dataset.json`` cannot be read or lists no case whose images exist.
     """
     path = root / "dataset.json"
     content = read_json(path)
@@ -60,7 +60,7 @@ def read(
     training = _cases(root, content["training"], path, report)
     cases = checked(training, path, report)
     if not cases:
-        raise UserError(f"{path}: the list 'training' names no case whose images are there. Mend it or add the files.")
+        raise UserError(f"{path}: the list 'training' contains no case whose images exist. Fix it or add the files.")
     for case in training:
         if case.label is None:
             what = f"The training case {case.id!r} has no label."
@@ -82,10 +82,10 @@ def read(
 
 
 def _compare_counts(content: Mapping[str, Any], cases: Mapping[str, list[Case]], path: Path, report: Report) -> None:
-    """The counts are for readers only, so that a wrong one stops nothing."""
+    """Warn about wrong counts, which are informative only."""
     for key, found in cases.items():
         if content.get(key, len(found)) != len(found):
-            what = f"{key!r} is {content[key]!r}, but {len(found)} sound case(s) are listed."
+            what = f"{key!r} is {content[key]!r}, but {len(found)} valid case(s) are listed."
             report(Problem("description", str(path), what, "Copy the missing scans, or correct the number.", WARNING))
 
 
@@ -103,15 +103,15 @@ def _case(root: Path, entry: Any, where: Path) -> Case | None:
     """One entry of a list: ``{"image": ..., "label": ...}``, or a plain path for a test scan; None for ``._`` files."""
     fields = {"image": entry} if isinstance(entry, str) else entry
     if not isinstance(fields, dict) or "image" not in fields:
-        raise UserError(f"{where}: the entry {str(entry)[:80]!r} does not name an image. Correct it.")
+        raise UserError(f"{where}: the entry {str(entry)[:80]!r} does not specify an image. Correct it.")
     listed = fields["image"] if isinstance(fields["image"], list) else [fields["image"]]
     images = [inside(root, text, where) for text in listed]
     if not images:
-        raise UserError(f"{where}: the entry {str(entry)[:80]!r} does not name an image. Correct it.")
+        raise UserError(f"{where}: the entry {str(entry)[:80]!r} does not specify an image. Correct it.")
     if images[0].name.startswith("._"):
         return None
     label = inside(root, fields["label"], where) if fields.get("label") else None
-    # Named after its mask, so that predictions pair with the references by file name.
+    # Named after its mask, so that predictions match the references by file name.
     return Case(stem(label or images[0]), tuple(_channel_files(images)), label)
 
 

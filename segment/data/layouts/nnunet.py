@@ -25,13 +25,13 @@ LOOKED_FOR = "dataset.json with 'channel_names' and 'file_ending' (nnU-Net)"
 
 
 def recognise(root: Path) -> bool:
-    """Whether a folder holds an nnU-Net raw data set.
+    """Whether a folder contains an nnU-Net raw data set.
 
     Args:
         root: A folder or file.
 
     Returns:
-        True when its ``dataset.json`` names channels and a file ending.
+        True if its ``dataset.json`` specifies channels and a file ending.
     """
     path = root / "dataset.json"
     if not path.is_file():
@@ -52,15 +52,15 @@ def read(
     Args:
         root: The folder with ``dataset.json``.
         name: Name to give the data set.
-        labels: What the masks hold; None takes those of ``dataset.json``.
-        channels: Channel names; None takes those of ``dataset.json``.
-        report: Told of everything in ``dataset.json`` that is not sound and of every missing file; raises by default.
+        labels: Labels of the masks; None uses those of ``dataset.json``.
+        channels: Channel names; None uses those of ``dataset.json``.
+        report: Receives every problem of ``dataset.json`` and every missing file; raises by default.
 
     Returns:
-        The data set, of what is sound; ``imagesTs`` (with ``labelsTs`` where it exists) become its test scans.
+        The data set with its valid cases; ``imagesTs`` (with ``labelsTs`` if it exists) provides its test scans.
 
     Raises:
-        UserError: When ``dataset.json`` cannot be read, or no case has all its images.
+        UserError: If ``dataset.json`` cannot be read, or no case has all its images.
     """
     path = root / "dataset.json"
     content = read_json(path)
@@ -69,7 +69,7 @@ def read(
         raise UserError(f"{path} has no {missing[0]!r}, so this is not an nnU-Net data set. Try data.layout=auto.")
     ending = str(content["file_ending"])
     if ending not in suffixes():
-        raise UserError(f"{path}: file_ending {ending!r} is not read here.{did_you_mean(ending, suffixes())}")
+        raise UserError(f"{path}: file_ending {ending!r} is not supported.{did_you_mean(ending, suffixes())}")
     named = named_channels([], content["channel_names"], path, report)
     if isinstance(content.get("dataset"), dict):
         found = []
@@ -85,13 +85,13 @@ def read(
             report(Problem("missing", str(root), what, "Add it."))
         if len(case.images) != len(named):
             what = f"The case {case.id!r} has {len(case.images)} channel file(s); {path.name} names {len(named)}."
-            report(Problem("channels", str(root), what, "Mend the case or the names."))
-    promised = content.get("numTraining", len(found))
-    if promised != len(found):
-        what = f"It promises {promised!r} training cases and {len(found)} are there."
-        report(Problem("missing", str(path), what, "Copy the rest or mend it."))
+            report(Problem("channels", str(root), what, "Fix the case or the names."))
+    declared = content.get("numTraining", len(found))
+    if declared != len(found):
+        what = f"It declares {declared!r} training cases, but {len(found)} were found."
+        report(Problem("missing", str(path), what, "Copy the rest or correct the number."))
     if not cases:
-        raise UserError(f"{root} holds no training case with all its images. Copy them there.")
+        raise UserError(f"{root} contains no training case with all its images. Copy them there.")
     table = labels or label_names(content, path, cases, report)
     return Dataset(
         name=name,
@@ -113,7 +113,7 @@ def _listed(root: Path, key: str, entry: Any, where: Path) -> Case:
 
 
 def _folder(root: Path, part: str, ending: str, count: int) -> list[Case]:
-    """Cases of ``imagesTr`` or ``imagesTs``, every channel named whether its file exists or not."""
+    """Cases of ``imagesTr`` or ``imagesTs``, with the paths of all channels, whether or not the files exist."""
     images, masks = root / f"images{part}", root / f"labels{part}"
     names = {path.name[: -len(ending)] for path in image_files(images) if path.name.endswith(ending)}
     ids = {split_channel(name)[0] for name in names}

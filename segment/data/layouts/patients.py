@@ -1,4 +1,4 @@
-"""One folder a patient: its images by modality and one mask, as BraTS has it."""
+"""One folder per patient with its images by modality and one mask, as in BraTS."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from segment.data.problems import Problem, Report, raise_errors
 from segment.errors import UserError
 from segment.io.formats import stem
 
-LOOKED_FOR = "one folder a patient, each with its images and one file called ...seg, ...label or ...mask"
+LOOKED_FOR = "one folder per patient, each with its images and one file called ...seg, ...label or ...mask"
 _MASK = re.compile(r"(^|[^a-z])(seg|segmentation|labels?|mask)$", re.IGNORECASE)
 
 
 def recognise(root: Path) -> bool:
-    """Whether a folder holds one folder a patient.
+    """Whether a folder contains one folder per patient.
 
     Args:
         root: A folder or file.
 
     Returns:
-        True when the first folder in it holds one mask and at least one other image file.
+        True if the first folder in it contains one mask and at least one other image file.
     """
     first = next(iter(_folders(root)), None)
     if first is None:
@@ -42,41 +42,42 @@ def read(
 ) -> Dataset:
     """Read one case from every folder.
 
-    ``BraTS_001/BraTS_001_flair.nii.gz`` is the channel ``flair`` of the case ``BraTS_001``; channels go by name.
+    ``BraTS_001/BraTS_001_flair.nii.gz`` is the channel ``flair`` of the case ``BraTS_001``; channels are sorted by
+    name.
 
     Args:
-        root: The folder of patients' folders.
+        root: The folder that contains the patients' folders.
         name: Name to give the data set.
-        labels: What the masks hold; None names them after the values found, which reads every mask.
-        channels: The channels to take, by name and in this order; with one image a patient, the name to give it.
-        report: Told of every patient whose files differ from the others'; raises by default.
+        labels: Labels of the masks; None names them after the values found, which reads every mask.
+        channels: The channels to use, by name and in this order; with one image per patient, its channel name.
+        report: Receives every patient whose files differ from the others'; raises by default.
 
     Returns:
-        The data set, of what is sound; patients without a mask become test scans.
+        The data set with its valid cases; patients without a mask become test scans.
 
     Raises:
-        UserError: When no patient has images and a mask.
+        UserError: If no patient has images and a mask.
     """
     found = {folder.name: _files(folder, report) for folder in _folders(root)}
     if not any(mask for _, mask in found.values()):
-        raise UserError(f"{root} does not hold {LOOKED_FOR}.")
+        raise UserError(f"{root} does not contain {LOOKED_FOR}.")
     names = next(sorted(images) for images, mask in found.values() if mask)
     single = len(names) == 1
-    wanted = names if channels is None or single else list(channel_table(channels, "data.channels"))
+    channel_names = names if channels is None or single else list(channel_table(channels, "data.channels"))
     cases = []
     for patient, (images, mask) in found.items():
-        keys = sorted(images) if single and len(images) == 1 else wanted
-        lacking = [key for key in keys if key not in images]
-        if lacking or not keys:
-            what = f"The folder has the images {sorted(images)}, not {', '.join(wanted)}."
-            report(Problem("missing", str(root / patient), what, "Mend the folder."))
+        keys = sorted(images) if single and len(images) == 1 else channel_names
+        missing = [key for key in keys if key not in images]
+        if missing or not keys:
+            what = f"The folder has the images {sorted(images)}, not {', '.join(channel_names)}."
+            report(Problem("missing", str(root / patient), what, "Fix the folder."))
             continue
         cases.append(Case(patient, tuple(images[key] for key in keys), mask))
     training = checked((case for case in cases if case.label), root, report)
     tests = checked((case for case in cases if not case.label), root, report)
     if not training:
-        raise UserError(f"{root} holds no patient with all images and a mask. Mend the folders.")
-    named = named_channels(training, channels, "data.channels", report) if single else tuple(wanted)
+        raise UserError(f"{root} contains no patient with all images and a mask. Fix the folders.")
+    named = named_channels(training, channels, "data.channels", report) if single else tuple(channel_names)
     table = labels or found_labels(training, report)
     return Dataset(name, root, training, table, named, tests)
 
@@ -92,6 +93,6 @@ def _files(folder: Path, report: Report) -> tuple[dict[str, Path], Path | None]:
     files = by_stem(image_files(folder), report)
     masks = [name for name in files if _MASK.search(name)]
     if len(masks) > 1:
-        report(Problem("duplicate", str(folder), f"It holds several masks: {', '.join(masks)}.", "Keep one."))
+        report(Problem("duplicate", str(folder), f"It contains several masks: {', '.join(masks)}.", "Keep one."))
     images = {name.removeprefix(folder.name).strip("_-. ") or name: files[name] for name in files if name not in masks}
     return images, files[masks[0]] if masks else None

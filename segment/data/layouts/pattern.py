@@ -1,4 +1,4 @@
-"""Files wherever they lie: templates such as ``{case}/imaging.nii.gz`` say which are images and which are masks."""
+"""Files in any folder structure: templates such as ``{case}/imaging.nii.gz`` define the images and masks."""
 
 from __future__ import annotations
 
@@ -34,31 +34,31 @@ def read(
     label: str,
     report: Report = raise_errors,
 ) -> Dataset:
-    """Read the cases whose files fit templates.
+    """Read the cases whose files match templates.
 
-    ``{case}`` stands for the case's name and ``{group}`` for what must not straddle folds (a patient); both are parts
-    of one file's or folder's name, and the same where they stand twice. ``*`` and ``?`` stand for anything within one
-    such name, ``{case:*_frame??}`` for a case's name of that form.
+    ``{case}`` matches the case's name and ``{group}`` the unit that must not be split across folds (a patient). Each
+    matches within one file or folder name; a repeated field must match the same text. ``*`` and ``?`` are wildcards
+    within one such name; ``{case:*_frame??}`` matches a case name of that form.
 
     Args:
-        root: The folder that the templates start at.
+        root: The folder that the templates are relative to.
         name: Name to give the data set.
-        labels: What the masks hold; None names them after the values found, which reads every mask.
+        labels: Labels of the masks; None names them after the values found, which reads every mask.
         channels: Channel names; None numbers them.
-        image: Template of the image files, or one a channel: ``volume-{case}.nii``.
-        label: Template of the masks: ``segmentation-{case}.nii``. A file that fits it is no image.
-        report: Told of masks without an image, cases without all channels and the like; raises by default.
+        image: Template of the image files, or one per channel: ``volume-{case}.nii``.
+        label: Template of the masks: ``segmentation-{case}.nii``. A file that matches it is not an image.
+        report: Receives every problem, such as a mask without an image; raises by default.
 
     Returns:
-        The data set, of what is sound; images without a mask become test scans.
+        The data set with its valid cases; images without a mask become test scans.
 
     Raises:
-        UserError: When a template is not sound, or no image with a mask fits.
+        UserError: If a template is invalid, or no image with a mask matches.
     """
     masks = _by_case(root, label, "data.label", report)
-    taken = {mask.path for mask in masks.values()}
+    mask_files = {mask.path for mask in masks.values()}
     templates = [image] if isinstance(image, str) else list(image)
-    files = [_by_case(root, template, "data.image", report, taken) for template in templates]
+    files = [_by_case(root, template, "data.image", report, mask_files) for template in templates]
     found = []
     for case in sorted({case for channel in files for case in channel} | set(masks)):
         missing = [template for template, channel in zip(templates, files, strict=True) if case not in channel]
@@ -66,7 +66,7 @@ def read(
         if missing:
             where = mask.path if mask else next(channel[case].path for channel in files if case in channel)
             what = f"The case {case!r} has no image {', '.join(missing)}."
-            report(Problem("missing", str(where), what, "Add it or take the case out."))
+            report(Problem("missing", str(where), what, "Add it or remove the case."))
             continue
         images = [channel[case] for channel in files]
         group = next((file.group for file in (*images, *([mask] if mask else [])) if file.group is not None), None)
@@ -74,8 +74,8 @@ def read(
     cases = checked((case for case in found if case.label), root, report)
     if not cases:
         raise UserError(
-            f"{root} holds no image {' '.join(templates)} with a mask {label}. Set data.root to the folder that "
-            "data.image and data.label start at."
+            f"{root} contains no image {' '.join(templates)} with a mask {label}. Set data.root to the folder that "
+            "data.image and data.label are relative to."
         )
     tests = checked((case for case in found if not case.label), root, report)
     table = labels or found_labels(cases, report)
@@ -83,12 +83,12 @@ def read(
 
 
 def _by_case(
-    root: Path, template: str, key: str, report: Report, taken: set[Path] | frozenset[Path] = frozenset()
+    root: Path, template: str, key: str, report: Report, mask_files: set[Path] | frozenset[Path] = frozenset()
 ) -> Mapping[str, _File]:
-    """The files that fit a template by their case's name; of two of one case the first."""
+    """The files that match a template, by case name; the first of several files of one case."""
     found: dict[str, _File] = {}
-    for file in _fitting(root, template, key):
-        if file.path in taken:
+    for file in _matching(root, template, key):
+        if file.path in mask_files:
             continue
         known = found.setdefault(file.case, file)
         if known != file:
@@ -97,28 +97,28 @@ def _by_case(
     return found
 
 
-def _fitting(root: Path, template: str, key: str) -> Iterator[_File]:
+def _matching(root: Path, template: str, key: str) -> Iterator[_File]:
     inside(root, template, Path(key))
     names = [found[1] for found in _FIELD.finditer(template)]
     unknown = next((name for name in names if name not in FIELDS), None)
     if unknown is not None:
-        near = did_you_mean(unknown, FIELDS)
-        raise UserError(f"{key}={template}: there is no field {{{unknown}}}.{near} There are {{case}} and {{group}}.")
+        hint = did_you_mean(unknown, FIELDS)
+        raise UserError(f"{key}={template}: unknown field {{{unknown}}}.{hint} The fields are {{case}} and {{group}}.")
     if "case" not in names:
-        raise UserError(f"{key}={template}: has no {{case}}, so the files cannot be told apart. Add it.")
+        raise UserError(f"{key}={template}: {{case}} is missing, so the files cannot be assigned to cases. Add it.")
     wild = _FIELD.sub(lambda field: field[2] or "*", template.replace("[", "[[]"))
     if "**" in wild:
-        raise UserError(f"{key}={template}: nothing tells where a name ends. Put a sign between the two wildcards.")
+        raise UserError(f"{key}={template}: adjacent wildcards are ambiguous. Put a character between them.")
     pattern = _pattern(template)
     for path in sorted(root.glob(wild)):
-        fits = pattern.fullmatch(path.relative_to(root).as_posix())
+        match = pattern.fullmatch(path.relative_to(root).as_posix())
         hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-        if fits and not hidden and is_image_file(path):
-            yield _File(path, fits["case"], fits.groupdict().get("group"))
+        if match and not hidden and is_image_file(path):
+            yield _File(path, match["case"], match.groupdict().get("group"))
 
 
 def _pattern(template: str) -> re.Pattern[str]:
-    """What a path from the root must be; a field that stands again must be the same."""
+    """Regular expression for paths relative to the root; a repeated field must match the same text."""
     parts, seen, end = [], set(), 0
     for field in _FIELD.finditer(template):
         parts.append(_literal(template[end : field.start()]))
@@ -130,5 +130,5 @@ def _pattern(template: str) -> re.Pattern[str]:
 
 
 def _literal(text: str) -> str:
-    """A part of a template; its wildcards stay within one name."""
-    return "".join({"*": "[^/]*", "?": "[^/]"}.get(sign) or re.escape(sign) for sign in text)
+    """Escape a part of a template; its wildcards match within one name."""
+    return "".join({"*": "[^/]*", "?": "[^/]"}.get(char) or re.escape(char) for char in text)

@@ -1,4 +1,4 @@
-"""A CSV with one row a scan: ``image`` (or ``image_0``, ...), ``label``, ``id``, ``group``, ``split``, ``source``."""
+"""A CSV with one row per scan: ``image`` (or ``image_0``, ...), ``label``, ``id``, ``group``, ``split``, ``source``."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def recognise(root: Path) -> bool:
         root: A folder or file.
 
     Returns:
-        True for a CSV file, or a folder with exactly one; a CSV beside a folder of images must name the columns, since
-        it may as well be about something else.
+        True for a CSV file, or a folder with exactly one; a CSV next to a folder of images must have the columns, since
+        it may contain something else.
     """
     path = _file(root)
     if path is None or path == root or not any((root / folder).is_dir() for folder in ("images", "imagesTr")):
@@ -45,22 +45,22 @@ def read(
 ) -> Dataset:
     """Read the cases that a table lists.
 
-    Relative paths start at the table's folder; absolute ones are taken as they are. ``group`` (a patient) never
-    straddles folds; ``source`` (a site, a data set) can be weighted in training; ``split`` is ``train`` (or empty) or
-    ``test``; other columns are left alone.
+    Relative paths are relative to the table's folder; absolute paths are used unchanged. ``group`` (a patient) is never
+    split across folds; ``source`` (a site, a data set) can be weighted in training; ``split`` is ``train`` (or empty)
+    or ``test``; other columns are ignored.
 
     Args:
-        root: The CSV file, or the folder that holds exactly one.
+        root: The CSV file, or a folder that contains exactly one.
         name: Name to give the data set.
-        labels: What the masks hold; None names them after the values found, which reads every mask.
+        labels: Labels of the masks; None names them after the values found, which reads every mask.
         channels: Channel names; None numbers them.
-        report: Told of every row with an empty cell, a missing file and the like; raises by default.
+        report: Receives every problem, such as an empty cell or a missing file; raises by default.
 
     Returns:
-        The data set, of the rows that are sound.
+        The data set with its valid rows.
 
     Raises:
-        UserError: When there is no table, it lacks a column, or no row of it can be used.
+        UserError: If there is no table, a column is missing, or no row can be used.
     """
     path = _file(root)
     if path is None:
@@ -76,15 +76,15 @@ def read(
             if split not in _SPLITS:
                 raise UserError(
                     f"{where}: split {split!r} is neither train nor test.{did_you_mean(split, [*_SPLITS])} "
-                    "Validation folds of one's own go into a splits file."
+                    "Put custom validation folds into a splits file."
                 )
             case = _case(path.parent, row, images, where)
             (training if _SPLITS[split] == "train" else tests).append(case)
             if _SPLITS[split] == "train" and case.label is None:
-                raise UserError(f"{where}: a training scan needs a label. Fill it in, or write split=test.")
+                raise UserError(f"{where}: a training scan needs a label. Add it, or write split=test.")
     cases = checked(training, path, report)
     if not cases:
-        raise UserError(f"{path} lists no training scan whose images are there.")
+        raise UserError(f"{path} lists no training scan whose images exist.")
     named = named_channels(cases, channels, "data.channels", report)
     table = labels or found_labels(cases, report)
     return Dataset(name, path.parent, cases, table, named, checked(tests, path, report))
@@ -98,7 +98,7 @@ def _file(root: Path) -> Path | None:
 
 
 def _rows(path: Path, report: Report) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Read the table; the separator is the one of comma, semicolon and tab that the first line has most of."""
+    """Read the table; the separator is whichever of comma, semicolon and tab is most frequent in the first line."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -111,8 +111,8 @@ def _rows(path: Path, report: Report) -> tuple[list[str], list[tuple[int, dict[s
     rows = []
     for number, row in enumerate(reader, start=2):
         if None in row or None in row.values():
-            what = "The row has not as many cells as the first line."
-            report(Problem("description", f"{path}, line {number}", what, "Mend it."))
+            what = "The row does not have as many cells as the first line."
+            report(Problem("description", f"{path}, line {number}", what, "Fix it."))
             continue
         rows.append((number, {key: value.strip() for key, value in row.items() if key}))
     return columns, rows
@@ -124,7 +124,7 @@ def _image_columns(columns: Sequence[str], path: Path) -> list[str]:
     for column, found in (("image", bool(images)), ("label", "label" in columns)):
         if not found:
             raise UserError(
-                f"{path} has no column {column!r}; its columns are {', '.join(columns)}. Rename the one that holds it."
+                f"{path} has no column {column!r}; its columns are {', '.join(columns)}. Rename the right one."
             )
     return images
 
@@ -132,7 +132,7 @@ def _image_columns(columns: Sequence[str], path: Path) -> list[str]:
 def _case(folder: Path, row: Mapping[str, str], images: Sequence[str], where: str) -> Case:
     empty = [column for column in images if not row[column]]
     if empty:
-        raise UserError(f"{where}: the cell {empty[0]!r} is empty. Name the image file.")
+        raise UserError(f"{where}: the cell {empty[0]!r} is empty. Enter the image file.")
     files = tuple(folder / row[column] for column in images)
     name = stem(files[0])
     default = split_channel(name)[0] if len(files) > 1 else name

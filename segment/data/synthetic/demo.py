@@ -1,8 +1,8 @@
-"""The demo set: brain scans made from one public template, so that the first run needs neither a download nor patients.
+"""The demo set: synthetic brain scans from one public template, so that a first run needs no download or patient data.
 
-Every scan is the MNI152 template and its tissue maps (carried in the nilearn wheel) under a random smooth deformation,
-with a contrast, a bias field and Rician noise of its own, on a grid of its own. It is written as an ordinary Medical
-Segmentation Decathlon folder and read as any other.
+Every scan is the MNI152 template with its tissue maps (from the nilearn wheel) under a random smooth deformation,
+with random contrast, bias field, Rician noise and grid. The scans are written to an ordinary Medical Segmentation
+Decathlon folder and read like any other.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation
 
 from segment.data.case import Dataset
 from segment.data.layouts import open_dataset
-from segment.data.synthetic.made import made_once
+from segment.data.synthetic.made import create_once
 from segment.errors import UserError
 
 VERSION = 1
@@ -32,11 +32,11 @@ _FILE = "mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
 _BOX = (slice(22, 175), slice(23, 213), slice(0, 161))  # the brain in the template's voxels, with a margin
 _CENTRE = np.array([0.0, -18.0, 4.0])  # middle of the brain in MNI mm
 _EXTENT = np.array([138.0, 174.0, 148.0])  # its size in mm: left-right, back-front, down-up
-_BLUR_MM = 0.9  # what a voxel of 3-4 mm averages over, as a Gaussian's standard deviation
-# Fluid in folds thinner than a voxel would hardly ever be the largest part, so it counts for more than its share.
+_BLUR_MM = 0.9  # averaging by a voxel of 3-4 mm, as a Gaussian's standard deviation
+# Fluid in sulci thinner than a voxel would rarely be the largest part, so it is weighted more.
 _SULCI = np.array([2.5, 1.0, 1.0]).reshape(3, 1, 1, 1)
 _ORIENTATIONS = ("RAS", "LPS", "LAS", "PIR", "RAS", "LPS", "ASL", "RPI")
-# Half of the scans share a spacing: thin fluid hardly survives being resampled from one coarse grid to another.
+# Half of the scans share a spacing: resampling between coarse grids would remove most thin fluid.
 _SPACINGS = ((3.2, 3.2, 3.2), (3.0, 3.0, 3.5), (3.2, 3.2, 3.2), (3.5, 3.5, 3.5), (3.2, 3.2, 3.2), (3.0, 3.2, 3.2))
 _LICENCE = """\
 These scans are no patients' scans. They are random deformations, with random contrast, bias field and noise, of the
@@ -58,9 +58,9 @@ age-appropriate brain templates from birth to adulthood. NeuroImage 47, S102 (20
 
 
 def demo_dataset(root: str | Path = "data/demo", scans: int = 24, seed: int = 0, name: str = "demo") -> Dataset:
-    """Open the demo set, writing it first when it is not there (some seconds).
+    """Open the demo set, creating it first if it does not exist (a few seconds).
 
-    Scan ``i`` is a function of ``(seed, i)`` alone. Scans differ in shape, spacing (3-4.5 mm) and orientation.
+    Scan ``i`` is a function of ``(seed, i)`` only. Scans differ in shape, spacing (3-4.5 mm) and orientation.
 
     Args:
         root: Folder of the data set.
@@ -73,14 +73,14 @@ def demo_dataset(root: str | Path = "data/demo", scans: int = 24, seed: int = 0,
         white_matter.
 
     Raises:
-        UserError: When the folder holds something else or a demo set of another seed or size, or the template is not
-            installed.
+        UserError: If the folder contains something else or a demo set with another seed or size, or the template is
+            not installed.
     """
     path = Path(root).expanduser()
     if not 1 <= scans <= 10_000 or not 0 <= seed < 2**63:
-        raise UserError(f"data.scans={scans}, data.seed={seed}: from 1 to 10000 scans, and a seed from 0.")
+        raise UserError(f"data.scans={scans}, data.seed={seed}: give 1 to 10000 scans and a seed of at least 0.")
     stamp = {"version": VERSION, "seed": seed, "scans": scans}
-    made_once(path, "the demo set", "segment_demo", stamp, lambda folder: _write(folder, stamp))
+    create_once(path, "the demo set", "segment_demo", stamp, lambda folder: _write(folder, stamp))
     return replace(open_dataset(path, name=name, layout="msd"), notice=NOTICE)
 
 
@@ -119,7 +119,7 @@ def _save(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Template:
-    """The template, cut to the brain, float32 0..1, axes x, y, z.
+    """The template, cropped to the brain, float32 0..1, axes x, y, z.
 
     Attributes:
         maps: ``(4, x, y, z)``: T1 intensity, then the probabilities of brain, grey and white matter.
@@ -131,7 +131,7 @@ class Template:
 
 
 def _template() -> Template:
-    """Read the template from the nilearn wheel; the package itself is not imported, which would take seconds."""
+    """Read the template from the nilearn package without importing it, which would take seconds."""
     spec = importlib.util.find_spec("nilearn")
     folder = Path(spec.origin).parent / "datasets" / "data" if spec and spec.origin else Path("nilearn")
     maps: list[np.ndarray] = []
@@ -139,7 +139,7 @@ def _template() -> Template:
     for part in ("t1", "gm", "wm"):
         path = folder / _FILE.format(part)
         if not path.is_file():
-            raise UserError(f"The demo set needs {path.name} of the package nilearn, which is not there. Install it.")
+            raise UserError(f"The demo set needs {path.name} from the package nilearn, which is missing. Install it.")
         image: Any = nib.load(path)
         maps.append(np.asarray(image.dataobj)[_BOX].astype(np.float32) / 255)
         affine = image.affine @ nib.affines.from_matvec(np.eye(3), [axis.start for axis in _BOX])
@@ -149,15 +149,15 @@ def _template() -> Template:
 
 
 def make_scan(template: Template, seed: int, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Make one scan, a function of seed and index alone.
+    """Generate one scan, as a function of seed and index only.
 
     Args:
-        template: What to deform.
-        seed: Seed of the set.
+        template: The template to deform.
+        seed: Seed of the data set.
         index: Number of the scan.
 
     Returns:
-        T1 image, int16; labels, uint8, values 0..3, of the same shape, axes x, y, z as nibabel has them; the affine.
+        T1 image, int16; labels, uint8, values 0..3, of the same shape, axes x, y, z as in nibabel; the affine.
     """
     rng = np.random.Generator(np.random.Philox(key=[seed, index]))
     shape, affine = _grid(rng, index)
@@ -177,7 +177,7 @@ def make_scan(template: Template, seed: int, index: int) -> tuple[np.ndarray, np
 
 
 def _grid(rng: np.random.Generator, index: int) -> tuple[tuple[int, ...], np.ndarray]:
-    """Draw a clinical grid round the brain: orientation, spacing, margins and a slight tilt."""
+    """Draw a clinical grid around the brain: orientation, spacing, margins and a slight tilt."""
     codes = _ORIENTATIONS[index % len(_ORIENTATIONS)]
     spacing = np.array(_SPACINGS[rng.integers(len(_SPACINGS))])
     ornt = nib.orientations.axcodes2ornt(codes)
@@ -194,13 +194,13 @@ def _grid(rng: np.random.Generator, index: int) -> tuple[tuple[int, ...], np.nda
 
 
 def _deform(rng: np.random.Generator, places: np.ndarray) -> np.ndarray:
-    """Send places in the scan, ``(3, n)`` mm, into the template: a small affine map and a smooth displacement."""
+    """Map points in the scan, ``(3, n)`` mm, to the template: a small affine map and a smooth displacement."""
     turn = Rotation.from_rotvec(rng.uniform(-0.08, 0.08, 3)).as_matrix()
     scale = rng.uniform(0.97, 1.1, 3)
     centred = places - _CENTRE[:, None]
     moved = (turn * scale) @ centred
     for step, size in ((70.0, 3.2), (35.0, 1.2)):  # broad differences of shape, then finer ones; mm
-        # Nodes 280 mm across hold every voxel of the widest grid.
+        # Nodes spanning 280 mm cover every voxel of the widest grid.
         nodes = np.full(3, int(280 / step) + 3)
         knots = rng.normal(0, size, (3, *nodes))
         at = centred / step + (nodes[:, None] - 1) / 2
@@ -209,8 +209,8 @@ def _deform(rng: np.random.Generator, places: np.ndarray) -> np.ndarray:
 
 
 def _appearance(rng: np.random.Generator, t1: np.ndarray, tissues: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Give the anatomy a scanner's look: tissue contrast, gamma, bias field, Rician noise, gain; int16."""
-    shift = rng.uniform([-0.12, -0.05, 0.0], [-0.02, 0.05, 0.06])  # the order of brightness stays that of T1
+    """Simulate the scanner: tissue contrast, gamma, bias field, Rician noise, gain; int16."""
+    shift = rng.uniform([-0.12, -0.05, 0.0], [-0.02, 0.05, 0.06])  # keeps the brightness order of T1
     signal = np.clip(t1 / 0.9 + np.tensordot(shift, tissues, axes=1), 0, None) ** rng.uniform(0.9, 1.9)
     centred = (places - _CENTRE[:, None, None, None]) / 100
     first, second = rng.normal(0, 0.09, 3), rng.normal(0, 0.09, 3)

@@ -1,7 +1,7 @@
-"""Large fake CT scans, made on the fly: to see how a program bears hundreds of scans, or scans of a whole body.
+"""Large synthetic CT scans, to test how a program copes with hundreds of scans or with whole-body scans.
 
 A scan is a body in air with a few bright, wobbly ellipsoids and noise. It is written slice by slice, so that a scan of
-any size takes little memory, as an ordinary Medical Segmentation Decathlon folder.
+any size needs little memory, to an ordinary Medical Segmentation Decathlon folder.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 
 from segment.data.case import Dataset
 from segment.data.layouts import open_dataset
-from segment.data.synthetic.made import made_once
+from segment.data.synthetic.made import create_once
 from segment.errors import UserError
 
 VERSION = 1
@@ -39,25 +39,25 @@ def fake_dataset(
     compressed: bool = True,
     name: str = "fake",
 ) -> Dataset:
-    """Open a fake set, writing it first when it is not there.
+    """Open a fake data set, creating it first if it does not exist.
 
-    Scan ``i`` is a function of ``(seed, i)`` and of its shape and labels.
+    Scan ``i`` is a function of ``(seed, i)``, its shape and the number of labels only.
 
     Args:
         root: Folder of the data set.
         scans: Number of scans.
         shape: Voxels of every scan, z y x.
         spacing: Voxel size in mm, z y x.
-        labels: Structures beside the background, 1 to 100.
+        labels: Number of structures besides the background, 1 to 100.
         seed: Seed of the scans.
-        compressed: Write ``.nii.gz``; else ``.nii``, which is faster and larger.
+        compressed: Whether to write ``.nii.gz``; else ``.nii``, which is faster and larger.
         name: Name of the data set.
 
     Returns:
         The data set: channel ``CT``; labels background, structure_1, ...
 
     Raises:
-        UserError: When a value is impossible, or the folder holds something else or a fake set of other values.
+        UserError: If a value is invalid, or the folder contains something else or a fake data set with other settings.
     """
     path = Path(root).expanduser()
     stamp = {
@@ -70,20 +70,20 @@ def fake_dataset(
         "compressed": compressed,
     }
     _check(scans, shape, spacing, labels, seed)
-    made_once(path, "the fake set", "segment_fake", stamp, lambda folder: _write(folder, stamp))
+    create_once(path, "the fake set", "segment_fake", stamp, lambda folder: _write(folder, stamp))
     return replace(open_dataset(path, name=name, layout="msd"), notice=NOTICE)
 
 
 def _check(scans: int, shape: Sequence[int], spacing: Sequence[float], labels: int, seed: int) -> None:
     if not 1 <= scans <= 100_000 or not 0 <= seed < 2**63 or not 1 <= labels <= 100:
         raise UserError(
-            f"data.scans={scans}, data.seed={seed}, data.labels={labels}: from 1 to 100000 scans, a seed from 0, and "
-            "from 1 to 100 labels."
+            f"data.scans={scans}, data.seed={seed}, data.labels={labels}: give 1 to 100000 scans, a seed of at least "
+            "0, and 1 to 100 labels."
         )
     if len(shape) != 3 or not all(8 <= size <= 4096 for size in shape):
-        raise UserError(f"data.shape={list(shape)}: give three numbers from 8 to 4096, z y x.")
+        raise UserError(f"data.shape={list(shape)}: give three numbers from 8 to 4096, in z y x order.")
     if len(spacing) != 3 or not all(0 < mm < 1000 for mm in spacing):
-        raise UserError(f"data.spacing={list(spacing)}: give three numbers of mm, z y x.")
+        raise UserError(f"data.spacing={list(spacing)}: give three numbers in mm, in z y x order.")
 
 
 def _write(folder: Path, stamp: dict[str, Any]) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def _write(folder: Path, stamp: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _nifti(path: Path, shape: Sequence[int], spacing: Sequence[float], kind: type) -> Iterator[IO[bytes]]:
-    """A file whose header is written, for the voxels in array order z, y, x; which is NIfTI's with x the fastest."""
+    """A file with its header written, ready for voxels in array order z, y, x, which is NIfTI's order (x fastest)."""
     header = nib.Nifti1Header()
     header.set_data_shape(shape[::-1])
     header.set_data_dtype(kind)
@@ -132,7 +132,7 @@ def _nifti(path: Path, shape: Sequence[int], spacing: Sequence[float], kind: typ
     with path.open("wb") as raw, ExitStack() as stack:
         file: Any = raw
         if path.suffix == ".gz":
-            # No time of writing in the file: the same scan is the same bytes.
+            # No timestamp in the file: the same scan gives the same bytes.
             file = stack.enter_context(gzip.GzipFile("", "wb", 1, raw, mtime=0))
         file.write(header.binaryblock + bytes(352 - len(header.binaryblock)))
         yield file
@@ -147,7 +147,7 @@ class _Blob:
     phases: np.ndarray
 
     def slice(self, z: int, shape: Sequence[int]) -> tuple[tuple[slice, slice], np.ndarray] | None:
-        """Where in slice z it may lie, and there, which pixels it holds; None where it does not reach."""
+        """Bounding box in slice z and the ellipsoid's pixels within it; None if the slice does not intersect it."""
         up = (z - self.centre[0]) / self.radii[0]
         if abs(up) > 1.25:
             return None
@@ -164,16 +164,16 @@ class _Blob:
 
 
 def make_slices(seed: int, index: int, shape: Sequence[int], labels: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Make one scan slice by slice, a function of the arguments alone.
+    """Generate one scan slice by slice, as a function of the arguments only.
 
     Args:
-        seed: Seed of the set.
+        seed: Seed of the data set.
         index: Number of the scan.
         shape: Voxels, z y x.
-        labels: Structures beside the background.
+        labels: Number of structures besides the background.
 
     Yields:
-        Image, int16 HU, and labels, uint8, of each slice from the lowest: (y, x).
+        Image, int16 HU, and labels, uint8, of each slice from the bottom: (y, x).
     """
     random = np.random.Generator(np.random.Philox(key=[seed, index]))
     size = np.array(shape, float)

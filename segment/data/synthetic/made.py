@@ -1,4 +1,4 @@
-"""Data sets that are made, not measured: written whole or not at all, and known again by a stamp in dataset.json."""
+"""Synthetic data sets: written all or nothing and identified by a stamp in dataset.json."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from typing import Any
 from segment.errors import UserError
 
 
-def made_once(path: Path, what: str, key: str, stamp: Mapping[str, Any], write: Callable[[Path], dict]) -> None:
-    """Make a data set where there is none; where there is one, make sure that it is the same.
+def create_once(path: Path, what: str, key: str, stamp: Mapping[str, Any], write: Callable[[Path], dict]) -> None:
+    """Create a data set, or check that an existing one is the same.
 
     Args:
         path: Folder of the data set.
-        what: What it is called in messages, e.g. ``the demo set``.
-        key: Entry of dataset.json that holds the stamp.
-        stamp: Everything the files depend on; plain numbers, words and lists.
-        write: Fills a folder, in which ``imagesTr`` and ``labelsTr`` are there, and returns the rest of dataset.json.
+        what: Its name in messages, e.g. ``the demo set``.
+        key: Key of the stamp in dataset.json.
+        stamp: Everything that the files depend on; plain numbers, strings and lists.
+        write: Fills a folder with existing ``imagesTr`` and ``labelsTr``; returns the rest of dataset.json.
 
     Raises:
-        UserError: When the folder holds something else, or the set with another stamp.
+        UserError: If the folder contains something else, or the data set with another stamp.
     """
     if path.exists():
         _require_stamp(path, what, key, stamp)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         for part in ("imagesTr", "labelsTr"):
-            (aside / part).mkdir()
-        described = write(aside) | {key: stamp}
-        (aside / "dataset.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
-        aside.chmod(0o755)  # mkdtemp's folders are private
+            (temporary / part).mkdir()
+        described = write(temporary) | {key: stamp}
+        (temporary / "dataset.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+        temporary.chmod(0o755)  # mkdtemp's folders are private
         try:
-            aside.rename(path)
-        except OSError:  # a second process was faster; its scans are the same
+            temporary.rename(path)
+        except OSError:  # another process was faster; its scans are the same
             _require_stamp(path, what, key, stamp)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _require_stamp(path: Path, what: str, key: str, stamp: Mapping[str, Any]) -> None:
@@ -50,5 +50,7 @@ def _require_stamp(path: Path, what: str, key: str, stamp: Mapping[str, Any]) ->
     except (OSError, ValueError, AttributeError):
         found = None
     if found != stamp:
-        held = f"{what} {found}" if found else f"something other than {what}"
-        raise UserError(f"{path} holds {held}, not {dict(stamp)}. Choose another data.root, or delete the folder.")
+        content = f"{what} {found}" if found else f"something other than {what}"
+        raise UserError(
+            f"{path} contains {content}, not {dict(stamp)}. Choose another data.root, or delete the folder."
+        )

@@ -1,6 +1,6 @@
-"""Image formats: one class and one `register` line each; what a file is goes by the suffix of its name.
+"""Image formats: one class and one `register` call each; a file's suffix determines its format.
 
-A format of your own needs no change here. Write one file, such as ``raw3.py`` beside where you start the command::
+A custom format needs no change here. Write one file, such as ``raw3.py``, in the folder where you run the command::
 
     import json
     import math
@@ -11,31 +11,31 @@ A format of your own needs no change here. Write one file, such as ``raw3.py`` b
     class Raw3(ImageFormat):            # a line of JSON, then the voxels
         suffixes = (".raw3",)
 
-        def read_header(self, path):    # where the voxels lie and how many there are; reads none
+        def read_header(self, path):    # position and number of the voxels; reads none
             with path.open("rb") as stream:
-                told = json.loads(stream.readline(10_000))
+                content = json.loads(stream.readline(10_000))
                 start = stream.tell()
-            grid = Grid(tuple(told["shape"]), np.array(told["affine"], float))   # (z, y, x), to RAS+ millimetres
-            return Header(grid, channels=1, dtype=np.dtype(told["dtype"]), source=start)
+            grid = Grid(tuple(content["shape"]), np.array(content["affine"], float))   # (z, y, x), to RAS+ millimetres
+            return Header(grid, channels=1, dtype=np.dtype(content["dtype"]), source=start)
 
         def read_voxels(self, path, header, dtype):
             shape = (header.channels, *header.grid.shape)
             return np.fromfile(path, header.dtype, math.prod(shape), offset=header.source).reshape(shape)
 
         def write_label(self, path, array, like):
-            told = {"shape": array.shape, "affine": like.grid.affine.tolist(), "dtype": array.dtype.str}
-            path.write_bytes(json.dumps(told).encode() + b"\\n" + array.tobytes())
+            content = {"shape": array.shape, "affine": like.grid.affine.tolist(), "dtype": array.dtype.str}
+            path.write_bytes(json.dumps(content).encode() + b"\\n" + array.tobytes())
 
     register(Raw3())
 
-and name it to any verb: ``segment check data=auto data.root=FOLDER formats=[raw3]``, ``segment train ...
-formats=[raw3]``, ``segment predict ... formats=[raw3]``. ``export SEGMENT_FORMATS=raw3`` says the same once for all
-commands; that is also how the processes that a command starts learn of it, whichever way they are started. In Python,
-import the file, or call ``import_formats(["raw3"])`` where processes are started.
+and pass it to any command: ``segment check data=auto data.root=FOLDER formats=[raw3]``, ``segment train ...
+formats=[raw3]``, ``segment predict ... formats=[raw3]``. ``export SEGMENT_FORMATS=raw3`` sets it once for all commands;
+child processes also read this variable, whichever way they are started. In Python, import the file, or call
+``import_formats(["raw3"])`` if you start other processes.
 
-The rest of the program then treats the files as any other: it finds and checks them, refuses a header that promises
-more than the file holds before a voxel is read (a format that compresses says how well, `Header.unpacking`), refuses
-impossible geometry, and writes masks aside first. What it remembers of the scans is made anew when ``raw3.py`` changes.
+The rest of the program then treats these files like any others: it finds and checks them, refuses a header that
+declares more voxels than the file can contain (for a compressed format, see `Header.unpacking`), refuses impossible
+geometry, and writes masks atomically. Cached results on the scans are recomputed when ``raw3.py`` changes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a format of image files can do, and what a file says of itself before any voxel is read."""
+"""The interface of an image file format, and a file's header as read before its voxels."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ import numpy as np
 from segment.errors import UserError
 from segment.io.geometry import Grid
 
-# Deflate packs at most 1032 bytes into one (zlib's technical notes); TIFF's LZW a little more.
+# Deflate compresses at most 1032:1 (zlib's technical notes); TIFF's LZW slightly more.
 DEFLATE_LIMIT = 1032
 LZW_LIMIT = 1400
 
 
 @dataclass(frozen=True, eq=False)
 class Header:
-    """What a file says of itself before any voxel is read.
+    """Information about a file that is read before its voxels.
 
     Attributes:
         grid: The voxel grid of the spatial axes.
-        channels: Channels that are read, without alpha.
-        dtype: Type of one stored number.
-        components: Numbers stored for each voxel, alpha too; None: as many as channels.
-        unpacking: Bytes of voxels that one byte of the file holds at most: 1 for raw data, `DEFLATE_LIMIT` for gzip.
+        channels: Number of channels, without alpha.
+        dtype: Type of a stored number.
+        components: Numbers stored per voxel, including alpha; None: as many as channels.
+        unpacking: Maximum compression ratio, bytes of voxels per byte of the file: 1 for raw data, `DEFLATE_LIMIT` for
+            gzip.
         colour: Whether the channels are the components of a colour or a vector, rather than a fourth axis.
-        slope: What stored numbers are multiplied by.
-        intercept: What is added to them then.
-        source: Whatever the format needs to find the voxels; no other part of the program looks at it.
+        slope: Factor by which stored numbers are multiplied.
+        intercept: Offset added afterwards.
+        source: Whatever the format needs to find the voxels; not used by other parts of the program.
     """
 
     grid: Grid
@@ -46,21 +47,21 @@ class Header:
     source: Any = None
 
     @property
-    def claimed(self) -> int:
-        """Bytes of voxels that the header promises."""
+    def declared_bytes(self) -> int:
+        """Bytes of voxels that the header declares."""
         components = self.channels if self.components is None else self.components
         return self.dtype.itemsize * components * math.prod(self.grid.shape)
 
 
 @dataclass(frozen=True)
 class Doubt:
-    """Something doubtful about a header that can be read.
+    """Something suspicious about a readable header.
 
     Attributes:
         kind: One of `segment.data.problems.KINDS`, such as ``header``.
-        what: What is doubtful, a full sentence.
-        remedy: What to do about it, a full sentence.
-        error: Whether it would make a training's numbers wrong; False: worth a look.
+        what: What is suspicious, as a full sentence.
+        remedy: What to do about it, as a full sentence.
+        error: Whether it would make results wrong; False: worth checking.
     """
 
     kind: str
@@ -70,15 +71,15 @@ class Doubt:
 
 
 class ImageFormat(Protocol):
-    """A format of image files; a class that names it as its base need not repeat what has a default here.
+    """Interface of an image file format; subclasses inherit the defaults defined here.
 
-    Its methods may raise whatever they like on a file that is not what its name says: whoever calls them tells the user
-    that the file cannot be read. A `UserError` reaches the user as it stands.
+    Its methods may raise any exception on a file that is not of this format; the caller then reports that the file
+    cannot be read. A `UserError` is shown to the user unchanged.
 
     Attributes:
         suffixes: Endings of the file names, lower case with the dot, such as ``(".tif", ".tiff")``.
-        dimensions: Spatial axes that its files can have: 2, 3 or both.
-        label_types: Types in which it can store a mask, of uint8, uint16 and int32.
+        dimensions: Supported numbers of spatial axes: 2, 3 or both.
+        label_types: Types in which it can store a mask, out of uint8, uint16 and int32.
     """
 
     suffixes: tuple[str, ...]
@@ -87,10 +88,10 @@ class ImageFormat(Protocol):
 
     @abstractmethod
     def read_header(self, path: Path) -> Header:
-        """Read what a file says of itself; the file is not to be trusted.
+        """Read a file's header; the file is untrusted.
 
-        Nothing in it may name another file that is read, and no voxel is read yet: whether the file can hold what it
-        promises (`Header.claimed`) is looked at first, by whoever calls this.
+        The header must not make it read another file. No voxels are read: the caller first checks whether the file can
+        contain as many as it declares (`Header.declared_bytes`).
 
         Args:
             path: A file that exists and has one of the suffixes.
@@ -103,11 +104,11 @@ class ImageFormat(Protocol):
 
         Args:
             path: The file.
-            header: What `read_header` gave for it.
-            dtype: Type they will be brought to, for formats that can read into it at once; None for the file's own.
+            header: The result of `read_header` for it.
+            dtype: Type to which they will be converted, for formats that can read it directly; None: the file's own.
 
         Returns:
-            (channel, z, y, x) or (channel, y, x), in the file's own values, scaled where the header says so.
+            (channel, z, y, x) or (channel, y, x), as the file's values, scaled if the header says so.
         """
         ...
 
@@ -116,40 +117,42 @@ class ImageFormat(Protocol):
         """Write a mask.
 
         Args:
-            path: File to write; it takes its name when it is whole.
-            array: (z, y, x) or (y, x) of one of `label_types`, C-contiguous, with as many axes as `dimensions` allow.
-            like: Header of the scan that it belongs to, of any format; the mask lies on ``like.grid``.
+            path: File to write; a temporary file that the caller renames when complete.
+            array: (z, y, x) or (y, x) of one of `label_types`, C-contiguous, with a number of axes in `dimensions`.
+            like: Header of the scan that it belongs to, of any format; the mask is on ``like.grid``.
         """
         ...
 
     def doubts(self, path: Path, header: Header) -> Iterable[Doubt]:
-        """What is doubtful about a header that this format alone knows of; nothing by default.
+        """Format-specific doubts about a header; none by default.
 
         Args:
             path: The file.
-            header: What `read_header` gave for it.
+            header: The result of `read_header` for it.
         """
         return ()
 
 
 def require_possible_size(path: Path, header: Header) -> None:
-    """Refuse a header that is no scan's, or that promises more voxels than its file can hold.
+    """Refuse a header that is not a scan's, or that declares more voxels than its file can contain.
 
     Args:
         path: The image file.
-        header: What it says.
+        header: Its header.
 
     Raises:
-        UserError: When a size is not a positive integer, the voxels are no numbers, or the file is too short.
+        UserError: If a size is not a positive integer, the voxels are not numbers, or the file is too short.
     """
     shape, size = header.grid.shape, path.stat().st_size
-    whole = all(isinstance(count, int) and count >= 1 for count in (*shape, header.channels))
-    if not whole or len(shape) not in (2, 3):
-        raise UserError(f"{path} claims the shape {shape} with {header.channels} channels, which no scan has. Mend it.")
-    if header.dtype.kind not in "biuf":
-        raise UserError(f"{path} holds voxels of the type {header.dtype}, which is not read. Convert it to numbers.")
-    if header.claimed > size * header.unpacking:
+    positive = all(isinstance(count, int) and count >= 1 for count in (*shape, header.channels))
+    if not positive or len(shape) not in (2, 3):
         raise UserError(
-            f"{path} is truncated or damaged: its header promises {header.claimed:,} bytes of voxels and the file of "
-            f"{size:,} bytes cannot hold them. Copy it again from its source."
+            f"{path} declares the shape {shape} with {header.channels} channels, impossible for a scan. Fix it."
+        )
+    if header.dtype.kind not in "biuf":
+        raise UserError(f"{path} has voxels of the unsupported type {header.dtype}. Convert it to numbers.")
+    if header.declared_bytes > size * header.unpacking:
+        raise UserError(
+            f"{path} is truncated or damaged: its header declares {header.declared_bytes:,} bytes of voxels, but the "
+            f"file of {size:,} bytes cannot contain them. Copy it again from its source."
         )

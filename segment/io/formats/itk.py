@@ -1,4 +1,4 @@
-"""What the formats that SimpleITK reads and writes share."""
+"""Shared by the formats that SimpleITK reads and writes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from segment.errors import UserError
 from segment.io.formats.base import Header, ImageFormat
 from segment.io.geometry import Grid
 
-HEADER_BYTES = 1 << 20  # of a text header; that of a hundred named segments is a tenth of it
+HEADER_BYTES = 1 << 20  # of a text header; one with a hundred named segments has a tenth of it
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
 
@@ -20,27 +20,27 @@ class ItkFormat(ImageFormat):
     """A format that SimpleITK reads and writes.
 
     Attributes:
-        reader: ITK's name of its reader, which is forced, so that no other format can hide behind the suffix.
-        positioned: Whether its files say where the voxels lie; else a pixel counts as 1 mm and a second or fourth
+        reader: ITK's name of its reader, which is enforced, so that a file cannot have another format than its suffix.
+        positioned: Whether its files store voxel positions; else a pixel counts as 1 mm and a second or fourth
             component is alpha.
-        packs: Whether masks are compressed on request; PNG always is.
+        compress_labels: Whether masks are compressed on request; PNG always is.
     """
 
     reader: str
     positioned = True
-    packs = True
+    compress_labels = True
 
     def unpacking(self, path: Path) -> int:
-        """See that a file can be read safely, before ITK touches it.
+        """Check that a file can be read safely, before ITK opens it.
 
         Args:
             path: The file.
 
         Returns:
-            Bytes of voxels that one byte of the file holds at most.
+            Maximum compression ratio, in bytes of voxels per byte of the file.
 
         Raises:
-            UserError: When it is damaged, or keeps its voxels in another file.
+            UserError: If it is damaged, or stores its voxels in another file.
         """
         raise NotImplementedError
 
@@ -90,7 +90,7 @@ class ItkFormat(ImageFormat):
         image.SetSpacing(grid.spacing[::-1])
         image.SetOrigin((_LPS_TO_RAS @ grid.affine[:3, 3])[:axes].tolist())
         image.SetDirection((_LPS_TO_RAS @ grid.direction)[:axes, :axes].ravel().tolist())
-        sitk.WriteImage(image, str(path), self.packs)
+        sitk.WriteImage(image, str(path), self.compress_labels)
 
 
 def _affine(reader: Any) -> np.ndarray:
@@ -107,13 +107,15 @@ def _affine(reader: Any) -> np.ndarray:
 
 
 def _number(kind: str, path: Path) -> np.dtype:
-    """The type that ITK's words stand for, such as ``vector of 8-bit unsigned integer``."""
+    """Convert ITK's name of a type, such as ``vector of 8-bit unsigned integer``, to a dtype."""
     found = re.search(r"(\d+)-bit (unsigned integer|signed integer|float)", kind)
     if found is None or "complex" in kind:
-        raise UserError(f"{path} holds voxels of the type {kind}, which is not read. Convert it to numbers.")
+        raise UserError(f"{path} has voxels of the unsupported type {kind}. Convert it to numbers.")
     return np.dtype({"u": "uint", "s": "int", "f": "float"}[found[2][0]] + found[1])
 
 
 def detached(path: Path, suffix: str) -> UserError:
-    """The refusal of a header that points to voxels in another file: it could name any file of this machine."""
-    return UserError(f"{path} keeps its voxels in another file, which is not read. Save it as one whole {suffix} file.")
+    """Error for a header that refers to voxels in another file: it could name any file on this machine."""
+    return UserError(
+        f"{path} stores its voxels in another file, which is not supported. Save it as a single {suffix} file."
+    )

@@ -11,21 +11,21 @@ import numpy as np
 
 from segment.errors import UserError
 from segment.io.formats.base import DEFLATE_LIMIT, Doubt, Header, ImageFormat
-from segment.io.geometry import Grid, furthest_apart
+from segment.io.geometry import Grid, largest_distance
 
 _UNITS = {1: "metres", 3: "micrometres"}
 
 
 class Nifti(ImageFormat):
-    """NIfTI 1 and 2 in one file, plain or in gzip; the last of four axes, or the colours of a voxel, are channels."""
+    """NIfTI 1 and 2 in one file, plain or gzipped; the fourth axis or the colour components are the channels."""
 
     suffixes = (".nii.gz", ".nii")
 
     def read_header(self, path: Path) -> Header:
-        """Read shape, type and position; sform goes before qform, as nibabel has it."""
+        """Read shape, type and position; sform takes precedence over qform, as in nibabel."""
         image = nib.load(path, mmap=False)
-        if not isinstance(image, nib.Nifti1Image):  # Nifti2Image is one too
-            raise UserError(f"{path} is not a NIfTI file of one part. Convert it to .nii.gz.")
+        if not isinstance(image, nib.Nifti1Image):  # Nifti2Image is a subclass
+            raise UserError(f"{path} is not a single-file NIfTI. Convert it to .nii.gz.")
         shape = tuple(int(size) for size in image.shape)
         space, rest = shape[:3], [size for size in shape[3:] if size != 1]
         dtype = image.get_data_dtype()
@@ -59,7 +59,7 @@ class Nifti(ImageFormat):
         return array.reshape((*header.grid.shape[::-1], header.channels), order="F").T
 
     def write_label(self, path: Path, array: np.ndarray, like: Header) -> None:
-        """Write a mask; of a NIfTI scan the codes of qform and sform, the units and the voxel sizes are kept."""
+        """Write a mask; for a NIfTI scan, keep its qform and sform codes, units and voxel sizes."""
         if isinstance(like.source, nib.Nifti1Pair):
             header = like.source.header.copy()
             header.extensions.clear()  # may hold the patient's data
@@ -77,48 +77,48 @@ class Nifti(ImageFormat):
         nib.save(image, path)
 
     def doubts(self, path: Path, header: Header) -> Iterator[Doubt]:
-        """Two positions that disagree or none, scaling that programs read differently, other units than millimetres."""
+        """Conflicting or missing positions, ambiguous scaling, and units other than millimetres."""
         image = header.source
         yield from _doubts_of_position(image, header.grid)
         yield from _doubts_of_scaling(path, image)
         units = int(image.header["xyzt_units"]) & 7
         if units in _UNITS:
-            what = f"The header gives sizes in {_UNITS[units]}, but they are read as millimetres, as other programs do."
+            what = f"The header gives sizes in {_UNITS[units]}, but they are read as millimetres, as in other programs."
             yield Doubt("header", what, "Write the sizes in millimetres.")
 
 
 def _doubts_of_position(image: nib.Nifti1Pair, grid: Grid) -> Iterator[Doubt]:
-    """Compare sform with qform where both are coded; a program may go by either.
+    """Compare sform with qform if both are set; a program may use either.
 
-    An error only where they do not agree on which way an axis of the body runs: a shift changes no voxel's neighbours.
+    It is an error only if they disagree on the direction of an anatomical axis: a shift changes no voxel's neighbours.
     """
     header = image.header
     codes = int(header["sform_code"]), int(header["qform_code"])
     if codes == (0, 0):
-        what = "The header has neither sform nor qform, so left and right are a guess."
+        what = "The header has neither sform nor qform, so left and right are unknown."
         yield Doubt("header", what, "Write the scan's position into the header.")
     if min(codes) < 1:
         return
     try:
         other = Grid(grid.shape, np.asarray(header.get_qform(), dtype=np.float64))
-        apart = furthest_apart(grid, other)
-        turned = nib.aff2axcodes(other.affine) != nib.aff2axcodes(grid.affine)
+        distance = largest_distance(grid, other)
+        reoriented = nib.aff2axcodes(other.affine) != nib.aff2axcodes(grid.affine)
     except (nib.spatialimages.HeaderDataError, ValueError, np.linalg.LinAlgError):
-        apart, turned = float("nan"), True
-    if not apart <= 0.1 * min(grid.spacing):
+        distance, reoriented = float("nan"), True
+    if not distance <= 0.1 * min(grid.spacing):
         what = (
-            f"The sform and the qform of the header lie up to {apart:.4g} mm apart; here the sform is taken."
-            if np.isfinite(apart)
-            else "The qform of the header is no position; here the sform is taken."
+            f"The sform and qform of the header are up to {distance:.4g} mm apart; the sform is used."
+            if np.isfinite(distance)
+            else "The qform of the header is invalid; the sform is used."
         )
-        yield Doubt("forms", what, "Find out which is right and write it as both.", error=turned)
+        yield Doubt("forms", what, "Find out which is correct and store it as both.", error=reoriented)
 
 
 def _doubts_of_scaling(path: Path, image: nib.Nifti1Pair) -> Iterator[Doubt]:
-    """Read slope and intercept as they stand in the file: nibabel clears what it does not apply."""
+    """Check slope and intercept as stored in the file: nibabel clears values that it does not apply."""
     with nib.openers.Opener(str(path)) as stream:
         raw = type(image.header).from_fileobj(stream, check=False)
     slope, inter = float(raw["scl_slope"]), float(raw["scl_inter"])
     if not np.isfinite(slope) or (slope == 0 and inter != 0):
-        what = f"The header scales by slope {slope:g} and intercept {inter:g}, which programs read differently."
-        yield Doubt("scaling", what, "Write slope 1 and intercept 0, or the true ones.")
+        what = f"The header scales by slope {slope:g} and intercept {inter:g}, which programs interpret differently."
+        yield Doubt("scaling", what, "Write slope 1 and intercept 0, or the correct values.")

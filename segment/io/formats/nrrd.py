@@ -16,10 +16,10 @@ class Nrrd(ItkFormat):
     reader = "NrrdImageIO"
 
     def unpacking(self, path: Path) -> int:
-        """Refuse voxels in another file; find the compression."""
+        """Refuse voxels in another file; detect compression."""
         with path.open("rb") as stream:
             head = stream.read(HEADER_BYTES)
-        # The header ends at the first line that holds nothing. Not splitlines, which sees more of them than ITK does.
+        # The header ends at the first empty line. Not splitlines, which recognises more line breaks than ITK.
         end = re.search(rb"\n\r?\n", head)
         fields: dict[bytes, bytes] = {}
         for line in re.split(rb"[\r\n]", head[: end.start()] if end else head):
@@ -28,5 +28,5 @@ class Nrrd(ItkFormat):
         if b"datafile" in fields:
             raise detached(path, ".nrrd")
         if end is None:
-            raise ValueError("its header does not end")
+            raise ValueError("its header is incomplete")
         return DEFLATE_LIMIT if fields.get(b"encoding", b"raw") != b"raw" else 1

@@ -11,15 +11,15 @@ from segment.io.formats.itk import ItkFormat
 
 
 class Png(ItkFormat):
-    """Flat images of 8 or 16 bits; its resolution tells about printing, so a pixel counts as 1 mm."""
+    """2D images of 8 or 16 bits; the resolution tag is for printing, so a pixel counts as 1 mm."""
 
     suffixes = (".png",)
     dimensions = (2,)
     label_types = (np.uint8, np.uint16)
     reader = "PNGImageIO"
     positioned = False
-    packs = False
+    compress_labels = False
 
     def unpacking(self, path: Path) -> int:
-        """The limit of its compression."""
+        """The maximum compression ratio."""
         return DEFLATE_LIMIT

@@ -1,4 +1,4 @@
-"""The formats that are known by now: by suffix, and where one of the user's own comes from."""
+"""Registry of image formats by suffix, including custom formats."""
 
 from __future__ import annotations
 
@@ -13,49 +13,49 @@ from segment.errors import UserError
 from segment.files import file_sha256
 from segment.io.formats.base import ImageFormat
 
-VARIABLE = "SEGMENT_FORMATS"  # modules, separated by commas; processes that are started take it over
+VARIABLE = "SEGMENT_FORMATS"  # modules, separated by commas; inherited by child processes
 
 _SUFFIX = re.compile(r"(\.[a-z0-9_+-]+)+")
 _MEMBERS = ("suffixes", "dimensions", "label_types", "read_header", "read_voxels", "write_label", "doubts")
 
-_known: dict[str, ImageFormat] = {}  # by suffix
+_formats: dict[str, ImageFormat] = {}  # by suffix
 _versions: dict[str, str] = {}  # by suffix
 
 
 def register(image_format: ImageFormat) -> None:
-    """Make a format known: files of its suffixes are read and written by it from now on.
+    """Register a format, which then reads and writes files with its suffixes.
 
     Args:
         image_format: An instance of its class.
 
     Raises:
-        ValueError: When a suffix is no lower-case ending with a dot, or is another format's already.
-        TypeError: When it lacks something that an `ImageFormat` has.
+        ValueError: If a suffix is not lower case with a dot, or is already registered.
+        TypeError: If a member of `ImageFormat` is missing.
     """
     kind = type(image_format)
     missing = [name for name in _MEMBERS if not hasattr(image_format, name)]
     if missing:
-        raise TypeError(f"{kind.__name__} has no {missing[0]}; make ImageFormat its base and see what that has")
+        raise TypeError(f"{kind.__name__} has no {missing[0]}; derive it from ImageFormat and implement its interface")
     if isinstance(image_format.suffixes, str):
-        raise TypeError(f"{kind.__name__}.suffixes is a text; give a tuple: ({image_format.suffixes!r},)")
+        raise TypeError(f"{kind.__name__}.suffixes is a string; give a tuple: ({image_format.suffixes!r},)")
     for end in image_format.suffixes:
         if not _SUFFIX.fullmatch(end):
-            raise ValueError(f"{end!r} is no suffix: give lower case with the dot, such as '.nii.gz'")
-        if end in _known:
-            raise ValueError(f"{end} is read by {type(_known[end]).__name__} already")
+            raise ValueError(f"{end!r} is not a suffix: give lower case with the dot, such as '.nii.gz'")
+        if end in _formats:
+            raise ValueError(f"{end} is already read by {type(_formats[end]).__name__}")
     version = _version(kind)
     for end in image_format.suffixes:
-        _known[end], _versions[end] = image_format, version
+        _formats[end], _versions[end] = image_format, version
 
 
 def import_formats(modules: str | Sequence[str]) -> None:
-    """Import modules of the user's own that register formats, here and in every process that is started from here.
+    """Import custom modules that register formats, in this process and its child processes.
 
     Args:
         modules: Names as ``import`` takes them, such as ``["my_formats"]``.
 
     Raises:
-        UserError: When one cannot be imported.
+        UserError: If one cannot be imported.
     """
     names = [modules] if isinstance(modules, str) else list(modules)
     for name in names:
@@ -63,58 +63,60 @@ def import_formats(modules: str | Sequence[str]) -> None:
             importlib.import_module(name)
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
-            raise UserError(f"formats: {name} cannot be imported ({reason}). Is it here or on PYTHONPATH?") from error
+            raise UserError(
+                f"formats: {name} cannot be imported ({reason}). Is it in this folder or on PYTHONPATH?"
+            ) from error
     if names:
         before = [name for name in os.environ.get(VARIABLE, "").split(",") if name]
         os.environ[VARIABLE] = ",".join(dict.fromkeys([*before, *names]))
 
 
 def suffixes() -> tuple[str, ...]:
-    """Suffixes of all formats, in the order in which these were registered."""
-    return tuple(_known)
+    """Suffixes of all formats, in order of registration."""
+    return tuple(_formats)
 
 
 def listed() -> str:
     """The suffixes for a message: ``.nii.gz, .nii, ...``."""
-    return ", ".join(_known)
+    return ", ".join(_formats)
 
 
 def format_of(path: Path | str) -> ImageFormat | None:
-    """The format that a file's name says; None for one that is not known.
+    """The format of a file by its name; None if unknown.
 
     Args:
         path: A file; need not exist.
     """
-    return _known.get(suffix(path))
+    return _formats.get(suffix(path))
 
 
 def version_of(path: Path | str) -> str:
-    """What tells one reader of a file from a later one: what is remembered of a file holds as long as it is the same.
+    """Version of the reader of a file; cached results on a file are valid as long as it does not change.
 
     Args:
         path: A file; need not exist.
 
     Returns:
-        A hash of the source file that a format of the user's own is written in; empty for the built-in formats.
+        A hash of a custom format's source file; empty for the built-in formats.
     """
     return _versions.get(suffix(path), "")
 
 
 def suffix(path: Path | str) -> str:
-    """The format part of a file name.
+    """The format suffix of a file name.
 
     Args:
         path: A file; need not exist.
 
     Returns:
-        The longest of `suffixes` that the name ends in, or the plain last suffix, in lower case.
+        The longest of `suffixes` that the name ends with, else its last suffix, in lower case.
     """
     name = Path(path).name.lower()
-    return max((end for end in _known if name.endswith(end)), key=len, default=Path(name).suffix)
+    return max((end for end in _formats if name.endswith(end)), key=len, default=Path(name).suffix)
 
 
 def stem(path: Path | str) -> str:
-    """The file name without its format.
+    """The file name without its format suffix.
 
     Args:
         path: A file; need not exist.
@@ -127,15 +129,15 @@ def stem(path: Path | str) -> str:
 
 
 def is_image_file(path: Path | str) -> bool:
-    """Whether the name is that of an image file; hidden files (macOS writes ``._scan.nii.gz``) are not.
+    """Whether the name is that of an image file; hidden files (such as macOS's ``._scan.nii.gz``) are excluded.
 
     Args:
         path: A file; need not exist.
 
     Returns:
-        True when the name ends in one of `suffixes` and does not begin with a dot.
+        True if the name ends with one of `suffixes` and does not begin with a dot.
     """
-    return suffix(path) in _known and not Path(path).name.startswith(".")
+    return suffix(path) in _formats and not Path(path).name.startswith(".")
 
 
 def _version(kind: type) -> str:
@@ -143,5 +145,5 @@ def _version(kind: type) -> str:
         return ""
     try:
         return file_sha256(Path(inspect.getfile(kind)))
-    except (TypeError, OSError):  # typed in at a prompt
+    except (TypeError, OSError):  # defined at an interactive prompt
         return f"{kind.__module__}.{kind.__qualname__}"

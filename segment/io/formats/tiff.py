@@ -14,7 +14,7 @@ from segment.io.formats.itk import ItkFormat
 
 
 class Tiff(ItkFormat):
-    """Flat images, or one page a slice; its resolution tells about printing, so a voxel counts as 1 mm."""
+    """2D images, or one page per slice; the resolution tag is for printing, so a voxel counts as 1 mm."""
 
     suffixes = (".tif", ".tiff")
     label_types = (np.uint8, np.uint16)
@@ -22,12 +22,12 @@ class Tiff(ItkFormat):
     positioned = False
 
     def unpacking(self, path: Path) -> int:
-        """Refuse a file with a missing page; the limit of its compression."""
-        _require_whole(path)
+        """Refuse a file with a missing page; return the maximum compression ratio."""
+        _require_all_pages(path)
         return LZW_LIMIT
 
 
-def _require_whole(path: Path) -> None:
+def _require_all_pages(path: Path) -> None:
     """Follow the chain of pages: libtiff drops the pages of a truncated file without an error."""
     size = path.stat().st_size
     with path.open("rb") as stream:

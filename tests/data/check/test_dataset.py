@@ -103,7 +103,7 @@ def test_what_is_broken_is_found_and_named(miniature, check, broken):
         problem
         for problem in of_kind
         if problem["file"].endswith(broken.file or str(root))
-        and all(word in f"{problem['what']} {problem['mend']}" for word in broken.words)
+        and all(word in f"{problem['what']} {problem['fix']}" for word in broken.words)
         and problem["severity"] == severity
         and problem["fix"]
     ]
@@ -221,9 +221,9 @@ def test_a_missing_mask_and_constant_scans_are_told_once(miniature, check):
 @pytest.mark.parametrize(
     "codes", ["".join(code) for code in itertools.product("RL", "AP", "SI")] + ["PIR", "SRA", "ARS", "RSA", "IPL"]
 )
-def test_the_hand_of_axes_is_that_of_their_determinant(codes):
+def test_the_handedness_of_axes_is_that_of_their_determinant(codes):
     turn = nib.orientations.inv_ornt_aff(nib.orientations.axcodes2ornt(codes), (1, 1, 1))[:3, :3]
-    assert judge._hand(codes) == ("right-handed" if np.linalg.det(turn) > 0 else "left-handed")
+    assert judge._handedness(codes) == ("right-handed" if np.linalg.det(turn) > 0 else "left-handed")
 
 
 def test_test_scans_that_are_the_same_are_a_warning(miniature, check):

@@ -99,7 +99,7 @@ def test_json_and_back_and_what_is_no_survey(two_channels):
     content = json.loads(json.dumps(survey.as_dict()))
     assert Survey.from_dict(content) == survey
     content["intensities"][0]["quantiles"].pop()
-    with pytest.raises(ValueError, match="no survey"):
+    with pytest.raises(ValueError, match="not a survey"):
         Survey.from_dict(content)
 
 

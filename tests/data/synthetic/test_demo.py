@@ -81,7 +81,7 @@ def test_it_is_written_once(made, monkeypatch):
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"scans": 5}])
 def test_another_stamp_is_refused(made, change):
-    with pytest.raises(UserError, match=r"set holds the demo set .*Choose another data\.root, or delete"):
+    with pytest.raises(UserError, match=r"set contains the demo set .*Choose another data\.root, or delete"):
         demo.demo_dataset(made.root, **{"scans": 4, **change})
 
 

@@ -83,7 +83,7 @@ def test_it_is_written_once_and_another_stamp_is_refused(made, monkeypatch):
     assert fake_dataset(made.root, 3, SHAPE, SPACING, labels=2, seed=5) == made
     for change in ({"seed": 6}, {"scans": 4}, {"shape": (24, 30, 41)}, {"labels": 3}, {"compressed": False}):
         asked = {"scans": 3, "shape": SHAPE, "spacing": SPACING, "labels": 2, "seed": 5} | change
-        with pytest.raises(UserError, match=r"set holds the fake set .*Choose another data\.root, or delete"):
+        with pytest.raises(UserError, match=r"set contains the fake set .*Choose another data\.root, or delete"):
             fake_dataset(made.root, **asked)
 
 
