@@ -83,7 +83,7 @@ def our_seconds(features: list[int], patch: list[int], batch: int, steps: int) -
         experiment = read_experiment(*compose_command("train", overrides))
         train.silence_libraries()
         work = prepare(experiment)
-        parts = experiment.build(train.planned(work.plan))
+        parts = experiment.build({})
         clock = Clock()
         module, trainer, data = train.assemble(experiment, parts, work)
         trainer.callbacks.insert(0, clock)
