@@ -27,8 +27,8 @@ class Augmentation(Protocol):
             image: One (channel, *box) a sample, normalised; the box is what `extent` asks for.
             reference: One (1, *box) a sample, uint8 class indices; 255 where nobody annotated.
             samples: The batch's sample numbers, unique over the whole training; what is drawn follows from them.
-            spacing: Voxel size in mm, one a spatial axis.
-            patch_size: Voxels of the result, one a spatial axis.
+            spacing: Voxel size in mm, one per spatial axis.
+            patch_size: Voxels of the result, one per spatial axis.
 
         Returns:
             New tensors (batch, channel, *patch) and (batch, 1, *patch).
@@ -40,8 +40,8 @@ class Augmentation(Protocol):
 
         Args:
             sample: The sample's number.
-            patch_size: Voxels, one a spatial axis.
-            spacing: Voxel size in mm, one a spatial axis.
+            patch_size: Voxels, one per spatial axis.
+            spacing: Voxel size in mm, one per spatial axis.
 
         Returns:
             The patch's size, or larger by an even number along each axis.
@@ -53,7 +53,7 @@ class Augmentation(Protocol):
 
         Args:
             sample: The sample's number.
-            patch_size: Voxels, one a spatial axis.
+            patch_size: Voxels, one per spatial axis.
             channels: Image channels.
 
         Returns:

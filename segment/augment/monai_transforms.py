@@ -53,7 +53,7 @@ class MonaiTransforms(Augmentation):
             reference: One (1, *patch) a sample, uint8 class indices.
             samples: The batch's sample numbers.
             spacing: Voxel size in mm; MONAI's transforms count in voxels.
-            patch_size: Voxels an axis, which the transforms must keep.
+            patch_size: Voxels per axis, which the transforms must keep.
 
         Returns:
             New tensors (batch, channel, *patch) and (batch, 1, *patch) uint8.

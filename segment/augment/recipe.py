@@ -70,7 +70,7 @@ class Recipe(Augmentation):
 
         Args:
             samples: Sample numbers, unique over the whole training.
-            patch_size: Voxels an axis.
+            patch_size: Voxels per axis.
             channels: Image channels.
         """
         return [self._row(sample, patch_size, channels) for sample in samples]
@@ -80,8 +80,8 @@ class Recipe(Augmentation):
 
         Args:
             sample: The sample's number.
-            patch_size: Voxels an axis.
-            spacing: Voxel size in mm, one an axis.
+            patch_size: Voxels per axis.
+            spacing: Voxel size in mm, one per axis.
 
         Returns:
             The patch's size where the sample stays; otherwise larger by an even number along each axis.
@@ -103,8 +103,8 @@ class Recipe(Augmentation):
             image: One (channel, *box) a sample, normalised; the box is the patch or a larger one about it (`extent`).
             reference: One (1, *box) a sample, uint8 class indices; 255 (nobody annotated) is one more class.
             samples: The batch's sample numbers.
-            spacing: Voxel size in mm, one a spatial axis.
-            patch_size: Voxels of the result, one a spatial axis.
+            spacing: Voxel size in mm, one per spatial axis.
+            patch_size: Voxels of the result, one per spatial axis.
 
         Returns:
             New tensors (batch, channel, *patch) and (batch, 1, *patch).
@@ -128,7 +128,7 @@ class Recipe(Augmentation):
 
         Args:
             sample: The sample's number.
-            patch_size: Voxels an axis.
+            patch_size: Voxels per axis.
             channels: Image channels.
         """
         drawn = self._row(sample, patch_size, channels)

@@ -27,7 +27,7 @@ def resample(
         image: (n, *source) float32; all n move alike.
         reference: (m, *source) uint8 class indices.
         matrix: (axes, axes): position in the source = matrix @ (voxel + bend), both from the centre, in voxels.
-        shape: Voxels of the result, one an axis.
+        shape: Voxels of the result, one per axis.
         bend: (axes, *shape) displacement in voxels of the result; None for none.
 
     Returns:
@@ -63,8 +63,8 @@ def bspline_field(control: np.ndarray, shape: Sequence[int], distance: Sequence[
 
     Args:
         control: (axes, *points) displacements; see `control_points` for how many.
-        shape: Voxels an axis.
-        distance: Voxels between control points, one an axis.
+        shape: Voxels per axis.
+        distance: Voxels between control points, one per axis.
         device: Where the field is to lie.
 
     Returns:

@@ -24,7 +24,7 @@ class Motion:
 
     Attributes:
         angles: 1 (in plane) or 3 angles in radians.
-        scale: Factor on the field of view, one an axis that moves; above 1 shows more, so structures get smaller.
+        scale: Factor on the field of view, one per axis that moves; above 1 shows more, so structures get smaller.
         elastic_spacing: Distance of the control points as a fraction of the patch's longest side; 0 for none.
         elastic_strength: Largest displacement of a control point as a fraction of that distance.
     """
@@ -45,7 +45,7 @@ class Motion:
         The rotation is rigid in millimetres also where voxels are not cubes.
 
         Args:
-            spacing: Voxel size in mm of the patch, one an axis, array order.
+            spacing: Voxel size in mm of the patch, one per axis, array order.
 
         Returns:
             (axes, axes) in array order, in voxels.
@@ -114,7 +114,7 @@ class Spatial:
         Args:
             seed: The run's seed.
             sample: The sample's number.
-            patch_size: Voxels an axis.
+            patch_size: Voxels per axis.
             in_plane: Whether the first axis of a 3D patch stays as it is.
         """
         axes = len(patch_size) - in_plane
@@ -152,7 +152,7 @@ def moves_in_plane(patch_size: Sequence[int], dummy_2d: bool | str) -> bool:
     """Whether a patch is moved without its first axis: nnU-Net's dummy 2D augmentation of thick slices.
 
     Args:
-        patch_size: Voxels an axis.
+        patch_size: Voxels per axis.
         dummy_2d: True or False, or ``auto``: where the longest axis is more than 3 times the first.
 
     Raises:
@@ -170,8 +170,8 @@ def source_extent(motion: Motion, patch_size: Sequence[int], spacing: Sequence[f
 
     Args:
         motion: How the sample is moved.
-        patch_size: Voxels an axis.
-        spacing: Voxel size in mm, one an axis.
+        patch_size: Voxels per axis.
+        spacing: Voxel size in mm, one per axis.
 
     Returns:
         One number an axis, the patch's or larger by an even number, at most 2.2 times as large.
