@@ -73,7 +73,7 @@ class ClassicEncoder(nn.Module):
 
 def _check(spatial_dims: int, in_channels: int) -> None:
     if spatial_dims not in (2, 3) or not isinstance(in_channels, int) or in_channels < 1:
-        raise ValueError(f"spatial_dims={spatial_dims!r} must be 2 or 3, in_channels={in_channels!r} positive")
+        raise ValueError(f"spatial_dims={spatial_dims!r} must be 2 or 3, in_channels={in_channels!r} a positive int")
 
 
 def _he_normal(network: nn.Module) -> None:

@@ -112,7 +112,7 @@ def test_a_tracker_that_reads_nothing_is_told_and_training_goes_on(run_train, ma
     import codecarbon
 
     monkeypatch.setattr(codecarbon.OfflineEmissionsTracker, "_do_measurements", lambda tracker: None)
-    with pytest.warns(UserWarning, match="codecarbon read nothing"):
+    with pytest.warns(UserWarning, match="codecarbon measured nothing"):
         run = run_train(make_dataset(tmp_path / "data", n=4), "run", "callbacks=energy")
     assert "energy_kwh" not in costs(run)
     assert logging.getLogger("codecarbon").level == logging.CRITICAL
