@@ -81,7 +81,7 @@ def test_a_score_that_would_vanish_is_refused(value, said):
         def compute(self, prediction, reference, spacing):
             return value
 
-    with pytest.raises(ValueError, match=f"the metric corner_mm gives {said}"):
+    with pytest.raises(ValueError, match=f"the metric corner_mm returns {said}"):
         score_scan(*MASKS, {"both": [1]}, 5, 255, (Bad(),), SPACING)
 
 

@@ -99,7 +99,7 @@ def test_a_missing_package_and_a_country_that_is_none_are_told_before_the_data_a
     run_train, make_dataset, tmp_path, monkeypatch
 ):
     root = make_dataset(tmp_path / "data", n=4)
-    with pytest.raises(UserError, match=r"callbacks\.energy\.country=DEX.*three letters"):
+    with pytest.raises(UserError, match=r"callbacks\.energy\.country=DEX.*three-letter"):
         run_train(root, "run", "callbacks=energy", "callbacks.energy.country=DEX")
     monkeypatch.setitem(sys.modules, "codecarbon", None)
     with pytest.raises(UserError, match=r"codecarbon.*is not installed.*\[energy\]"):
