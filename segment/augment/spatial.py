@@ -176,7 +176,7 @@ def source_extent(motion: Motion, patch_size: Sequence[int], spacing: Sequence[f
         spacing: Voxel size in mm, one per axis.
 
     Returns:
-        One number an axis, the patch's or larger by an even number, at most 2.2 times as large.
+        One number per axis, the patch's size or larger by an even number, at most 2.2 times as large.
     """
     fixed, size = tuple(patch_size[: -motion.axes]), np.asarray(patch_size[-motion.axes :])
     mm = np.asarray(spacing, float)[-motion.axes :]
@@ -206,22 +206,22 @@ def rotation_matrix(angles: Sequence[float]) -> np.ndarray:
     return matrix
 
 
-def spatial_axes(wanted: str | Sequence[int], dims: int, key: str) -> list[int]:
+def spatial_axes(requested: str | Sequence[int], dims: int, key: str) -> list[int]:
     """The spatial axes (array order) that ``"all"`` or a list stands for.
 
     Args:
-        wanted: ``"all"`` or axis numbers from 0.
+        requested: ``"all"`` or axis numbers from 0.
         dims: Spatial dimensions.
         key: The configuration key, for the error.
 
     Raises:
         UserError: When it is something else or an axis does not exist.
     """
-    if wanted == "all":
+    if requested == "all":
         return list(range(dims))
-    if isinstance(wanted, str) or not all(isinstance(axis, int) and 0 <= axis < dims for axis in wanted):
-        raise UserError(f"{key}={wanted}: give all, or a list of axes from 0 to {dims - 1}; the scans are {dims}D.")
-    return list(wanted)
+    if isinstance(requested, str) or not all(isinstance(axis, int) and 0 <= axis < dims for axis in requested):
+        raise UserError(f"{key}={requested}: give all, or a list of axes from 0 to {dims - 1}; the scans are {dims}D.")
+    return list(requested)
 
 
 def check_probability(key: str, value: float) -> None:

@@ -111,15 +111,15 @@ class Model:
         prepared, placement = predictor.prepare(image, name)
         del image  # a whole scan
         try:
-            found = predictor.probabilities(prepared)
+            predicted = predictor.probabilities(prepared)
         except UserError as error:
             raise UserError(f"{name}: {error}") from error
         names = list(self.labels.regions or self.labels)
         return Prediction(
-            mask=self.labels.decode(predictor.classes(found, placement)).T,
+            mask=self.labels.decode(predictor.classes(predicted, placement)).T,
             affine=placement.grid.affine,
             labels=self.labels.declared,
-            probabilities=dict(zip(names, (p.T for p in predictor.on_source(found, placement)), strict=True))
+            probabilities=dict(zip(names, (p.T for p in predictor.on_source(predicted, placement)), strict=True))
             if probabilities
             else None,
             notes=settings.notes,
@@ -347,9 +347,9 @@ def _trusted_class(target: str, trusted: tuple[str, ...]) -> type[nn.Module]:
             f"If you trust the module, add: trust=[{module or target}]."
         )
     try:
-        found = getattr(importlib.import_module(module), name)
+        constructor = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise UserError(f"network {target!r} cannot be imported ({error}).") from error
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+    if not (isinstance(constructor, type) and issubclass(constructor, nn.Module)):
         raise UserError(f"{target!r} is not a network.")
-    return found
+    return constructor

@@ -20,8 +20,8 @@ def written_precision(model: Path) -> str | None:
     """The precision of the run that contains a model folder, for a model.json without one."""
     config = model.parent / "config.yaml"
     trainer = read_mapping(config).get("trainer") if config.is_file() else None
-    found = trainer.get("precision") if isinstance(trainer, dict) else None
-    return found if found in PRECISIONS else None
+    written = trainer.get("precision") if isinstance(trainer, dict) else None
+    return written if written in PRECISIONS else None
 
 
 def precision_for(scored: str | None, requested: str | None, accelerator: str) -> tuple[str, str]:

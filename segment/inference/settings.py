@@ -91,10 +91,10 @@ def windows_of(inference: Mapping[str, Any], requested: Mapping[str, Any]) -> Sl
 
 def different(scored: Mapping[str, Any], used: Mapping[str, Any], reason: str) -> list[str]:
     """A sentence for each setting that differs from that of the model's scores."""
-    found = []
+    notes = []
     for key, value in used.items():
         if scored[key] != value:
             before = "unknown" if scored[key] is None else scored[key]
             why = reason if key == "precision" else "as requested"
-            found.append(f"{key} is {value} here, {before} for the model's scores, {why}.")
-    return found
+            notes.append(f"{key} is {value} here, {before} for the model's scores, {why}.")
+    return notes

@@ -102,7 +102,7 @@ def score_scan(
         row[list(classes)] = 1
     referenced, predicted = members @ table.sum(axis=1), members @ table.sum(axis=0)
     shared = np.einsum("sr,rp,sp->s", members, table, members)
-    found = []
+    results = []
     for index, (name, classes) in enumerate(structures.items()):
         counts = Counts(int(shared[index]), int(referenced[index]), int(predicted[index]), int(table.sum()))
         status = label_status(counts.reference, counts.prediction)
@@ -110,8 +110,8 @@ def score_scan(
             scores = _scores(metrics, counts, functools.partial(masks.of, classes), spacing or (1.0,) * len(shape))
         else:
             scores = dict.fromkeys(penalties, math.nan) if status == "both_empty" else penalties
-        found.append(LabelScore(index + 1, name, scores, counts.reference, counts.prediction, status))
-    return found
+        results.append(LabelScore(index + 1, name, scores, counts.reference, counts.prediction, status))
+    return results
 
 
 def _scores(
@@ -152,14 +152,14 @@ class _Masks:
     def of(self, classes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Boolean, read-only masks of a structure, shared by all metrics."""
         known = None if self.known is None else _array(self.known)
-        found = []
+        masks = []
         for mask in self.pair:
             inside = np.isin(_array(mask), list(classes))
             if known is not None:
                 inside &= known
             inside.flags.writeable = False
-            found.append(inside)
-        return found[0], found[1]
+            masks.append(inside)
+        return masks[0], masks[1]
 
 
 def _array(mask: Mask) -> np.ndarray:

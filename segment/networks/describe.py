@@ -79,8 +79,8 @@ def build(network: Callable[..., nn.Module], dims: int, channels: int = 1, class
         classes: Number of classes, background included.
     """
     with on_meta():
-        made = network(spatial_dims=dims, in_channels=channels, out_channels=classes).eval()
-    return made if all(value.is_meta for value in made.state_dict().values()) else made.to("meta")
+        built = network(spatial_dims=dims, in_channels=channels, out_channels=classes).eval()
+    return built if all(value.is_meta for value in built.state_dict().values()) else built.to("meta")
 
 
 def describe(network: nn.Module, dims: int, size: Sequence[int] | None = None, channels: int = 1) -> Description:
@@ -194,14 +194,14 @@ def _units(network: nn.Module) -> dict[str, nn.Module]:
     """
     if isinstance(network, UNet):
         parts = ("encoder", "decoder", "heads")
-        found = {
+        units = {
             f"{part}.{name}": unit for part in parts for name, unit in _expanded(network.get_submodule(part), True)
         }
     else:
-        found = dict(_expanded(_input_module(network), False))
+        units = dict(_expanded(_input_module(network), False))
     # A module may be registered under several names.
-    names = {id(unit): name for name, unit in reversed(found.items())}
-    return {name: unit for name, unit in found.items() if names[id(unit)] == name and type(unit) is not nn.Identity}
+    names = {id(unit): name for name, unit in reversed(units.items())}
+    return {name: unit for name, unit in units.items() if names[id(unit)] == name and type(unit) is not nn.Identity}
 
 
 def _expanded(module: nn.Module, sequences: bool) -> Iterator[tuple[str, nn.Module]]:

@@ -20,7 +20,7 @@ CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def not_finite(state: Mapping[str, Tensor]) -> str | None:
-    """Name of the first floating-point tensor that holds a value that is not finite; None where all are finite."""
+    """Name of the first floating-point tensor with a value that is not finite; None if all are finite."""
     floating = {name: value for name, value in state.items() if value.is_floating_point()}
     return next((name for name, value in floating.items() if not bool(torch.isfinite(value).all())), None)
 

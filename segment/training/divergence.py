@@ -13,7 +13,7 @@ from torch import Tensor
 
 from segment.errors import UserError
 
-MOST_CASES = 8  # named in the message
+MOST_CASES = 8  # listed in the message
 
 
 @dataclass
@@ -63,10 +63,10 @@ class Diverged(UserError):
             "learning_rate": rate if math.isfinite(rate) else str(rate),
             "precision": str(trainer.precision),
         }
-        named = ", ".join(cases[:MOST_CASES]) + (f" and {len(cases) - MOST_CASES} more" if cases[MOST_CASES:] else "")
+        listed = ", ".join(cases[:MOST_CASES]) + (f" and {len(cases) - MOST_CASES} more" if cases[MOST_CASES:] else "")
         precision = [] if trainer.precision == "32-true" else ["trainer.precision=32-true"]
         remedies = " or ".join(["a smaller optimizer.lr", "another loss=", *precision])
-        scans = f", its scans {named}" if named else ""
+        scans = f", its scans {listed}" if listed else ""
         super().__init__(
             f"the training diverged at step {number} of {trainer.max_steps}: {reason}. That step's learning rate was "
             f"{rate:.3g}, its precision {trainer.precision}{scans}. A diverged training is not a valid result. Try "

@@ -41,8 +41,8 @@ def load_weights(network: nn.Module, path: Path) -> str:
 
 def _load_file(network: nn.Module, path: Path) -> str:
     if not path.is_file() or path.suffix.lower() not in SUFFIXES:
-        found = "is not a file of weights" if path.exists() else "does not exist"
-        raise UserError(f"weights={path}: {found}. Give a file {', '.join(SUFFIXES)} or a finished run's folder.")
+        problem = "is not a file of weights" if path.exists() else "does not exist"
+        raise UserError(f"weights={path}: {problem}. Give a file {', '.join(SUFFIXES)} or a finished run's folder.")
     encoder = getattr(network, "encoder", None)
     if not isinstance(encoder, nn.Module):
         raise UserError(

@@ -92,11 +92,11 @@ class ValidationPanels(pl.Callback):
         case = trainer.datamodule.val[batch["index"]]  # type: ignore[attr-defined]
         if batch["index"] not in self.slices:
             self.slices[batch["index"]] = _read(case, labels)
-        shown = self.slices[batch["index"]]
-        if shown is None:
+        drawn = self.slices[batch["index"]]
+        if drawn is None:
             return
-        prediction, spacing = shown.of(outputs.mask), canonical_spacing(shown.grid)
-        picture = self.draw(shown.image, shown.reference, prediction, len(labels), spacing)
+        prediction, spacing = drawn.of(outputs.mask), canonical_spacing(drawn.grid)
+        picture = self.draw(drawn.image, drawn.reference, prediction, len(labels), spacing)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 tag = f"panels/training/{case.id}"

@@ -84,11 +84,11 @@ class TrainingProgress(ProgressBar):
 
     def _scores(self, trainer: pl.Trainer) -> str:
         metrics = trainer.progress_bar_metrics
-        shown = {"train/loss": "loss"}
+        headings = {"train/loss": "loss"}
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, ScanMetrics):
-                shown |= {f"val/foreground_{metric.name}": metric.info.heading for metric in callback.metrics}
-        return "  ".join(f"{name} {float(metrics[key]):.3f}" for key, name in shown.items() if key in metrics)
+                headings |= {f"val/foreground_{metric.name}": metric.info.heading for metric in callback.metrics}
+        return "  ".join(f"{name} {float(metrics[key]):.3f}" for key, name in headings.items() if key in metrics)
 
 
 def total_steps(trainer: pl.Trainer) -> int | None:

@@ -58,11 +58,11 @@ class ScanMetrics(pl.Callback):
         spacing, structures = label.grid.spacing, labels.structures
         masks = outputs.mask, labels.encode(label.array)
         try:
-            found = score_scan(*masks, structures, len(labels), IGNORE, self.metrics, spacing)
+            scored = score_scan(*masks, structures, len(labels), IGNORE, self.metrics, spacing)
         except ValueError as error:
             raise UserError(f"{case.id}: {error}. Fix the metric, or leave it out.") from error
         worst = {metric.name: penalty_in(metric, label.grid.shape, spacing) for metric in self.metrics}
-        self.rows += [{"case": case.id, "name": score.name, "scores": score.scores, "worst": worst} for score in found]
+        self.rows += [{"case": case.id, "name": score.name, "scores": score.scores, "worst": worst} for score in scored]
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the means and every scan."""
