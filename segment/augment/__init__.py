@@ -1,1 +1,1 @@
-"""Augmentation as whole-batch operations: parameters are sampled first, one row a sample, then applied."""
+"""Augmentation of whole batches: parameters are drawn first, one row per sample, then applied."""

@@ -1,4 +1,4 @@
-"""What an augmentation is, whoever wrote it."""
+"""The interface of an augmentation, built-in or custom."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-Boxes = Tensor | Sequence[Tensor]  # one a sample, stacked where they are of one size
+Boxes = Tensor | Sequence[Tensor]  # one per sample, stacked where they have the same size
 
 
 class Augmentation(Protocol):
-    """Changes patches; a class that names it as its base need not repeat what has a default here."""
+    """Changes patches; subclasses inherit the defaults of `extent` and `words`."""
 
     def __call__(
         self,
@@ -21,14 +21,14 @@ class Augmentation(Protocol):
         spacing: Sequence[float],
         patch_size: Sequence[int],
     ) -> tuple[Tensor, Tensor]:
-        """Augment a batch, on the device that it lies on.
+        """Augment a batch on its device.
 
         Args:
-            image: One (channel, *box) a sample, normalised; the box is what `extent` asks for.
-            reference: One (1, *box) a sample, uint8 class indices; 255 where nobody annotated.
-            samples: The batch's sample numbers, unique over the whole training; what is drawn follows from them.
-            spacing: Voxel size in mm, one a spatial axis.
-            patch_size: Voxels of the result, one a spatial axis.
+            image: One (channel, *box) per sample, normalised; `extent` gives the size of the box.
+            reference: One (1, *box) per sample, uint8 class indices; 255 where not annotated.
+            samples: The batch's sample numbers, unique over the whole training; they determine what is drawn.
+            spacing: Voxel size in mm, one per spatial axis.
+            patch_size: Voxels of the result, one per spatial axis.
 
         Returns:
             New tensors (batch, channel, *patch) and (batch, 1, *patch).
@@ -36,12 +36,12 @@ class Augmentation(Protocol):
         ...
 
     def extent(self, sample: int, patch_size: Sequence[int], spacing: Sequence[float]) -> Sequence[int]:
-        """Voxels of the box about a patch that a sample takes its values from; the patch itself by default.
+        """Size in voxels of the box around a patch that a sample is computed from; by default the patch itself.
 
         Args:
             sample: The sample's number.
-            patch_size: Voxels, one a spatial axis.
-            spacing: Voxel size in mm, one a spatial axis.
+            patch_size: Voxels, one per spatial axis.
+            spacing: Voxel size in mm, one per spatial axis.
 
         Returns:
             The patch's size, or larger by an even number along each axis.
@@ -49,34 +49,34 @@ class Augmentation(Protocol):
         return tuple(patch_size)
 
     def words(self, sample: int, patch_size: Sequence[int], channels: int) -> list[str] | None:
-        """What happens to a sample, for a caption; by default it is not told.
+        """Describe what happens to a sample, for a caption; None by default.
 
         Args:
             sample: The sample's number.
-            patch_size: Voxels, one a spatial axis.
+            patch_size: Voxels, one per spatial axis.
             channels: Image channels.
 
         Returns:
-            One phrase a change, none where nothing happens; None where that cannot be told.
+            One phrase per change, empty where nothing happens; None where unknown.
         """
         return None
 
 
 def complete(made: Any) -> Augmentation | None:
-    """An augmentation with all that belongs to one, of whatever a configuration names.
+    """Turn what a configuration names into an augmentation with all methods.
 
     Args:
-        made: An `Augmentation`; or any function or object that can be called like one, and may have the rest; or None.
+        made: An `Augmentation`; or any callable with its signature, which may have the other methods; or None.
 
     Returns:
-        The same one, or one about it that has the rest as by default.
+        The argument itself, or a wrapper that adds the missing methods.
     """
     has_all = made is None or all(hasattr(made, name) for name in ("extent", "words"))
-    return made if has_all else _Completed(made)
+    return made if has_all else _WithDefaults(made)
 
 
-class _Completed(nn.Module):
-    """A function of the user's own as an augmentation; a module, so that what it may hold of one goes to its device."""
+class _WithDefaults(nn.Module):
+    """Wraps a custom callable as an augmentation; a module, so that modules inside it move to its device."""
 
     def __init__(self, made: Callable[..., tuple[Tensor, Tensor]]) -> None:
         super().__init__()
@@ -87,11 +87,11 @@ class _Completed(nn.Module):
         return self.made(*batch)
 
     def extent(self, sample: int, patch_size: Sequence[int], spacing: Sequence[float]) -> Sequence[int]:
-        """What it says, or the patch."""
+        """Return the callable's own extent, if any, or the patch size."""
         own = getattr(self.made, "extent", None)
         return tuple(patch_size) if own is None else own(sample, patch_size, spacing)
 
     def words(self, sample: int, patch_size: Sequence[int], channels: int) -> list[str] | None:
-        """What it says, if anything."""
+        """Return the callable's own words, if any."""
         own = getattr(self.made, "words", None)
         return None if own is None else own(sample, patch_size, channels)

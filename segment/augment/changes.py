@@ -1,4 +1,4 @@
-"""Intensity changes as a recipe names them: a chance, a range, and what is done with a number drawn from it."""
+"""Intensity changes of a recipe: a probability, a range, and how a number drawn from it is applied."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from segment.augment.spatial import check_probability, check_range
 
 @dataclass(frozen=True)
 class Change:
-    """A change that a sample meets with some chance, each channel with a number of its own.
+    """A change that is applied to a sample with some probability, with a separate number for each channel.
 
-    A change of one's own is a subclass with `change`, and where needed `words`.
+    A custom change is a subclass with `change` and, where needed, `words`.
 
     Attributes:
-        probability: A sample's chance of it.
-        range: Lowest and highest number that is drawn.
-        channel_probability: A channel's chance of it, in a sample that meets it.
+        probability: Probability that a sample is changed.
+        range: Lowest and highest number that can be drawn.
+        channel_probability: Probability that a channel is changed, in a sample that is.
         together: Whether all channels share one number.
-        balanced: Whether numbers below and above 1 have the same chance, as for nnU-Net's factors; else all have.
+        balanced: Whether numbers below and above 1 are equally likely, as in nnU-Net; otherwise uniform over the range.
     """
 
     probability: float
@@ -38,10 +38,10 @@ class Change:
     word: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be.
+        """Check the values.
 
         Raises:
-            UserError: Naming the key.
+            UserError: When a value is out of range; names the key.
         """
         key = f"augment.changes ({type(self).__name__})"
         check_probability(f"{key} probability", self.probability)
@@ -49,40 +49,40 @@ class Change:
         check_range(f"{key} range", self.range, *self.bounds)
 
     def draw(self, random: np.random.Generator, channels: int) -> np.ndarray | None:
-        """Numbers for each channel.
+        """Draw the numbers for each channel.
 
         Args:
             random: The sample's generator for this change.
             channels: Image channels.
 
         Returns:
-            (channels, 3), a number an axis where they differ, else the first counts; NaN for a channel that is left
-            alone; None when the sample is.
+            (channels, 3): one number per axis where axes differ, otherwise only the first counts; NaN for an unchanged
+            channel. None for an unchanged sample.
         """
-        met = random.random() < self.probability
-        # Channel by channel, so that more channels do not shift the numbers of the first.
+        changed = random.random() < self.probability
+        # Channel by channel, so that additional channels do not shift the numbers of the first.
         rows = np.stack([self._row(random) for _ in np.arange(channels)])
-        if not met or np.isnan(rows[:, 0]).all():
+        if not changed or np.isnan(rows[:, 0]).all():
             return None
         if self.together:
             rows[:, :] = np.where(np.isnan(rows), np.nan, rows[~np.isnan(rows[:, 0])][0])
         return rows
 
     def _row(self, random: np.random.Generator) -> np.ndarray:
-        taken, side, numbers = random.random(), random.random(), random.random(3)
+        choice, side, numbers = random.random(), random.random(), random.random(3)
         low, high = self.range
         if self.balanced and low < 1 < high:
             low, high = (low, 1.0) if side < 0.5 else (1.0, high)
-        return low + (high - low) * numbers if taken < self.channel_probability else np.full(3, np.nan)
+        return low + (high - low) * numbers if choice < self.channel_probability else np.full(3, np.nan)
 
     def apply(self, image: Tensor, drawn: np.ndarray, generator: torch.Generator, in_plane: bool) -> None:
         """Change an image in place.
 
         Args:
             image: (channel, *spatial).
-            drawn: What `draw` gave.
-            generator: Draws fields, where a change needs one; on the image's device.
-            in_plane: Whether the first spatial axis holds slices too thick to be treated like the others.
+            drawn: The result of `draw`.
+            generator: Draws random fields, for changes that need one; on the image's device.
+            in_plane: Whether slices along the first spatial axis are too thick to treat it like the others.
         """
         for channel, numbers in zip(image, drawn.tolist(), strict=True):
             if numbers[0] == numbers[0]:
@@ -93,13 +93,13 @@ class Change:
         raise NotImplementedError
 
     def words(self, drawn: np.ndarray) -> str:
-        """What was drawn, for a caption."""
+        """Describe what was drawn, for a caption."""
         numbers = ", ".join("-" if np.isnan(row[0]) else f"{row[0]:.2f}" for row in drawn)
         return f"{self.word or type(self).__name__.lower()} {numbers}"
 
 
 class Noise(Change):
-    """Gaussian noise; the range is of its standard deviation."""
+    """Gaussian noise; the range is that of its standard deviation."""
 
     def change(self, channel: Tensor, numbers: list[float], generator: torch.Generator, in_plane: bool) -> None:
         """Add noise."""
@@ -107,7 +107,7 @@ class Noise(Change):
 
 
 class Blur(Change):
-    """Gaussian smoothing; the range is of sigma in voxels, drawn for each axis."""
+    """Gaussian smoothing; the range is that of sigma in voxels, drawn for each axis."""
 
     bounds = (0.01, 20.0)
 
@@ -139,50 +139,50 @@ class Contrast(Change):
     """A factor on the distance from the mean.
 
     Attributes:
-        keep_range: Whether values beyond the former range are cut off.
+        keep_range: Whether values are clipped to the original range.
     """
 
     keep_range: bool = True
 
     def change(self, channel: Tensor, numbers: list[float], generator: torch.Generator, in_plane: bool) -> None:
-        """Stretch."""
+        """Scale the distance from the mean."""
         intensity.contrast(channel, numbers[0], self.keep_range)
 
 
 class LowResolution(Change):
-    """A coarser grid; the range is of its size as a fraction, the same for all axes (in plane for thick slices)."""
+    """A coarser grid; the range is that of its relative size, equal for all axes (in plane for thick slices)."""
 
     bounds = (0.05, 1.0)
     word = "resolution"
 
     def change(self, channel: Tensor, numbers: list[float], generator: torch.Generator, in_plane: bool) -> None:
-        """Coarsen."""
+        """Reduce the resolution."""
         factors = [numbers[0]] * channel.ndim
         intensity.low_resolution(channel, [1.0, *factors[1:]] if in_plane else factors)
 
 
 @dataclass(frozen=True)
 class Gamma(Change):
-    """A gamma curve; the range is of its exponent.
+    """A gamma curve; the range is that of its exponent.
 
     Attributes:
-        inverted: Whether the negative of the image is bent.
+        inverted: Whether the curve is applied to the negative of the image.
     """
 
     inverted: bool = False
     bounds: ClassVar[tuple[float, float]] = (0.05, 20.0)
 
     def change(self, channel: Tensor, numbers: list[float], generator: torch.Generator, in_plane: bool) -> None:
-        """Bend."""
+        """Apply the curve."""
         intensity.gamma(channel, numbers[0], self.inverted)
 
     def words(self, drawn: np.ndarray) -> str:
-        """What was drawn, for a caption."""
+        """Describe what was drawn, for a caption."""
         return ("inverted " if self.inverted else "") + super().words(drawn)
 
 
 class Blank(Change):
-    """Up to 5 boxes filled with the mean, alike in all channels; the range is of their sides over the patch's."""
+    """Up to 5 boxes filled with the mean, the same in all channels; the range: side relative to the patch."""
 
     bounds = (0.01, 1.0)
 
@@ -197,5 +197,5 @@ class Blank(Change):
         intensity.blank(channel, boxes)
 
     def words(self, drawn: np.ndarray) -> str:
-        """What was drawn, for a caption."""
+        """Describe what was drawn, for a caption."""
         return "blank boxes"

@@ -9,9 +9,9 @@ import torch
 
 
 def generator(seed: int, sample: int, purpose: str) -> np.random.Generator:
-    """A counter-based generator (Philox; Salmon et al. 2011) that only its three arguments decide.
+    """A counter-based generator (Philox; Salmon et al. 2011) that depends only on its three arguments.
 
-    So what a sample looks like does not depend on the number of workers, on the order or on what was drawn before.
+    A sample therefore does not depend on the number of workers, on the order or on what was drawn before.
 
     Args:
         seed: The run's seed, >= 0.
@@ -22,13 +22,13 @@ def generator(seed: int, sample: int, purpose: str) -> np.random.Generator:
 
 
 def field_generator(seed: int, sample: int, purpose: str, device: torch.device) -> torch.Generator:
-    """A generator of random fields (noise, a number a voxel) that its arguments and the kind of device decide.
+    """A generator of random fields (noise, one number per voxel) that depends on its arguments and the device type.
 
     Args:
         seed: The run's seed, >= 0.
         sample: The sample's number over the whole training, >= 0.
         purpose: What the numbers are for.
-        device: Where the field is to be drawn.
+        device: Device that the field is drawn on.
     """
     number = generator(seed, sample, f"{purpose} field").integers(2**63)
     return torch.Generator(device).manual_seed(int(number))

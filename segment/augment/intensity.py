@@ -15,13 +15,13 @@ def noise(channel: Tensor, deviation: float, generator: torch.Generator) -> None
     Args:
         channel: (*spatial), changed in place.
         deviation: Standard deviation, in standard deviations of the image.
-        generator: Draws the noise; lies on the channel's device.
+        generator: Draws the noise; on the channel's device.
     """
     channel.add_(torch.empty_like(channel).normal_(generator=generator), alpha=deviation)
 
 
 def blur(channel: Tensor, sigmas: Sequence[float]) -> None:
-    """Smooth with a Gaussian, mirrored at the border, cut off after about 3 sigma as in batchgeneratorsv2.
+    """Smooth with a Gaussian, mirrored at the border, truncated at about 3 sigma as in batchgeneratorsv2.
 
     Args:
         channel: (*spatial), changed in place.
@@ -29,12 +29,12 @@ def blur(channel: Tensor, sigmas: Sequence[float]) -> None:
     """
     for axis, sigma in enumerate(sigmas):
         n = channel.shape[axis]
-        reach = min(_odd(6 * sigma + 0.5) // 2, n - 1)
-        bell = torch.exp(-0.5 * (torch.arange(reach + 1) / sigma) ** 2)
-        weights = (bell / (2 * bell.sum() - 1)).tolist()
+        radius = min(_odd(6 * sigma + 0.5) // 2, n - 1)
+        kernel = torch.exp(-0.5 * (torch.arange(radius + 1) / sigma) ** 2)
+        weights = (kernel / (2 * kernel.sum() - 1)).tolist()
         before = channel.clone()
         channel.mul_(weights[0])
-        # Adding shifted copies: a convolution of one channel takes ten times as long on a CPU.
+        # Add shifted copies: a convolution of one channel takes ten times as long on a CPU.
         for shift, weight in enumerate(weights[1:], start=1):
             channel.narrow(axis, shift, n - shift).add_(before.narrow(axis, 0, n - shift), alpha=weight)
             channel.narrow(axis, 0, n - shift).add_(before.narrow(axis, shift, n - shift), alpha=weight)
@@ -55,12 +55,12 @@ def shift(channel: Tensor, amount: float) -> None:
 
 
 def contrast(channel: Tensor, factor: float, keep_range: bool = True) -> None:
-    """Stretch about the mean.
+    """Scale the distance from the mean.
 
     Args:
         channel: (*spatial), changed in place.
         factor: Above 1 for more contrast.
-        keep_range: Whether values beyond the former range are cut off.
+        keep_range: Whether values are clipped to the original range.
     """
     low, high = torch.aminmax(channel)
     mean = channel.mean()
@@ -83,12 +83,12 @@ def low_resolution(channel: Tensor, factors: Sequence[float]) -> None:
 
 
 def gamma(channel: Tensor, exponent: float, inverted: bool = False) -> None:
-    """Bend the intensities within their range by an exponent; mean and standard deviation stay.
+    """Apply a gamma curve within the range of intensities, keeping mean and standard deviation.
 
     Args:
         channel: (*spatial), changed in place.
-        exponent: Above 1 darkens the middle.
-        inverted: Whether the negative of the image is bent, which brightens it instead.
+        exponent: Values above 1 darken the middle of the range.
+        inverted: Whether the curve is applied to the negative of the image, which brightens it instead.
     """
     if inverted:
         channel.neg_()
@@ -96,7 +96,7 @@ def gamma(channel: Tensor, exponent: float, inverted: bool = False) -> None:
     mean = channel.mean()
     deviation = torch.linalg.vector_norm(channel - mean)
     channel.sub_(low).div_((high - low).clamp_min(1e-7)).clamp_min_(0)
-    channel.log_().mul_(exponent).exp_()  # a power, at half its price
+    channel.log_().mul_(exponent).exp_()  # a power, in half the time
     channel.sub_(channel.mean())
     channel.mul_(deviation / torch.linalg.vector_norm(channel).clamp_min(1e-7)).add_(mean)
     if inverted:
@@ -111,7 +111,7 @@ def blank(channel: Tensor, boxes: Sequence[Sequence[slice]]) -> None:
 
 
 def _odd(number: float) -> int:
-    """The nearest odd number as batchgeneratorsv2 finds it."""
+    """The nearest odd number, rounded as in batchgeneratorsv2."""
     rounded = round(number)
     if rounded % 2:
         return rounded

@@ -1,4 +1,4 @@
-"""MONAI's dictionary transforms in the place of a recipe, seeded per sample so that they can be replayed."""
+"""MONAI's dictionary transforms instead of a recipe, seeded per sample so that they can be replayed."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from segment.errors import UserError
 
 
 class MonaiTransforms(Augmentation):
-    """Random dictionary transforms of MONAI on patches, sample by sample; the keys are ``image`` and ``label``.
+    """Applies MONAI's random dictionary transforms to each patch; the keys are ``image`` and ``label``.
 
-    Transforms see patches of the plan's size, as no larger box is cut for them: what they turn into view from outside
-    is what their padding mode says. References are resampled as the transform's mode says; give ``nearest`` for them.
+    Transforms get patches of the plan's size, not a larger box: values from outside come from their padding mode.
+    References are resampled with the transform's mode; set it to ``nearest`` for them.
 
     Args:
         transforms: Dictionary transforms, applied in order.
-        seed: First half of the key of their random state; the sample's number is the second half.
+        seed: First half of the key of their random state; the second half is the sample's number.
 
     Raises:
-        UserError: When one is no dictionary transform.
+        UserError: When one is not a dictionary transform.
     """
 
     def __init__(self, transforms: Sequence[MapTransform], seed: int = 0) -> None:
         for transform in transforms:
             if not isinstance(transform, MapTransform):
                 raise UserError(
-                    f"augment.transforms: {type(transform).__name__} is no dictionary transform. MONAI's end in d: "
+                    f"augment.transforms: {type(transform).__name__} is not a dictionary transform. MONAI's end in d: "
                     "RandFlipd, with keys: [image, label]."
                 )
         self.transforms = Compose(transforms)
@@ -49,11 +49,11 @@ class MonaiTransforms(Augmentation):
         """Transform a batch.
 
         Args:
-            image: One (channel, *patch) a sample.
-            reference: One (1, *patch) a sample, uint8 class indices.
+            image: One (channel, *patch) per sample.
+            reference: One (1, *patch) per sample, uint8 class indices.
             samples: The batch's sample numbers.
             spacing: Voxel size in mm; MONAI's transforms count in voxels.
-            patch_size: Voxels an axis, which the transforms must keep.
+            patch_size: Voxels per axis, which the transforms must preserve.
 
         Returns:
             New tensors (batch, channel, *patch) and (batch, 1, *patch) uint8.
@@ -63,15 +63,15 @@ class MonaiTransforms(Augmentation):
         """
         images: list[Tensor] = []
         references: list[Tensor] = []
-        for sample, picture, mask in zip(samples, image, reference, strict=True):
+        for sample, patch, mask in zip(samples, image, reference, strict=True):
             self.transforms.set_random_state(seed=int(generator(self.seed, sample, "monai").integers(2**32)))
-            changed = self.transforms({"image": picture.clone(), "label": mask.clone()})
-            for parts, key, before in ((images, "image", picture), (references, "label", mask)):
-                # A plain tensor again: MONAI's remember every transform.
+            changed = self.transforms({"image": patch.clone(), "label": mask.clone()})
+            for parts, key, before in ((images, "image", patch), (references, "label", mask)):
+                # Back to a plain tensor: MONAI's tensors record every transform.
                 parts.append(convert_to_tensor(changed[key], dtype=before.dtype, device=before.device))
             if {tuple(patch_size)} != {tuple(part[-1].shape[1:]) for part in (images, references)}:
                 raise UserError(
                     f"augment.transforms: a patch of {list(patch_size)} voxels became {list(images[-1].shape[1:])}, "
-                    f"its reference {list(references[-1].shape[1:])}. Leave out what changes the size."
+                    f"its reference {list(references[-1].shape[1:])}. Remove the transform that changes the size."
                 )
         return torch.stack(images), torch.stack(references)

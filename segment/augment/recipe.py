@@ -1,4 +1,4 @@
-"""Which augmentation with which probability: drawn per sample from (seed, sample), so that any can be replayed."""
+"""A recipe: which augmentations with which probabilities, drawn from (seed, sample) so that any can be replayed."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from segment.augment.spatial import Motion, Spatial, moves_in_plane, source_exte
 
 @dataclass(frozen=True)
 class Parameters:
-    """Everything that is drawn for one sample, but the fields of random numbers.
+    """Everything that is drawn for one sample, except fields of random numbers.
 
     Attributes:
         sample: Its number.
-        motion: How it is resampled; None where it stays.
+        motion: How it is resampled; None where it is not.
         flips: Which spatial axes are mirrored, after the motion.
-        changes: By name, the numbers of the intensity changes that it meets, (channels, 3), NaN for a channel that
-            does not; in the order they are applied.
+        changes: Name to numbers of its intensity changes, (channels, 3), NaN for an unchanged channel; in the order in
+            which they are applied.
     """
 
     sample: int
@@ -35,19 +35,19 @@ class Parameters:
 
 
 class Recipe(Augmentation):
-    """Augmentation of a batch on the device it lies on: one resampling, mirrors, then intensity changes.
+    """Augments a batch on its device: one resampling, mirroring, then intensity changes.
 
-    What is drawn for a sample is a function of (seed, sample number): the same in any batch, on any worker, whatever
-    else the recipe holds. On a CPU the result is the same bit for bit.
+    What is drawn for a sample is a function of (seed, sample number): it is the same in any batch, on any worker and
+    whatever else is in the recipe. On a CPU the result is identical bit for bit.
 
     Args:
         spatial: Rotation, scale and elastic deformation; None for none.
-        mirror: Spatial axes (array order) that may be flipped, each with chance 1/2; ``"all"`` or a list.
-        changes: Intensity changes in the order they are applied. Their names are the second half of their key: a
-            change that is added, taken out or altered does not shift the others.
-        dummy_2d: Whether the first axis of 3D patches is left out of motion and coarsening; ``"auto"``: where the
-            patch is more than three times as long as its first axis, as in nnU-Net.
-        seed: First half of the key of every random number; the sample's number is the second half.
+        mirror: Spatial axes (array order) that may be flipped, each with probability 1/2; ``"all"`` or a list.
+        changes: Intensity changes in the order they are applied. Their names are the second half of their
+            key: adding, removing or altering one does not affect the random numbers of the others.
+        dummy_2d: Whether motion and lower resolution skip the first axis of 3D patches; ``"auto"``: where the patch is
+            more than three times as long as its first axis, as in nnU-Net.
+        seed: First half of the key of every random number; the second half is the sample's number.
     """
 
     def __init__(
@@ -63,28 +63,28 @@ class Recipe(Augmentation):
         self.changes = {name: change for name, change in (changes or {}).items() if change is not None}
         self.dummy_2d = dummy_2d
         self.seed = seed
-        moves_in_plane((1, 1, 1), dummy_2d)  # refuses what it does not know
+        moves_in_plane((1, 1, 1), dummy_2d)  # raises for an unknown value
 
     def parameters(self, samples: Sequence[int], patch_size: Sequence[int], channels: int) -> list[Parameters]:
-        """What is drawn for samples, one row a sample.
+        """Draw the parameters of samples, one row per sample.
 
         Args:
             samples: Sample numbers, unique over the whole training.
-            patch_size: Voxels an axis.
+            patch_size: Voxels per axis.
             channels: Image channels.
         """
         return [self._row(sample, patch_size, channels) for sample in samples]
 
     def extent(self, sample: int, patch_size: Sequence[int], spacing: Sequence[float]) -> tuple[int, ...]:
-        """Voxels of the box about a patch that a sample's motion takes its values from.
+        """Size in voxels of the box around a patch that a sample's motion takes its values from.
 
         Args:
             sample: The sample's number.
-            patch_size: Voxels an axis.
-            spacing: Voxel size in mm, one an axis.
+            patch_size: Voxels per axis.
+            spacing: Voxel size in mm, one per axis.
 
         Returns:
-            The patch's size where the sample stays; otherwise larger by an even number along each axis.
+            The patch's size where the sample is not moved; otherwise larger by an even number along each axis.
         """
         motion = self._motion(sample, patch_size)
         return tuple(patch_size) if motion is None else source_extent(motion, patch_size, spacing)
@@ -100,11 +100,11 @@ class Recipe(Augmentation):
         """Augment a batch.
 
         Args:
-            image: One (channel, *box) a sample, normalised; the box is the patch or a larger one about it (`extent`).
-            reference: One (1, *box) a sample, uint8 class indices; 255 (nobody annotated) is one more class.
+            image: One (channel, *box) per sample, normalised; the box is the patch or larger (see `extent`).
+            reference: One (1, *box) per sample, uint8 class indices; 255 (not annotated) is one more class.
             samples: The batch's sample numbers.
-            spacing: Voxel size in mm, one a spatial axis.
-            patch_size: Voxels of the result, one a spatial axis.
+            spacing: Voxel size in mm, one per spatial axis.
+            patch_size: Voxels of the result, one per spatial axis.
 
         Returns:
             New tensors (batch, channel, *patch) and (batch, 1, *patch).
@@ -124,23 +124,23 @@ class Recipe(Augmentation):
         return images, references
 
     def words(self, sample: int, patch_size: Sequence[int], channels: int) -> list[str]:
-        """What happens to a sample, for a caption: one phrase a change; empty where nothing does.
+        """Describe what happens to a sample, for a caption: one phrase per change; empty where nothing happens.
 
         Args:
             sample: The sample's number.
-            patch_size: Voxels an axis.
+            patch_size: Voxels per axis.
             channels: Image channels.
         """
         drawn = self._row(sample, patch_size, channels)
-        found = drawn.motion.words() if drawn.motion is not None else []
+        phrases = drawn.motion.words() if drawn.motion is not None else []
         axes = [axis for axis, flip in zip("zyx"[-len(patch_size) :], drawn.flips, strict=True) if flip]
-        found += [f"mirrored {' '.join(axes)}"] if axes else []
-        return found + [self.changes[name].words(numbers) for name, numbers in drawn.changes.items()]
+        phrases += [f"mirrored {' '.join(axes)}"] if axes else []
+        return phrases + [self.changes[name].words(numbers) for name, numbers in drawn.changes.items()]
 
     def move(
         self, image: Tensor, reference: Tensor, drawn: Parameters, spacing: Sequence[float], patch_size: Sequence[int]
     ) -> tuple[Tensor, Tensor]:
-        """Cut the patch out of one sample's box, along its motion where it has one.
+        """Cut the patch out of one sample's box, applying its motion if it has one.
 
         Args:
             image: (channel, *box).
@@ -158,16 +158,16 @@ class Recipe(Augmentation):
         if motion is None:
             return image, reference
         moving = tuple(patch_size[axes:])
-        bend = self._bend(drawn.sample, motion, moving, spacing[axes:], image.device)
-        # Slices that move in plane do so like channels.
+        displacement = self._displacement(drawn.sample, motion, moving, spacing[axes:], image.device)
+        # Slices that move in plane are treated like channels.
         parts = image.reshape(-1, *image.shape[axes + 1 :]), reference.reshape(-1, *reference.shape[axes + 1 :])
-        moved = resample(*parts, motion.matrix(spacing), moving, bend)
+        moved = resample(*parts, motion.matrix(spacing), moving, displacement)
         return moved[0].view(image.shape[0], *patch_size), moved[1].view(1, *patch_size)
 
     def _row(self, sample: int, patch_size: Sequence[int], channels: int) -> Parameters:
         dims = len(patch_size)
         allowed = spatial_axes(self.mirror, dims, "augment.mirror")
-        # Every number is drawn whether it is used or not, so that one choice does not shift the others.
+        # Every number is drawn even if unused, so that one choice does not affect the others.
         flips = generator(self.seed, sample, "augment mirror").random(3)[:dims] < 0.5
         drawn = {
             name: change.draw(generator(self.seed, sample, f"augment {name}"), channels)
@@ -185,7 +185,7 @@ class Recipe(Augmentation):
             return None
         return self.spatial.draw(self.seed, sample, patch_size, moves_in_plane(patch_size, self.dummy_2d))
 
-    def _bend(
+    def _displacement(
         self, sample: int, motion: Motion, shape: Sequence[int], spacing: Sequence[float], device: torch.device
     ) -> Tensor | None:
         """Displacement field of a sample in voxels (axes, *shape), or None."""

@@ -1,4 +1,4 @@
-"""Spatial augmentation, second half: one resampling of image and reference along given positions."""
+"""Spatial augmentation, part 2: resample image and reference once at given positions."""
 
 from __future__ import annotations
 
@@ -12,60 +12,62 @@ from torch.nn import functional
 
 from segment.augment.spatial import ROUNDING
 
-SLAB = 8  # planes that are worked on at once on a CPU, so that their positions stay in its cache
+SLAB = 8  # planes that are processed at once on a CPU, so that their positions stay in its cache
 
 
 def resample(
-    image: Tensor, reference: Tensor, matrix: np.ndarray, shape: Sequence[int], bend: Tensor | None = None
+    image: Tensor, reference: Tensor, matrix: np.ndarray, shape: Sequence[int], displacement: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Take image (linear) and reference (most weight) at positions about the centre of a box, once.
+    """Resample image (linear) and reference (largest weight) once, at positions relative to the centre of a box.
 
     Outside the box the image is 0 and the reference is class 0, as in nnU-Net. A voxel's class is the one with the
-    largest sum of linear weights, as in batchgeneratorsv2; between equals, that of the nearest voxel among them.
+    largest sum of linear weights, as in batchgeneratorsv2; ties go to the class of the nearest voxel among them.
 
     Args:
-        image: (n, *source) float32; all n move alike.
+        image: (n, *source) float32; all n are moved in the same way.
         reference: (m, *source) uint8 class indices.
-        matrix: (axes, axes): position in the source = matrix @ (voxel + bend), both from the centre, in voxels.
-        shape: Voxels of the result, one an axis.
-        bend: (axes, *shape) displacement in voxels of the result; None for none.
+        matrix: (axes, axes): source position = matrix @ (voxel + displacement), both from the centre, in voxels.
+        shape: Voxels of the result, one per axis.
+        displacement: (axes, *shape) displacement in voxels of the result; None for none.
 
     Returns:
         (n, *shape) float32 and (m, *shape) uint8.
     """
     source = image.shape[1:]
-    if _reaches_outside(matrix, shape, source, bend):
-        # One voxel of nothing around the box stands for all that lies outside.
+    if _reaches_outside(matrix, shape, source, displacement):
+        # One voxel of zeros around the box represents everything outside.
         image, reference = (functional.pad(part, [1, 1] * len(shape)) for part in (image, reference))
     image, reference = image.contiguous(), reference.contiguous()
-    diagonal = bend is None and not np.any(matrix - np.diag(np.diag(matrix)))
+    diagonal = displacement is None and not np.any(matrix - np.diag(np.diag(matrix)))
     moved = image.new_empty(len(image), 0 if diagonal else shape[0], *shape[1:])
     labels = reference.new_zeros(len(reference), *shape)
     classes = _Classes(reference) if bool(reference.any()) else None
     step = SLAB if len(shape) == 3 and image.device.type == "cpu" and not diagonal else shape[0]
     for start in range(0, shape[0], step):
         rows = slice(start, min(start + step, shape[0]))
-        first, share = _cells(_positions(matrix, shape, image.shape[1:], rows, bend, image.device), image.shape[1:])
-        cell = _flat(first, image.shape[1:])
+        first, fractions = _cells(
+            _positions(matrix, shape, image.shape[1:], rows, displacement, image.device), image.shape[1:]
+        )
+        cell = _flat_index(first, image.shape[1:])
         if diagonal:
-            moved = _separably(image, first, share)
+            moved = _linear_separable(image, first, fractions)
         else:
-            moved[:, rows] = _linear(image, cell, share)
+            moved[:, rows] = _linear(image, cell, fractions)
         if classes is not None:
-            labels[:, rows] = classes.at(cell, share)
+            labels[:, rows] = classes.at(cell, fractions)
     return moved, labels
 
 
 def bspline_field(control: np.ndarray, shape: Sequence[int], distance: Sequence[float], device: torch.device) -> Tensor:
     """Displacements between control points by cubic B-splines (free-form deformation, Rueckert et al. 1999).
 
-    Splines are positive and sum to 1, so no displacement exceeds the largest of a control point.
+    Splines are positive and sum to 1, so no displacement exceeds the largest one of a control point.
 
     Args:
         control: (axes, *points) displacements; see `control_points` for how many.
-        shape: Voxels an axis.
-        distance: Voxels between control points, one an axis.
-        device: Where the field is to lie.
+        shape: Voxels per axis.
+        distance: Voxels between control points, one number per axis.
+        device: Device of the field.
 
     Returns:
         (axes, *shape) float32, in the unit of the control points.
@@ -85,15 +87,17 @@ def bspline_field(control: np.ndarray, shape: Sequence[int], distance: Sequence[
 
 
 def control_points(shape: Sequence[int], distance: Sequence[float]) -> tuple[int, ...]:
-    """How many control points a box needs along each axis, one beyond either end."""
+    """Number of control points that a box needs along each axis, with one beyond either end."""
     return tuple(int((size - 1) / step) + 4 for size, step in zip(shape, distance, strict=True))
 
 
-def _reaches_outside(matrix: np.ndarray, shape: Sequence[int], source: Sequence[int], bend: Tensor | None) -> bool:
-    """Whether a position may lie beyond the centres of the box's outermost voxels."""
+def _reaches_outside(
+    matrix: np.ndarray, shape: Sequence[int], source: Sequence[int], displacement: Tensor | None
+) -> bool:
+    """Whether a position may be beyond the centres of the box's outermost voxels."""
     reach = (np.asarray(shape) - 1) / 2
-    if bend is not None:
-        reach = reach + bend.abs().flatten(1).amax(dim=1).cpu().numpy()
+    if displacement is not None:
+        reach = reach + displacement.abs().flatten(1).amax(dim=1).cpu().numpy()
     # A single voxel has no neighbour to interpolate with.
     return min(source) < 2 or bool(np.any(np.abs(matrix) @ reach > (np.asarray(source) - 1) / 2 + 2 * ROUNDING))
 
@@ -103,7 +107,7 @@ def _positions(
     shape: Sequence[int],
     source: Sequence[int],
     rows: slice,
-    bend: Tensor | None,
+    displacement: Tensor | None,
     device: torch.device,
 ) -> list[Tensor]:
     """Source position in voxels along each axis of the rows of the result, each broadcastable to them."""
@@ -111,13 +115,13 @@ def _positions(
     for axis, size in enumerate(shape):
         step = torch.arange(size, dtype=torch.float32, device=device) - (size - 1) / 2
         steps.append((step[rows] if axis == 0 else step).view(-1, *[1] * (len(shape) - 1 - axis)))
-    if bend is not None:
-        steps = [step + shift[rows] for step, shift in zip(steps, bend, strict=True)]
+    if displacement is not None:
+        steps = [step + shift[rows] for step, shift in zip(steps, displacement, strict=True)]
     positions = []
     for line, size in zip(matrix.tolist(), source, strict=True):
         parts = [factor * step for factor, step in zip(line, steps, strict=True) if factor]
         position = parts.pop(0) + (size - 1) / 2
-        # The smallest tensors first: only the last sum is as large as the patch.
+        # Smallest tensors first: only the last sum is as large as the patch.
         for part in parts:
             position = position + part
         positions.append(position)
@@ -125,52 +129,52 @@ def _positions(
 
 
 def _cells(positions: list[Tensor], sizes: Sequence[int]) -> tuple[list[Tensor], list[Tensor]]:
-    """Voxel before each position (integers, one tensor an axis) and the share of the voxel after it."""
-    first, share = [], []
+    """Voxel before each position (integers, one tensor per axis) and the weight of the voxel after it."""
+    first, fractions = [], []
     for position, size in zip(positions, sizes, strict=True):
         before = position.floor().clamp_(0, max(size - 2, 0))
-        share.append((position - before).clamp_(0, 1))
+        fractions.append((position - before).clamp_(0, 1))
         first.append(before.int())
-    return first, share
+    return first, fractions
 
 
-def _flat(index: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
-    """Places in a flattened box of these sizes."""
+def _flat_index(index: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
+    """Indices in a flattened box of these sizes."""
     flat = index[0]
     for axis, size in zip(index[1:], sizes[1:], strict=True):
         flat = flat * size + axis
     return flat
 
 
-def _linear(image: Tensor, cell: Tensor, share: list[Tensor]) -> Tensor:
-    """Linear interpolation between the corners of cells: (n, *source) gives (n, *cells)."""
+def _linear(image: Tensor, cell: Tensor, fractions: list[Tensor]) -> Tensor:
+    """Interpolate linearly between the corners of cells: (n, *source) to (n, *cells)."""
     flat, index = image.flatten(1), cell.flatten()
 
     def between(axis: int, offset: int) -> Tensor:
-        if axis == len(share):
+        if axis == len(fractions):
             return flat[:, offset:].index_select(1, index).view(-1, *cell.shape)
         low, high = between(axis + 1, offset), between(axis + 1, offset + image.stride(axis + 1))
-        return low.lerp_(high, share[axis])
+        return low.lerp_(high, fractions[axis])
 
     return between(0, 0)
 
 
-def _separably(image: Tensor, first: list[Tensor], share: list[Tensor]) -> Tensor:
-    """Linear interpolation where no axis mixes with another: one axis after the other."""
-    for axis, (before, part) in enumerate(zip(first, share, strict=True), start=1):
+def _linear_separable(image: Tensor, first: list[Tensor], fractions: list[Tensor]) -> Tensor:
+    """Interpolate linearly, one axis after the other, where axes are independent."""
+    for axis, (before, part) in enumerate(zip(first, fractions, strict=True), start=1):
         low, high = (image.index_select(axis, index) for index in (before.flatten(), before.flatten() + 1))
         image = low.lerp_(high, part)
     return image
 
 
 class _Classes:
-    """Class indices of a box, made ready to be asked between voxels: most need one look, only borders a vote."""
+    """Class indices of a box, prepared for look-ups between voxels: only cells at borders need a vote."""
 
     def __init__(self, reference: Tensor) -> None:
         self.reference = reference
         self.voxels = reference.flatten(1)
         low = high = self.voxels
-        # Cells that begin in a last row or column hold nonsense and are never asked.
+        # Cells that start in a last row or column are meaningless and never looked up.
         for stride in reference.stride()[1:]:
             n = low.shape[1] - stride
             low = torch.minimum(low[:, :n], low[:, stride:])
@@ -178,26 +182,26 @@ class _Classes:
         self.class_of = high
         self.mixed = low != high
 
-    def at(self, cell: Tensor, share: list[Tensor]) -> Tensor:
-        """Classes within cells (numbered by their first corner), (m, *cells)."""
+    def at(self, cell: Tensor, fractions: list[Tensor]) -> Tensor:
+        """Classes in cells (indexed by their first corner), (m, *cells)."""
         index = cell.flatten()
-        found = self.class_of.index_select(1, index)
-        places = self.mixed.index_select(1, index).nonzero()
-        if len(places):
-            member, place = places.unbind(1)
+        result = self.class_of.index_select(1, index)
+        undecided = self.mixed.index_select(1, index).nonzero()
+        if len(undecided):
+            member, place = undecided.unbind(1)
             start = index[place].long() + member * self.voxels.shape[1]
-            shares = [part.expand(cell.shape).reshape(-1)[place] for part in share]
-            found[member, place] = self._vote(start, shares)
-        return found.view(-1, *cell.shape)
+            member_fractions = [part.expand(cell.shape).reshape(-1)[place] for part in fractions]
+            result[member, place] = self._vote(start, member_fractions)
+        return result.view(-1, *cell.shape)
 
-    def _vote(self, start: Tensor, share: list[Tensor]) -> Tensor:
-        """The class with most linear weight among the corners of cells."""
-        offsets, weights = [0], [torch.ones_like(share[0])]
-        for part, stride in zip(share, self.reference.stride()[1:], strict=True):
+    def _vote(self, start: Tensor, fractions: list[Tensor]) -> Tensor:
+        """The class with the largest linear weight among the corners of cells."""
+        offsets, weights = [0], [torch.ones_like(fractions[0])]
+        for part, stride in zip(fractions, self.reference.stride()[1:], strict=True):
             offsets = [*offsets, *(offset + stride for offset in offsets)]
             weights = [*(weight * (1 - part) for weight in weights), *(weight * part for weight in weights)]
         labels = [self.voxels.view(-1).index_select(0, start + offset) for offset in offsets]
-        # The bonus settles what is equal (to 1e-4) by the weight of the nearest voxel.
+        # The bonus breaks ties (to 1e-4) by the weight of the nearest voxel.
         scores = [weight * 1.0001 for weight in weights]
         nothing = torch.zeros((), device=start.device)
         for i, j in itertools.combinations(range(len(labels)), 2):

@@ -1,1 +1,1 @@
-"""Whole scans from windows, test-time augmentation, back onto the source grid; the model folder."""
+"""Prediction of whole scans on their source grid, and the model folder."""

@@ -1,4 +1,4 @@
-"""The model folder: weights.safetensors and model.json, plain data whose loading runs nothing from the files."""
+"""The model folder: weights.safetensors and model.json, plain data that can be loaded without running code."""
 
 from __future__ import annotations
 
@@ -35,26 +35,26 @@ from segment.networks.meta import on_meta
 from segment.networks.weights import not_finite
 from segment.preprocessing.plan import NORMALIZATIONS, Plan
 
-FORMAT = 1  # of model.json; a larger one is of a newer version
+FORMAT = 1  # of model.json; larger numbers are from newer versions
 TRUSTED_MODULES = ("segment.networks", "monai.networks.nets")
 MAX_JSON_BYTES = 1 << 20
 MAX_NUMBER = 1 << 16
-MAX_PARTS = 5_000  # modules of a network; the largest in use have about 1,500
+MAX_PARTS = 5_000  # modules in a network; the largest in use have about 1,500
 MAX_PATCH = 1 << 30  # voxels
 
 
 @dataclass(frozen=True)
 class Model:
-    """A network with all that is needed to predict scans: what a model folder holds.
+    """A network with everything needed to predict scans: the contents of a model folder.
 
     Attributes:
         network: The network with its weights: maps (n, channel, *patch) to logits (n, output, *patch).
         plan: How its scans are prepared.
-        labels: What the values in masks stand for.
+        labels: Meaning of the values in masks.
         channels: Channel names in order.
-        inference: Plain arguments of the windows it was scored with.
+        inference: Arguments of the windows it was scored with, as plain data.
         dataset: Name of the data set it was trained on.
-        precision: Lightning's name of the precision it was scored in; None where nothing says it.
+        precision: Lightning's name for the precision it was scored in; None if unknown.
         folder: The model folder; None for a network that was not loaded.
     """
 
@@ -70,7 +70,7 @@ class Model:
     def settings(
         self, inference: Mapping[str, Any] | None = None, precision: str | None = None, accelerator: str = "auto"
     ) -> Settings:
-        """How it predicts: as it was scored, but for what is given; see `decide_settings`."""
+        """The prediction settings: those of its scores, except where given; see `decide_settings`."""
         return decide_settings(self.inference, self.precision, inference, precision, accelerator)
 
     def predict(
@@ -83,24 +83,24 @@ class Model:
         precision: str | None = None,
         accelerator: str = "auto",
     ) -> Prediction:
-        """Predict one scan, as the model was scored unless told otherwise; what is different is warned of.
+        """Predict one scan, by default with the settings of the model's scores; warns about differences.
 
         Args:
-            scan: An image file, or one a channel; a nibabel image; or an array of numbers ``(x, y)``, ``(x, y, z)`` or
-                ``(x, y, z, channel)``.
+            scan: An image file, or one per channel; a nibabel image; or an array of numbers ``(x, y)``, ``(x, y, z)``
+                or ``(x, y, z, channel)``.
             affine: With an array: ``(4, 4)``, from voxel index ``(x, y, z, 1)`` to RAS+ millimetres.
-            probabilities: Whether to give them too: as much memory as the mask takes, four times for each label.
-            inference: Arguments of `SlidingWindows` in place of those it was scored with, such as ``{"mirror": []}``.
-            precision: ``32-true``, ``bf16-mixed``, ``16-mixed``, or ``auto``, the fastest here; None: as scored, where
-                this machine computes it fast.
-            accelerator: ``cpu``, ``gpu``, or ``auto`` for a GPU where there is one.
+            probabilities: Whether to return them too; each label takes four times the memory of the mask.
+            inference: Arguments of `SlidingWindows` that replace those it was scored with, such as ``{"mirror": []}``.
+            precision: ``32-true``, ``bf16-mixed``, ``16-mixed``, or ``auto``, the fastest on this machine; None: as
+                scored, if this machine computes it fast.
+            accelerator: ``cpu``, ``gpu``, or ``auto`` for a GPU if available.
 
         Returns:
-            The mask, and the probabilities that were asked for, on the scan's own grid, axes x, y, z.
+            The mask and, if requested, the probabilities, on the scan's grid, axes x, y, z.
 
         Raises:
-            UserError: When the scan cannot be read or is none, has other channels or axes than the model, or a setting
-                is out of range.
+            UserError: When the scan cannot be read, its channels or axes differ from the model's, or a setting is
+                out of range.
         """
         settings = self.settings(inference, precision, accelerator)
         for note in settings.notes:
@@ -111,15 +111,15 @@ class Model:
         prepared, placement = predictor.prepare(image, name)
         del image  # a whole scan
         try:
-            found = predictor.probabilities(prepared)
+            predicted = predictor.probabilities(prepared)
         except UserError as error:
             raise UserError(f"{name}: {error}") from error
         names = list(self.labels.regions or self.labels)
         return Prediction(
-            mask=self.labels.decode(predictor.classes(found, placement)).T,
+            mask=self.labels.decode(predictor.classes(predicted, placement)).T,
             affine=placement.grid.affine,
             labels=self.labels.declared,
-            probabilities=dict(zip(names, (p.T for p in predictor.on_source(found, placement)), strict=True))
+            probabilities=dict(zip(names, (p.T for p in predictor.on_source(predicted, placement)), strict=True))
             if probabilities
             else None,
             notes=settings.notes,
@@ -128,10 +128,10 @@ class Model:
 
 
 def _files(scan: Any) -> list[Path]:
-    """The files that a scan lies in; none where it is no path."""
-    given = [scan] if isinstance(scan, str | os.PathLike) else scan
-    named = isinstance(given, list | tuple) and bool(given) and all(isinstance(f, str | os.PathLike) for f in given)
-    return [Path(file).expanduser() for file in given] if named else []
+    """The files of a scan; empty if it is not given as paths."""
+    paths = [scan] if isinstance(scan, str | os.PathLike) else scan
+    is_paths = isinstance(paths, list | tuple) and bool(paths) and all(isinstance(f, str | os.PathLike) for f in paths)
+    return [Path(file).expanduser() for file in paths] if is_paths else []
 
 
 def save_model(
@@ -148,19 +148,19 @@ def save_model(
     """Write a model folder.
 
     Args:
-        folder: Made when missing.
+        folder: Created if missing.
         network: Source of the weights.
         architecture: Plain ``_target_`` description of the network (nested ones too) with all its arguments.
         plan: How scans are prepared.
-        labels: What the values in masks stand for.
+        labels: Meaning of the values in masks.
         channels: Channel names in order.
-        inference: Plain arguments of the windows it is scored with.
+        inference: Arguments of the windows it is scored with, as plain data.
         dataset: Name of the data set.
-        precision: Lightning's name of the precision it is scored in.
+        precision: Lightning's name for the precision it is scored in.
     """
     state = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
-    with written_whole(folder / "weights.safetensors") as aside:
-        save_file(state, aside)
+    with written_whole(folder / "weights.safetensors") as temporary:
+        save_file(state, temporary)
     content = {
         "format": FORMAT,
         "dataset": dataset,
@@ -176,30 +176,30 @@ def save_model(
 
 
 def find_model(folder: Path) -> Path:
-    """The model folder itself, given it or a run folder.
+    """Find the model folder, given the folder itself or a run folder.
 
     Raises:
-        UserError: When neither holds a model.json.
+        UserError: When neither has a model.json.
     """
     for candidate in (folder / "model", folder):
         if (candidate / "model.json").is_file():
             return candidate
     raise UserError(
-        f"model={folder}: no model.json there nor in its folder model/. Give a finished run folder (runs/NAME) "
+        f"model={folder}: no model.json there or in its folder model/. Give a finished run folder (runs/NAME) "
         "or a model folder."
     )
 
 
 def load_model(folder: Path, trust: Sequence[str] = ()) -> Model:
-    """Build the network a model folder describes and load its weights; executes nothing from the files.
+    """Build the network a model folder describes and load its weights; runs no code from the files.
 
     Args:
         folder: A run folder or a model folder.
-        trust: Further modules whose networks may be built, e.g. one's own.
+        trust: Additional modules whose networks may be built, e.g. your own.
 
     Raises:
-        UserError: When a file is missing, damaged or of a newer version, describes a network outside the trusted
-            modules, or the weights do not fit it or are not finite.
+        UserError: When a file is missing, damaged or from a newer version, the network is not from a trusted module, or
+            the weights do not fit it or are not finite.
     """
     folder = find_model(folder)
     path = folder / "model.json"
@@ -216,7 +216,7 @@ def load_model(folder: Path, trust: Sequence[str] = ()) -> Model:
         _check_windows(inference, len(plan.patch_size))
         precision = content.get("precision")
         if precision not in (None, *PRECISIONS):
-            raise ValueError(f"precision {precision!r} is not of {PRECISIONS}")
+            raise ValueError(f"precision {precision!r} is not one of {PRECISIONS}")
     except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(f"{path}: not a model description ({error!r}). Copy the model folder again.") from error
     network = _load_network(folder / "weights.safetensors", path, architecture, tuple(trust))
@@ -224,18 +224,18 @@ def load_model(folder: Path, trust: Sequence[str] = ()) -> Model:
 
 
 def _check_format(path: Path, written: Any) -> None:
-    """Refuse what a newer version wrote, which may mean something else by the same keys."""
+    """Raise for files from a newer version, in which the same keys may have another meaning."""
     if type(written) is not int or written < 1:
-        raise ValueError(f"format {written!r} is no number from 1")
+        raise ValueError(f"format {written!r} is not a positive integer")
     if written > FORMAT:
         raise UserError(
-            f"{path}: is of format {written}, and this version of segment reads formats up to {FORMAT}. Install a "
-            "newer segment."
+            f"{path}: has format {written}, but this version of segment reads formats up to {FORMAT}. Install a "
+            "newer version of segment."
         )
 
 
 def _check_windows(inference: Mapping[str, Any], dims: int) -> None:
-    """Refuse windows that no training writes; keys that are not known here are told when they are used."""
+    """Raise for windows that no training writes; unknown keys are reported when they are used."""
     known = inspect.signature(SlidingWindows).parameters
     try:
         SlidingWindows(**{key: value for key, value in inference.items() if key in known}).flips(dims)
@@ -244,36 +244,36 @@ def _check_windows(inference: Mapping[str, Any], dims: int) -> None:
 
 
 def _check_plan(plan: Plan, architecture: Any, channels: int, labels: int) -> None:
-    """Refuse a plan that no training writes, before a scan is prepared after it."""
+    """Raise for a plan that no training writes, before it is used to prepare a scan."""
     if not (len(plan.spacing) == len(plan.patch_size) in (2, 3) and len(plan.normalization) == channels):
         raise ValueError(f"{plan} does not fit {channels} channels of 2D or 3D images")
     if not all(0 < mm < math.inf for mm in plan.spacing) or plan.batch_size < 1:
         raise ValueError(f"spacing and batch size of {plan} must be positive")
     if min(plan.patch_size) < 1 or math.prod(plan.patch_size) > MAX_PATCH:
-        raise ValueError(f"no patch has {plan.patch_size} voxels")
+        raise ValueError(f"a patch cannot have {plan.patch_size} voxels")
     if not set(plan.normalization) <= set(NORMALIZATIONS):
-        raise ValueError(f"normalization {plan.normalization} is not of {NORMALIZATIONS}")
+        raise ValueError(f"normalization {plan.normalization} is not one of {NORMALIZATIONS}")
     axes = {2: ([], [0, 1], [0, 1, 2]), 3: ([], [0, 1, 2])}[len(plan.spacing)]
     if sorted(plan.transpose) not in axes:
-        raise ValueError(f"no order of axes is {plan.transpose}")
+        raise ValueError(f"{plan.transpose} is not an order of axes")
     if len(plan.intensities) != channels and (plan.intensities or "ct" in plan.normalization):
-        raise ValueError(f"there are intensities of {len(plan.intensities)} channels, not {channels}")
+        raise ValueError(f"there are intensities for {len(plan.intensities)} channels, not {channels}")
     if not all(math.isfinite(number) for channel in plan.intensities for number in vars(channel).values()):
         raise ValueError(f"not all of {plan.intensities} are finite")
     shape = {"spatial_dims": len(plan.spacing), "in_channels": channels, "out_channels": labels}
     for key, value in shape.items():
         if isinstance(architecture, dict) and architecture.get(key, value) != value:
-            raise ValueError(f"the network's {key} is {architecture[key]}, that of the rest is {value}")
+            raise ValueError(f"the network's {key} is {architecture[key]}, but the rest of the model needs {value}")
 
 
 @contextlib.contextmanager
-def _few_parts() -> Iterator[None]:
-    """Stop a construction that goes on without end."""
+def _limited_modules() -> Iterator[None]:
+    """Stop a construction that would never end."""
     count = itertools.count(1)
 
     def check(*_: Any) -> None:
         if next(count) > MAX_PARTS:
-            raise UserError(f"a network of more than {MAX_PARTS} parts is not built.")
+            raise UserError(f"a network of more than {MAX_PARTS} modules cannot be built.")
 
     hook = register_module_module_registration_hook(check)
     try:
@@ -285,11 +285,11 @@ def _few_parts() -> Iterator[None]:
 def _load_network(weights: Path, path: Path, architecture: Any, trust: tuple[str, ...]) -> nn.Module:
     try:
         # On the meta device nothing is allocated: a description that does not fit the weights costs no memory.
-        with on_meta(), _few_parts():
+        with on_meta(), _limited_modules():
             shapes = {name: list(value.shape) for name, value in build(architecture, trust).state_dict().items()}
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    except Exception as error:  # a constructor raises anything on arguments that are not its own
+    except Exception as error:  # a constructor may raise anything on wrong arguments
         raise UserError(f"{path}: its network cannot be built ({error!r}). Copy the model folder again.") from error
     try:
         with safe_open(weights, framework="pt") as file:
@@ -299,10 +299,10 @@ def _load_network(weights: Path, path: Path, architecture: Any, trust: tuple[str
             raise ValueError(f"tensor {wrong!r} is {stored.get(wrong)} in the file, {shapes.get(wrong)} in the network")
         state = load_file(weights)
         if name := not_finite(state):
-            raise ValueError(f"tensor {name!r} holds values that are not finite; no training that ended well left them")
+            raise ValueError(f"tensor {name!r} has values that are not finite, as after a training that diverged")
         network = build(architecture, trust)
         network.load_state_dict(state)
-    except Exception as error:  # as do readers of files that are not what they claim
+    except Exception as error:  # as may readers of invalid files
         raise UserError(f"{weights}: does not fit {path.name} ({error}). Copy the model folder again.") from error
     return network.eval()
 
@@ -311,13 +311,13 @@ def build(architecture: Any, trust: tuple[str, ...] = ()) -> nn.Module:
     """Build a network from a plain ``_target_`` description, from trusted modules only.
 
     Raises:
-        UserError: When a target lies outside the trusted modules or is no network, or an argument is absurd.
+        UserError: When a target is not from a trusted module or not a network, or an argument is out of range.
     """
     node = _resolve(architecture, TRUSTED_MODULES + trust)
     if isinstance(node, functools.partial):
         node = node()
     if not isinstance(node, nn.Module):
-        raise UserError("the entry 'network' describes no network.")
+        raise UserError("the entry 'network' does not describe a network.")
     return node
 
 
@@ -327,15 +327,15 @@ def _resolve(node: Any, trusted: tuple[str, ...]) -> Any:
         if "_target_" not in node:
             return arguments
         if arguments.get("pretrained"):
-            raise UserError("the network asks for pretrained weights from elsewhere; a model folder brings its own.")
+            raise UserError("the network requests pretrained weights; a model folder must use its own weights.")
         constructor = functools.partial(_trusted_class(str(node["_target_"]), trusted), **arguments)
         return constructor if node.get("_partial_") else constructor()
     if isinstance(node, list | tuple):
         if len(node) > MAX_NUMBER:
-            raise UserError(f"a list of {len(node)} entries describes no network.")
+            raise UserError(f"a list of {len(node)} entries cannot describe a network.")
         return [_resolve(value, trusted) for value in node]
     if isinstance(node, int | float) and not abs(node) <= MAX_NUMBER:  # NaN compares as not smaller
-        raise UserError(f"the number {node} describes no network.")
+        raise UserError(f"the number {node} cannot describe a network.")
     return node
 
 
@@ -343,13 +343,13 @@ def _trusted_class(target: str, trusted: tuple[str, ...]) -> type[nn.Module]:
     module, _, name = target.rpartition(".")
     if not any(module == known or module.startswith(f"{known}.") for known in trusted):
         raise UserError(
-            f"network {target!r} is not from {' or '.join(trusted)}, and a model file may not choose what code runs. "
-            f"If you trust the module, say so: trust=[{module or target}]."
+            f"network {target!r} is not from {' or '.join(trusted)}, and a model file may not choose which code runs. "
+            f"If you trust the module, add: trust=[{module or target}]."
         )
     try:
-        found = getattr(importlib.import_module(module), name)
+        constructor = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise UserError(f"network {target!r} cannot be imported ({error}).") from error
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise UserError(f"{target!r} is no network.")
-    return found
+    if not (isinstance(constructor, type) and issubclass(constructor, nn.Module)):
+        raise UserError(f"{target!r} is not a network.")
+    return constructor

@@ -1,4 +1,4 @@
-"""Which precision a scan is predicted in: the one that its model was scored in, where this machine computes it fast."""
+"""The precision of a prediction: that of the model's scores, if this machine computes it fast."""
 
 from __future__ import annotations
 
@@ -8,47 +8,47 @@ from segment.errors import UserError, did_you_mean
 from segment.files import read_mapping
 from segment.instruction_set import precision
 
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")  # that a scan can be predicted in, by Lightning's names
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")  # for prediction, by Lightning's names
 
 
 def scoring_precision(trained: str) -> str:
-    """The precision that scans are predicted in after a training in this one: mixed ones stay, all others are fp32."""
+    """The precision of predictions after a training in this one: mixed ones are kept, all others are fp32."""
     return trained if trained in PRECISIONS else "32-true"
 
 
 def written_precision(model: Path) -> str | None:
-    """The precision of the run that a model folder lies in, for models whose model.json does not say it."""
+    """The precision of the run that contains a model folder, for a model.json without one."""
     config = model.parent / "config.yaml"
     trainer = read_mapping(config).get("trainer") if config.is_file() else None
-    found = trainer.get("precision") if isinstance(trainer, dict) else None
-    return found if found in PRECISIONS else None
+    written = trainer.get("precision") if isinstance(trainer, dict) else None
+    return written if written in PRECISIONS else None
 
 
-def precision_for(scored: str | None, wanted: str | None, accelerator: str) -> tuple[str, str]:
-    """The precision to predict in: what is wanted, else that of the scores where this machine has it.
+def precision_for(scored: str | None, requested: str | None, accelerator: str) -> tuple[str, str]:
+    """Choose the precision to predict in: the requested one, else that of the scores if this machine has it.
 
     Args:
-        scored: What the model was scored in; None where nothing says it.
-        wanted: Lightning's name, or auto; None: as the model was scored.
+        scored: Precision the model was scored in; None if unknown.
+        requested: Lightning's name, or auto; None: as the model was scored.
         accelerator: Lightning's name of the device.
 
     Returns:
-        Lightning's name, and why it is another than that of the scores.
+        Lightning's name, and the reason if it differs from that of the scores.
 
     Raises:
         UserError: When there is no such precision.
     """
-    if wanted is not None:
-        if wanted not in ("auto", *PRECISIONS):
+    if requested is not None:
+        if requested not in ("auto", *PRECISIONS):
             raise UserError(
-                f"precision={wanted}: there is no such precision.{did_you_mean(str(wanted), PRECISIONS)} There are: "
-                f"{', '.join(PRECISIONS)}, auto (the fastest here) and null (as the model was scored)."
+                f"precision={requested}: there is no such precision.{did_you_mean(str(requested), PRECISIONS)} There "
+                f"are: {', '.join(PRECISIONS)}, auto (the fastest on this machine) and null (as the model was scored)."
             )
-        return precision(wanted, accelerator), "as asked"
+        return precision(requested, accelerator), "as requested"
     fastest = precision("auto", accelerator)
     slow = {"bf16-mixed": fastest != "bf16-mixed", "16-mixed": accelerator == "cpu"}
     if scored is None:
-        return "32-true", "since the model does not say what it was scored in"
+        return "32-true", "since the precision of the scores is unknown"
     if slow.get(scored):
-        return "32-true", f"since this machine computes {scored} slowly or not at all; precision={scored} insists"
+        return "32-true", f"since this machine computes {scored} slowly or not at all; precision={scored} forces it"
     return scored, ""

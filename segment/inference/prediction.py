@@ -1,4 +1,4 @@
-"""What a model says of one scan, on the scan's own grid."""
+"""A model's prediction of one scan, on the scan's grid."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from segment.io.images import write_label
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """A mask on the grid of its scan, axes x, y, z as nibabel has them (x, y for a flat image).
+    """A mask on the grid of its scan, axes x, y, z as in nibabel (x, y for a 2D image).
 
     Attributes:
         mask: Integers ``(x, y, z)`` or ``(x, y)``: the values of `labels`.
         affine: ``(4, 4)`` float64, from voxel index ``(x, y, z, 1)`` to RAS+ millimetres.
-        labels: Name to value; to the list of values whose union it is for regions.
-        probabilities: Name to float32 of the mask's shape, in [0, 1]: of every label, the background too, which sum to
-            1; or of every region. None where they were not asked for.
-        notes: A sentence for each setting that is another one than for the model's scores.
-        like: The scan's file, else its grid; what the mask is written on.
+        labels: Name to value; for regions, to the list of values whose union it is.
+        probabilities: Name to float32 of the mask's shape, in [0, 1]: of every label, including background, which
+            sum to 1; or of every region. None if not requested.
+        notes: A sentence for each setting that differs from that of the model's scores.
+        like: The scan's file or grid, whose geometry the mask is written with.
     """
 
     mask: np.ndarray
@@ -36,13 +36,13 @@ class Prediction:
     like: Path | Grid
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the mask on the grid of its scan; the file appears whole or not at all.
+        """Write the mask on the grid of its scan; the file is written atomically.
 
         Args:
-            path: File to write; its suffix is the format. Missing folders are made.
+            path: File to write; its suffix determines the format. Missing folders are created.
 
         Returns:
-            The file.
+            The path of the file.
 
         Raises:
             UserError: When the format is unknown or cannot hold the mask.

@@ -25,18 +25,18 @@ from segment.preprocessing.prepare import Placement, prepare_image, prepared_sha
 from segment.preprocessing.restore import most_likely, restore
 
 if TYPE_CHECKING:
-    from segment.inference.model import Model  # which predicts by this module
+    from segment.inference.model import Model  # which uses this module
 
-MAX_VOXELS = 1 << 31  # of a resampled scan; a whole body at 1 mm has a quarter of it
+MAX_VOXELS = 1 << 31  # in a resampled scan; a whole body at 1 mm has a quarter of this
 
 
 class ScanOutput(NamedTuple):
-    """What a network makes of a scan.
+    """The prediction of a scan.
 
     Attributes:
         mask: Class indices (*spatial) uint8 on the grid of the scan.
         probabilities: (output, *spatial) in [0, 1] on the grid of the plan, on the network's device. Often the largest
-            array there is: let go of it before the next scan.
+            array in memory: release it before the next scan.
     """
 
     mask: np.ndarray
@@ -49,9 +49,9 @@ class Predictor:
     Args:
         network: Maps (n, channel, *window) to logits (n, class, *window).
         plan: How the network's scans are prepared.
-        windows: How a scan is covered.
-        labels: What the outputs stand for.
-        precision: Makes the context the network runs in, such as Lightning's ``forward_context`` or an autocast.
+        windows: How a scan is divided into windows.
+        labels: Meaning of the outputs.
+        precision: Creates the context that the network runs in, such as Lightning's ``forward_context`` or an autocast.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Predictor:
         self.precision = precision
 
     def predict_prepared(self, image: Tensor, placement: Placement) -> ScanOutput:
-        """What the network makes of a prepared image (channel, *spatial).
+        """Predict a prepared image (channel, *spatial).
 
         Raises:
             UserError: When the network's values are not finite.
@@ -78,7 +78,7 @@ class Predictor:
         return ScanOutput(self.classes(probabilities, placement), probabilities)
 
     def probabilities(self, image: Tensor) -> Tensor:
-        """Probabilities (output, *spatial) float32 of a prepared image (channel, *spatial), on the plan's grid.
+        """Compute probabilities (output, *spatial) float32 of a prepared image (channel, *spatial), on the plan's grid.
 
         Raises:
             UserError: When the network's values are not finite.
@@ -93,17 +93,17 @@ class Predictor:
         # Probabilities are at most 1, so their sum is finite where all of them are.
         if not bool(torch.isfinite(probabilities.sum())):
             raise UserError(
-                "the network gives values that are not finite (NaN or infinite). Predict in precision=32-true; where "
-                "it still does, its training diverged or the image holds extreme intensities."
+                "the network gives values that are not finite (NaN or infinite). Predict with precision=32-true; if "
+                "that does not help, its training diverged or the image has extreme intensities."
             )
         return probabilities
 
     def classes(self, probabilities: Tensor, placement: Placement) -> np.ndarray:
-        """Class indices (*spatial) uint8 on the source grid, of probabilities on the plan's."""
+        """Class indices (*spatial) uint8 on the source grid, from probabilities on the plan's grid."""
         return restore(probabilities, placement, self.plan, functools.partial(decide, labels=self.labels))
 
     def on_source(self, probabilities: Tensor, placement: Placement) -> np.ndarray:
-        """Probabilities (output, *spatial) float32 on the source grid; what was cut off is background."""
+        """Probabilities (output, *spatial) float32 on the source grid; cropped parts are background."""
         background = [not self.labels.regions and index == 0 for index in range(len(probabilities))]
         return np.stack(
             [
@@ -113,10 +113,10 @@ class Predictor:
         )
 
     def predict_files(self, images: Sequence[Path]) -> ScanOutput:
-        """What the network makes of image files, one a channel or one with all channels.
+        """Predict image files, one per channel or one with all channels.
 
         Raises:
-            UserError: When a file cannot be read or has another number of channels or axes than the model.
+            UserError: When a file cannot be read or its channels or axes differ from the model's.
         """
         prepared, placement = self.prepare(read_image(images), str(images[0]))
         try:
@@ -125,32 +125,32 @@ class Predictor:
             raise UserError(f"{images[0]}: {error}") from error
 
     def prepare(self, image: Image, name: str) -> tuple[Tensor, Placement]:
-        """The image (channel, *spatial) on the plan's grid and the network's device, and where it comes from.
+        """Prepare an image (channel, *spatial) on the plan's grid and the network's device, and return its placement.
 
         Args:
-            image: On its own grid.
-            name: What it is called in messages.
+            image: Image on its source grid.
+            name: Name of the image in messages.
 
         Raises:
-            UserError: When it has another number of channels or axes than the model, or its values do not fit.
+            UserError: When its channels or axes differ from the model's, or its values do not fit.
         """
         channels, dims = len(self.plan.normalization), len(self.plan.transpose) or len(self.plan.spacing)
         if image.array.shape[0] != channels or image.grid.ndim != dims:
             raise UserError(
                 f"{name}: a {image.grid.ndim}D image with {image.array.shape[0]} channel(s), but the model was "
-                f"trained on {dims}D images with {channels}. Give it images like those it was trained on."
+                f"trained on {dims}D images with {channels}. Give images like those it was trained on."
             )
         grid = canonical_grid(image.grid)
         shape = prepared_shape(transposed(grid.shape, self.plan), transposed(grid.spacing, self.plan), self.plan)
         if math.prod(shape) > MAX_VOXELS:
             raise UserError(
                 f"{name}: its voxels of {image.grid.spacing} mm would become {shape} voxels of the model's "
-                f"{self.plan.spacing} mm. Mend the spacing in the file's header, or use another model."
+                f"{self.plan.spacing} mm. Fix the spacing in the file's header, or use another model."
             )
         try:
             prepared, placement = prepare_image(image, self.plan)
         except ValueError as error:
-            raise UserError(f"{name}: {error}. Give the model images like those it was trained on.") from error
+            raise UserError(f"{name}: {error}. Give images like those it was trained on.") from error
         return torch.from_numpy(prepared).to(next(self.network.parameters()).device), placement
 
 
@@ -158,12 +158,12 @@ AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 def decide(probabilities: Tensor, labels: Labels) -> Tensor:
-    """Class of every voxel.
+    """Decide the class of every voxel.
 
     Args:
-        probabilities: (output, *spatial). Classes: the most probable wins. Regions: each region above one half writes
-            its class, later regions over earlier ones (nnU-Net's ``regions_class_order``).
-        labels: What the outputs stand for.
+        probabilities: (output, *spatial). Classes: the most probable wins. Regions: each region above 0.5 writes its
+            class, later regions over earlier ones (nnU-Net's ``regions_class_order``).
+        labels: Meaning of the outputs.
 
     Returns:
         (*spatial) uint8 class indices.
@@ -177,13 +177,13 @@ def decide(probabilities: Tensor, labels: Labels) -> Tensor:
 
 
 def predictor_of(model: Model, windows: SlidingWindows, device: torch.device, precision: str) -> Predictor:
-    """A predictor from a loaded model.
+    """Create a predictor from a loaded model.
 
     Args:
         model: From :func:`segment.inference.model.load_model`.
-        windows: How a scan is covered.
+        windows: How a scan is divided into windows.
         device: Where the network runs.
-        precision: Lightning's name: ``bf16-mixed`` and ``16-mixed`` run under autocast, anything else as it is.
+        precision: Lightning's name: ``bf16-mixed`` and ``16-mixed`` run under autocast, anything else without.
     """
     network = channels_last(model.network, len(model.plan.spacing)).to(device)
     if precision not in AUTOCAST:

@@ -1,4 +1,4 @@
-"""The scans of a folder, and their masks written beside a record of how they were made."""
+"""Find the scans of a folder, and write their masks with a record of how they were made."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ def predict_scans(
 
     Args:
         model: From `segment.inference.model.load_model`.
-        scans: What `find_scans` gives.
-        output: Folder of the masks; made when missing.
-        settings: How the model predicts.
+        scans: From `find_scans`.
+        output: Folder of the masks; created if missing.
+        settings: Prediction settings.
         advance: Called with a mask's name once it is written.
-        command: What stands behind ``segment``; by default the arguments of this process.
+        command: Arguments of ``segment``; by default those of this process.
 
     Raises:
         UserError: When a mask would replace an input, or a scan cannot be read or predicted.
     """
     started = time.time()
     predictor = predictor_of(model, settings.windows, settings.device, settings.precision)
-    taken = {file.resolve() for _, files in scans for file in files}
+    inputs = {file.resolve() for _, files in scans for file in files}
     for name, _ in scans:
-        if (output / name).resolve() in taken:
-            raise UserError(f"output={output}: the mask {name} would take the place of an input. Give another folder.")
+        if (output / name).resolve() in inputs:
+            raise UserError(f"output={output}: the mask {name} would overwrite an input. Give another folder.")
     output.mkdir(parents=True, exist_ok=True)
     for name, files in scans:
         write_label(output / name, model.labels.decode(predictor.predict_files(files).mask), like=files[0])
@@ -68,37 +68,37 @@ def predict_scans(
 
 
 def find_scans(source: Path, channels: int) -> Iterator[Scan]:
-    """The scans of a file or folder.
+    """Find the scans in a file or folder.
 
     Args:
         source: An image file or a folder of them. Files NAME_0000, NAME_0001, ... are the channels of one scan.
-        channels: Channels the model wants; decides whether a lone four-digit ending is a channel number.
+        channels: Channels of the model; decides whether a single four-digit ending is a channel number.
 
     Yields:
         (name of the mask file, the scan's image files in channel order).
 
     Raises:
-        UserError: When there is no such file or no image in the folder, or a scan lacks a channel.
+        UserError: When the file does not exist, the folder has no image, or a scan lacks a channel.
     """
     if not source.exists():
         raise UserError(f"input={source}: there is no such file or folder.")
     if source.is_file() and not is_image_file(source):
-        raise UserError(f"input={source}: is no image file. Formats read: {listed()}.")
+        raise UserError(f"input={source}: is not an image file. Formats read: {listed()}.")
     files = [source] if source.is_file() else image_files(source)
     if not files:
-        raise UserError(f"input={source}: holds no image file. Formats read: {listed()}.")
+        raise UserError(f"input={source}: has no image file. Formats read: {listed()}.")
     for (name, end), members in groupby(sorted(files, key=_scan_key), key=_scan_key):
         group = list(members)
         numbers = [split_channel(stem(file))[1] for file in group]
         if numbers == [None] or (numbers[0] is not None and numbers == list(range(channels))):
             yield f"{name}{end}", group
         elif len(group) == 1 and channels == 1:
-            # A lone scan whose name happens to end in four digits.
+            # A single scan whose name happens to end in four digits.
             yield group[0].name, group
         else:
             raise UserError(
-                f"{group[0]}: the scan {name!r} has the channels {numbers}, but the model wants 0 to {channels - 1}. "
-                "Add the missing files or name the model's channels only."
+                f"{group[0]}: the scan {name!r} has the channels {numbers}, but the model needs 0 to {channels - 1}. "
+                "Give exactly one file per channel of the model."
             )
 
 

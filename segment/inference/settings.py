@@ -1,4 +1,4 @@
-"""How a model predicts: as it was scored, unless told otherwise; what is different is said."""
+"""Prediction settings: by default those of the model's scores; differences are reported."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
 
 @dataclass(frozen=True)
 class Settings:
-    """How a model predicts.
+    """Prediction settings of a model.
 
     Attributes:
-        windows: How a scan is covered.
-        precision: Lightning's name.
+        windows: How a scan is divided into windows.
+        precision: Lightning's name of the precision.
         device: Where the network runs.
-        scored: What the model was scored with: arguments of the windows, and ``precision``, None where unknown.
-        notes: A sentence for each setting that is another one than for the model's scores.
+        scored: Settings of the scores: arguments of the windows, and ``precision``, None if unknown.
+        notes: A sentence for each setting that differs from that of the model's scores.
     """
 
     windows: SlidingWindows
@@ -35,25 +35,25 @@ class Settings:
 
     @property
     def used(self) -> dict[str, Any]:
-        """What is predicted with, under the keys of `scored`."""
+        """Settings of the prediction, with the keys of `scored`."""
         return {**vars(self.windows), "precision": self.precision}
 
 
 def decide_settings(
     inference: Mapping[str, Any],
     scored_in: str | None,
-    wanted: Mapping[str, Any] | None = None,
+    requested: Mapping[str, Any] | None = None,
     precision: str | None = None,
     accelerator: str = "auto",
 ) -> Settings:
-    """Decide how a model predicts.
+    """Decide the prediction settings of a model.
 
     Args:
-        inference: Plain arguments of the windows that it was scored with.
-        scored_in: Lightning's name of the precision it was scored in; None where nothing says it.
-        wanted: Arguments of the windows that are to be others; None among them is as scored.
-        precision: Lightning's name, or auto; None: as scored, where this machine computes it fast.
-        accelerator: ``cpu``, ``gpu``, or ``auto`` for a GPU where there is one.
+        inference: Arguments of the windows that it was scored with, as plain data.
+        scored_in: Lightning's name of the precision it was scored in; None if unknown.
+        requested: Arguments of the windows to change; values of None are as scored.
+        precision: Lightning's name, or auto; None: as scored, if this machine computes it fast.
+        accelerator: ``cpu``, ``gpu``, or ``auto`` for a GPU if available.
 
     Raises:
         UserError: When a value is out of range or unknown, naming it.
@@ -64,21 +64,21 @@ def decide_settings(
             f"There are: {', '.join(ACCELERATORS)}."
         )
     gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
-    windows = windows_of(inference, wanted or {})
-    chosen, why = precision_for(scored_in, precision, "gpu" if gpu else "cpu")
+    windows = windows_of(inference, requested or {})
+    chosen, reason = precision_for(scored_in, precision, "gpu" if gpu else "cpu")
     scored = {**vars(windows_of(inference, {})), "precision": scored_in}
-    notes = different(scored, {**vars(windows), "precision": chosen}, why)
+    notes = different(scored, {**vars(windows), "precision": chosen}, reason)
     return Settings(windows, chosen, torch.device("cuda" if gpu else "cpu"), scored, tuple(notes))
 
 
-def windows_of(inference: Mapping[str, Any], wanted: Mapping[str, Any]) -> SlidingWindows:
-    """The windows that a model was scored with, but for what is wanted otherwise.
+def windows_of(inference: Mapping[str, Any], requested: Mapping[str, Any]) -> SlidingWindows:
+    """The windows that a model was scored with, with the requested changes.
 
     Raises:
         UserError: When a value is out of range or unknown, naming it.
     """
     arguments = {key: value for key, value in inference.items() if not key.startswith("_")}
-    arguments |= {key: value for key, value in wanted.items() if value is not None}
+    arguments |= {key: value for key, value in requested.items() if value is not None}
     known = SlidingWindows().__dict__
     for key in arguments:
         if key not in known:
@@ -89,13 +89,12 @@ def windows_of(inference: Mapping[str, Any], wanted: Mapping[str, Any]) -> Slidi
         raise UserError(f"inference: {error}") from error
 
 
-def different(scored: Mapping[str, Any], used: Mapping[str, Any], why: str) -> list[str]:
-    """A sentence for each setting in which masks are made otherwise than the model's scores were."""
-    found = []
+def different(scored: Mapping[str, Any], used: Mapping[str, Any], reason: str) -> list[str]:
+    """A sentence for each setting that differs from that of the model's scores."""
+    notes = []
     for key, value in used.items():
         if scored[key] != value:
             before = "unknown" if scored[key] is None else scored[key]
-            found.append(
-                f"{key} is {value} here, {before} for the model's scores, {why if key == 'precision' else 'as asked'}."
-            )
-    return found
+            why = reason if key == "precision" else "as requested"
+            notes.append(f"{key} is {value} here, {before} for the model's scores, {why}.")
+    return notes

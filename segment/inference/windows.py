@@ -1,4 +1,4 @@
-"""Class probabilities of a whole scan from overlapping windows, with mirrored test-time augmentation."""
+"""Class probabilities of a whole scan from overlapping windows, with mirroring as test-time augmentation."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from segment.augment.spatial import spatial_axes
 from segment.networks.padding import memory_format
 
-MAX_OVERLAP = 0.95  # eight thousand windows over each voxel of a 3D scan
+MAX_OVERLAP = 0.95  # 8000 windows per voxel of a 3D scan
 MAX_SIGMA = 10.0
 MAX_BATCH = 4096
-SLAB = 1 << 22  # scores that become probabilities at once
+SLAB = 1 << 22  # scores that are converted to probabilities at once
 
 
 class SlidingWindows:
@@ -26,15 +26,15 @@ class SlidingWindows:
     probabilities once; mirrored passes are averaged as probabilities (nnU-Net averages logits; Isensee et al. 2021).
 
     Args:
-        overlap: Share of a window that the next one covers again, 0 to 0.95.
-        batch_size: Windows in one forward pass, from 1.
+        overlap: Fraction of a window that overlaps the next one, 0 to 0.95.
+        batch_size: Windows per forward pass, at least 1.
         mirror: ``"all"``, or the spatial axes (array order) of which every combination is flipped and averaged;
             empty for none. Three axes cost eight passes.
         sigma: Standard deviation of the Gaussian weights in window lengths, above 0 and at most 10.
 
     Raises:
-        ValueError: When a number is out of its range.
-        TypeError: When a value is no number.
+        ValueError: When a number is out of range.
+        TypeError: When a value is not a number.
     """
 
     def __init__(
@@ -46,9 +46,9 @@ class SlidingWindows:
     ) -> None:
         # NaN compares as false.
         if not 0 <= overlap <= MAX_OVERLAP:
-            raise ValueError(f"overlap={overlap} must lie in [0, {MAX_OVERLAP}]")
+            raise ValueError(f"overlap={overlap} must be in [0, {MAX_OVERLAP}]")
         if not 0 < sigma <= MAX_SIGMA:
-            raise ValueError(f"sigma={sigma} must lie in (0, {MAX_SIGMA}]")
+            raise ValueError(f"sigma={sigma} must be in (0, {MAX_SIGMA}]")
         if batch_size != int(batch_size) or not 1 <= batch_size <= MAX_BATCH:
             raise ValueError(f"batch_size={batch_size} must be a whole number from 1 to {MAX_BATCH}")
         self.overlap = overlap
@@ -57,7 +57,7 @@ class SlidingWindows:
         self.sigma = sigma
 
     def describe(self) -> dict[str, object]:
-        """What must stand beside every number: overlap and test-time augmentation."""
+        """Settings to report with every score: overlap and test-time augmentation."""
         mirror = self.mirror if isinstance(self.mirror, str) else list(self.mirror)
         return {"overlap": self.overlap, "test_time_augmentation": f"mirror {mirror}" if self.mirror else "none"}
 
@@ -69,14 +69,14 @@ class SlidingWindows:
 
     @torch.inference_mode()
     def __call__(self, network: nn.Module, image: Tensor, window: Sequence[int], regions: bool = False) -> Tensor:
-        """Probabilities of every class or region.
+        """Compute the probabilities of every class or region.
 
         Args:
             network: Maps (n, channel, *window) to logits (n, class, *window); must be in evaluation mode.
             image: (channel, *spatial) on the network's device.
-            window: Voxels of a window; a smaller scan is padded with 0. Two numbers for a 3D scan: its slices along the
-                first axis are predicted one by one.
-            regions: Whether each output stands for itself (sigmoid), not one of several classes (softmax).
+            window: Voxels of a window; a smaller scan is padded with 0. With two numbers, a 3D scan is predicted slice
+                by slice along its first axis.
+            regions: Whether outputs are independent regions (sigmoid) instead of classes (softmax).
 
         Returns:
             (output, *spatial) float32 in [0, 1], summing to 1 over classes.
@@ -94,7 +94,7 @@ class SlidingWindows:
         passes = self.flips(dims)
         for axes in passes:
             view = torch.flip(stack, axes) if axes else stack
-            # The logits have no name here: they are gone before the next pass's are made.
+            # The logits are not bound to a name, so that they are freed before the next pass.
             total = _add_probabilities(total, cast("Tensor", inferer(view, forward)), axes, regions)
         assert total is not None
         total.div_(len(passes))
@@ -102,12 +102,12 @@ class SlidingWindows:
 
 
 def _add_probabilities(total: Tensor | None, logits: Tensor, axes: tuple[int, ...], regions: bool) -> Tensor:
-    """Add the probabilities of a pass to those before, part by part: each copy of a whole scan's is gigabytes.
+    """Add the probabilities of a pass to the total, part by part, since a copy for a whole scan takes gigabytes.
 
     Args:
-        total: (n, output, *spatial); None in the first pass, which is not flipped and whose logits become it.
+        total: (n, output, *spatial); None in the first pass, which is not flipped and whose logits become the total.
         logits: (n, output, *spatial); changed in the first pass.
-        axes: Which of them are flipped.
+        axes: Axes that are flipped.
         regions: As in `SlidingWindows.__call__`.
     """
     length, first = logits.shape[2], total is None
@@ -120,6 +120,6 @@ def _add_probabilities(total: Tensor | None, logits: Tensor, axes: tuple[int, ..
         if first:
             part.copy_(scores)
         else:
-            there = slice(length - stop, length - start) if 2 in axes else slice(start, stop)
-            total[:, :, there] += torch.flip(scores, axes)
+            target = slice(length - stop, length - start) if 2 in axes else slice(start, stop)
+            total[:, :, target] += torch.flip(scores, axes)
     return total

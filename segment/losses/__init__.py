@@ -1,1 +1,1 @@
-"""Losses over logits and class indices. MONAI's are used as they are; what stands here composes them."""
+"""Losses over logits and class indices. MONAI's are used unchanged; the ones here combine them."""

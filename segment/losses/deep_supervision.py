@@ -1,4 +1,4 @@
-"""One loss over the outputs of several resolutions, over labels or regions, without the voxels nobody annotated."""
+"""One loss over outputs at several resolutions, for labels or regions, ignoring voxels that are not annotated."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch.nn import functional
 
 
 class AnyScale(nn.Module):
-    """Applies a loss to one output, or to a list of outputs of falling resolution with weights 1, 1/2, 1/4, ...
+    """Applies a loss to one output, or to a list of outputs of decreasing resolution with weights 1, 1/2, 1/4, ...
 
-    The weights are normalised to sum 1, as nnU-Net does (Isensee et al. 2021, supplementary note 2), so that the
-    figure is comparable with and without deep supervision. References are brought down by nearest neighbour.
+    The weights are normalised to sum 1, as in nnU-Net (Isensee et al. 2021, supplementary note 2), so that the
+    loss is comparable with and without deep supervision. References are downsampled by nearest neighbour.
 
     Args:
         loss: Called with logits (batch, output, *spatial) and float class indices (batch, 1, *spatial); with regions
-            with a float target (batch, output, *spatial) of 0 and 1. Where voxels are ignored it sees the annotated
-            voxels of the whole batch in a row, (1, output, n): any loss that is a sum over voxels or over the batch
-            comes out the same.
-        regions: For each output the class indices it is the union of; empty where the outputs are the classes.
-        ignore: Class index of voxels that count in nothing; None where there are none.
+            with a float target (batch, output, *spatial) of 0 and 1. Where voxels are ignored it gets the annotated
+            voxels of the whole batch flattened, (1, output, n): any loss that is a sum over voxels or over the batch
+            is unaffected.
+        regions: For each output, the class indices whose union it is; empty where the outputs are the classes.
+        ignore: Class index of voxels to ignore; None for none.
     """
 
     members: Tensor
@@ -36,11 +36,11 @@ class AnyScale(nn.Module):
         self.register_buffer("members", members, persistent=False)
 
     def forward(self, logits: Tensor | Sequence[Tensor], reference: Tensor) -> Tensor:
-        """Loss of logits against class indices (batch, 1, *spatial) of any integer type."""
+        """Compute the loss of logits against class indices (batch, 1, *spatial) of any integer type."""
         if isinstance(logits, Tensor):
             return self._one(logits, reference)
         weights = [0.5**scale for scale in range(len(logits))]
-        # Nearest neighbour knows floats and bytes alone.
+        # Nearest-neighbour interpolation supports only floats and bytes.
         finest = reference if reference.dtype == torch.uint8 else reference.float()
         losses = [
             weight * self._one(scale, functional.interpolate(finest, scale.shape[2:], mode="nearest-exact"))

@@ -1,4 +1,4 @@
-"""nnU-Net's pair of losses, for labels and for regions."""
+"""nnU-Net's sum of Dice and cross-entropy, for labels and for regions."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class DiceCELoss(nn.Module):
     target of 0 and 1 for every output, which may overlap): sigmoid, Dice over all of them, binary cross-entropy.
 
     Args:
-        batch: Whether Dice is computed over the whole batch at once, not sample by sample.
-        smooth: Added above and below the fraction, so that absent structures divide nothing by zero.
+        batch: Whether Dice is computed over the whole batch at once instead of per sample.
+        smooth: Added to numerator and denominator, so that absent structures cause no division by zero.
     """
 
     def __init__(self, batch: bool = True, smooth: float = 1e-5) -> None:
@@ -28,7 +28,7 @@ class DiceCELoss(nn.Module):
         self.binary_cross_entropy = nn.BCEWithLogitsLoss()
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """The sum of both.
+        """Compute the sum of both losses.
 
         Args:
             logits: (batch, output, *spatial) float.

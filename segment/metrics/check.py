@@ -1,4 +1,4 @@
-"""Whether a metric is what it says: tried on two small masks before hours of training depend on it."""
+"""Check a metric on two small masks before hours of training depend on it."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 def check_metric(metric: object, taken: Collection[str] = ()) -> None:
-    """Refuse what cannot be scored with, or would be read the wrong way round.
+    """Check that a metric can score, and that its attributes agree with its scores.
 
     Args:
-        metric: What a configuration made.
-        taken: Names of columns that it cannot have.
+        metric: The object that a configuration made.
+        taken: Column names that are already in use.
 
     Raises:
-        ValueError: It is no metric; its name is no free name of a column; its direction, perfect value and penalty
-            contradict each other; or of two small masks it gives no finite number, a better one than the perfect one,
-            or of two equal masks not the perfect one.
+        ValueError: It is not a metric; its name is not a valid, unused column name; its direction, perfect value and
+            penalty contradict each other; or its score of two small masks is not finite or better than perfect, or
+            that of two equal masks is not perfect.
     """
     if not isinstance(metric, Metric):
-        raise ValueError(f"{type(metric).__name__} is no segment.metrics.metric.Metric. Make it a subclass")
+        raise ValueError(f"{type(metric).__name__} is not a segment.metrics.metric.Metric. Make it a subclass")
     for key in ("name", "title", "unit"):
         if not isinstance(getattr(metric, key, None), str):
-            raise ValueError(f"{type(metric).__name__} has no {key}. Give it one, a text")
+            raise ValueError(f"{type(metric).__name__} has no {key}. Set it to a string")
     if not _NAME.fullmatch(metric.name) or metric.name in taken:
-        rule = "is taken" if metric.name in taken else "is not made of small letters, digits and _"
-        raise ValueError(f"name = {metric.name!r} {rule}. Give it a name of its own, such as hd95_mm")
+        rule = "is already in use" if metric.name in taken else "is not made of lowercase letters, digits and _"
+        raise ValueError(f"name = {metric.name!r} {rule}. Give it a unique name, such as hd95_mm")
     if not isinstance(metric.higher_is_better, bool) or not _is_number(metric.perfect):
-        raise ValueError(f"{metric.name} needs higher_is_better = True or False, and a number as perfect")
+        raise ValueError(f"{metric.name} needs higher_is_better = True or False, and a number for perfect")
     _check_penalty(metric)
     _check_scores(metric)
 
@@ -43,35 +43,35 @@ def _check_penalty(metric: Metric) -> None:
     if metric.penalty == DIAGONAL:
         if metric.higher_is_better or metric.unit != "mm":
             raise ValueError(
-                f"{metric.name}: penalty = {DIAGONAL!r} is that of a distance in mm, of which less is better"
+                f"{metric.name}: penalty = {DIAGONAL!r} is only for distances in mm, where lower is better"
             )
-    elif not _is_number(metric.penalty) or not _better(metric, metric.perfect, float(metric.penalty)):
+    elif not _is_number(metric.penalty) or not _is_better(metric, metric.perfect, float(metric.penalty)):
         raise ValueError(
-            f"{metric.name}: penalty = {metric.penalty!r}, the score of a structure that only one mask holds, must be "
+            f"{metric.name}: penalty = {metric.penalty!r}, the score of a structure in only one mask, must be "
             f"worse than perfect = {metric.perfect!r}. Give a number, or {DIAGONAL!r} for a distance in mm"
         )
 
 
 def _check_scores(metric: Metric) -> None:
-    """Score a cube against itself and against its neighbour; a square where the metric does not take volumes."""
+    """Score a cube against itself and a shifted copy; a square if the metric does not accept volumes."""
     try:
-        equal, apart = _tried(metric, 3)
+        equal, apart = _trial_scores(metric, 3)
     except Exception:
         try:
-            equal, apart = _tried(metric, 2)
-        except Exception as error:  # what a stranger's metric raises is its own
+            equal, apart = _trial_scores(metric, 2)
+        except Exception as error:  # a custom metric may raise anything
             raise ValueError(f"{metric.name} cannot score a square of 4 x 4 voxels ({error!r})") from error
     if not math.isclose(equal, metric.perfect, rel_tol=1e-6, abs_tol=1e-6):
-        raise ValueError(f"{metric.name} gives {equal:g} for two equal masks, not perfect = {metric.perfect:g}")
-    if _better(metric, apart, metric.perfect):
+        raise ValueError(f"{metric.name} returns {equal:g} for two equal masks, not perfect = {metric.perfect:g}")
+    if _is_better(metric, apart, metric.perfect):
         raise ValueError(
-            f"{metric.name} gives {apart:g} for two masks that differ, better than perfect = {metric.perfect:g} where "
-            f"{'more' if metric.higher_is_better else 'less'} is better. Mend higher_is_better or perfect"
+            f"{metric.name} returns {apart:g} for two different masks, better than perfect = {metric.perfect:g} where "
+            f"{'higher' if metric.higher_is_better else 'lower'} is better. Fix higher_is_better or perfect"
         )
 
 
-def _tried(metric: Metric, dims: int) -> tuple[float, float]:
-    """Scores of two equal masks, and of two that lie a voxel apart."""
+def _trial_scores(metric: Metric, dims: int) -> tuple[float, float]:
+    """Scores of two equal masks, and of two that are one voxel apart."""
     one = np.zeros((8,) * dims, bool)
     one[(slice(2, 6),) * dims] = True
     other = np.roll(one, 1, axis=-1)
@@ -80,7 +80,7 @@ def _tried(metric: Metric, dims: int) -> tuple[float, float]:
 
 
 def finite_score(metric: Metric, prediction: np.ndarray, reference: np.ndarray, spacing: tuple[float, ...]) -> float:
-    """What a metric computes of two masks, as a plain number; ValueError where it is none that is finite."""
+    """The score of two masks as a plain number; ValueError if it is not a finite number."""
     return as_finite(metric, metric.compute(prediction, reference, spacing))
 
 
@@ -88,18 +88,18 @@ def as_finite(metric: Metric, value: object) -> float:
     """A score as a plain number.
 
     Raises:
-        ValueError: It is no number, or not finite: such a score would vanish from means.
+        ValueError: It is not a number, or not finite: such a score would be dropped from means.
     """
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        raise ValueError(f"the metric {metric.name} gives {value!r}, which is no number") from None
+        raise ValueError(f"the metric {metric.name} returns {value!r}, which is not a number") from None
     if not math.isfinite(number):
-        raise ValueError(f"the metric {metric.name} gives {number}, which is no score")
+        raise ValueError(f"the metric {metric.name} returns {number}, which is not finite")
     return number
 
 
-def _better(metric: Metric, score: float, than: float) -> bool:
+def _is_better(metric: Metric, score: float, than: float) -> bool:
     return score > than if metric.higher_is_better else score < than
 
 

@@ -1,4 +1,4 @@
-"""What a metric is: how its numbers read, what a structure costs that only one mask holds, how one is scored."""
+"""The interface of a metric: how its scores are presented, the penalty for absent structures, and scoring."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import Literal
 import numpy as np
 
 DIAGONAL: Literal["diagonal"] = "diagonal"
-"""Penalty of distances: the diagonal of the scan in mm, than which no distance within it is longer."""
+"""Penalty of distances: the diagonal of the scan in mm, the longest distance within it."""
 
 Penalty = float | Literal["diagonal"]
 
 
 @dataclass(frozen=True)
 class MetricInfo:
-    """How the numbers of a metric read: all that tables, pages and comparisons of finished runs know of it.
+    """How the scores of a metric are presented: all that tables, pages and comparisons of finished runs need.
 
     Attributes:
         name: Column of ``scans.csv`` and last part of every tag, e.g. ``dice`` or ``hd95_mm``.
-        title: What people call it, e.g. ``Dice``; says what its parameters are where they matter.
-        unit: ``mm`` or the like; empty for a number without one.
-        higher_is_better: Whether more of it is better.
+        title: Its usual name, e.g. ``Dice``; includes its parameters where they matter.
+        unit: Unit, such as ``mm``; empty for none.
+        higher_is_better: Whether a higher score is better.
         perfect: The best score.
-        penalty: Score of a structure that only one of the two masks holds: a number, or ``DIAGONAL``.
+        penalty: Score of a structure that is in only one of the two masks: a number, or ``DIAGONAL``.
     """
 
     name: str
@@ -38,7 +38,7 @@ class MetricInfo:
 
     @property
     def heading(self) -> str:
-        """Title and unit as they head a column: ``Dice``, ``HD95 (mm)``."""
+        """Title and unit as a column heading: ``Dice``, ``HD95 (mm)``."""
         return f"{self.title} ({self.unit})" if self.unit else self.title
 
     @property
@@ -48,14 +48,14 @@ class MetricInfo:
 
 
 class Metric(ABC):
-    """Scores one structure of one scan. A metric of one's own is one subclass, and one YAML that names it.
+    """Scores one structure of one scan. A custom metric is a subclass, and a YAML file that names it.
 
-    Attributes, those of `MetricInfo`, are set in the class, or in ``__init__`` where they depend on parameters.
-    `compute` is called only where both masks hold the structure; what an absent one costs is the same policy for all:
+    The attributes, those of `MetricInfo`, are set in the class, or in ``__init__`` where they depend on parameters.
+    `compute` is called only for structures in both masks. The policy for absent structures is the same for all metrics:
     absent in both masks has no score, absent in one scores `penalty`.
 
     Attributes:
-        needs_spacing: Whether `compute` reads the spacing, so that a score without one is refused.
+        needs_spacing: Whether `compute` uses the spacing, so that scoring without one is an error.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Metric(ABC):
 
     @property
     def info(self) -> MetricInfo:
-        """How its numbers read."""
+        """How its scores are presented."""
         return MetricInfo(
             self.name, self.title, self.unit, self.higher_is_better, float(self.perfect), _plain(self.penalty)
         )
@@ -92,10 +92,10 @@ class Counts:
     """Voxels of one structure in two masks of a scan.
 
     Attributes:
-        shared: Voxels that both masks hold.
+        shared: Voxels in both masks.
         reference: Voxels in the reference.
         prediction: Voxels in the prediction.
-        scan: Voxels of the scan, without those that nobody annotated.
+        scan: Voxels of the scan, except those that are not annotated.
     """
 
     shared: int
@@ -105,11 +105,11 @@ class Counts:
 
 
 class CountMetric(Metric):
-    """A metric that follows from numbers of voxels: all structures of a scan are counted in one pass."""
+    """A metric that is computed from voxel counts: all structures of a scan are counted in one pass."""
 
     @abstractmethod
     def of_counts(self, counts: Counts) -> float:
-        """Score a structure that both masks hold; a finite number."""
+        """Score a structure that is in both masks; a finite number."""
 
     def compute(self, prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]) -> float:
         """Count the voxels and score them."""
@@ -122,18 +122,18 @@ def _plain(penalty: Penalty) -> Penalty:
 
 
 def penalty_in(metric: Metric | MetricInfo, shape: Sequence[int], spacing: Sequence[float] | None) -> float:
-    """Score of a structure of a scan that only one of the two masks holds.
+    """Score of a structure of a scan that is in only one of the two masks.
 
     Args:
         metric: The metric.
         shape: Voxels of the scan along each spatial axis.
-        spacing: Voxel size in mm, as many axes; None where it is not known.
+        spacing: Voxel size in mm, as many axes; None if unknown.
 
     Returns:
-        The penalty of the metric; for ``DIAGONAL`` the diagonal of the scan in mm.
+        The penalty of the metric; for ``DIAGONAL``, the diagonal of the scan in mm.
 
     Raises:
-        ValueError: It is the diagonal, and the spacing is not known or of another number of axes.
+        ValueError: It is the diagonal, and the spacing is unknown or has another number of axes.
     """
     if metric.penalty != DIAGONAL:
         return float(metric.penalty)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-if TYPE_CHECKING:  # importing it takes a second or two, and tables of scores are read without it
+if TYPE_CHECKING:  # importing it takes a second or two, and reading tables of scores does not need it
     import torch
 
 Mask: TypeAlias = "np.ndarray | torch.Tensor"
@@ -27,12 +27,12 @@ def confusion(prediction: Mask, reference: Mask, n_classes: int) -> np.ndarray:
         Table ``(n_classes, n_classes)`` int64; row: class of the reference, column: class of the prediction.
 
     Raises:
-        ValueError: The shapes differ, a mask is not of an integer type or holds a class outside the range.
+        ValueError: The shapes differ, a mask is not of an integer type or has a class out of range.
     """
     if tuple(prediction.shape) != tuple(reference.shape):
         raise ValueError(f"prediction {tuple(prediction.shape)} and reference {tuple(reference.shape)} differ in shape")
-    for word, mask in (("prediction", prediction), ("reference", reference)):
-        _check_classes(word, mask, n_classes)
+    for name, mask in (("prediction", prediction), ("reference", reference)):
+        _check_classes(name, mask, n_classes)
     import torch
 
     if isinstance(prediction, torch.Tensor) or isinstance(reference, torch.Tensor):
@@ -59,16 +59,16 @@ def _packed(n_classes: int) -> torch.dtype:
     return torch.int64
 
 
-def _check_classes(word: str, mask: Mask, n_classes: int) -> None:
-    """Refuse what would be counted in a wrong cell of the table."""
+def _check_classes(name: str, mask: Mask, n_classes: int) -> None:
+    """Raise for classes that would be counted in a wrong cell of the table."""
     if isinstance(mask, np.ndarray):
         integral = mask.dtype == bool or np.issubdtype(mask.dtype, np.integer)
     else:
         integral = not (mask.is_floating_point() or mask.is_complex())
     if not integral:
-        raise ValueError(f"{word} must hold class indices of an integer type, not {mask.dtype}")
+        raise ValueError(f"{name} must hold class indices of an integer type, not {mask.dtype}")
     if 0 in mask.shape:
         return
     low, high = int(mask.min()), int(mask.max())
     if low < 0 or high >= n_classes:
-        raise ValueError(f"{word} holds classes {low} to {high}; {n_classes} classes allow 0 to {n_classes - 1}")
+        raise ValueError(f"{name} has classes {low} to {high}; {n_classes} classes allow 0 to {n_classes - 1}")

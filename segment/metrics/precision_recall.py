@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-THRESHOLDS = 127  # as many as TensorBoard takes
+THRESHOLDS = 127  # as many as TensorBoard accepts
 SLAB = 1 << 22  # voxels that are counted at once
 
 
@@ -19,19 +19,19 @@ def threshold_counts(
     regions: bool = False,
     ignore: int | None = None,
 ) -> Tensor:
-    """Count the voxels of one scan by probability, those of each structure apart from the others.
+    """Count the voxels of one scan by probability, separately for each structure.
 
-    Counts of several scans add up, so a curve over all of them takes no more memory than one.
+    Counts of several scans can be added, so a curve over all scans takes no more memory than one.
 
     Args:
         probabilities: (output, *spatial) in [0, 1]; NaN counts as 0.
         reference: (*spatial) class indices on the same grid and device.
         structures: Name of every structure to the classes it consists of.
-        regions: Whether output i stands for structure i; else output i stands for class i.
+        regions: Whether output i is structure i; otherwise it is class i.
         ignore: Voxels of this value in the reference are left out; None for none.
 
     Returns:
-        (structure, 2, THRESHOLDS) int64 on the device: voxels outside and inside the structure, number k those with
+        (structure, 2, THRESHOLDS) int64 on the device: voxels outside and inside the structure; bin k has those with
         k <= (THRESHOLDS - 1) * probability < k + 1.
     """
     counts = torch.zeros(len(structures), 2 * THRESHOLDS, dtype=torch.int64, device=probabilities.device)
@@ -52,18 +52,18 @@ def threshold_counts(
 
 
 def precision_recall(counts: np.ndarray) -> np.ndarray:
-    """Turn the counts of a structure into its curve.
+    """Compute the precision-recall curve of a structure from its counts.
 
     Args:
         counts: (..., 2, THRESHOLDS) from :func:`threshold_counts`, summed over scans.
 
     Returns:
         (..., 6, THRESHOLDS) float64: true positives, false positives, true negatives, false negatives, precision and
-        recall when every voxel of probability >= k / (THRESHOLDS - 1) is taken for the structure. Precision is 0 where
-        no voxel is taken, recall where the structure has none.
+        recall when every voxel of probability >= k / (THRESHOLDS - 1) is assigned to the structure. Precision is 0
+        where no voxel is assigned, recall where the structure has no voxel.
     """
-    taken = np.flip(np.cumsum(np.flip(counts.astype(np.float64), -1), -1), -1)
-    false_positive, true_positive = taken[..., 0, :], taken[..., 1, :]
+    positive = np.flip(np.cumsum(np.flip(counts.astype(np.float64), -1), -1), -1)
+    false_positive, true_positive = positive[..., 0, :], positive[..., 1, :]
     true_negative, false_negative = (part[..., :1] - part for part in (false_positive, true_positive))
     precision = true_positive / np.maximum(1, true_positive + false_positive)
     recall = true_positive / np.maximum(1, true_positive + false_negative)

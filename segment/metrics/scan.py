@@ -1,6 +1,6 @@
-"""Scores of one scan, with one policy for structures that a mask does not hold.
+"""Scores of one scan, with one policy for structures that are absent from a mask.
 
-Absent in both masks: no score, the status says so and means leave it out. Absent in one: the penalty of each metric.
+Absent in both masks: no score, recorded in the status and left out of means. Absent in one: each metric's penalty.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class LabelScore:
     Attributes:
         label: Number of the structure, from 1; a label's class index.
         name: Its name.
-        scores: Name of every metric to its score; finite, but NaN exactly when `status` is ``both_empty``.
-        reference_voxels: Voxels of it in the reference.
-        predicted_voxels: Voxels of it in the prediction.
+        scores: Name of every metric to its score; finite, except NaN exactly when `status` is ``both_empty``.
+        reference_voxels: Its voxels in the reference.
+        predicted_voxels: Its voxels in the prediction.
         status: ``ok``; ``both_empty`` (in neither mask); ``missed`` (in the reference only);
             ``invented`` (in the prediction only).
     """
@@ -45,14 +45,14 @@ class LabelScore:
 
 
 def label_status(reference_voxels: int, predicted_voxels: int) -> Status:
-    """Say which of the two masks hold a structure.
+    """Determine which of the two masks contain a structure.
 
     Args:
         reference_voxels: Voxels of the structure in the reference.
         predicted_voxels: Voxels of the structure in the prediction.
 
     Returns:
-        ``ok`` (both hold it), ``both_empty``, ``missed`` or ``invented``.
+        ``ok`` (in both), ``both_empty``, ``missed`` or ``invented``.
     """
     if reference_voxels and predicted_voxels:
         return "ok"
@@ -77,16 +77,16 @@ def score_scan(
         reference: Class indices of the same shape.
         structures: Name of every structure to the classes it consists of: one for a label, several for a region.
         n_classes: Number of classes, background included.
-        ignore: Voxels of this value in the reference count in no score: neither mask holds them. None for none.
-        metrics: What is scored.
-        spacing: Voxel size in mm in array order; None where no metric needs it.
+        ignore: Voxels of this value in the reference are left out of all scores. None for none.
+        metrics: Metrics to compute.
+        spacing: Voxel size in mm in array order; None if no metric needs it.
 
     Returns:
-        One score a structure, in the order of `structures`.
+        One score per structure, in the order of `structures`.
 
     Raises:
-        ValueError: The masks differ in shape, are not integer or hold a class beyond `n_classes`; the spacing has
-            another number of axes, or a metric needs it and there is none; or a metric gives no finite number.
+        ValueError: The masks differ in shape, are not integer or have a class beyond `n_classes`; the spacing has the
+            wrong number of axes or is missing; or a metric returns no finite number.
     """
     shape = tuple(reference.shape)
     if spacing is not None and len(spacing) != len(shape):
@@ -102,7 +102,7 @@ def score_scan(
         row[list(classes)] = 1
     referenced, predicted = members @ table.sum(axis=1), members @ table.sum(axis=0)
     shared = np.einsum("sr,rp,sp->s", members, table, members)
-    found = []
+    results = []
     for index, (name, classes) in enumerate(structures.items()):
         counts = Counts(int(shared[index]), int(referenced[index]), int(predicted[index]), int(table.sum()))
         status = label_status(counts.reference, counts.prediction)
@@ -110,8 +110,8 @@ def score_scan(
             scores = _scores(metrics, counts, functools.partial(masks.of, classes), spacing or (1.0,) * len(shape))
         else:
             scores = dict.fromkeys(penalties, math.nan) if status == "both_empty" else penalties
-        found.append(LabelScore(index + 1, name, scores, counts.reference, counts.prediction, status))
-    return found
+        results.append(LabelScore(index + 1, name, scores, counts.reference, counts.prediction, status))
+    return results
 
 
 def _scores(
@@ -120,7 +120,7 @@ def _scores(
     structure: functools.partial[tuple[np.ndarray, np.ndarray]],
     spacing: Sequence[float],
 ) -> dict[str, float]:
-    """Every metric of a structure that both masks hold; its masks are made only where a metric looks at them."""
+    """Every metric of a structure in both masks; its binary masks are made only if a metric needs them."""
     scores = {}
     pair: tuple[np.ndarray, np.ndarray] | None = None
     for metric in metrics:
@@ -134,7 +134,7 @@ def _scores(
 
 
 class _Masks:
-    """Both masks of a scan; voxels that nobody annotated are in neither."""
+    """Both masks of a scan, without voxels that are not annotated."""
 
     def __init__(self, prediction: Mask, reference: Mask, ignore: int | None) -> None:
         self.pair = prediction, reference
@@ -144,24 +144,24 @@ class _Masks:
             self.known = None if known.all() else known
 
     def annotated(self) -> tuple[Mask, Mask]:
-        """Class indices of the voxels that somebody annotated."""
+        """Class indices of the annotated voxels."""
         if self.known is None:
             return self.pair
         return self.pair[0][self.known], self.pair[1][self.known]
 
     def of(self, classes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Where a structure is in each, boolean and read-only: all metrics see the same."""
+        """Boolean, read-only masks of a structure, shared by all metrics."""
         known = None if self.known is None else _array(self.known)
-        found = []
+        masks = []
         for mask in self.pair:
             inside = np.isin(_array(mask), list(classes))
             if known is not None:
                 inside &= known
             inside.flags.writeable = False
-            found.append(inside)
-        return found[0], found[1]
+            masks.append(inside)
+        return masks[0], masks[1]
 
 
 def _array(mask: Mask) -> np.ndarray:
-    """An array on the host, of an array or of a tensor wherever it lies."""
+    """An array on the host, from an array or a tensor on any device."""
     return mask if isinstance(mask, np.ndarray) else mask.cpu().numpy()

@@ -1,4 +1,4 @@
-"""The metrics that every table of scans has, and how a column reads of which nothing but its name is known."""
+"""The metrics of every table of scans, and the metric of a column of which only the name is known."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ STANDARD: tuple[Metric, ...] = (Dice(), IoU())
 """Metrics of every ``scans.csv``, in the order of its columns."""
 
 LEAD = STANDARD[0].info
-"""The metric that runs are ranked by, and their worst scans found by, unless another is named."""
+"""The default metric for ranking runs and finding their worst scans."""
 
 
 def info_of_column(name: str) -> MetricInfo:
-    """How a column of scores reads that no metric was recorded for, as in files of before 2026-12.
+    """Infer the metric of a column of scores without a recorded metric, as in files from before 2026-12.
 
     Args:
-        name: The column.
+        name: Name of the column.
 
     Returns:
-        That of a standard metric; else a distance where the name ends in ``_mm``, of which less is better; else a
-        share. The title is the name, in capitals up to five letters.
+        The standard metric of that name; otherwise a distance if the name ends in ``_mm`` (lower is better), or a
+        score from 0 to 1. The title is the name, in capitals if it has up to five letters.
     """
     known = {metric.name: metric.info for metric in STANDARD}
     if name in known:
         return known[name]
     is_distance = name.endswith("_mm")
-    word = name.removesuffix("_mm")
-    title = word.upper() if len(word) <= 5 else word
+    short = name.removesuffix("_mm")
+    title = short.upper() if len(short) <= 5 else short
     return MetricInfo(name, title, "mm", False, 0.0, DIAGONAL) if is_distance else MetricInfo(name, title)

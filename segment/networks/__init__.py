@@ -1,1 +1,1 @@
-"""Networks: any ``nn.Module`` built as ``Network(spatial_dims=, in_channels=, out_channels=, ...)`` fits."""
+"""Networks: any ``nn.Module`` that is built as ``Network(spatial_dims=, in_channels=, out_channels=, ...)``."""

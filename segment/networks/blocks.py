@@ -1,4 +1,4 @@
-"""Blocks: the smallest parts of a network, composed of MONAI's convolution, norm and activation layers.
+"""Blocks: the smallest parts of a network, built from MONAI's convolution, norm and activation layers.
 
 Every block is built as ``Block(spatial_dims, in_channels, out_channels, kernel_size, stride, ...)`` and maps
 (batch, in_channels, *spatial) to (batch, out_channels, *spatial / stride).
@@ -22,7 +22,7 @@ LEAKY: Named = ("leakyrelu", {"inplace": True, "negative_slope": 0.01})
 
 
 def per_axis(value: PerAxis, spatial_dims: int) -> tuple[int, ...]:
-    """One integer an axis from an integer or a sequence of ``spatial_dims`` integers."""
+    """One integer per axis, from an integer or a sequence of ``spatial_dims`` integers."""
     axes = (value,) * spatial_dims if isinstance(value, int) else tuple(value)
     if len(axes) != spatial_dims:
         raise ValueError(f"{value!r} needs one value for each of {spatial_dims} axes")
@@ -35,12 +35,12 @@ def named(layer: Named) -> Any:
 
 
 def activation(act: Named, channels: int) -> Any:
-    """MONAI's form of an activation's name; a PReLU learns one slope a channel (He et al. 2015, eq. 1)."""
+    """MONAI's form of an activation's name; a PReLU learns one slope per channel (He et al. 2015, eq. 1)."""
     return ("prelu", {"num_parameters": channels}) if act == "prelu" else named(act)
 
 
 def norm_and_act(spatial_dims: int, channels: int, norm: Named, act: Named) -> nn.Module:
-    """Norm and activation in front of a convolution: never in place, because others read the same map."""
+    """Norm and activation before a convolution: never in place, because other layers read the same map."""
     layers: nn.Module = ADN("NA", channels, activation(act, channels), named(norm), spatial_dims)
     for layer in layers.modules():
         if "inplace" in vars(layer):
@@ -53,14 +53,14 @@ class ConvBlock(Convolution):
 
     Args:
         spatial_dims: 2 or 3.
-        in_channels: Channels it takes.
-        out_channels: Channels it gives.
-        kernel_size: Odd size, an integer or one an axis.
-        stride: An integer or one an axis.
-        norm: MONAI's name of the normalisation, or (name, arguments); None for none.
-        act: MONAI's name of the activation, or (name, arguments); None for none.
+        in_channels: Input channels.
+        out_channels: Output channels.
+        kernel_size: Odd size, an integer or one per axis.
+        stride: An integer or one per axis.
+        norm: MONAI's name for the normalisation, or (name, arguments); None for none.
+        act: MONAI's name for the activation, or (name, arguments); None for none.
         dropout: Probability of dropping a value.
-        bias: Whether the convolution has one.
+        bias: Whether the convolution has a bias.
         ordering: What follows the convolution, of D(ropout), N(orm) and A(ctivation).
     """
 
@@ -92,22 +92,22 @@ class ConvBlock(Convolution):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions, or three with a bottleneck, added to a skip: average pool and 1x1 convolution where needed.
+    """Two convolutions (three with a bottleneck) plus a skip with average pooling and 1x1 convolution where needed.
 
     ResNet-D's block (He et al. 2019, arXiv 1812.01187, fig. 2c), as in nnU-Net's residual encoder.
 
     Args:
         spatial_dims: 2 or 3.
-        in_channels: Channels it takes.
-        out_channels: Channels it gives.
-        kernel_size: Odd size, an integer or one an axis.
-        stride: An integer or one an axis.
+        in_channels: Input channels.
+        out_channels: Output channels.
+        kernel_size: Odd size, an integer or one per axis.
+        stride: An integer or one per axis.
         bottleneck: Divides the channels of the middle convolution; 1 for the block of two convolutions.
         zero_init: Start the last norm's weights at zero, so that the block starts as its skip.
         norm: As in :class:`ConvBlock`.
         act: As in :class:`ConvBlock`.
         dropout: Probability of dropping a value after the convolution that has the stride.
-        bias: Whether the convolutions outside the skip have one.
+        bias: Whether the convolutions outside the skip have a bias.
     """
 
     def __init__(
@@ -165,11 +165,11 @@ class PreActivationBlock(nn.Module):
 
     Args:
         spatial_dims: 2 or 3.
-        in_channels: Channels it takes.
-        out_channels: Channels it gives.
-        kernel_size: Odd size, an integer or one an axis.
-        stride: An integer or one an axis.
-        leading: Whether norm and activation come before the first convolution; not so for the image itself.
+        in_channels: Input channels.
+        out_channels: Output channels.
+        kernel_size: Odd size, an integer or one per axis.
+        stride: An integer or one per axis.
+        leading: Whether norm and activation come before the first convolution; False where the input is the image.
         norm: As in :class:`ConvBlock`.
         act: As in :class:`ConvBlock`.
     """
@@ -206,9 +206,9 @@ class RecurrentBlock(nn.Module):
 
     Args:
         spatial_dims: 2 or 3.
-        channels: Channels it takes and gives.
-        kernel_size: Odd size, an integer or one an axis.
-        steps: How often the convolution sees its own output (the papers' t).
+        channels: Input and output channels.
+        kernel_size: Odd size, an integer or one per axis.
+        steps: How often the convolution is applied to its own output (the papers' t).
         **style: Further arguments of :class:`ConvBlock`.
     """
 
@@ -217,7 +217,7 @@ class RecurrentBlock(nn.Module):
     ) -> None:
         super().__init__()
         if steps < 1:
-            raise ValueError(f"steps={steps}: a recurrent convolution sees its output at least once")
+            raise ValueError(f"steps={steps}: a recurrent convolution is applied to its own output at least once")
         self.convolution = ConvBlock(spatial_dims, channels, channels, kernel_size, **style)
         self.steps = steps
 
@@ -234,13 +234,13 @@ class DenseLayer(nn.Sequential):
 
     Args:
         spatial_dims: 2 or 3.
-        in_channels: Channels it takes.
-        out_channels: Channels it gives, the growth.
-        kernel_size: Odd size, an integer or one an axis.
+        in_channels: Input channels.
+        out_channels: Output channels, the growth rate.
+        kernel_size: Odd size, an integer or one per axis.
         norm: As in :class:`ConvBlock`.
         act: As in :class:`ConvBlock`.
         dropout: Probability of dropping a value.
-        bias: Whether the convolution has one.
+        bias: Whether the convolution has a bias.
     """
 
     def __init__(
@@ -265,15 +265,15 @@ class DenseLayer(nn.Sequential):
 class MedNeXtBlock(nn.Module):
     """Depthwise convolution, norm, 1x1 expansion, GELU, 1x1 compression, added to a skip (Roy et al. 2023, fig. 1).
 
-    Takes its resolution down or up where told (arXiv 2303.09975, sec. 2.2): the depthwise convolution is then strided,
-    or strided and transposed, and so is the 1x1 convolution of the skip.
+    With a stride it changes the resolution (arXiv 2303.09975, sec. 2.2): the depthwise convolution is then strided, or
+    strided and transposed, and so is the 1x1 convolution of the skip.
 
     Args:
         spatial_dims: 2 or 3.
-        in_channels: Channels it takes.
-        out_channels: Channels it gives.
-        kernel_size: Odd size of the depthwise convolution, an integer or one an axis.
-        stride: An integer or one an axis.
+        in_channels: Input channels.
+        out_channels: Output channels.
+        kernel_size: Odd size of the depthwise convolution, an integer or one per axis.
+        stride: An integer or one per axis.
         expansion: Channels between the 1x1 convolutions, as a multiple of in_channels.
         transposed: Multiply the resolution by the stride instead of dividing it.
     """
@@ -301,11 +301,11 @@ class MedNeXtBlock(nn.Module):
         self.compress = pointwise(expansion * in_channels, out_channels, 1)
         changes = in_channels != out_channels or any(s != 1 for s in step)
         self.skip = spatial(in_channels, out_channels, 1, step) if changes else nn.Identity()
-        # A transposed convolution of an odd kernel ends stride - 1 voxels short: the authors add them in front.
+        # The output of an odd transposed kernel is stride - 1 voxels short: the authors pad it at the front.
         self.missing = [n for s in reversed(step) for n in (s - 1, 0)] if transposed and max(step) > 1 else []
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map (batch, in_channels, *spatial) to (batch, out_channels, *spatial / stride), or times it."""
+        """Map (batch, in_channels, *spatial) to (batch, out_channels, *spatial / stride); * stride if transposed."""
         hidden = self.compress(self.act(self.expand(self.norm(self.depthwise(image)))))
         result: Tensor = hidden + self.skip(image)
         return torch.nn.functional.pad(result, self.missing) if self.missing else result

@@ -1,4 +1,4 @@
-"""What a network costs and gives: parameters and operations, in all and part by part."""
+"""The size of a network: parameters, operations and output shapes, in total and for each part."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from segment.networks.unet import UNet
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a network; of a U-Net, the modules that work one after another at one resolution.
+    """A part of a network; in a U-Net, the modules that run one after another at one resolution.
 
     Attributes:
-        name: What its modules are called in the network.
-        channels: Channels of its output; None where it gives no map or does not run in evaluation.
-        stride: Image voxels in one voxel of its output, one number an axis, rounded where a map is cut short.
+        name: Names of its modules in the network.
+        channels: Channels of its output; None where it returns no map or does not run in evaluation mode.
+        stride: Image voxels in one voxel of its output, one number per axis, rounded where a map is cropped.
         size: Voxels of its output along each axis.
-        parameters: Trainable scalars; those that several parts share count in the first.
+        parameters: Trainable scalars; shared ones count in the first part that has them.
         operations: See :func:`describe`.
     """
 
@@ -49,11 +49,11 @@ class Description:
 
     Attributes:
         parameters: Trainable scalars.
-        divisor: What each axis of the image is padded to a multiple of.
-        deep_supervision: Further outputs while training.
-        size: Voxels of the image along each axis, for which operations and parts hold.
+        divisor: The image is padded to a multiple of this along each axis.
+        deep_supervision: Additional outputs during training.
+        size: Voxels of the image along each axis that operations and parts refer to.
         operations: See :func:`describe`.
-        parts: In the order in which they finish; then what does not run in evaluation; then what lies in no part.
+        parts: In the order in which they finish; then what does not run in evaluation mode; then what is in no part.
     """
 
     parameters: int
@@ -75,27 +75,26 @@ def build(network: Callable[..., nn.Module], dims: int, channels: int = 1, class
     Args:
         network: Its constructor, called with spatial_dims, in_channels and out_channels.
         dims: 2 or 3.
-        channels: Of the image.
-        classes: Background included.
+        channels: Channels of the image.
+        classes: Number of classes, background included.
     """
     with on_meta():
-        made = network(spatial_dims=dims, in_channels=channels, out_channels=classes).eval()
-    return made if all(value.is_meta for value in made.state_dict().values()) else made.to("meta")
+        built = network(spatial_dims=dims, in_channels=channels, out_channels=classes).eval()
+    return built if all(value.is_meta for value in built.state_dict().values()) else built.to("meta")
 
 
 def describe(network: nn.Module, dims: int, size: Sequence[int] | None = None, channels: int = 1) -> Description:
     """Count what one forward pass in evaluation mode costs, without computing anything.
 
-    Operations are those of convolutions, transposed convolutions and matrix products (linear layers and attention
-    too), each multiplication with its addition as two; those on the padding of the image are among them. Biases,
-    norms, activations, sums, pooling and interpolation do not count. Attention over the whole image has the more
-    operations a voxel the larger the image is.
+    Counts the operations of convolutions, transposed convolutions and matrix products (linear layers and attention
+    too), a multiply-add as two, including those on the padding of the image. Biases, norms, activations, sums, pooling
+    and interpolation do not count. With attention over the whole image, operations per voxel grow with the image.
 
     Args:
-        network: As :func:`build` gives it.
+        network: A network from :func:`build`.
         dims: Axes of the image.
         size: Voxels of the image along each axis; None for :func:`usual_size`.
-        channels: Of the image.
+        channels: Channels of the image.
     """
     divisor = per_axis(getattr(network, "divisor", 1), dims)
     size = usual_size(divisor) if size is None else tuple(size)
@@ -113,15 +112,15 @@ def describe(network: nn.Module, dims: int, size: Sequence[int] | None = None, c
 def training_operations(network: nn.Module, shape: Sequence[int]) -> int | None:
     """Count what the forward and the backward pass of one training step cost, without computing anything.
 
-    Counted as in :func:`describe`, for all outputs of deep supervision; no gradient is asked of the image. The network,
-    its random state included, stays as it is.
+    Counted as in :func:`describe`, for all outputs of deep supervision, without the gradient of the image. The network
+    and the random state are unchanged.
 
     Args:
         network: On any device, in training mode.
-        shape: Of the image: batch, channels and voxels along each axis.
+        shape: Shape of the image: batch, channels and voxels along each axis.
 
     Returns:
-        Operations; None for a network that does not run without memory.
+        Operations; None for a network that does not run on the meta device.
     """
     memo: dict[int, Any] = {
         id(value): nn.Parameter(torch.empty_like(value, device="meta"), value.requires_grad)
@@ -132,13 +131,13 @@ def training_operations(network: nn.Module, shape: Sequence[int]) -> int | None:
         display=False, custom_mapping={torch.ops.aten.convolution_backward: _convolution_backward}
     )
     try:
-        # A copy, since a network may keep what it made for the size of an image; its weights are not copied.
+        # A copy, since a network may cache tensors for an image size; its weights are not copied.
         bare = copy.deepcopy(network, memo)
         with torch.random.fork_rng(devices=[]), torch.enable_grad(), counter, _OnlyCounted():
             outputs = bare(torch.empty(*shape, device="meta"))
             outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
             torch.autograd.backward(outputs, [torch.empty_like(output) for output in outputs])
-    except Exception:  # whatever a network of the user's own does with tensors that have no values
+    except Exception:  # a custom network may raise anything on tensors that have no values
         return None
     return counter.get_total_flops()
 
@@ -151,21 +150,21 @@ def _convolution_backward(
     out_shape: Sequence[Any],
     **more: Any,
 ) -> int:
-    """Operations of a convolution's gradients; torch's own formula forgets the groups of the weights' gradient."""
+    """Operations of a convolution's gradients; torch's own formula ignores the groups in the weight gradient."""
     transposed, mask = others[4], others[7]
     forward = conv_flop_count([*image_shape], [*weight_shape], [*grad_shape], transposed)
     return forward * (mask[0] + mask[1])
 
 
 def usual_size(divisor: Sequence[int]) -> tuple[int, ...]:
-    """The size at which networks are compared: 192 a side in 2D, 96 in 3D, or the next larger without padding."""
+    """The size at which networks are compared: sides of 192 in 2D, 96 in 3D, or the next size without padding."""
     least = 96 if len(divisor) == 3 else 192
-    # Two multiples, because pad_to_divisor makes two of one.
+    # At least two multiples, because pad_to_divisor pads a single one to two.
     return tuple(step * max(2, -(-least // step)) for step in divisor)
 
 
 class _OnlyCounted(TorchFunctionMode):
-    """Leaves out what neither counts nor changes a shape: half of the time."""
+    """Skips functions that count nothing and change no shape, which take half of the time."""
 
     skipped = frozenset(
         {
@@ -181,7 +180,7 @@ class _OnlyCounted(TorchFunctionMode):
 
 @dataclass(frozen=True)
 class _Call:
-    """One call of a unit: what it gave, and its operations without those of other units within it."""
+    """One call of a unit: its output shape, and its operations without those of units inside it."""
 
     unit: str
     shape: tuple[int, ...]
@@ -189,38 +188,40 @@ class _Call:
 
 
 def _units(network: nn.Module) -> dict[str, nn.Module]:
-    """Name and module of what is told apart: the children of a U-Net's parts, or those of another network.
+    """Name and module of each unit: the children of a U-Net's parts, or those of another network.
 
-    Lists are opened; so is a plain sequence in a U-Net, such as the layers of a classic encoder.
+    Lists are expanded; in a U-Net so is a plain sequence, such as the layers of a classic encoder.
     """
     if isinstance(network, UNet):
         parts = ("encoder", "decoder", "heads")
-        found = {f"{part}.{name}": unit for part in parts for name, unit in _opened(network.get_submodule(part), True)}
+        units = {
+            f"{part}.{name}": unit for part in parts for name, unit in _expanded(network.get_submodule(part), True)
+        }
     else:
-        found = dict(_opened(_first(network), False))
+        units = dict(_expanded(_input_module(network), False))
     # A module may be registered under several names.
-    names = {id(unit): name for name, unit in reversed(found.items())}
-    return {name: unit for name, unit in found.items() if names[id(unit)] == name and type(unit) is not nn.Identity}
+    names = {id(unit): name for name, unit in reversed(units.items())}
+    return {name: unit for name, unit in units.items() if names[id(unit)] == name and type(unit) is not nn.Identity}
 
 
-def _opened(module: nn.Module, sequences: bool) -> Iterator[tuple[str, nn.Module]]:
-    """Name and module of each child; in place of lists and, where asked for, plain sequences, of what lies in them."""
+def _expanded(module: nn.Module, sequences: bool) -> Iterator[tuple[str, nn.Module]]:
+    """Name and module of each child; lists and, if ``sequences``, plain sequences are replaced by their children."""
     for name, child in module.named_children():
         if type(child) in (nn.ModuleList, nn.ModuleDict) or (sequences and type(child) is nn.Sequential):
-            yield from ((f"{name}.{key}", unit) for key, unit in _opened(child, False))
+            yield from ((f"{name}.{key}", unit) for key, unit in _expanded(child, False))
         else:
             yield name, child
 
 
-def _first(network: nn.Module) -> nn.Module:
-    """What gets the padded image."""
+def _input_module(network: nn.Module) -> nn.Module:
+    """The module that receives the padded image."""
     if isinstance(network, UNet):
         return network.get_submodule("encoder")
     return network.network if isinstance(network, PadToDivisor) else network
 
 
 def _own_parameters(units: Mapping[str, nn.Module]) -> dict[str, int]:
-    """Trainable scalars of each unit, those of several only in the first."""
+    """Trainable scalars of each unit; shared ones only in the first."""
     seen: set[int] = set()
     own = {}
     for name, unit in units.items():
@@ -231,11 +232,11 @@ def _own_parameters(units: Mapping[str, nn.Module]) -> dict[str, int]:
 
 
 def _calls(network: nn.Module, units: Mapping[str, nn.Module], image: Tensor) -> tuple[list[_Call], list[int], int]:
-    """The calls of units in the order in which they end, the padded image's size, and all operations."""
+    """The calls of units in the order in which they end, the padded image's size, and the total operations."""
     counter = FlopCounterMode(display=False)
     calls: list[_Call] = []
     padded = list(image.shape[2:])
-    running: list[list[int]] = []  # of each call under way: operations before it, and of other units within it
+    running: list[list[int]] = []  # for each active call: operations before it, and those of units inside it
 
     def enter(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         padded[:] = inputs[0].shape[2:]
@@ -248,11 +249,11 @@ def _calls(network: nn.Module, units: Mapping[str, nn.Module], image: Tensor) ->
         spent = counter.get_total_flops() - before
         if running:
             running[-1][1] += spent
-        while isinstance(output, list | tuple) and output:  # of several maps the last, mostly the coarsest
+        while isinstance(output, list | tuple) and output:  # the last of several maps, usually the coarsest
             output = output[-1]
         calls.append(_Call(name, tuple(getattr(output, "shape", ())), spent - within))
 
-    hooks = [_first(network).register_forward_pre_hook(enter)]
+    hooks = [_input_module(network).register_forward_pre_hook(enter)]
     for name, unit in units.items():
         hooks += [unit.register_forward_pre_hook(begin), unit.register_forward_hook(partial(end, name))]
     try:
@@ -265,7 +266,7 @@ def _calls(network: nn.Module, units: Mapping[str, nn.Module], image: Tensor) ->
 
 
 def _parts(calls: Sequence[_Call], own: dict[str, int], padded: Sequence[int], unet: bool) -> list[Part]:
-    """The calls as parts, and what was not called."""
+    """The calls as parts, followed by the units that were not called."""
     parts: list[Part] = []
     for call in calls:
         part = Part(call.unit, None, None, None, own.pop(call.unit, 0), call.operations)
@@ -273,41 +274,41 @@ def _parts(calls: Sequence[_Call], own: dict[str, int], padded: Sequence[int], u
             size = call.shape[2:]
             stride = tuple(round(whole / voxels) for whole, voxels in zip(padded, size, strict=True))
             part = replace(part, channels=call.shape[1], stride=stride, size=size)
-        elif len(call.shape) == 3 and parts:  # the tokens of the map before
+        elif len(call.shape) == 3 and parts:  # tokens of the previous map
             part = replace(part, channels=call.shape[2], stride=parts[-1].stride, size=parts[-1].size)
         parts.append(part)
-    # Of another network only what has parameters or operations: wrappers end after what they hold.
+    # In other networks, only units with parameters or operations: wrappers end after their contents.
     parts = _by_resolution(parts) if unet else [part for part in parts if part.parameters or part.operations]
     idle = [Part(name, None, None, None, parameters, 0) for name, parameters in own.items() if parameters]
     if idle:
-        idle = [_joined(idle)]
+        idle = [_merged(idle)]
         parts.append(replace(idle[0], name=f"{idle[0].name} (not in evaluation)"))
     return parts
 
 
 def _by_resolution(parts: Sequence[Part]) -> list[Part]:
-    """Neighbours of one side of a U-Net at one resolution joined, but not a second way up or stage to the first."""
+    """Merge neighbours of one U-Net side at one resolution, but never a second upsampling or stage with the first."""
     groups: list[list[Part]] = []
     for part in parts:
         group = groups[-1] if groups else []
         side, within = part.name.partition(".")[0], part.name.rpartition(".")[0]
-        held = [other.name.rpartition(".")[0] for other in group]
-        again = within != side and within in held and within != held[-1]
-        if group and group[-1].size == part.size and held[0].partition(".")[0] == side and not again:
+        members = [other.name.rpartition(".")[0] for other in group]
+        again = within != side and within in members and within != members[-1]
+        if group and group[-1].size == part.size and members[0].partition(".")[0] == side and not again:
             group.append(part)
         else:
             groups.append([part])
-    return [_joined(group) for group in groups]
+    return [_merged(group) for group in groups]
 
 
-def _joined(parts: Sequence[Part]) -> Part:
-    """Parts that run one after another as one, with the output of the last."""
+def _merged(parts: Sequence[Part]) -> Part:
+    """Merge parts that run one after another; the result has the output of the last."""
     names: list[str] = []
     for within, run in groupby((part.name for part in parts), key=lambda name: name.rpartition(".")[0]):
         keys = [name.rpartition(".")[2] for name in run]
         last = f"..{keys[-1]}" if len(keys) > 1 else ""
         names.append(f"{within}.{keys[0]}{last}".lstrip("."))
     side = names[0].partition(".")[0]
-    told = [names[0], *(name.removeprefix(f"{side}.") for name in names[1:])]
+    labels = [names[0], *(name.removeprefix(f"{side}.") for name in names[1:])]
     parameters, operations = sum(part.parameters for part in parts), sum(part.operations for part in parts)
-    return replace(parts[-1], name=", ".join(told), parameters=parameters, operations=operations)
+    return replace(parts[-1], name=", ".join(labels), parameters=parameters, operations=operations)

@@ -1,4 +1,4 @@
-"""Heads: from a decoder's map to logits. Built as ``Head(spatial_dims, in_channels, out_channels, ...)``."""
+"""Heads: map a decoder's output to logits. Built as ``Head(spatial_dims, in_channels, out_channels, ...)``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class ConvHead(nn.Sequential):
         spatial_dims: 2 or 3.
         in_channels: Channels of the map.
         out_channels: Classes.
-        kernel_size: Odd.
+        kernel_size: Odd kernel size.
     """
 
     def __init__(self, spatial_dims: int, in_channels: int, out_channels: int, kernel_size: int = 1) -> None:
@@ -26,7 +26,7 @@ class ConvHead(nn.Sequential):
 
 
 class VNetHead(nn.Sequential):
-    """A 5x5x5 convolution and a 1x1x1 convolution with a PReLU between them (V-Net: the authors' code)."""
+    """A 5x5x5 convolution and a 1x1x1 convolution with a PReLU between them (V-Net, as in the authors' code)."""
 
     def __init__(self, spatial_dims: int, in_channels: int, out_channels: int) -> None:
         super().__init__(
@@ -36,7 +36,7 @@ class VNetHead(nn.Sequential):
 
 
 class UpHead(nn.Sequential):
-    """A transposed convolution of kernel and stride 2, for a map of half the image's resolution (LinkNet)."""
+    """A transposed convolution with kernel and stride 2, for a map at half the image's resolution (LinkNet)."""
 
     def __init__(self, spatial_dims: int, in_channels: int, out_channels: int) -> None:
         super().__init__(TransposedConv(spatial_dims, in_channels, out_channels, stride=2))

@@ -1,8 +1,8 @@
-"""Where a skip connection meets the way up.
+"""Joins: combine a skip connection with the upsampled map.
 
-Every join is built as ``Join(spatial_dims, skip_channels, up_channels, below_channels, ...)``, says its
-``out_channels``, and is called with the encoder's map (batch, skip_channels, *spatial), the up-sampled map
-(batch, up_channels, *spatial) and the map before it was up-sampled (batch, below_channels, *spatial / step).
+Every join is built as ``Join(spatial_dims, skip_channels, up_channels, below_channels, ...)``, has the attribute
+``out_channels``, and is called with the encoder's map (batch, skip_channels, *spatial), the upsampled map
+(batch, up_channels, *spatial) and the map before upsampling (batch, below_channels, *spatial / step).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from segment.networks.blocks import ConvBlock
 
 
 class Concatenate(nn.Module):
-    """Both maps' channels, the up-sampled ones first (Ronneberger et al. 2015)."""
+    """Concatenates the channels of both maps, the upsampled ones first (Ronneberger et al. 2015)."""
 
     def __init__(self, spatial_dims: int, skip_channels: int, up_channels: int, below_channels: int) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class Concatenate(nn.Module):
 
 
 class Add(nn.Module):
-    """Sum of both maps, the skip through a 1x1 convolution where its channels differ (MedNeXt, LinkNet, DenseUNet)."""
+    """Sums both maps, the skip after a 1x1 convolution where its channels differ (MedNeXt, LinkNet, DenseUNet)."""
 
     def __init__(self, spatial_dims: int, skip_channels: int, up_channels: int, below_channels: int) -> None:
         super().__init__()
@@ -46,12 +46,12 @@ class AttentionGate(nn.Module):
     """Grid attention on the skip, then concatenation (Attention U-Net: Oktay et al. 2018, arXiv 1804.03999, sec. 2.2).
 
     Each gate: sigmoid(psi(relu(theta(skip) + phi(below)))) at half the skip's resolution, interpolated back onto it,
-    times the skip, through a 1x1 convolution with batch norm; several gates are fused by a further one.
+    times the skip, then a 1x1 convolution with batch norm; one more convolution fuses the gates.
 
     Args:
         spatial_dims: 2 or 3.
         skip_channels: Channels of the skip and of the gates' inner maps.
-        up_channels: Channels of the up-sampled map.
+        up_channels: Channels of the upsampled map.
         below_channels: Channels of the gating signal.
         gates: Number of gates.
     """

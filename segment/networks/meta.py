@@ -10,22 +10,22 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-MAX_VALUES = 1 << 16  # of one linspace; a schedule over the layers of any network is far shorter
+MAX_VALUES = 1 << 16  # in one linspace; a schedule over the layers of a network is far shorter
 
 
 class _Shapes(TorchFunctionMode):
-    """Gives constructors the few numbers that they read, and draws none that nobody sees."""
+    """Gives constructors the few values that they read, and skips random initialisation."""
 
     def __torch_function__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         if func is torch.linspace:
-            # SwinUNETR and others read from it how often each layer is dropped.
+            # SwinUNETR and others read the drop rate of each layer from it.
             steps = kwargs.get("steps", args[2] if len(args) > 2 else 0)
             if not 0 <= steps <= MAX_VALUES:
-                raise ValueError(f"a schedule of {steps} values belongs to no network")
+                raise ValueError(f"a schedule of {steps} values is not that of a network")
             kwargs.setdefault("device", "cpu")
         elif func in (Tensor.normal_, Tensor.uniform_) and args[0].is_meta:
-            return args[0]  # torch's own way to the same no-op is slow, and imports its compiler
+            return args[0]  # torch's own no-op is slow, and imports its compiler
         return func(*args, **kwargs)
 
 
@@ -34,7 +34,7 @@ def on_meta() -> Iterator[None]:
     """Build networks on the meta device; values of ``torch.linspace`` are real, because constructors read them.
 
     Raises:
-        ValueError: From within, when a constructor asks for an absurd number of such values.
+        ValueError: Inside the context, when a constructor asks for too many such values.
     """
     with torch.device("meta"), _Shapes():
         yield

@@ -1,4 +1,4 @@
-"""Any input size through a network that needs a multiple of something: pad, run, crop."""
+"""Pad, run, crop: lets a network that needs sizes divisible by a number take any input size."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from torch.nn import functional
 def pad_to_divisor(image: Tensor, divisor: Sequence[int]) -> Tensor:
     """Pad the far end of every spatial axis to the next multiple, repeating the border.
 
-    Where that leaves one multiple along every axis, the last axis gets two: the network's coarsest map would have a
-    single voxel, which no norm over voxels takes.
+    Where that leaves one multiple along every axis, the last axis is padded to two: otherwise the network's coarsest
+    map would have a single voxel, which no norm over voxels accepts.
 
     Args:
         image: (batch, channel, *spatial).
-        divisor: One positive integer a spatial axis.
+        divisor: One positive integer per spatial axis.
 
     Returns:
-        The padded tensor; the input itself when nothing is missing.
+        The padded tensor; the input itself when no padding is needed.
     """
     missing = [-size % d for size, d in zip(image.shape[2:], divisor, strict=True)]
     if max(divisor) > 1 and all(size <= d for size, d in zip(image.shape[2:], divisor, strict=True)):
@@ -33,17 +33,17 @@ def pad_to_divisor(image: Tensor, divisor: Sequence[int]) -> Tensor:
 
 
 def crop_to(output: Tensor, shape: Sequence[int]) -> Tensor:
-    """Cut the far end of every spatial axis so that (batch, channel, *shape) remains."""
+    """Crop the far end of every spatial axis so that (batch, channel, *shape) remains."""
     index: Any = (..., *(slice(0, size) for size in shape))
     return output[index]
 
 
 class PadToDivisor(nn.Module):
-    """Gives a network that needs sizes divisible by ``divisor`` the freedom of any size.
+    """Lets a network that needs sizes divisible by ``divisor`` take any size.
 
     Args:
         network: Constructor of the inner network, called with the keyword arguments below.
-        divisor: What every spatial size must be a multiple of.
+        divisor: Every spatial size is padded to a multiple of this.
         spatial_dims: 2 or 3.
         in_channels: Channels of the image.
         out_channels: Classes, background included.
@@ -71,11 +71,11 @@ def count_parameters(network: nn.Module) -> int:
 
 def channels_last(network: nn.Module, spatial_dims: int) -> nn.Module:
     """The network with its weights in channels-last layout (in place)."""
-    # torch's stubs leave this argument of Module.to out.
+    # torch's stubs lack this argument of Module.to.
     moved: nn.Module = network.to(memory_format=memory_format(spatial_dims))  # type: ignore[call-overload]
     return moved
 
 
 def memory_format(spatial_dims: int) -> torch.memory_format:
-    """Channels-last layout of the dimension: convolutions run up to twice as fast in it on CPUs and tensor cores."""
+    """Channels-last layout for 2D or 3D, in which convolutions run up to twice as fast on CPUs and tensor cores."""
     return torch.channels_last_3d if spatial_dims == 3 else torch.channels_last

@@ -1,8 +1,8 @@
-"""Between two resolutions: ways down and ways up.
+"""Downsampling and upsampling layers.
 
-Every way is built as ``Way(spatial_dims, in_channels, out_channels, kernel_size, stride, ...)`` and maps
-(batch, in_channels, *spatial) to (batch, out_channels, *spatial / stride) on the way down, times it on the way up.
-``way.out_channels`` says what it gives where that is not what was asked for.
+Every layer is built as ``Layer(spatial_dims, in_channels, out_channels, kernel_size, stride, ...)`` and maps
+(batch, in_channels, *spatial) to (batch, out_channels, *spatial / stride) or, when upsampling, to *spatial * stride.
+Where the output has other than the requested channels, ``layer.out_channels`` is their number.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class MaxPool(nn.Sequential):
 
 
 class StridedConv(Convolution):
-    """Convolution whose kernel is its stride, then norm and activation (V-Net: Milletari et al. 2016, sec. 2)."""
+    """Convolution whose kernel equals its stride, then norm and activation (V-Net: Milletari et al. 2016, sec. 2)."""
 
     def __init__(
         self,
@@ -91,14 +91,14 @@ class TransposedConv(nn.Sequential):
 
     Args:
         spatial_dims: 2 or 3.
-        in_channels: Channels it takes.
-        out_channels: Channels it gives.
-        kernel_size: Not used; the size is that of ``size``.
-        stride: An integer or one an axis.
-        size: Odd size of its kernel; None for the stride's.
+        in_channels: Input channels.
+        out_channels: Output channels.
+        kernel_size: Not used; see ``size``.
+        stride: An integer or one per axis.
+        size: Odd kernel size; None for a kernel equal to the stride.
         norm: As in :class:`ConvBlock`.
         act: As in :class:`ConvBlock`.
-        bias: Whether the convolution has one.
+        bias: Whether the convolution has a bias.
     """
 
     def __init__(
@@ -132,13 +132,13 @@ class Interpolation(nn.Module):
 
     Args:
         spatial_dims: 2 or 3.
-        in_channels: Channels it takes.
-        out_channels: Channels it gives; without a convolution it gives as many as it takes.
-        kernel_size: Not used; the size is that of ``size``.
-        stride: An integer or one an axis.
+        in_channels: Input channels.
+        out_channels: Output channels; without a convolution, the input channels.
+        kernel_size: Not used; see ``size``.
+        stride: An integer or one per axis.
         size: Odd size of the convolution's kernel; None for no convolution.
         mode: ``linear`` (bilinear, trilinear) or ``nearest``.
-        align_corners: Of linear interpolation; see torch.nn.functional.interpolate.
+        align_corners: For linear interpolation; see torch.nn.functional.interpolate.
         norm: As in :class:`ConvBlock`.
         act: As in :class:`ConvBlock`.
     """
@@ -214,6 +214,6 @@ class LinkNetUp(nn.Sequential):
         )
 
 
-def channels_of(module: nn.Module, asked: int) -> int:
-    """Channels a part gives: what it says itself, else what was asked for."""
-    return int(getattr(module, "out_channels", asked))
+def channels_of(module: nn.Module, default: int) -> int:
+    """Output channels of a module: its ``out_channels`` if it has that attribute, otherwise the default."""
+    return int(getattr(module, "out_channels", default))

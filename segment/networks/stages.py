@@ -1,8 +1,8 @@
-"""Stages: what an encoder or a decoder does at one resolution, as a stack of blocks.
+"""Stages: stacks of blocks that an encoder or a decoder runs at one resolution.
 
 Every stage is built as ``Stage(spatial_dims, in_channels, out_channels, depth=, kernel_size=, stride=, ...)`` and maps
-(batch, in_channels, *spatial) to (batch, out_channels, *spatial / stride), so that any of them fits any place.
-``stage.out_channels`` says what it gives where that is not what was asked for.
+(batch, in_channels, *spatial) to (batch, out_channels, *spatial / stride), so that they are interchangeable.
+Where the output has other than the requested channels, ``stage.out_channels`` is their number.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from segment.networks.blocks import ConvBlock, DenseLayer, Named, PerAxis, Recur
 
 
 class Stage(nn.Sequential):
-    """Blocks one after another, whose activations can be computed anew in the backward pass instead of kept.
+    """Blocks one after another, whose activations can be recomputed in the backward pass instead of stored.
 
     Attributes:
-        checkpointing: Trade time for memory while training (Chen et al. 2016, arXiv 1604.06174).
+        checkpointing: Save memory at the cost of time while training (Chen et al. 2016, arXiv 1604.06174).
     """
 
     checkpointing = False
@@ -33,20 +33,20 @@ class Stage(nn.Sequential):
         """Map (batch, in_channels, *spatial) to (batch, out_channels, *spatial / stride)."""
         if self.checkpointing and self.training and torch.is_grad_enabled():
             recomputed: Tensor = checkpoint(
-                self.run, image, use_reentrant=False, context_fn=lambda: (nullcontext(), _statistics_kept(self))
+                self.run, image, use_reentrant=False, context_fn=lambda: (nullcontext(), _frozen_statistics(self))
             )
             return recomputed
         return self.run(image)
 
     def run(self, image: Tensor) -> Tensor:
-        """The blocks in order."""
+        """Run the blocks in order."""
         result: Tensor = super().forward(image)
         return result
 
 
 @contextmanager
-def _statistics_kept(module: nn.Module) -> Iterator[None]:
-    """Batch norms leave their running statistics alone: they have counted this batch the first time."""
+def _frozen_statistics(module: nn.Module) -> Iterator[None]:
+    """Keep batch norms from updating their running statistics: the first pass has already counted this batch."""
     norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
     kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
@@ -59,23 +59,23 @@ def _statistics_kept(module: nn.Module) -> Iterator[None]:
             norm.momentum, norm.num_batches_tracked = momentum, batches
 
 
-def _refuse_stride(stride: PerAxis, spatial_dims: int) -> None:
+def _check_unit_stride(stride: PerAxis, spatial_dims: int) -> None:
     if per_axis(stride, spatial_dims) != (1,) * spatial_dims:
-        raise ValueError(f"this kind of stage changes no resolution (stride {stride}); give the encoder a 'down'")
+        raise ValueError(f"this stage cannot change the resolution (stride {stride}); give the encoder a 'down'")
 
 
 class BlockStage(Stage):
-    """Blocks of one kind: convolutions, unless told otherwise, as in a U-Net (Ronneberger et al. 2015, fig. 1).
+    """Blocks of one kind: by default convolutions, as in a U-Net (Ronneberger et al. 2015, fig. 1).
 
     Args:
         spatial_dims: 2 or 3.
-        in_channels: Channels it takes.
-        out_channels: Channels it gives.
+        in_channels: Input channels.
+        out_channels: Output channels.
         depth: Number of blocks.
-        kernel_size: Odd size, an integer or one an axis.
-        stride: Of the first block.
-        half_first: The first of several blocks gives half the channels (3D U-Net: doubled before pooling).
-        block: Makes a block; see :mod:`segment.networks.blocks`.
+        kernel_size: Odd size, an integer or one per axis.
+        stride: Stride of the first block.
+        half_first: The first of several blocks has half the output channels (3D U-Net: doubled before pooling).
+        block: Factory of a block; see :mod:`segment.networks.blocks`.
         **more: Further arguments of the block.
     """
 
@@ -103,15 +103,15 @@ class BlockStage(Stage):
 
 
 class RecurrentResidualStage(Stage):
-    """Recurrent convolutions over a 1x1 convolution, added to it (Alom et al. 2018, arXiv 1802.06955, fig. 4d).
+    """Recurrent convolutions after a 1x1 convolution, plus a skip (Alom et al. 2018, arXiv 1802.06955, fig. 4d).
 
     Args:
         spatial_dims: 2 or 3.
-        in_channels: Channels it takes.
-        out_channels: Channels it gives.
+        in_channels: Input channels.
+        out_channels: Output channels.
         depth: Number of recurrent convolutions.
-        kernel_size: Odd size, an integer or one an axis.
-        stride: Of the 1x1 convolution.
+        kernel_size: Odd size, an integer or one per axis.
+        stride: Stride of the 1x1 convolution.
         **block: steps, norm, act and bias of :class:`RecurrentBlock`.
     """
 
@@ -132,7 +132,7 @@ class RecurrentResidualStage(Stage):
 
 
 class Residual(nn.Sequential):
-    """Its modules in order, added to their input."""
+    """Runs its modules in order and adds the input."""
 
     def forward(self, image: Tensor) -> Tensor:
         """Map (batch, channels, *spatial) to the same shape."""
@@ -141,16 +141,16 @@ class Residual(nn.Sequential):
 
 
 class DenseStage(Stage):
-    """Layers that each read all maps before them (Huang et al. 2017; as a U-Net: Jegou et al. 2017, arXiv 1611.09326).
+    """Layers that each read all previous maps (Huang et al. 2017; as a U-Net: Jegou et al. 2017, arXiv 1611.09326).
 
     Args:
         spatial_dims: 2 or 3.
-        in_channels: Channels it takes.
+        in_channels: Input channels.
         out_channels: Either in_channels + depth * growth (the input is passed on with the new maps) or depth * growth
-            (only the new maps, as on the way up).
+            (only the new maps, as in a decoder).
         depth: Number of layers.
-        kernel_size: Odd size, an integer or one an axis.
-        stride: Must be 1; a dense stage changes no resolution.
+        kernel_size: Odd size, an integer or one per axis.
+        stride: Must be 1; a dense stage does not change the resolution.
         growth: Channels that each layer adds.
         **layer: norm, act and dropout of :class:`DenseLayer`.
     """
@@ -169,18 +169,18 @@ class DenseStage(Stage):
         new = depth * growth
         if out_channels not in (new, in_channels + new):
             raise ValueError(
-                f"a dense stage of {depth} layers of {growth} gives {in_channels + new} channels, or {new} without its "
-                f"{in_channels} inputs, not {out_channels}"
+                f"a dense stage of {depth} layers of {growth} has {in_channels + new} output channels, or {new} "
+                f"without its {in_channels} inputs, not {out_channels}"
             )
-        _refuse_stride(stride, spatial_dims)
+        _check_unit_stride(stride, spatial_dims)
         super().__init__(
             *(DenseLayer(spatial_dims, in_channels + i * growth, growth, kernel_size, **layer) for i in range(depth))
         )
-        # The input's channels that the output leaves out.
+        # Input channels that the output leaves out.
         self.first = 0 if out_channels == in_channels + new else in_channels
 
     def run(self, image: Tensor) -> Tensor:
-        """The layers in order, each on all maps before it."""
+        """Run the layers in order, each on all previous maps."""
         for layer in self:
             image = torch.cat((image, layer(image)), dim=1)
         return image[:, self.first :]
@@ -191,12 +191,12 @@ class VNetStage(Stage):
 
     Args:
         spatial_dims: 2 or 3.
-        in_channels: Channels it takes; repeated up to, or cut to, out_channels for the sum.
-        out_channels: Channels it gives.
+        in_channels: Input channels; repeated or cut to out_channels for the sum.
+        out_channels: Output channels.
         depth: Number of convolutions.
-        kernel_size: Odd size, an integer or one an axis.
+        kernel_size: Odd size, an integer or one per axis.
         stride: Must be 1.
-        act: As in :class:`ConvBlock`; after each convolution, after the last one behind the sum.
+        act: As in :class:`ConvBlock`; after each convolution; for the last one, after the sum.
         **block: norm, dropout and bias of :class:`ConvBlock`.
     """
 
@@ -211,7 +211,7 @@ class VNetStage(Stage):
         act: Named = "prelu",
         **block: Any,
     ) -> None:
-        _refuse_stride(stride, spatial_dims)
+        _check_unit_stride(stride, spatial_dims)
         channels = [in_channels] + [out_channels] * depth
         acts = [act] * (depth - 1) + [None]
         super().__init__(
@@ -224,7 +224,7 @@ class VNetStage(Stage):
         self.last = get_act_layer(activation(act, out_channels))
 
     def run(self, image: Tensor) -> Tensor:
-        """The convolutions, the sum, the activation."""
+        """Run the convolutions, the sum and the activation."""
         repeated = torch.cat([image] * -(-self.channels // image.shape[1]), dim=1)[:, : self.channels]
         hidden = image
         for block in list(self)[:-1]:

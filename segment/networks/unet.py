@@ -1,4 +1,4 @@
-"""The U-Net: any encoder, any decoder, and heads that give the logits."""
+"""The U-Net: any encoder, any decoder, and heads that return logits."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from segment.networks.stages import Stage
 
 
 class UNet(nn.Module):
-    """An encoder's maps through a decoder, and a convolution to one logit a class.
+    """An encoder, a decoder, and a convolution to one logit per class.
 
     Args:
         spatial_dims: 2 or 3.
         in_channels: Channels of the image.
         out_channels: Classes, background included.
-        encoder: Makes the encoder from spatial_dims and in_channels, or the name of a classic one.
-        decoder: Makes the decoder from spatial_dims and the encoder.
-        deep_supervision: How many further maps of the decoder also give logits while training, each at its own
+        encoder: Factory called with spatial_dims and in_channels, or the name of a classic encoder.
+        decoder: Factory called with spatial_dims and the encoder.
+        deep_supervision: How many additional decoder maps also return logits during training, each at its own
             resolution.
-        average: While predicting, give the mean of the logits of all heads instead of the first head's; for decoders
+        average: For prediction, return the mean logits of all heads instead of those of the first; for decoders
             whose maps all have the image's resolution (UNet++, "accurate mode").
-        head: Makes a head; see :mod:`segment.networks.heads`.
-        he_slope: Start all convolutions from He et al.'s normal distribution for a leaky ReLU of this slope, and their
-            biases from zero (arXiv 1502.01852); None for torch's own start.
-        checkpointing: Compute the stages' activations anew in the backward pass instead of keeping them: less memory,
+        head: Factory of a head; see :mod:`segment.networks.heads`.
+        he_slope: Initialise all convolutions from He et al.'s normal distribution for a leaky ReLU of this slope, and
+            their biases with zero (arXiv 1502.01852); None for torch's default initialisation.
+        checkpointing: Recompute the stages' activations in the backward pass instead of storing them: less memory,
             about a third more time.
 
     Attributes:
         encoder: The encoder.
         decoder: The decoder.
-        divisor: What each axis of the image is padded to a multiple of.
+        divisor: The image is padded to a multiple of this along each axis.
 
     Raises:
-        ValueError: When encoder, decoder and deep_supervision do not fit.
+        ValueError: When encoder, decoder and deep_supervision do not fit together.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class UNet(nn.Module):
         if isinstance(encoder, str):
             if encoder not in CLASSIC:
                 near = did_you_mean(encoder, CLASSIC)
-                raise ValueError(f"encoder={encoder!r} is no classic encoder.{near} There are {', '.join(CLASSIC)}")
+                raise ValueError(f"encoder={encoder!r} is not a classic encoder.{near} There are {', '.join(CLASSIC)}")
             encoder = CLASSIC[encoder]
         made: Any = encoder(spatial_dims=spatial_dims, in_channels=in_channels)
         self.encoder = made
@@ -70,7 +70,7 @@ class UNet(nn.Module):
         self.strides: list[tuple[int, ...]] = made.strides
         features: list[int] = made.features
         if not 0 <= deep_supervision < len(features):
-            raise ValueError(f"deep_supervision={deep_supervision} must lie between 0 and {len(features) - 1}")
+            raise ValueError(f"deep_supervision={deep_supervision} must be between 0 and {len(features) - 1}")
         if deep_supervision and max(self.strides[0]) > 1:
             raise ValueError("deep_supervision needs a decoder whose first map has the image's resolution")
         self.heads = nn.ModuleList(
@@ -86,14 +86,14 @@ class UNet(nn.Module):
                 module.checkpointing = checkpointing
 
     def forward(self, image: Tensor) -> Tensor | list[Tensor]:
-        """Logits of every voxel.
+        """Compute the logits of every voxel.
 
         Args:
             image: (batch, in_channels, *spatial), any spatial size.
 
         Returns:
-            Logits (batch, out_channels, *spatial). While training with deep supervision a list of logits, finest
-            first, the coarser ones at the resolution of their decoder stage, cut to the part that lies on the image.
+            Logits (batch, out_channels, *spatial). During training with deep supervision, a list of logits, finest
+            first, each at the resolution of its decoder stage and cropped to the image.
         """
         shape = image.shape[2:]
         maps = self.decoder(self.encoder(pad_to_divisor(image, self.divisor)))
@@ -107,7 +107,7 @@ class UNet(nn.Module):
 
 
 def he_normal(network: nn.Module, slope: float) -> None:
-    """Start all convolutions from N(0, 2 / ((1 + slope^2) fan_in)) and their biases from 0 (arXiv 1502.01852)."""
+    """Initialise convolutions from N(0, 2 / ((1 + slope^2) fan_in)) and their biases with 0 (arXiv 1502.01852)."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
             nn.init.kaiming_normal_(module.weight, a=slope)

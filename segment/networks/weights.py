@@ -1,4 +1,4 @@
-"""Weights that were trained elsewhere, into a network whose image, kernels or dimension differ."""
+"""Load pretrained weights into a network with other input channels, kernels or dimensions."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# Starts of the names of classifiers, which no encoder has: torchvision's and EfficientNet-PyTorch's.
+# Name prefixes of classifiers, which encoders lack: torchvision's and EfficientNet-PyTorch's.
 CLASSIFIERS = ("fc.", "classifier.", "heads.", "_conv_head.", "_bn1.", "_fc.")
-# Files of 2017 say norm.1 where torchvision has said norm1 since module names may hold no dots.
+# Files from 2017 have norm.1; torchvision renamed it norm1 when dots in module names were disallowed.
 OLD_DENSENET = (r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.")
-# Counts the batches of a BatchNorm; files from before torch 0.4.1 have none, and it changes no result.
+# Batch counter of a BatchNorm; files from before torch 0.4.1 lack it, and it affects no result.
 COUNTER = "num_batches_tracked"
 RGB = 3
 CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def not_finite(state: Mapping[str, Tensor]) -> str | None:
-    """Name of the first floating-point tensor that holds a value that is not finite; None where all are finite."""
+    """Name of the first floating-point tensor with a value that is not finite; None if all are finite."""
     floating = {name: value for name, value in state.items() if value.is_floating_point()}
     return next((name for name, value in floating.items() if not bool(torch.isfinite(value).all())), None)
 
 
 def load_encoder(encoder: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load published weights into an encoder; all of them or, when any does not fit, none.
+    """Load published weights into an encoder: all of them, or none if any does not fit.
 
-    The first convolution's weights of RGB are dealt out to the encoder's channels (see :func:`deal_channels`), and
+    The first convolution's RGB weights are distributed over the encoder's channels (see :func:`deal_channels`), and
     2D kernels are inflated to 3D (see :func:`inflate`).
 
     Args:
-        encoder: One of :mod:`segment.networks.encoders.classic`, or one whose names are the published ones.
-        state: Published name to tensor; the classifier's are ignored.
+        encoder: One of :mod:`segment.networks.encoders.classic`, or one with the published names.
+        state: Published name to tensor; those of the classifier are ignored.
 
     Raises:
-        ValueError: Names the first tensor that is missing, unexpected or of another shape.
+        ValueError: When a tensor is missing, unexpected or has another shape; names the first.
     """
     own = encoder.state_dict()
-    # An encoder says itself what its tensors are called in the published weights.
+    # An encoder knows the names of its tensors in the published weights.
     published: Callable[[str], str] = getattr(encoder, "published_name", str)
     first = next((name for name, value in own.items() if value.ndim > 3), None)
-    given = {
+    remaining = {
         re.sub(*OLD_DENSENET, name): value
         for name, value in state.items()
         if name in own or not name.startswith(CLASSIFIERS)
@@ -50,12 +50,12 @@ def load_encoder(encoder: nn.Module, state: Mapping[str, Tensor]) -> None:
     fitted: dict[str, Tensor] = {}
     try:
         for name, target in own.items():
-            value = given.pop(published(name), None)
+            value = remaining.pop(published(name), None)
             if value is None and name.endswith(COUNTER):
                 value = target
             fitted[name] = _fit(value, target, published(name), first=name == first)
-        for name, value in given.items():
-            raise _wrong(name, value, None)
+        for name, value in remaining.items():
+            raise _mismatch(name, value, None)
     except ValueError as error:
         source = getattr(encoder, "published", None)
         raise ValueError(f"{error}; this encoder takes the weights of {source}" if source else str(error)) from None
@@ -63,20 +63,21 @@ def load_encoder(encoder: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def resample_kernels(network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
-    """Load a whole network's weights, its smaller depthwise kernels interpolated to the network's size.
+    """Load a whole network's weights, interpolating smaller depthwise kernels to the network's size.
 
-    UpKern (Roy et al. 2023, arXiv 2303.09975, sec. 2.4): a network of kernel 5 starts from the trained one of kernel 3.
-    As in the authors' ``upkern_load_weights``: linear in each axis, borders not aligned, values not rescaled.
+    UpKern (Roy et al. 2023, arXiv 2303.09975, sec. 2.4): a network with kernel 5 starts from the one trained with
+    kernel 3. As in the authors' ``upkern_load_weights``: linear along each axis, corners not aligned, values not
+    rescaled.
 
     Args:
-        network: Takes the weights.
+        network: Receives the weights.
         state: Name to tensor, with the network's names.
 
     Returns:
         Names of the tensors that were interpolated.
 
     Raises:
-        ValueError: Names the first tensor that does not fit; then the network is unchanged.
+        ValueError: When a tensor does not fit; names the first. The network is then unchanged.
     """
     own = network.state_dict()
     depthwise = {
@@ -96,30 +97,30 @@ def resample_kernels(network: nn.Module, state: Mapping[str, Tensor]) -> list[st
             fitted[name] = functional.interpolate(values, target.shape[2:], mode=mode, align_corners=False)
             smaller.append(name)
         else:
-            raise _wrong(name, value, target)
+            raise _mismatch(name, value, target)
     for name, value in state.items():
         if name not in own:
-            raise _wrong(name, value, None)
+            raise _mismatch(name, value, None)
     network.load_state_dict(fitted)
     return smaller
 
 
 def deal_channels(weight: Tensor, channels: int) -> Tensor:
-    """Give the weights of RGB to another number of channels, keeping the response to equal channels.
+    """Adapt RGB weights to another number of channels, keeping the response to equal channels.
 
     One channel gets the sum of the colours; more get the colours in turn, each divided by how often it appears (3/n
-    where n is a multiple of 3); the second of two gets green, the first the others.
+    where n is a multiple of 3). Of two channels the second gets green, the first red and blue.
 
     Args:
         weight: (out, 3, *kernel).
-        channels: Positive.
+        channels: Number of channels, positive.
 
     Returns:
-        (out, channels, *kernel), whose sum over the channels is that of ``weight``.
+        (out, channels, *kernel), with the same sum over the channels as ``weight``.
     """
-    turns = torch.arange(max(channels, RGB))
+    index = torch.arange(max(channels, RGB))
     share = weight.new_zeros(channels, RGB)
-    share[turns % channels, turns % RGB] = 1
+    share[index % channels, index % RGB] = 1
     return torch.einsum("nc,oc...->on...", share / share.sum(dim=0), weight)
 
 
@@ -130,7 +131,7 @@ def inflate(weight: Tensor, size: int) -> Tensor:
 
     Args:
         weight: (out, in, y, x).
-        size: Of the new axis.
+        size: Size of the new axis.
 
     Returns:
         (out, in, size, y, x).
@@ -139,28 +140,28 @@ def inflate(weight: Tensor, size: int) -> Tensor:
 
 
 def _fit(value: Tensor | None, target: Tensor, name: str, first: bool = False) -> Tensor:
-    """The tensor in the target's shape; ``first`` says that it belongs to the first convolution."""
+    """The tensor in the target's shape; ``first`` marks the first convolution."""
     if value is None:
-        raise _wrong(name, value, target)
+        raise _mismatch(name, value, target)
     shape = list(value.shape)
-    dealt = first and value.ndim >= 4 and shape[1] == RGB
-    if dealt:
+    is_rgb = first and value.ndim >= 4 and shape[1] == RGB
+    if is_rgb:
         shape[1] = target.shape[1]
     inflated = value.ndim == 4 and target.ndim == 5
     if inflated:
         shape.insert(2, target.shape[2])
-    # The shape is known before anything is computed, so that an absurd tensor costs nothing.
+    # Check the shape before computing anything, so that an absurd tensor costs nothing.
     if tuple(shape) != target.shape:
-        raise _wrong(name, value, target)
-    # Converted here: what cannot be is told before anything is loaded.
+        raise _mismatch(name, value, target)
+    # Convert now, so that a failure is reported before anything is loaded.
     value = value.to(target.dtype)
-    if dealt and value.shape[1] != target.shape[1]:
+    if is_rgb and value.shape[1] != target.shape[1]:
         value = deal_channels(value, target.shape[1])
     return inflate(value, target.shape[2]) if inflated else value
 
 
 def _is_smaller(value: Tensor, target: Tensor) -> bool:
-    """Whether two kernels differ in nothing but that the first is nowhere larger."""
+    """Whether the first kernel is nowhere larger and all other dimensions are equal."""
     return (
         value.shape[:2] == target.shape[:2]
         and value.ndim == target.ndim
@@ -168,6 +169,6 @@ def _is_smaller(value: Tensor, target: Tensor) -> bool:
     )
 
 
-def _wrong(name: str, value: Tensor | None, target: Tensor | None) -> ValueError:
-    given, wanted = ("absent" if t is None else tuple(t.shape) for t in (value, target))
-    return ValueError(f"tensor {name[:200]!r} is {given} in the weights, {wanted} in the network")
+def _mismatch(name: str, value: Tensor | None, target: Tensor | None) -> ValueError:
+    actual, expected = ("absent" if t is None else tuple(t.shape) for t in (value, target))
+    return ValueError(f"tensor {name[:200]!r} is {actual} in the weights, {expected} in the network")

@@ -1,4 +1,4 @@
-"""Checkpoints that appear whole or not at all and load as plain data."""
+"""Checkpoints that are written atomically and loaded as plain data."""
 
 from __future__ import annotations
 
@@ -14,46 +14,48 @@ from segment.networks.weights import not_finite
 
 
 class WholeFileCheckpoints(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and renames it, so that a kill at any moment leaves the former one."""
+    """Writes a checkpoint to a temporary file and renames it, so that a kill at any time leaves the previous one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write ``checkpoint`` to ``path``."""
-        with written_whole(Path(path)) as aside:
-            torch.save(checkpoint, aside)
+        with written_whole(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)
 
 
 def network_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """The network's weights in a checkpoint; the averaged ones when weights were averaged.
+    """The network's weights in a checkpoint; the averaged ones if weights were averaged.
 
     Args:
-        checkpoint: A file written by the trainer; read as plain data, so that nothing in it can run.
+        checkpoint: A file written by the trainer; read as plain data, so that no code in it can run.
 
     Raises:
-        UserError: When the file is damaged, or holds anything but plain data or weights that are not finite.
+        UserError: When the file is damaged, is not plain data, or its weights are not finite.
     """
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-    except Exception as error:  # readers of files that are not what they claim raise anything
+    except Exception as error:  # readers of invalid files may raise anything
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{checkpoint}: is no checkpoint of ours ({reason}). Delete it to train anew.") from error
+        raise UserError(
+            f"{checkpoint}: is not a checkpoint of segment ({reason}). Delete it to start again."
+        ) from error
     weights = {key.removeprefix("network."): value for key, value in state.items() if key.startswith("network.")}
     if name := not_finite(weights):
         raise UserError(
-            f"{checkpoint}: its weights are not finite ({name}), so the training had diverged. Delete the run to train "
-            "anew, with a smaller optimizer.lr or trainer.precision=32-true."
+            f"{checkpoint}: its weights are not finite ({name}), so the training diverged. Delete the run and train "
+            "again with a smaller optimizer.lr or trainer.precision=32-true."
         )
     return weights
 
 
 def place_between_steps(loops: dict[str, Any], steps_per_epoch: int) -> None:
-    """Have a restored training go on exactly where it stood, counted in batches.
+    """Make a resumed training continue exactly at the batch where it stopped.
 
-    Lightning 2.6 writes the checkpoint of an epoch's end before the epoch counts as completed, and a training that is
-    resumed from it first trains an epoch of one batch. With accumulated gradients that is a step of too few batches.
+    Lightning 2.6 writes the end-of-epoch checkpoint before it counts the epoch as completed, so that a resumed training
+    first runs an epoch of one batch. With accumulated gradients that is a step of too few batches.
 
     Args:
         loops: ``checkpoint["loops"]["fit_loop"]``; changed in place.
-        steps_per_epoch: Batches of an epoch.
+        steps_per_epoch: Batches per epoch.
     """
     batches = loops["epoch_loop.batch_progress"]
     epochs, part = divmod(batches["total"]["completed"], steps_per_epoch)

@@ -1,4 +1,4 @@
-"""A training whose loss or gradients stop being finite: it ends, is no result, and says what it was doing."""
+"""Stop a training whose loss or gradients are no longer finite, and report the step."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torch import Tensor
 
 from segment.errors import UserError
 
-MOST_CASES = 8  # that are named
+MOST_CASES = 8  # listed in the message
 
 
 @dataclass
 class Step:
-    """What went into one optimiser step so far: a batch, or several where gradients are accumulated.
+    """The batches of one optimiser step so far: one, or several if gradients are accumulated.
 
     Attributes:
         losses: Scalar loss of each batch.
@@ -29,21 +29,21 @@ class Step:
     cases: list[str] = field(default_factory=list)
 
     def add(self, loss: Tensor, cases: Sequence[str]) -> None:
-        """Take in one batch."""
+        """Add one batch."""
         self.losses.append(loss.detach())
         self.cases.extend(cases)
 
     def is_finite(self, *more: Tensor) -> bool:
-        """Whether all losses, and more scalars, are finite; asks the device once."""
+        """Whether all losses and the given scalars are finite; synchronises with the device once."""
         return bool(torch.isfinite(torch.stack([*self.losses, *more])).all())
 
 
 class Diverged(UserError):
-    """The training cannot go on; the command ends with exit code 2.
+    """The training cannot continue; the command ends with exit code 2.
 
     Args:
         reason: What is not finite.
-        step: What went into the step; empty where it shows after a step.
+        step: Batches of the step; empty if the divergence is found after a step.
         trainer: Its trainer.
 
     Attributes:
@@ -51,7 +51,7 @@ class Diverged(UserError):
     """
 
     def __init__(self, reason: str, step: Step, trainer: pl.Trainer) -> None:
-        number = trainer.global_step + bool(step.losses)  # of the step that fails, or else of the last one
+        number = trainer.global_step + bool(step.losses)  # of the failing step, otherwise of the last one
         rate = float(trainer.optimizers[0].param_groups[0].get("lr", math.nan))
         losses = [float(loss) for loss in step.losses]
         cases = list(dict.fromkeys(step.cases))
@@ -63,12 +63,12 @@ class Diverged(UserError):
             "learning_rate": rate if math.isfinite(rate) else str(rate),
             "precision": str(trainer.precision),
         }
-        named = ", ".join(cases[:MOST_CASES]) + (f" and {len(cases) - MOST_CASES} more" if cases[MOST_CASES:] else "")
+        listed = ", ".join(cases[:MOST_CASES]) + (f" and {len(cases) - MOST_CASES} more" if cases[MOST_CASES:] else "")
         precision = [] if trainer.precision == "32-true" else ["trainer.precision=32-true"]
-        ways = " or ".join(["a smaller optimizer.lr", "another loss=", *precision])
-        scans = f", its scans {named}" if named else ""
+        remedies = " or ".join(["a smaller optimizer.lr", "another loss=", *precision])
+        scans = f", its scans {listed}" if listed else ""
         super().__init__(
             f"the training diverged at step {number} of {trainer.max_steps}: {reason}. That step's learning rate was "
-            f"{rate:.3g}, its precision {trainer.precision}{scans}. A training that diverged is no result. Try {ways}, "
-            "with another name=; the same command would end here again."
+            f"{rate:.3g}, its precision {trainer.precision}{scans}. A diverged training is not a valid result. Try "
+            f"{remedies}, with another name=; the same command would fail again."
         )

@@ -1,22 +1,22 @@
-"""Memory that the processor's training gives back and asks for again in every step."""
+"""Keep memory that a training on the CPU would otherwise free and allocate again in every step."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
 
-# Of glibc's malloc.h.
+# From glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep the memory it frees, instead of handing it back to the system and faulting it in again.
+    """Let this process keep the memory it frees, instead of returning it to the system and faulting it in again.
 
     The activations of a step are large, so glibc maps each from the system and unmaps it when it is freed, and every
-    new page is faulted in. Costs memory: what was in use once stays in use until the end.
+    new page is faulted in. This costs memory: the peak stays allocated until the end.
 
     Returns:
-        Whether that could be set: with glibc only.
+        Whether it could be set; only with glibc.
     """
     if not sys.platform.startswith("linux"):
         return False

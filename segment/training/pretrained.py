@@ -1,4 +1,4 @@
-"""Starting from weights in a file or in the folder of an earlier run; loading them runs nothing from the files."""
+"""Start from weights in a file or in the folder of an earlier run; loading runs no code from the files."""
 
 from __future__ import annotations
 
@@ -21,42 +21,42 @@ HEADS = "heads."
 
 
 def load_weights(network: nn.Module, path: Path) -> str:
-    """Load weights into a network before it is trained; all that fit their place or, on any error, none.
+    """Load weights into a network before it is trained: all of them or, on any error, none.
 
     Args:
-        network: Takes the weights.
+        network: Receives the weights.
         path: A .safetensors, .pth or .pt file with the state dict of the network's encoder, as torchvision publishes
-            them, or the folder of a run or a model, whose whole network is taken. From a folder the heads may differ
-            (another number of classes): those that do keep their own start. Smaller depthwise kernels are
-            interpolated (see :func:`segment.networks.weights.resample_kernels`).
+            them, or the folder of a run or a model, whose whole network is used. The heads of a folder may differ
+            (another number of classes): those keep their initial weights. Smaller depthwise kernels are interpolated
+            (see :func:`segment.networks.weights.resample_kernels`).
 
     Returns:
-        One line that says what was loaded.
+        A line that describes what was loaded.
 
     Raises:
-        UserError: When the path holds no weights, is damaged, too large or anything but plain data, or does not fit.
+        UserError: When the path has no weights, or they are damaged, too large, not plain data or do not fit.
     """
     return _load_run(network, path) if path.is_dir() else _load_file(network, path)
 
 
 def _load_file(network: nn.Module, path: Path) -> str:
     if not path.is_file() or path.suffix.lower() not in SUFFIXES:
-        found = "is no file of weights" if path.exists() else "does not exist"
-        raise UserError(f"weights={path}: {found}. Give a file {', '.join(SUFFIXES)} or a finished run's folder.")
+        problem = "is not a file of weights" if path.exists() else "does not exist"
+        raise UserError(f"weights={path}: {problem}. Give a file {', '.join(SUFFIXES)} or a finished run's folder.")
     encoder = getattr(network, "encoder", None)
     if not isinstance(encoder, nn.Module):
         raise UserError(
-            f"weights={path}: {type(network).__name__} has no encoder that a file's weights could go into. Give the "
+            f"weights={path}: {type(network).__name__} has no encoder to load a file's weights into. Give the "
             "folder of a run with the same network, or a network with an encoder."
         )
     state = _read(path)
-    # Some encoders take more than other names, e.g. position embeddings of another size.
+    # Some encoders adapt more than names, e.g. position embeddings of another size.
     adapt = getattr(encoder, "adapt", dict)
     try:
         load_encoder(encoder, adapt(state))
     except (ValueError, RuntimeError) as error:
         raise UserError(
-            f"weights={path}: does not fit ({_words(error)}). Give weights of the network's encoder."
+            f"weights={path}: does not fit ({_reason(error)}). Give weights of the network's encoder."
         ) from error
     return f"encoder: {len(encoder.state_dict())} tensors from {path}"
 
@@ -66,7 +66,7 @@ def _load_run(network: nn.Module, folder: Path) -> str:
         path = find_model(folder) / "weights.safetensors"
     except UserError as error:
         raise UserError(
-            f"weights={folder}: no model.json there nor in its folder model/. Give a finished run's folder, a model "
+            f"weights={folder}: no model.json there or in its folder model/. Give a finished run's folder, a model "
             f"folder or a file {', '.join(SUFFIXES)}."
         ) from error
     state = _read(path)
@@ -80,13 +80,15 @@ def _load_run(network: nn.Module, folder: Path) -> str:
     try:
         resampled = resample_kernels(network, {n: v for n, v in state.items() if n not in other} | kept)
     except (ValueError, RuntimeError) as error:
-        raise UserError(f"weights={folder}: does not fit ({_words(error)}). Give a run of the same network.") from error
+        raise UserError(
+            f"weights={folder}: does not fit ({_reason(error)}). Give a run of the same network."
+        ) from error
     text = f"network: {len(own) - len(kept)} tensors from {path}"
     if resampled:
         text += f", {len(resampled)} of them kernels interpolated to this network's size"
     if other:
         first = next(iter(other))
-        text += f"; the heads that differ keep their own start ({first} {other[first]})"
+        text += f"; the heads that differ keep their initial weights ({first} {other[first]})"
     return text
 
 
@@ -94,7 +96,7 @@ def _shape(value: Tensor | None) -> str:
     return "absent" if value is None else str(tuple(value.shape))
 
 
-def _words(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
 
 
@@ -105,21 +107,20 @@ def _read(path: Path) -> dict[str, Tensor]:
         if size > MAX_BYTES:
             raise ValueError(f"{size} bytes are more than {MAX_BYTES}")
         state = _unpickle(path) if path.suffix.lower() in PICKLED else load_file(path)
-    except Exception as error:  # readers of files that are not what they claim raise anything
+    except Exception as error:  # readers of invalid files may raise anything
         raise UserError(
-            f"weights={path}: cannot be read as plain weights ({_words(error)}). Fetch the file again."
+            f"weights={path}: cannot be read as plain weights ({_reason(error)}). Download the file again."
         ) from error
     if not (isinstance(state, Mapping) and state and all(_is_plain(*item) for item in state.items())):
         raise UserError(
-            f"weights={path}: holds no state dict, that is names and their tensors. Save one: "
-            "torch.save(network.state_dict(), FILE)."
+            f"weights={path}: has no state dict (names and tensors). Save one: torch.save(network.state_dict(), FILE)."
         )
-    # A view may repeat one stored value over any shape.
+    # A view may expand one stored value to any shape.
     if any(value.nbytes > size for value in state.values()):
-        raise UserError(f"weights={path}: a tensor is larger than the file. Save it as it is: tensor.contiguous().")
+        raise UserError(f"weights={path}: a tensor is larger than the file. Save it in full: tensor.contiguous().")
     if name := not_finite(state):
         raise UserError(
-            f"weights={path}: {name} holds values that are not finite, as a training that diverged leaves. Give other "
+            f"weights={path}: {name} has values that are not finite, as after a training that diverged. Give other "
             "weights."
         )
     return dict(state)
@@ -127,12 +128,12 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 def _unpickle(path: Path) -> object:
     with path.open("rb") as file:
-        # Files from before torch 1.6, which many published ones are, are no archives and cannot be mapped.
+        # Files from before torch 1.6, as many published ones are, are not archives and cannot be mapped.
         mapped = file.read(4) == b"PK\x03\x04"
     if mapped:
         with zipfile.ZipFile(path) as archive:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                raise ValueError("its entries are compressed, which torch.save does not do")
+                raise ValueError("its entries are compressed, unlike those of torch.save")
     return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
 
 

@@ -47,7 +47,7 @@ def test_image_and_reference_are_flipped_alike_and_the_inputs_stay():
 
 
 def test_mistakes_are_told():
-    with pytest.raises(UserError, match=r"RandFlip is no dictionary transform.*RandFlipd"):
+    with pytest.raises(UserError, match=r"RandFlip is not a dictionary transform.*RandFlipd"):
         MonaiTransforms([RandFlip()])
     grow = MonaiTransforms([SpatialPadd(["image", "label"], [12, 12, 12])])
     image = torch.rand(1, 1, *PATCH)

@@ -228,7 +228,7 @@ def test_one_network_as_a_table():
         (["networks", "network=unet", "network.encoder.featurs=[8]"], "Did you mean 'network.encoder.features'"),
         (["networks", "network=unet", "+network.encoder.featurs=[8]"], "Did you mean 'features'"),
         (["networks", "network=unet", "network.deep_supervision=9"], "between 0 and 4"),
-        (["networks", "network=unet_encoder", "network.encoder=resnet51"], "'resnet51' is no classic encoder"),
+        (["networks", "network=unet_encoder", "network.encoder=resnet51"], "'resnet51' is not a classic encoder"),
         (["networks", "network=unet", "dims=4"], "dims=4"),
         (["networks", "network=unet", "size=0"], "size=0"),
         (["networks", "network=unet", "size=[8,8,8,8]"], "size=[8, 8, 8, 8]"),

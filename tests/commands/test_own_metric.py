@@ -176,4 +176,4 @@ def test_evaluate_scores_by_it_too_and_a_wrong_one_is_told_before_anything_is_re
     (tmp_path / "my_metrics.py").write_text(text)
     sys.modules.pop("my_metrics")
     assert command("evaluate", "predictions=nowhere", "references=nowhere", "output=other", "metrics=centres") == 2
-    assert "metrics.centres: centres: penalty = 'diagonal' is that of a distance" in capsys.readouterr().err
+    assert "metrics.centres: centres: penalty = 'diagonal' is only for distances" in capsys.readouterr().err

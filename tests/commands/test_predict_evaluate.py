@@ -56,7 +56,7 @@ def test_predict_writes_masks_on_the_inputs_own_grid_format_and_name(run_train, 
     np.testing.assert_array_equal(np.asarray(back.dataobj), np.asarray(plain.dataobj))
     assert sitk.ReadImage(tmp_path / "masks" / "other.mha").GetSize() == image.GetSize()
 
-    with pytest.raises(UserError, match="take the place of an input"):
+    with pytest.raises(UserError, match="would overwrite an input"):
         run("predict", predict, model=model, input=inputs, output=inputs)
 
 

@@ -189,7 +189,7 @@ def test_a_precision_that_is_none_is_refused(folder, precision):
 
 def test_a_newer_format_is_refused_with_a_sentence(folder):
     edit(folder, format=2)
-    assert "is of format 2, and this version of segment reads formats up to 1" in refused(folder)
+    assert "has format 2, but this version of segment reads formats up to 1" in refused(folder)
 
 
 @pytest.mark.parametrize("written", [0, "1", None, True, 1.5])

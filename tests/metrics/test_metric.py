@@ -81,7 +81,7 @@ def test_a_score_that_would_vanish_is_refused(value, said):
         def compute(self, prediction, reference, spacing):
             return value
 
-    with pytest.raises(ValueError, match=f"the metric corner_mm gives {said}"):
+    with pytest.raises(ValueError, match=f"the metric corner_mm returns {said}"):
         score_scan(*MASKS, {"both": [1]}, 5, 255, (Bad(),), SPACING)
 
 
@@ -119,17 +119,17 @@ def test_a_metric_of_flat_images_passes():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"name": "Corner mm"}, "'Corner mm' is not made of small letters"),
-        ({"name": "dice"}, "'dice' is taken"),
+        ({"name": "Corner mm"}, "'Corner mm' is not made of lowercase letters"),
+        ({"name": "dice"}, "'dice' is already in use"),
         ({"title": None}, "has no title"),
         ({"penalty": 0.0}, "penalty = 0.0, .* must be worse than perfect = 0.0"),
         ({"penalty": math.inf}, "penalty = inf"),
-        ({"unit": "voxels"}, "penalty = 'diagonal' is that of a distance in mm"),
-        ({"higher_is_better": True}, "penalty = 'diagonal' is that of a distance in mm"),
-        ({"higher_is_better": True, "penalty": -1.0}, "two masks that differ, better than perfect = 0 where more"),
+        ({"unit": "voxels"}, "penalty = 'diagonal' is only for distances in mm"),
+        ({"higher_is_better": True}, "penalty = 'diagonal' is only for distances in mm"),
+        ({"higher_is_better": True, "penalty": -1.0}, "two different masks, better than perfect = 0 where higher"),
         ({"higher_is_better": None}, "needs higher_is_better = True or False"),
-        ({"perfect": 1.0, "penalty": 2.0}, "gives 0 for two equal masks, not perfect = 1"),
-        ({"compute": lambda self, prediction, reference, spacing: math.nan}, "gives nan, which is no score"),
+        ({"perfect": 1.0, "penalty": 2.0}, "returns 0 for two equal masks, not perfect = 1"),
+        ({"compute": lambda self, prediction, reference, spacing: math.nan}, "returns nan, which is not finite"),
         ({"compute": lambda self, prediction, reference: 0.0}, "cannot score a square"),
     ],
 )
@@ -139,7 +139,7 @@ def test_a_metric_that_would_mislead_is_refused(changes, said):
 
 
 def test_what_is_no_metric_is_refused():
-    with pytest.raises(ValueError, match=r"dict is no segment\.metrics\.metric\.Metric"):
+    with pytest.raises(ValueError, match=r"dict is not a segment\.metrics\.metric\.Metric"):
         check_metric({"name": "x"})
 
 

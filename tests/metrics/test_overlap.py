@@ -97,8 +97,8 @@ def test_boolean_masks_are_two_classes():
     ("prediction", "reference", "problem"),
     [
         ([0, 1], [0, 1, 1], "shape"),
-        ([0, 3], [0, 1], "prediction holds classes 0 to 3"),
-        ([0, 1], [-1, 1], "reference holds classes -1 to 1"),
+        ([0, 3], [0, 1], "prediction has classes 0 to 3"),
+        ([0, 1], [-1, 1], "reference has classes -1 to 1"),
         ([0.0, 1.0], [0, 1], "integer type"),
     ],
 )

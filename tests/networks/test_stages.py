@@ -170,14 +170,14 @@ def test_dense_layers_read_all_maps_before_them_in_order():
 def test_a_dense_stage_refuses_other_channels(out_channels):
     assert DenseStage(2, 3, 8, 2, growth=4).first == 3
     assert DenseStage(2, 3, 11, 2, growth=4).first == 0
-    with pytest.raises(ValueError, match=r"gives 11 channels, or 8 .*, not"):
+    with pytest.raises(ValueError, match=r"has 11 output channels, or 8 .*, not"):
         DenseStage(2, 3, out_channels, 2, growth=4)
 
 
 @pytest.mark.parametrize("stage", [partial(DenseStage, growth=4), VNetStage])
 @pytest.mark.parametrize("stride", [2, (1, 2), [2, 2]])
 def test_dense_and_vnet_stages_refuse_a_stride(stage, stride):
-    with pytest.raises(ValueError, match="changes no resolution"):
+    with pytest.raises(ValueError, match="cannot change the resolution"):
         stage(2, 3, 8, 2, stride=stride)
 
 

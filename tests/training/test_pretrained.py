@@ -157,7 +157,7 @@ def test_heads_that_only_one_side_has_are_no_hindrance(there, here, tmp_path):
     before = state_of(network)
     text = load_weights(network, run_folder(tmp_path, source))
     assert equal(network, before | source.state_dict())
-    assert re.search(r"own start \(heads\.1\.\w+ (\(3,.*\) -> absent|absent -> \(3,.*\))\)$", text)
+    assert re.search(r"initial weights \(heads\.1\.\w+ (\(3,.*\) -> absent|absent -> \(3,.*\))\)$", text)
 
 
 def test_smaller_depthwise_kernels_are_interpolated(tmp_path):
@@ -228,7 +228,7 @@ def test_a_truncated_file_is_refused(suffix, part, tmp_path):
     + [{"0.bias": value} for value in (torch.zeros(4, device="meta"), torch.eye(4).to_sparse(), torch.zeros(4) * 1j)],
 )
 def test_what_is_no_state_dict_is_refused(content, tmp_path):
-    assert "holds no state dict" in refused(Network(), save(content, tmp_path / "a.pth"))
+    assert "has no state dict" in refused(Network(), save(content, tmp_path / "a.pth"))
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # quantised tensors are on their way out of torch
@@ -266,4 +266,4 @@ def test_a_tensor_repeated_beyond_all_memory_is_refused(tmp_path):
 
 def test_a_missing_file_and_another_kind_of_file_are_refused(tmp_path):
     assert "does not exist" in refused(Network(), tmp_path / "a.pth")
-    assert "no file of weights" in refused(Network(), save({}, tmp_path / "last.ckpt"))
+    assert "not a file of weights" in refused(Network(), save({}, tmp_path / "last.ckpt"))

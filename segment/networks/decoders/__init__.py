@@ -1,1 +1,1 @@
-"""Decoders: from an encoder's maps to maps at the image's resolution. Built as ``Decoder(spatial_dims=, encoder=)``."""
+"""Decoders: turn an encoder's maps into maps at image resolution. Built as ``Decoder(spatial_dims=, encoder=)``."""

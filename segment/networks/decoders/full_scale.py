@@ -17,18 +17,18 @@ from segment.networks.stages import Stage
 class FullScaleDecoder(nn.Module):
     """UNet 3+ (Huang et al. 2020, arXiv 2004.08790, fig. 2): full-scale skip connections.
 
-    Stage i reads the encoder's maps 0..i, pooled to its resolution, and the coarser stages i+1..n, up-sampled to it;
-    each goes through one convolution to ``width`` channels, and one convolution fuses their concatenation.
+    Stage i reads the encoder's maps 0..i, pooled to its resolution, and the coarser stages i+1..n, upsampled to it;
+    each passes one convolution to ``width`` channels, and one convolution fuses their concatenation.
 
     Args:
         spatial_dims: 2 or 3.
-        encoder: Read for its features, strides and kernel_sizes; its finest map has the image's resolution. Not kept.
+        encoder: Only its features, strides and kernel_sizes are read; its finest map has the image's resolution.
         width: Channels that each scale contributes.
-        block: Makes a convolution with norm and activation; see :class:`segment.networks.blocks.ConvBlock`.
+        block: Factory of a convolution with norm and activation; see :class:`segment.networks.blocks.ConvBlock`.
 
     Attributes:
         features: Channels of each map it returns: the decoder's stages and, last, the encoder's coarsest map.
-        strides: Image voxels in one voxel of each map, one number an axis; the first is 1.
+        strides: Image voxels in one voxel of each map, one number per axis; the first is 1.
 
     Raises:
         ValueError: When the encoder's finest map is coarser than the image.
@@ -63,10 +63,10 @@ class FullScaleDecoder(nn.Module):
             self.fusions.append(Stage(block(spatial_dims, n * width, n * width, kernels[i])))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Map the encoder's maps, finest first, to this decoder's and the encoder's coarsest, finest first."""
+        """Map the encoder's maps, finest first, to this decoder's maps and the encoder's coarsest, finest first."""
         results = list(maps)
         for i in reversed(range(len(maps) - 1)):
-            # Here results holds the encoder's maps up to i and the decoder's after it.
+            # results holds the encoder's maps up to i and the decoder's after it.
             parts = [self.branches[i * len(maps) + k](hidden) for k, hidden in enumerate(results)]
             results[i] = self.fusions[i](torch.cat(parts, dim=1))
         return results

@@ -1,4 +1,4 @@
-"""The nested decoder of UNet++: a triangle of stages, each fed by all stages left of it and by the one below."""
+"""The nested decoder of UNet++: a triangle of stages, each of which reads all stages left of it and the one below."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from segment.networks.stages import BlockStage
 class NestedDecoder(nn.Module):
     """UNet++ (Zhou et al. 2018, arXiv 1807.10165, fig. 1a; 2019, arXiv 1912.05074, eq. 1).
 
-    Node (i, j) reads the encoder's map i, the nodes (i, 1..j-1) and the up-sampled node (i + 1, j - 1).
+    Node (i, j) reads the encoder's map i, the nodes (i, 1..j-1) and the upsampled node (i + 1, j - 1).
 
     Args:
         spatial_dims: 2 or 3.
-        encoder: Read for its features, strides and kernel_sizes; its finest map has the image's resolution. Not kept.
+        encoder: Only its features, strides and kernel_sizes are read; its finest map has the image's resolution.
         depth: Blocks in each node.
-        stage: Makes a node; see :mod:`segment.networks.stages`.
-        up: Makes the way up; see :mod:`segment.networks.resample`.
+        stage: Factory of a node; see :mod:`segment.networks.stages`.
+        up: Factory of the upsampling layer; see :mod:`segment.networks.resample`.
 
     Attributes:
-        features: Channels of each map it returns, all those of the encoder's finest.
+        features: Channels of each map it returns, all equal to those of the encoder's finest.
         strides: All 1: the maps are nodes (0, n), (0, n - 1), ..., (0, 1), deepest first, at the image's resolution.
 
     Raises:
@@ -52,9 +52,9 @@ class NestedDecoder(nn.Module):
         for j in range(1, self.levels):
             for i in range(self.levels - j):
                 step = step_between(strides[i], strides[i + 1])
-                way = up(spatial_dims, features[i + 1], features[i], kernels[i], step)
-                channels = j * features[i] + channels_of(way, features[i])
-                self.ups[f"{i}_{j}"] = way
+                layer = up(spatial_dims, features[i + 1], features[i], kernels[i], step)
+                channels = j * features[i] + channels_of(layer, features[i])
+                self.ups[f"{i}_{j}"] = layer
                 self.stages[f"{i}_{j}"] = stage(spatial_dims, channels, features[i], depth, kernels[i])
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:

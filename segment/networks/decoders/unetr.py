@@ -12,21 +12,21 @@ from segment.networks.blocks import Named, named
 
 
 class UNETRDecoder(nn.Module):
-    """Brings each map of a vision transformer to its level and joins them as a U-Net does.
+    """Upsamples each map of a vision transformer to its level and joins the levels as a U-Net does.
 
-    Hatamizadeh et al. 2022, fig. 2, arXiv 2103.10504, composed of MONAI's blocks.
+    Hatamizadeh et al. 2022, fig. 2, arXiv 2103.10504, built from MONAI's blocks.
 
     Args:
         spatial_dims: 2 or 3.
-        encoder: Gives the image, then one map of the patches for each level, e.g. ``ViT``.
-        features: Channels of each output, finest first; the patches have sides of two to the power of their number.
-        norm: MONAI's name of the normalisation, or (name, arguments).
-        res_block: Residual blocks instead of plain ones.
-        conv_block: A block after each doubling of a map on its way to its level, too.
+        encoder: Returns the image, then one map of patches for each level, e.g. ``ViT``.
+        features: Channels of each output, finest first; their number n gives patches with sides of 2^n.
+        norm: MONAI's name for the normalisation, or (name, arguments).
+        res_block: Whether blocks are residual instead of plain.
+        conv_block: Whether each doubling of a map is also followed by a block.
 
     Attributes:
         features: Channels of each output, finest first.
-        strides: Image voxels of an output's voxel, finest first.
+        strides: Image voxels in one voxel of each output, finest first.
 
     Raises:
         ValueError: When the encoder's maps do not fit the features.

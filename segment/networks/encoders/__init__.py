@@ -1,1 +1,1 @@
-"""Encoders: an image to feature maps of falling resolution, finest first."""
+"""Encoders: turn an image into feature maps of decreasing resolution, finest first."""

@@ -1,6 +1,6 @@
-"""Classification networks of the literature as encoders, in 2D and 3D, without their classifiers.
+"""Classification networks from the literature as encoders, in 2D and 3D, without their classifiers.
 
-In 2D on RGB they have the layout that published weights have; :mod:`segment.networks.weights` loads these.
+In 2D on RGB they have the layout of the published weights; :mod:`segment.networks.weights` loads these.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from segment.networks.encoders.vit import ViTPyramid
 
-# Patterns that turn the names of our tensors, one after another, into the published ones.
+# Patterns that, applied in order, turn the names of our tensors into the published ones.
 FEATURES = ((r"^trunk\.", "features."),)
 DENSENET = ((r"\.layers\.", "."), *FEATURES)
 RESNET = ((r"^trunk\.", ""),)
@@ -25,18 +25,18 @@ EFFICIENTNET = ((r"^trunk\.stack\d+\.", "_blocks."), *RESNET)
 
 
 class ClassicEncoder(nn.Module):
-    """The layers of a classification network, of which some results are the maps.
+    """The layers of a classification network; the outputs of some of them are the maps.
 
     Args:
-        trunk: The layers in order, named; all of them lie before the last map.
-        maps: Name of each layer whose result is a map, finest first, and the channels of that.
-        published: Whose weights fit, for messages.
-        names: Patterns in our tensors' names and what stands for them in the published weights.
+        trunk: The named layers in order, up to that of the last map.
+        maps: Name of each layer whose output is a map, finest first, to the channels of the map.
+        published: Source of the weights that fit, for messages.
+        names: Patterns in our tensors' names and their replacements in the published weights.
         spatial_dims: 2 or 3.
 
     Attributes:
         features: Channels of each map.
-        strides: Image voxels in one voxel of each map, one number an axis; powers of two that end at 32.
+        strides: Image voxels in one voxel of each map, one number per axis; powers of two that end at 32.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class ClassicEncoder(nn.Module):
         self._names = tuple(names)
 
     def published_name(self, name: str) -> str:
-        """What one of our tensors is called in the published weights."""
+        """The name of one of our tensors in the published weights."""
         for pattern, new in self._names:
             name = re.sub(pattern, new, name)
         return name
@@ -73,11 +73,11 @@ class ClassicEncoder(nn.Module):
 
 def _check(spatial_dims: int, in_channels: int) -> None:
     if spatial_dims not in (2, 3) or not isinstance(in_channels, int) or in_channels < 1:
-        raise ValueError(f"no encoder has spatial_dims={spatial_dims!r} (2 or 3) and in_channels={in_channels!r}")
+        raise ValueError(f"spatial_dims={spatial_dims!r} must be 2 or 3, in_channels={in_channels!r} a positive int")
 
 
 def _he_normal(network: nn.Module) -> None:
-    """Start as torchvision does: convolutions from He's normal distribution over the fan-out, biases from zero."""
+    """Initialise as torchvision does: convolutions from He's normal distribution over the fan-out, biases with zero."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -86,7 +86,7 @@ def _he_normal(network: nn.Module) -> None:
 
 
 def alexnet(spatial_dims: int, in_channels: int) -> ClassicEncoder:
-    """AlexNet (Krizhevsky 2014, arXiv 1404.5997, as in torchvision), maps at strides 4, 8, 16 and 32.
+    """AlexNet (Krizhevsky 2014, arXiv 1404.5997, as in torchvision), with maps at strides 4, 8, 16 and 32.
 
     The first convolution is padded by 4 instead of 2 and the pools by 1 instead of 0, which changes no weight, so that
     each map is an exact fraction of the image (224 -> 56, 28, 14, 7 instead of 55, 27, 13, 6).
@@ -109,11 +109,11 @@ def alexnet(spatial_dims: int, in_channels: int) -> ClassicEncoder:
 def vgg(depths: Sequence[int], published: str, spatial_dims: int, in_channels: int) -> ClassicEncoder:
     """VGG (Simonyan & Zisserman 2015, arXiv 1409.1556, table 1, without batch normalisation).
 
-    The maps at strides 1 to 16 are what the convolutions of that resolution end with; that at 32 is the last pool's.
+    The maps at strides 1 to 16 are the outputs of the last convolution there; that at 32 is the last pool's.
 
     Args:
         depths: Convolutions before each of the five pools.
-        published: Whose weights fit.
+        published: Source of the weights that fit.
         spatial_dims: 2 or 3.
         in_channels: Channels of the image.
     """
@@ -148,10 +148,10 @@ def resnet(
     Args:
         block: ``basic`` or ``bottleneck``.
         depths: Blocks in each of the four stages.
-        published: Whose weights fit.
+        published: Source of the weights that fit.
         spatial_dims: 2 or 3.
         in_channels: Channels of the image.
-        pooled: The finest map is the stem's after its pool, at stride 4, as LinkNet takes it.
+        pooled: Whether the finest map is the stem's after pooling, at stride 4, as in LinkNet.
     """
     _check(spatial_dims, in_channels)
     net = ResNet(
@@ -180,14 +180,14 @@ def densenet(
 ) -> ClassicEncoder:
     """DenseNet-BC (Huang et al. 2017, arXiv 1608.06993, table 1).
 
-    The maps are the dense blocks' results before the transitions; the last one is normalised, as the published
-    trunks end with that.
+    The maps are the outputs of the dense blocks before the transitions; the last one is normalised, as in the
+    published trunks.
 
     Args:
         depths: Layers in each of the four dense blocks.
         growth: Channels that each layer adds.
         stem: Channels of the first convolution.
-        published: Whose weights fit.
+        published: Source of the weights that fit.
         spatial_dims: 2 or 3.
         in_channels: Channels of the image.
     """
@@ -202,14 +202,14 @@ def densenet(
 
 
 class InvertedResidual(nn.Module):
-    """MobileNetV2's block: widen, convolve each channel by itself, narrow (Sandler et al. 2018, fig. 4d).
+    """MobileNetV2's block: widen, depthwise convolution, narrow (Sandler et al. 2018, fig. 4d).
 
     Args:
         spatial_dims: 2 or 3.
-        in_channels: Channels it takes.
-        out_channels: Channels it gives.
-        stride: Step of the middle convolution.
-        expansion: How many times wider the middle is.
+        in_channels: Input channels.
+        out_channels: Output channels.
+        stride: Stride of the middle convolution.
+        expansion: How many times more channels the middle has.
     """
 
     def __init__(self, spatial_dims: int, in_channels: int, out_channels: int, stride: int, expansion: int) -> None:
@@ -242,11 +242,11 @@ def _conv_norm(
 
 
 def mobilenet_v2(spatial_dims: int, in_channels: int) -> ClassicEncoder:
-    """MobileNetV2 (Sandler et al. 2018, arXiv 1801.04381, table 2), up to and with the convolution to 1280 channels."""
+    """MobileNetV2 (Sandler et al. 2018, arXiv 1801.04381, table 2), including the convolution to 1280 channels."""
     _check(spatial_dims, in_channels)
     layers: list[nn.Module] = [_conv_norm(spatial_dims, in_channels, 32, 3, stride=2)]
     channels = 32
-    # Expansion, channels, blocks and first stride of each line of the table.
+    # Expansion, channels, blocks and first stride of each row of the table.
     for expansion, features, depth, stride in (
         (1, 16, 1, 1),
         (6, 24, 2, 2),
@@ -269,8 +269,8 @@ def mobilenet_v2(spatial_dims: int, in_channels: int) -> ClassicEncoder:
 def efficientnet(spatial_dims: int, in_channels: int) -> ClassicEncoder:
     """EfficientNet-B0 (Tan & Le 2019, arXiv 1905.11946, table 1), MONAI's, before the convolution to 1280 channels.
 
-    Weights fit in the layout of EfficientNet-PyTorch. Those of torchvision do not: they were trained with other
-    paddings of the strided convolutions and another epsilon of the normalisation.
+    Weights fit in the layout of EfficientNet-PyTorch. Those of torchvision do not: they were trained with
+    other paddings in the strided convolutions and another epsilon in the normalisation.
     """
     _check(spatial_dims, in_channels)
     net = EfficientNetBN(

@@ -1,4 +1,4 @@
-"""TransUNet's encoder: a residual network whose coarsest map is the transformer's image."""
+"""TransUNet's encoder: a residual network whose coarsest map is the transformer's input."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class StandardizedConv3d(nn.Conv3d):
 class Bottleneck(nn.Module):
     """Three standardised convolutions with group norms, added to a skip (Big Transfer: Kolesnikov et al. 2020).
 
-    TransUNet calls it pre-activated, its code has norm and activation after each convolution.
+    The paper calls it pre-activated, but its code has norm and activation after each convolution.
 
     Args:
         spatial_dims: 2 or 3.
-        in_channels: Channels it takes.
-        out_channels: Channels it gives, a multiple of 128.
-        stride: Of the middle convolution.
+        in_channels: Input channels.
+        out_channels: Output channels, a multiple of 128.
+        stride: Stride of the middle convolution.
     """
 
     def __init__(self, spatial_dims: int, in_channels: int, out_channels: int, stride: int = 1) -> None:
@@ -78,10 +78,10 @@ def _convolution(
 
 
 class HybridViT(nn.Module):
-    """ResNet-50 of standardised convolutions to stride 16, then the transformer on its map (R50+ViT-B/16).
+    """ResNet-50 with standardised convolutions to stride 16, then the transformer on its map (R50+ViT-B/16).
 
-    Chen et al. 2021 (TransUNet), sec. 3.2, arXiv 2102.04306, and the authors' code. The transformer's output goes
-    through one more convolution, the first of the authors' decoder.
+    Chen et al. 2021 (TransUNet), sec. 3.2, arXiv 2102.04306, and the authors' code. The transformer's output passes
+    one more convolution, the first of the authors' decoder.
 
     Args:
         spatial_dims: 2 or 3.
@@ -95,10 +95,10 @@ class HybridViT(nn.Module):
 
     Attributes:
         features: Channels of the maps at strides 2, 4, 8 and 16.
-        strides: Image voxels of a map's voxel, finest first.
+        strides: Image voxels in one voxel of each map, finest first.
 
     Raises:
-        ValueError: When an argument is out of its range.
+        ValueError: When an argument is out of range.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The encoder of a U-Net: one stage a resolution, each of any kind."""
+"""The encoder of a U-Net: one stage of any kind per resolution."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ class StagedEncoder(nn.Module):
         spatial_dims: 2 or 3.
         in_channels: Channels of the image.
         features: Channels of each stage's map, finest first; its length is the number of stages.
-        strides: Step into each stage, an integer or one an axis; the first is 1. None: 1, then 2 everywhere.
-        kernel_sizes: Odd kernel of each stage, an integer or one an axis, or one integer for all.
+        strides: Stride into each stage, an integer or one per axis; the first is 1. None: 1, then 2 everywhere.
+        kernel_sizes: Odd kernel of each stage, an integer or one per axis, or one integer for all.
         depths: Blocks in each stage, or one number for all.
-        stage: Makes a stage; see :mod:`segment.networks.stages`.
-        down: Makes the way into each stage but the first; see :mod:`segment.networks.resample`. None: the first block
-            of a stage is strided.
-        stem: Makes what comes before the first stage: Stem(spatial_dims, in_channels, out_channels, kernel_size).
+        stage: Factory of a stage; see :mod:`segment.networks.stages`.
+        down: Factory of the downsampling layer before each stage but the first; see
+            :mod:`segment.networks.resample`. None: the first block of a stage is strided.
+        stem: Factory of the layer before the first stage: Stem(spatial_dims, in_channels, out_channels, kernel_size).
         stem_features: Channels of the stem; None for those of the first stage.
         stem_kernel_size: Kernel of the stem; None for that of the first stage.
-        bottleneck: Makes the last stage; None for one like the others.
-        each: Further arguments of the stages and the ways into them that differ from stage to stage: name to one
-            value a stage, e.g. ``{expansion: [2, 3, 4, 4, 4]}``.
+        bottleneck: Factory of the last stage; None for one like the others.
+        each: Further arguments of the stages and the downsampling layers before them that differ between stages: name
+            to one value per stage, e.g. ``{expansion: [2, 3, 4, 4, 4]}``.
 
     Attributes:
         features: Channels of each map.
-        strides: Image voxels in one voxel of each map, one number an axis.
+        strides: Image voxels in one voxel of each map, one number per axis.
         kernel_sizes: Kernel of each stage.
 
     Raises:
@@ -84,13 +84,13 @@ class StagedEncoder(nn.Module):
             self.stem = stem(spatial_dims, in_channels, channels, stem_kernel_size or self.kernel_sizes[0])
         self.downs, self.stages = nn.ModuleList(), nn.ModuleList()
         for i in range(n):
-            way: nn.Module = nn.Identity()
+            layer: nn.Module = nn.Identity()
             if i and down is not None:
-                way = down(spatial_dims, channels, features[i], self.kernel_sizes[i], steps[i], **own[i])
-                channels = channels_of(way, features[i])
+                layer = down(spatial_dims, channels, features[i], self.kernel_sizes[i], steps[i], **own[i])
+                channels = channels_of(layer, features[i])
             make = bottleneck if bottleneck is not None and i == n - 1 else stage
             step = steps[i] if down is None else 1
-            self.downs.append(way)
+            self.downs.append(layer)
             self.stages.append(
                 make(spatial_dims, channels, features[i], depths[i], self.kernel_sizes[i], step, **own[i])
             )
@@ -99,7 +99,7 @@ class StagedEncoder(nn.Module):
     def forward(self, image: Tensor) -> list[Tensor]:
         """Map (batch, in_channels, *spatial) to the maps, finest first; sizes must be multiples of strides[-1]."""
         hidden, maps = self.stem(image), []
-        for way, stage in zip(self.downs, self.stages, strict=True):
-            hidden = stage(way(hidden))
+        for down, stage in zip(self.downs, self.stages, strict=True):
+            hidden = stage(down(hidden))
             maps.append(hidden)
         return maps

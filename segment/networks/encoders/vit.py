@@ -1,4 +1,4 @@
-"""Vision transformers: an image as a sequence of patches, given back as maps."""
+"""Vision transformers: encode an image as a sequence of patches and return it as maps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from segment.networks.stages import Stage
 class SelfAttention(nn.Module):
     """Multi-head self-attention (Vaswani et al. 2017, sec. 3.2), through torch's fused kernel.
 
-    MONAI's ``SABlock`` asks for einops, and with the fused kernel drops attention weights in evaluation too.
+    MONAI's ``SABlock`` needs einops, and with the fused kernel also drops attention weights in evaluation mode.
 
     Args:
         hidden: Channels of a token.
@@ -74,12 +74,12 @@ class TransformerLayer(Stage):
 
 
 def fit_position(position: Tensor, old: Sequence[int], new: Sequence[int]) -> Tensor:
-    """A position embedding on another grid of tokens, by linear interpolation.
+    """Interpolate a position embedding linearly to another grid of tokens.
 
     Args:
-        position: (1, tokens, hidden); tokens before those of the grid, such as the class token, stay as they are.
-        old: Tokens along each axis.
-        new: Those asked for; three axes for an ``old`` of two repeat it along the first.
+        position: (1, tokens, hidden); tokens before those of the grid, such as the class token, are unchanged.
+        old: Present tokens along each axis.
+        new: Requested tokens along each axis; from two axes to three, it is repeated along the first.
 
     Returns:
         (1, other tokens, hidden); the input itself when both grids are equal.
@@ -94,7 +94,7 @@ def fit_position(position: Tensor, old: Sequence[int], new: Sequence[int]) -> Te
 
 
 class ViT(nn.Module):
-    """The image, and the tokens after some layers of a vision transformer as maps (Dosovitskiy et al. 2021).
+    """Returns the image, and the tokens after some layers of a vision transformer as maps (Dosovitskiy et al. 2021).
 
     The encoder of UNETR (Hatamizadeh et al. 2022, sec. 3.1), arXiv 2103.10504. With a class token it is the trunk of
     the image classifier; the token reaches the maps through the attention of every layer.
@@ -102,16 +102,16 @@ class ViT(nn.Module):
     Args:
         spatial_dims: 2 or 3.
         in_channels: Channels of the image.
-        patch_size: Voxels of a patch, an integer or one an axis.
+        patch_size: Voxels of a patch, an integer or one per axis.
         hidden: Channels of a token.
         depth: Number of layers.
         heads: Number of heads; divides ``hidden``.
         mlp: Channels inside the MLPs.
-        image_size: Size that the learned position embedding is made for, an integer or one an axis; it is
-            interpolated for any other. Best the size of the training patches.
-        taps: After how many layers a map is taken, ascending and ending with ``depth``; the last goes through the
-            final norm.
-        class_token: Whether a learned token leads the sequence.
+        image_size: Size that the learned position embedding is made for, an integer or one per axis; it is
+            interpolated for any other. The size of the training patches works best.
+        taps: Numbers of the layers after which a map is taken, ascending and ending with ``depth``; the last map
+            passes the final norm.
+        class_token: Whether the sequence starts with a learned token.
         qkv_bias: Whether queries, keys and values have a bias.
         dropout: Probability of dropping a value after the position embedding and in the MLPs.
         eps: Added to the variance in the norms.
@@ -123,7 +123,7 @@ class ViT(nn.Module):
         grid: Tokens along each axis that the position embedding is made for.
 
     Raises:
-        ValueError: When an argument is out of its range or they do not fit each other.
+        ValueError: When an argument is out of range or arguments do not fit together.
     """
 
     def __init__(
@@ -168,7 +168,7 @@ class ViT(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """Weights of a truncated normal distribution of deviation 0.02, biases of zero."""
+        """Weights from a truncated normal distribution with standard deviation 0.02, biases zero."""
         nn.init.trunc_normal_(self.position, std=0.02)
         if self.class_token is not None:
             nn.init.trunc_normal_(self.class_token, std=0.02)
@@ -190,16 +190,16 @@ class ViT(nn.Module):
         for done, layer in enumerate(self.layers, start=1):
             tokens = layer(tokens)
             if done in self.taps:
-                seen = self.norm(tokens) if done == len(self.layers) else tokens
-                seen = seen if self.class_token is None else seen[:, 1:]
-                maps.append(seen.transpose(1, 2).unflatten(2, grid))
+                output = self.norm(tokens) if done == len(self.layers) else tokens
+                output = output if self.class_token is None else output[:, 1:]
+                maps.append(output.transpose(1, 2).unflatten(2, grid))
         return maps
 
 
 class ViTPyramid(nn.Module):
     """ViT-B/16, the image classifier, with maps at strides 2, 4, 8 and 16 for a U-Net's decoder.
 
-    The coarsest map is the transformer's output; the finer ones are earlier layers brought up by transposed
+    The coarsest map is the transformer's output; the finer ones are earlier layers upsampled by transposed
     convolutions, as UNETR does (Hatamizadeh et al. 2022, fig. 2, MONAI's ``UnetrPrUpBlock``).
 
     Args:
@@ -207,14 +207,14 @@ class ViTPyramid(nn.Module):
         in_channels: Channels of the image.
         image_size: Size that the position embedding is made for. None: 224 in 2D, 96 in 3D.
         features: Channels of the three finer maps, finest first.
-        taps: After how many layers each map is taken, finest first.
+        taps: Number of the layer after which each map is taken, finest first.
         **trunk: hidden, depth, heads, mlp and dropout of :class:`ViT`.
 
     Attributes:
         trunk: The classifier without its head, in 2D of 85,798,656 parameters (torchvision's ``vit_b_16``, see
             :func:`adapt`).
         features: Channels of each map, finest first.
-        strides: Image voxels of a map's voxel, finest first.
+        strides: Image voxels in one voxel of each map, finest first.
     """
 
     def __init__(
@@ -259,12 +259,12 @@ class ViTPyramid(nn.Module):
         return [*(up(tokens) for up, tokens in zip(self.up, maps, strict=True)), last]
 
     def adapt(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The weights of torchvision's ``vit_b_16`` under this encoder's names, those it lacks as they are here."""
+        """The weights of torchvision's ``vit_b_16`` under this encoder's names; missing ones keep their values."""
         trunk = {f"trunk.{name}": value for name, value in adapt(state, self.trunk.grid).items()}
         return trunk | {name: value for name, value in self.state_dict().items() if not name.startswith("trunk.")}
 
 
-# Parts of a name in torchvision and here. Its older files, the published ones too, say linear_1 for mlp.0.
+# Parts of a name in torchvision and here. Its older files, including the published ones, have linear_1 for mlp.0.
 TORCHVISION_NAMES = (
     ("conv_proj.", "patches."),
     ("encoder.layers.encoder_layer_", "layers."),
@@ -285,11 +285,11 @@ def adapt(state: Mapping[str, Tensor], grid: Sequence[int]) -> dict[str, Tensor]
 
     Args:
         state: torchvision's state dict, any ``image_size``.
-        grid: That of the ViT's position embedding, two or three axes.
+        grid: Grid of the ViT's position embedding, two or three axes.
 
     Returns:
-        Name to tensor, without the classifier's head. ``patches.weight`` alone still has torchvision's shape
-        (hidden, 3, 16, 16); it goes to other channels and to 3D like the convolution of any network.
+        Name to tensor, without the classifier's head. Only ``patches.weight`` still has torchvision's shape
+        (hidden, 3, 16, 16); it is adapted to other channels and to 3D like the convolution of any network.
     """
     adapted = {}
     for name, value in state.items():

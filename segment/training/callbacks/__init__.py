@@ -1,1 +1,1 @@
-"""What watches a training."""
+"""Callbacks that measure, log and draw a training."""

@@ -1,4 +1,4 @@
-"""What a training costs: time, the share of it that waits for data, memory, operations."""
+"""The cost of a training: time, share of time spent waiting for data, memory, operations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from segment.provenance import peak_memory_mb
 
 @dataclass
 class Steps:
-    """Training steps: how many, on how many samples, seconds of waiting for their data and of work on them."""
+    """Training steps: number, samples, seconds waiting for data and seconds of work."""
 
     count: int = 0
     samples: int = 0
@@ -27,12 +27,12 @@ class Steps:
     worked: float = 0.0
 
     def since(self, before: Steps) -> Steps:
-        """Those after ``before``."""
+        """The steps after ``before``."""
         now, then = asdict(self), asdict(before)
         return Steps(**{key: now[key] - then[key] for key in now})
 
     def figures(self) -> dict[str, float]:
-        """``seconds_per_step``, ``samples_per_second`` and ``waiting_share`` (0 to 1); empty without a step."""
+        """``seconds_per_step``, ``samples_per_second`` and ``waiting_share`` (0 to 1); empty if there is no step."""
         seconds = self.waited + self.worked
         if not self.count or not seconds:
             return {}
@@ -46,15 +46,15 @@ class Steps:
 class Cost(pl.Callback):
     """Measures what a training costs, and logs ``time/seconds_per_step``, ``time/samples_per_second``, ...
 
-    A step is one batch, the wait for it and the work on it, validation and checkpoints left out. The wait is what the
-    training loader (`segment.sampling.loader.TimedLoader`) measures. A resumed run adds to what it measured before;
-    of a sitting that was killed counts what its last checkpoint knows, since what came after it is done anew.
+    A step is one batch: the wait for it and the work on it, without validation and checkpoints. The training loader
+    (`segment.sampling.loader.TimedLoader`) measures the wait. A resumed run adds to its previous measurements; those of
+    a killed session count up to its last checkpoint, since later steps are repeated.
     """
 
     def __init__(self) -> None:
         self.steps = Steps()
         self.logged = Steps()
-        self.wall = 0.0  # seconds of former sittings
+        self.wall = 0.0  # seconds of previous sessions
         self.started: float | None = None
         self.began = 0.0
         self.seen = 0.0
@@ -64,8 +64,8 @@ class Cost(pl.Callback):
         self.operations: int | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
-        self._look_at_memory()
+        """Return the state for a checkpoint."""
+        self._measure_memory()
         return {
             "steps": asdict(self.steps),
             "wall": self._wall(),
@@ -76,7 +76,7 @@ class Cost(pl.Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Restore the state from a checkpoint."""
         self.steps = Steps(**state_dict["steps"])
         self.logged = replace(self.steps)
         self.wall, self.memory, self.accelerator_memory, self.parameters, self.operations = (
@@ -84,14 +84,14 @@ class Cost(pl.Callback):
         )
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """What was waited before belongs to nobody."""
+        """Start measuring; earlier waits do not count."""
         self.started = time.perf_counter()
         self.seen = _waited(trainer)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """The batch is there."""
+        """Record the wait for the batch."""
         total = _waited(trainer)
         self.steps.waited += max(0.0, total - self.seen)
         self.seen = total
@@ -102,7 +102,7 @@ class Cost(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """The step is done."""
+        """Record the step and log."""
         self.steps.worked += time.perf_counter() - self.began
         self.steps.count += 1
         self.steps.samples += len(batch["image"]) * trainer.world_size
@@ -115,16 +115,16 @@ class Cost(pl.Callback):
             logger.log_metrics(values, step=trainer.global_step)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The loader's processes are still there."""
-        self._look_at_memory()
+        """Measure memory while the loader's processes are still running."""
+        self._measure_memory()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop the clock."""
+        """Stop measuring."""
         self.wall, self.started = self._wall(), None
-        self._look_at_memory()
+        self._measure_memory()
 
     def cost(self) -> dict[str, float]:
-        """What ``summary.json`` holds as ``cost``: see `segment.runs.summary.summarise`; what is unknown is left out.
+        """The entry ``cost`` of ``summary.json``, without unknown values; see `segment.runs.summary.summarise`.
 
         Empty before the first step.
         """
@@ -144,13 +144,13 @@ class Cost(pl.Callback):
     def _wall(self) -> float:
         return self.wall + (0.0 if self.started is None else time.perf_counter() - self.started)
 
-    def _look_at_memory(self) -> None:
+    def _measure_memory(self) -> None:
         self.memory = max(self.memory, peak_memory_mb() + _children_memory_mb())
-        # 0 where no accelerator was used.
+        # 0 if no accelerator was used.
         self.accelerator_memory = max(self.accelerator_memory, torch.cuda.max_memory_allocated() / 1e6)
 
     def _count(self, trainer: pl.Trainer, pl_module: pl.LightningModule, boxes: Any) -> None:
-        """Count once; the patches that the network gets are smaller than the boxes they are augmented from."""
+        """Count parameters and operations once; patches are smaller than the boxes they are augmented from."""
         network: Any = pl_module.network
         self.parameters = count_parameters(network)
         size = pl_module.plan.patch_size  # type: ignore[union-attr]
@@ -163,10 +163,10 @@ def _waited(trainer: pl.Trainer) -> float:
 
 
 def _children_memory_mb() -> float:
-    """Memory in MB (10^6 bytes) that the loader's processes share with no other; 0 where the system does not tell."""
+    """Memory in MB (10^6 bytes) used by the loader's processes alone; 0 where the system does not report it."""
     kilobytes = 0
     for child in multiprocessing.active_children():
-        with contextlib.suppress(OSError):  # another system than Linux, or the process has just ended
+        with contextlib.suppress(OSError):  # not on Linux, or the process has just ended
             for line in Path(f"/proc/{child.pid}/smaps_rollup").read_text().splitlines():
                 if line.startswith(("Private_Clean:", "Private_Dirty:")):
                     kilobytes += int(line.split()[1])

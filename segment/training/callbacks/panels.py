@@ -1,4 +1,4 @@
-"""How the prediction of the first validation scans changes over the course of training, as pictures."""
+"""Pictures of how the predictions of the first validation scans change during training."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Draw = Callable[[np.ndarray, np.ndarray, np.ndarray, int, tuple[float, ...]], np
 
 @dataclass(frozen=True)
 class _Slice:
-    """The one slice that is shown of a scan, in canonical axes: kept, so that its files are read once."""
+    """The slice of a scan that is drawn, in canonical axes; cached so that its files are read once."""
 
     image: np.ndarray
     reference: np.ndarray
@@ -41,34 +41,34 @@ class _Slice:
 class ValidationPanels(pl.Callback):
     """Draws image, reference and prediction of the first validation scans at every validation, for TensorBoard.
 
-    It is always the slice on which the reference has most voxels. The tag is ``panels/training/SCAN``. A training whose
-    length is known draws each scan at most `most` times, evenly spread.
+    Always draws the slice in which the reference has most voxels. The tag is ``panels/training/SCAN``. If the length of
+    the training is known, each scan is drawn at most `most` times, evenly spaced.
 
     Args:
-        draw: Makes a picture (H, W, 3) uint8 from image (C, *spatial), reference and prediction (*spatial) in canonical
+        draw: Draws a picture (H, W, 3) uint8 from image (C, *spatial), reference and prediction (*spatial) in canonical
             axes, the number of classes and the spacing in mm.
-        scans: How many scans are drawn.
-        most: How many pictures a scan gets at most.
+        scans: Number of scans that are drawn.
+        most: Largest number of pictures per scan.
     """
 
     def __init__(self, draw: Draw, scans: int = 1, most: int = 50) -> None:
         self.draw = draw
         self.scans = scans
         self.most = most
-        self.last = -1  # step of the last pictures; none yet
+        self.last = -1  # step of the last pictures; -1 before the first
         self.due = False
         self.slices: dict[int, _Slice | None] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """Return the state for a checkpoint."""
         return {"last": self.last}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Restore the state from a checkpoint."""
         self.last = state_dict["last"]
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Settle whether this validation is drawn."""
+        """Decide whether to draw this validation."""
         self.due = False
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
@@ -92,11 +92,11 @@ class ValidationPanels(pl.Callback):
         case = trainer.datamodule.val[batch["index"]]  # type: ignore[attr-defined]
         if batch["index"] not in self.slices:
             self.slices[batch["index"]] = _read(case, labels)
-        shown = self.slices[batch["index"]]
-        if shown is None:
+        drawn = self.slices[batch["index"]]
+        if drawn is None:
             return
-        prediction, spacing = shown.of(outputs.mask), canonical_spacing(shown.grid)
-        picture = self.draw(shown.image, shown.reference, prediction, len(labels), spacing)
+        prediction, spacing = drawn.of(outputs.mask), canonical_spacing(drawn.grid)
+        picture = self.draw(drawn.image, drawn.reference, prediction, len(labels), spacing)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 tag = f"panels/training/{case.id}"
@@ -104,11 +104,11 @@ class ValidationPanels(pl.Callback):
 
 
 def _read(case: Case, labels: Labels) -> _Slice | None:
-    """The slice of a scan that is shown; None, with a warning, where its files cannot be read any more."""
+    """The slice of a scan that is drawn; None, with a warning, if its files cannot be read any more."""
     assert case.label is not None
     try:
         image, label = read_image(case.images), read_label(case.label)
-    except UserError as error:  # a training does not end for want of a picture
+    except UserError as error:  # a missing picture must not stop a training
         _log.warning("No pictures of %s: %s", case.id, error)
         return None
     classes = to_canonical(labels.encode(label.array), label.grid)

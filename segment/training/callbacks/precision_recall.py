@@ -1,4 +1,4 @@
-"""Precision against recall of every structure over the course of training."""
+"""Precision-recall curves of every structure during training."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from segment.metrics.precision_recall import THRESHOLDS, precision_recall, thres
 
 
 class PrecisionRecallCurves(pl.Callback):
-    """Draws at every validation one curve a structure, over the voxels of all validation scans, for TensorBoard.
+    """Draws one curve per structure at every validation, over the voxels of all validation scans, for TensorBoard.
 
-    Probabilities are those of the validation itself, compared with the prepared reference on the plan's grid; voxels
-    that nobody annotated are left out. Processes add up what they counted. The tag is ``precision_recall/NAME``.
+    Uses the probabilities of the validation and the prepared reference on the plan's grid, without voxels that are not
+    annotated. Counts are summed over processes. The tag is ``precision_recall/NAME``.
     """
 
     def __init__(self) -> None:
         self.counts = torch.zeros(0)
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin with nothing counted."""
+        """Reset the counts."""
         labels: Labels = pl_module.labels  # type: ignore[assignment]
         self.counts = torch.zeros(len(labels.structures), 2, THRESHOLDS, dtype=torch.int64, device=pl_module.device)
 
@@ -36,7 +36,7 @@ class PrecisionRecallCurves(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Count the voxels of one scan, where there is a TensorBoard to draw them for."""
+        """Count the voxels of one scan, if a TensorBoard logger is in use."""
         if not any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers):
             return
         labels: Labels = pl_module.labels  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""One progress line for the whole training, with the time left."""
+"""One progress bar for the whole training, with the remaining time."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from segment.training.callbacks.scan_metrics import ScanMetrics
 
 
 class TrainingProgress(ProgressBar):
-    """Steps done of all steps, loss, last validation score, time passed and time left.
+    """Shows completed and total steps, loss, last validation score, elapsed and remaining time.
 
-    Where the output is no terminal (a log file, a cluster job) a plain line is printed at every validation instead.
+    Where the output is not a terminal (a log file, a cluster job) a plain line is printed at every validation instead.
     """
 
     def __init__(self) -> None:
@@ -29,11 +29,11 @@ class TrainingProgress(ProgressBar):
         self.enabled = True
 
     def disable(self) -> None:
-        """Lightning asks this of every process but the first."""
+        """Turn the bar off; Lightning calls this in every process but the first."""
         self.enabled = False
 
     def enable(self) -> None:
-        """The opposite of :meth:`disable`."""
+        """Turn the bar on."""
         self.enabled = True
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -57,12 +57,12 @@ class TrainingProgress(ProgressBar):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Move the bar on."""
+        """Update the bar."""
         if self.bar is not None:
             self.bar.update(self.task, completed=trainer.global_step, scores=self._scores(trainer))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Print a line where there is no terminal."""
+        """Print a line if there is no terminal."""
         if self.bar is not None or trainer.sanity_checking or not self.enabled:
             return
         done, total, passed = trainer.global_step, total_steps(trainer), time.monotonic() - self.started
@@ -70,11 +70,11 @@ class TrainingProgress(ProgressBar):
         print(f"step {done}/{total or '?'}  {self._scores(trainer)}  {passed / 60:.1f} min  {left}", file=sys.stderr)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._stop()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._stop()
 
     def _stop(self) -> None:
@@ -84,14 +84,14 @@ class TrainingProgress(ProgressBar):
 
     def _scores(self, trainer: pl.Trainer) -> str:
         metrics = trainer.progress_bar_metrics
-        shown = {"train/loss": "loss"}
+        headings = {"train/loss": "loss"}
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, ScanMetrics):
-                shown |= {f"val/foreground_{metric.name}": metric.info.heading for metric in callback.metrics}
-        return "  ".join(f"{name} {float(metrics[key]):.3f}" for key, name in shown.items() if key in metrics)
+                headings |= {f"val/foreground_{metric.name}": metric.info.heading for metric in callback.metrics}
+        return "  ".join(f"{name} {float(metrics[key]):.3f}" for key, name in headings.items() if key in metrics)
 
 
 def total_steps(trainer: pl.Trainer) -> int | None:
-    """Optimiser steps of the whole training; None when only time ends it."""
+    """Optimiser steps of the whole training; None if only a time limit ends it."""
     total = trainer.estimated_stepping_batches
     return int(total) if total != float("inf") else None

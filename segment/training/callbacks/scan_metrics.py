@@ -1,4 +1,4 @@
-"""Scores of every validation scan and label over the course of training."""
+"""Scores of every validation scan and label during training."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class ScanMetrics(pl.Callback):
     """Scores each predicted scan against its reference on the source grid and logs the scores.
 
     Logs ``val/foreground_METRIC`` (mean over labels of the mean over scans), ``val/LABEL_METRIC`` and
-    ``scan/SCAN/LABEL_METRIC``. A structure absent in both masks has no score and is left out of the means; where all
-    are, the foreground is the worst score, since whoever keeps the best checkpoint by it cannot compare with NaN.
+    ``scan/SCAN/LABEL_METRIC``. A structure absent in both masks has no score and is left out of the means; if all
+    are, the foreground is the worst score, since the best checkpoint cannot be chosen by NaN.
 
     Args:
         dataset: Names and values of the labels.
         cases: Validation scans, in the order of the loader's indices.
-        metrics: What is scored.
+        metrics: Metrics to compute.
     """
 
     def __init__(self, dataset: Dataset, cases: Sequence[Case], metrics: Sequence[Metric] = STANDARD) -> None:
@@ -38,7 +38,7 @@ class ScanMetrics(pl.Callback):
         self.rows: list[dict[str, Any]] = []
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin an empty table."""
+        """Reset the table."""
         self.rows = []
 
     def on_validation_batch_end(
@@ -58,11 +58,11 @@ class ScanMetrics(pl.Callback):
         spacing, structures = label.grid.spacing, labels.structures
         masks = outputs.mask, labels.encode(label.array)
         try:
-            found = score_scan(*masks, structures, len(labels), IGNORE, self.metrics, spacing)
+            scored = score_scan(*masks, structures, len(labels), IGNORE, self.metrics, spacing)
         except ValueError as error:
-            raise UserError(f"{case.id}: {error}. Mend the metric, or leave it out.") from error
+            raise UserError(f"{case.id}: {error}. Fix the metric, or leave it out.") from error
         worst = {metric.name: penalty_in(metric, label.grid.shape, spacing) for metric in self.metrics}
-        self.rows += [{"case": case.id, "name": score.name, "scores": score.scores, "worst": worst} for score in found]
+        self.rows += [{"case": case.id, "name": score.name, "scores": score.scores, "worst": worst} for score in scored]
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the means and every scan."""
@@ -87,7 +87,7 @@ class ScanMetrics(pl.Callback):
                 logger.log_metrics(present, step=trainer.global_step)
 
     def _foreground(self, metric: Metric, means: pd.DataFrame, rows: Sequence[Mapping[str, Any]]) -> float:
-        """Mean over labels; the worst score where no label has one."""
+        """Mean over labels; the worst score if no label has a score."""
         if means[metric.name].notna().any():
             return float(means[metric.name].mean())
         worst = [row["worst"][metric.name] for row in rows]

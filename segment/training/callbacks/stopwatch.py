@@ -1,4 +1,4 @@
-"""How long the rest of a training will take, told from its first steps."""
+"""Estimate the duration of a training from its first steps."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import pytorch_lightning as pl
 
 
 class Stopwatch(pl.Callback):
-    """Times the first training steps of a process, so that it can be said how long the rest will take.
+    """Times the first training steps of a process, so that the remaining time can be estimated.
 
-    The first quarter of them warms up and does not count; validation in between does not either.
+    The first quarter of the steps is a warm-up and does not count; neither does validation between steps.
 
     Args:
-        steps: How many steps to time, at least 1.
-        tell: Called once with the seconds a step, when they are done.
+        steps: Number of steps to time, at least 1.
+        report: Called once with the seconds per step, after these steps.
 
     Attributes:
-        seconds_per_step: None before the steps are done.
+        seconds_per_step: None until the steps are done.
     """
 
-    def __init__(self, steps: int = 20, tell: Callable[[float], None] | None = None) -> None:
+    def __init__(self, steps: int = 20, report: Callable[[float], None] | None = None) -> None:
         self.steps = steps
-        self.tell = tell
+        self.report = report
         self.seconds_per_step: float | None = None
         self.done = 0
         self.scans = 0
@@ -34,28 +34,28 @@ class Stopwatch(pl.Callback):
 
     @property
     def seconds_per_scan(self) -> float | None:
-        """Seconds that predicting and scoring a validation scan took; None where none was."""
+        """Seconds to predict and score a validation scan; None if there was none."""
         return self.validating / self.scans if self.scans else None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The clock runs."""
+        """Start timing."""
         self.mark = self._now()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """One more step is done."""
+        """Count a step."""
         self.done += 1
         warm_up = self.steps // 4
         if self.done == warm_up:
             self.mark = self._now()
         elif self.done == self.steps:
             self.seconds_per_step = (self._now() - self.mark) / (self.steps - warm_up)
-            if self.tell is not None:
-                self.tell(self.seconds_per_step)
+            if self.report is not None:
+                self.report(self.seconds_per_step)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Validation begins."""
+        """Start timing the validation."""
         self.began = time.perf_counter()
 
     def on_validation_batch_end(
@@ -67,11 +67,11 @@ class Stopwatch(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """One more scan is scored."""
+        """Count a scored scan."""
         self.scans += 1
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Validation is done."""
+        """Add the time of the validation."""
         self.validating += time.perf_counter() - self.began
 
     def _now(self) -> float:

@@ -1,1 +1,1 @@
-"""One LightningModule for each way of learning."""
+"""One LightningModule per training method."""

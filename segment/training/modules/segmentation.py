@@ -1,4 +1,4 @@
-"""The LightningModule: one training step, one whole-scan prediction, and what optimises the weights."""
+"""The LightningModule: training step, prediction of whole validation scans, optimiser and schedule."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from segment.sampling.datamodule import PatchDataModule
 from segment.training.checkpoints import place_between_steps
 from segment.training.divergence import Diverged, Step
 
-MAX_RATE = 1e36  # of fp32, with room for what optimisers multiply it by
+MAX_RATE = 1e36  # within fp32, leaving room for the factors of optimisers
 
 
 class SegmentationModule(pl.LightningModule):
@@ -35,15 +35,15 @@ class SegmentationModule(pl.LightningModule):
     Args:
         network: Maps (batch, channel, *patch) to logits (batch, class, *patch), or to a list, finest first, while
             training with deep supervision.
-        loss: Called with logits (batch, output, *patch) and class indices (batch, 1, *patch), or regions as `AnyScale`
-            makes them.
-        optimizer: Makes the optimiser from the parameters.
-        scheduler: Makes the learning-rate schedule, stepped after every optimiser step; None for a constant rate.
-        augment: Changes every batch on the training device; None for none.
+        loss: Called with logits (batch, output, *patch) and class indices (batch, 1, *patch), or regions as from
+            `AnyScale`.
+        optimizer: Creates the optimiser from the parameters.
+        scheduler: Creates the learning-rate schedule, stepped after every optimiser step; None for a constant rate.
+        augment: Augmentation of every batch on the training device; None for none.
         plan: How scans are prepared.
         labels: What the outputs stand for.
         windows: How validation scans are covered.
-        placements: Where the validation scans come from, in the order of the loader's indices.
+        placements: Placements of the validation scans in their source grids, in the order of the loader's indices.
         seed: The run's seed; random layers draw from (seed, step).
     """
 
@@ -83,11 +83,11 @@ class SegmentationModule(pl.LightningModule):
         return found
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Resume between two steps, not within one."""
+        """Make the resumed training start between two steps, not within one."""
         place_between_steps(checkpoint["loops"]["fit_loop"], self._datamodule.steps_per_epoch)
 
     def on_train_start(self) -> None:
-        """Begin an epoch that was not begun before as any other."""
+        """Start an epoch that was not started before like any other."""
         epochs = self.trainer.fit_loop.epoch_loop
         if epochs.batch_progress.current.ready == 0:
             epochs.restarting = False
@@ -97,7 +97,7 @@ class SegmentationModule(pl.LightningModule):
         torch.manual_seed(hash((self.seed, self.trainer.fit_loop.total_batch_idx, self.global_rank)) % 2**63)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """Loss of one batch of patches."""
+        """Compute the loss of one batch of patches."""
         image, reference = batch["image"], batch["reference"]
         if self.augment is not None:
             with torch.autocast(self.device.type, enabled=False):
@@ -116,10 +116,10 @@ class SegmentationModule(pl.LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the gradients as the trainer says, and stop before a step with a loss or gradient that is not finite."""
+        """Clip the gradients as configured, and stop before a step with a loss or gradient that is not finite."""
         parameters = [parameter for parameter in self.network.parameters() if parameter.grad is not None]
         norm = nn.utils.get_total_norm([cast("Tensor", parameter.grad) for parameter in parameters])
-        # The scaler of fp16 finds gradients that overflow by itself, skips their step and lowers the scale.
+        # The fp16 scaler itself detects gradients that overflow, skips their step and lowers the scale.
         scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
         finite = self.step.is_finite() if scaled else self.step.is_finite(norm)
         if not self.trainer.strategy.reduce_boolean_decision(finite, all=True):
@@ -131,7 +131,7 @@ class SegmentationModule(pl.LightningModule):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def _not_finite(self) -> str:
-        """What is not finite in the step."""
+        """Describe what is not finite in the step."""
         if not self.step.is_finite():
             return f"its loss is {', '.join(f'{float(loss):.4g}' for loss in self.step.losses)}"
         gradients = {name: p.grad for name, p in self.network.named_parameters() if p.grad is not None}
@@ -140,18 +140,18 @@ class SegmentationModule(pl.LightningModule):
         return "the norm of the gradients, or a value of another process, is not finite"
 
     def on_train_batch_end(self, outputs: Any, batch: dict[str, Any], batch_idx: int) -> None:
-        """Let a training that is to stop complete its step first: no checkpoint holds accumulated gradients."""
+        """Let a stopping training complete its step first: checkpoints have no accumulated gradients."""
         self.stopping |= self.trainer.should_stop
         self.trainer.should_stop = self.stopping and (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the last checkpoint whose weights are finite."""
-        for key in ("state_dict", "current_model_state"):  # the latter are the weights that others are averages of
+        """Refuse to save weights that are not finite, which keeps the last finite checkpoint."""
+        for key in ("state_dict", "current_model_state"):  # the latter are the weights before averaging
             if name := not_finite(checkpoint.get(key, {})):
                 raise Diverged(f"the weights {name} are not finite", self.step, self.trainer)
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> ScanOutput:  # type: ignore[override]
-        """Mask of one whole scan on its source grid, and probabilities on the plan's."""
+        """Predict the mask of a whole scan on its source grid, and probabilities on the plan's grid."""
         predictor = Predictor(self.network, self.plan, self.windows, self.labels)
         try:
             return predictor.predict_prepared(batch["image"], self.placements[batch["index"]])
@@ -161,13 +161,13 @@ class SegmentationModule(pl.LightningModule):
             raise Diverged(reason, self.step, self.trainer) from error
 
     def configure_optimizers(self) -> Any:
-        """The optimiser and, stepped after every optimiser step, the schedule.
+        """Create the optimiser and the schedule, which is stepped after every optimiser step.
 
         Raises:
-            UserError: When the learning rate is no number that weights can be multiplied with.
+            UserError: When the learning rate is out of range.
         """
         optimizer = self.make_optimizer(self.network.parameters())
-        rate = optimizer.defaults.get("lr", 0)  # an optimiser of one's own may have none
+        rate = optimizer.defaults.get("lr", 0)  # a custom optimiser may have none
         if not 0 <= rate <= MAX_RATE:
             raise UserError(f"optimizer.lr={rate}: give a number from 0 to {MAX_RATE:g}.")
         if self.make_scheduler is None:

@@ -243,8 +243,8 @@ def test_every_parameter_learns_and_no_part_of_the_encoder_is_kept():
         ({"each": {"bias": [True]}}, "bias has 1 values for 3 stages"),
         ({"each": {"bias": [True] * 4}}, "bias has 4 values for 3 stages"),
         ({"finest_stride": 2}, "3 features"),
-        ({"encoder": encoder([4, 8], [3, 6])}, "no power of two"),
-        ({"encoder": encoder([4, 8], [6, 12])}, "no power of two"),
+        ({"encoder": encoder([4, 8], [3, 6])}, "not a power of two"),
+        ({"encoder": encoder([4, 8], [6, 12])}, "not a power of two"),
     ],
 )
 def test_lists_that_do_not_fit_are_refused(wrong, why):

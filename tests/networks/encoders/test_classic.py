@@ -145,5 +145,5 @@ def test_a_volume_goes_through(name):
 @every_encoder
 @pytest.mark.parametrize(("dims", "channels"), [(1, 3), (4, 3), (2, 0), (3, -1), (2, 1.5)])
 def test_absurd_arguments_are_refused(name, dims, channels):
-    with pytest.raises(ValueError, match=r"no encoder has|spatial_dims|in_channels"):
+    with pytest.raises(ValueError, match=r"spatial_dims|in_channels"):
         CLASSIC[name](spatial_dims=dims, in_channels=channels)

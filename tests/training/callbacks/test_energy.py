@@ -99,7 +99,7 @@ def test_a_missing_package_and_a_country_that_is_none_are_told_before_the_data_a
     run_train, make_dataset, tmp_path, monkeypatch
 ):
     root = make_dataset(tmp_path / "data", n=4)
-    with pytest.raises(UserError, match=r"callbacks\.energy\.country=DEX.*three letters"):
+    with pytest.raises(UserError, match=r"callbacks\.energy\.country=DEX.*three-letter"):
         run_train(root, "run", "callbacks=energy", "callbacks.energy.country=DEX")
     monkeypatch.setitem(sys.modules, "codecarbon", None)
     with pytest.raises(UserError, match=r"codecarbon.*is not installed.*\[energy\]"):
@@ -112,7 +112,7 @@ def test_a_tracker_that_reads_nothing_is_told_and_training_goes_on(run_train, ma
     import codecarbon
 
     monkeypatch.setattr(codecarbon.OfflineEmissionsTracker, "_do_measurements", lambda tracker: None)
-    with pytest.warns(UserWarning, match="codecarbon read nothing"):
+    with pytest.warns(UserWarning, match="codecarbon measured nothing"):
         run = run_train(make_dataset(tmp_path / "data", n=4), "run", "callbacks=energy")
     assert "energy_kwh" not in costs(run)
     assert logging.getLogger("codecarbon").level == logging.CRITICAL

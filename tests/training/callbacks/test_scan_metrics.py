@@ -125,5 +125,5 @@ def test_of_a_distance_nothing_scored_is_the_worst_not_the_best(dataset):
 
 
 def test_a_metric_that_gives_no_number_is_told_with_the_scan(dataset):
-    with pytest.raises(UserError, match="b: the metric length gives nan"):
+    with pytest.raises(UserError, match="b: the metric length returns nan"):
         validate(dataset, [scan(1, 1, 1, 1, 2, 2, 0, 0), scan(1, *[0] * 7)], metrics=(Length(),))
