@@ -18,7 +18,7 @@ def summary_table(summary: Mapping[str, Any]) -> pd.DataFrame:
 
     Returns:
         Index (structure, metric), the foreground first; float64 columns mean, sd, median, low and high (ends of the
-        95 % interval), NaN where a number is not defined; and n, the number of scored scans.
+        95 % interval), NaN where undefined; and n, the number of scored scans.
     """
     rows = {}
     for structure, metrics in {"foreground": summary["foreground"], **summary["labels"]}.items():
