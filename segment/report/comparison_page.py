@@ -222,7 +222,7 @@ def _pictures(comparison: Comparison, first: str, second: str) -> tuple[list[dic
         split, case = one.scores.index[place]
         try:
             # One at a time: a scan can take up most of the memory.
-            pictures = _draw(_run_of(one, split, case), _run_of(other, split, case), case)
+            pictures = _draw(_run_with_scan(one, split, case), _run_with_scan(other, split, case), case)
         except (UserError, ValueError, OSError):
             missing.append(names[place])
             continue
@@ -240,7 +240,7 @@ def _pictures(comparison: Comparison, first: str, second: str) -> tuple[list[dic
     return drawn, missing
 
 
-def _run_of(method: Method, split: str, case: str) -> RunFolder:
+def _run_with_scan(method: Method, split: str, case: str) -> RunFolder:
     """The first run of a method that scored a scan."""
     for run in method.runs:
         if ((run.scans["split"] == split) & (run.scans["case"] == case)).any():

@@ -81,19 +81,19 @@ def divergence(run: Path) -> Failure | None:
     Returns:
         None if training was finite throughout, or if that is unknown.
     """
-    if (own := _of_training(run)) is not None:
+    if (own := _training_divergence(run)) is not None:
         return own
     for fold in _folds(run):
-        if (found := _of_training(fold)) is not None:
+        if (found := _training_divergence(fold)) is not None:
             return replace(found, run=run, fold=fold)
     return None
 
 
-def _of_training(run: Path) -> Failure | None:
+def _training_divergence(run: Path) -> Failure | None:
     """The divergence of the training in this folder itself, if any."""
     mark = run / MARK
     if mark.exists():
-        return _marked(run, mark)
+        return _read_mark(run, mark)
     curve = loss_curve(run)
     bad_steps = curve.index[~np.isfinite(curve.to_numpy())]
     return (
@@ -101,7 +101,7 @@ def _of_training(run: Path) -> Failure | None:
     )
 
 
-def _marked(run: Path, mark: Path) -> Failure:
+def _read_mark(run: Path, mark: Path) -> Failure:
     """The failure that a mark records; a damaged mark counts too."""
     try:
         record = read_mapping(mark)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from segment.errors import UserError, did_you_mean
-from segment.evaluation.comparison.naming import config_differences, is_of_scores, method_names, seed_followers
+from segment.evaluation.comparison.naming import config_differences, is_metric_key, method_names, seed_followers
 from segment.evaluation.comparison.pairing import (
     Key,
     check_labels,
@@ -151,7 +151,7 @@ def read_methods(
             duplicate scan in a method, or a scan that a run was trained on; or fewer than two methods remain.
     """
     paths = find_runs(runs)
-    states = {path: failure(path if path.is_dir() else path.parent) for path in paths if _may_fail(path)}
+    states = {path: failure(path if path.is_dir() else path.parent) for path in paths if _is_run(path)}
     failed = tuple(state for state in states.values() if state is not None)
     folders = [_read(path) for path in paths if states.get(path) is None]
     if not folders:
@@ -183,7 +183,7 @@ def read_methods(
     return Methods(methods, differences, left_out, info, failed)
 
 
-def _may_fail(path: Path) -> bool:
+def _is_run(path: Path) -> bool:
     """Whether a path belongs to a run and is not a separate table."""
     return path.is_dir() or path.name == "scans.csv"
 
@@ -251,7 +251,7 @@ def _grouped(runs: Sequence[RunFolder], failed: Sequence[Failure], by: str | Non
     failed_runs = [RunFolder(state.run, pd.DataFrame(), {}, _config(state.run), {}) for state in failed]
     intended = single if by == "run" else _configurations([*runs, *failed_runs])
     groups = [[run for run in group if run not in failed_runs] for group in intended]
-    groups = [_without_sums(group) for group in groups if group]
+    groups = [_without_summary_runs(group) for group in groups if group]
     if len(intended) == 1 and by == "configuration":
         raise UserError(
             f"by=configuration: all {len(runs) + len(failed_runs)} runs have the same configuration, so there "
@@ -300,17 +300,17 @@ def _configurations(runs: Sequence[RunFolder]) -> list[list[RunFolder]]:
         own = frozenset(
             (key, str(value))
             for key, value in row.items()
-            if key not in ignored and not (follows and key.startswith("planned.")) and not is_of_scores(key)
+            if key not in ignored and not (follows and key.startswith("planned.")) and not is_metric_key(key)
         )
         found.setdefault(own if run.config else run.path, []).append(run)
     return list(found.values())
 
 
-def _without_sums(runs: Sequence[RunFolder]) -> list[RunFolder]:
+def _without_summary_runs(runs: Sequence[RunFolder]) -> list[RunFolder]:
     """Runs without the summary run of ``fold=all``, if its folds are given as well, as by ``runs='runs/*'``."""
-    sums = [run for run in runs if run.config.get("fold") == "all"]
-    single = {str(run.config.get("seed")) for run in runs if run not in sums}
-    return [run for run in runs if run not in sums or str(run.config.get("seed")) not in single]
+    summary_runs = [run for run in runs if run.config.get("fold") == "all"]
+    single = {str(run.config.get("seed")) for run in runs if run not in summary_runs}
+    return [run for run in runs if run not in summary_runs or str(run.config.get("seed")) not in single]
 
 
 def _given_names(names: Sequence[str], groups: Sequence[Sequence[RunFolder]], failed: Sequence[Failure]) -> list[str]:

@@ -49,11 +49,11 @@ def seed_followers(runs: Iterable[RunFolder]) -> set[str]:
 
 
 def _texts(run: RunFolder, without: Container[str] = ()) -> dict[str, str]:
-    row = {key: value for key, value in flatten(run.config).items() if key not in without and not is_of_scores(key)}
+    row = {key: value for key, value in flatten(run.config).items() if key not in without and not is_metric_key(key)}
     return {printable(key): printable(value) for key, value in row.items()}
 
 
-def is_of_scores(key: str) -> bool:
+def is_metric_key(key: str) -> bool:
     """Whether a configuration key only selects metrics, which does not make another method."""
     return key.partition(".")[0] == _METRICS_KEY
 
@@ -74,10 +74,10 @@ def method_names(groups: Sequence[Sequence[RunFolder]], differences: Mapping[str
     candidates = []
     if all(run.config for group in groups for run in group):
         names = [[printable(run.config.get("name") or "") for run in group] for group in groups]
-        candidates = [_of_values(differences), _of_choices(groups)]
-        candidates += [_of_run_names(names, whole) for whole in (False, True)]
+        candidates = [_names_from_values(differences), _names_from_choices(groups)]
+        candidates += [_names_from_runs(names, whole) for whole in (False, True)]
     folders = [[_folder(run) for run in group] for group in groups]
-    candidates += [_of_run_names(folders, whole) for whole in (False, True)]
+    candidates += [_names_from_runs(folders, whole) for whole in (False, True)]
     candidates += [[printable(run.path) for run, *_ in groups]]
     for found in candidates:
         short = [_short(name.strip()) for name in found]
@@ -100,7 +100,7 @@ def made_distinct(names: Sequence[str]) -> list[str]:
     return found
 
 
-def _of_values(differences: Mapping[str, Sequence[str | None]]) -> list[str]:
+def _names_from_values(differences: Mapping[str, Sequence[str | None]]) -> list[str]:
     """Values of the only key that differs, ignoring what follows from it."""
     chosen = {key: values for key, values in differences.items() if not key.startswith("planned")}
     if len(chosen) != 1:
@@ -120,7 +120,7 @@ def _named(key: str, value: str) -> str:
     return value if word else f"{last}={value}"
 
 
-def _of_choices(groups: Sequence[Sequence[RunFolder]]) -> list[str]:
+def _names_from_choices(groups: Sequence[Sequence[RunFolder]]) -> list[str]:
     """Values of the fewest choices and overrides that distinguish the methods, the network first."""
     # What one run overrides may be the configured default of another.
     chosen = [[run_choices(run) for run in group] for group in groups]
@@ -151,12 +151,12 @@ def run_choices(run: RunFolder) -> dict[str, str]:
     if "-m" not in overrides and "--multirun" not in overrides:  # the command of a sweep applies to all its runs
         matches = (re.fullmatch(r"\+{0,2}([\w./@]+)=(.+)", word, re.S) for word in overrides)
         found |= {match[1]: match[2] for match in matches if match}
-    own = {key: value for key, value in found.items() if key not in _RUN_KEYS and not is_of_scores(key)}
+    own = {key: value for key, value in found.items() if key not in _RUN_KEYS and not is_metric_key(key)}
     kept = {key: value for key, value in own.items() if key.isprintable()}
     return {printable(key): printable(value) for key, value in kept.items()}
 
 
-def _of_run_names(names: Sequence[Sequence[str]], whole: bool) -> list[str]:
+def _names_from_runs(names: Sequence[Sequence[str]], whole: bool) -> list[str]:
     """What differs between the default names of runs, with or without their fold, seed and hash."""
     parts = [[_parts(name, whole) for name in group] for group in names]
     own = [[part for part in group[0] if all(part in other for other in group)] for group in parts]

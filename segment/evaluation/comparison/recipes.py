@@ -84,7 +84,7 @@ def recipes(
         if above and not (key in independent and key in set_by_user):
             continue
         if key in nodes:
-            rows[key] = _with_rate(nodes[key], differences) if key == "optimizer" else nodes[key]
+            rows[key] = _with_learning_rate(nodes[key], differences) if key == "optimizer" else nodes[key]
         elif not key.endswith(("._partial_", _TARGET)) and not (key == _LR and "optimizer" in nodes):
             group = key.partition(".")[0]
             counts[group] = counts.get(group, 0) + 1
@@ -147,7 +147,9 @@ def _relevance(key: str) -> tuple[int, bool, bool, int, str]:
     return place + (100 if late else 0), key != group, key != _LR, len(key), key
 
 
-def _with_rate(labels: Sequence[str | None], differences: Mapping[str, Sequence[str | None]]) -> Sequence[str | None]:
+def _with_learning_rate(
+    labels: Sequence[str | None], differences: Mapping[str, Sequence[str | None]]
+) -> Sequence[str | None]:
     """Optimizers with their learning rates where these differ, not repeated for names such as ``adam_1e-4``."""
     rates = differences.get(_LR)
     if rates is None:
@@ -171,7 +173,7 @@ def _others(
             parts.setdefault(_WORDS[start], []).append(nodes.get(key, row))
         if key == "optimizer" and _LR in differences:
             parts.setdefault(_WORDS[_LR], []).append(differences[_LR])
-    named = {word for word, own in parts.items() if any(_is_in(names, values) for values in own)}
+    named = {word for word, own in parts.items() if any(_all_contain_value(names, values) for values in own)}
     if not named and "network" in parts:
         named = {"network"}
     # A single choice is what distinguishes the methods, whatever names the user gives.
@@ -179,7 +181,7 @@ def _others(
     return others if len(parts) > 1 else []
 
 
-def _is_in(names: Sequence[str], values: Sequence[str | None]) -> bool:
+def _all_contain_value(names: Sequence[str], values: Sequence[str | None]) -> bool:
     """Whether every name contains its own value as a word."""
     return all(
         value is not None and re.search(rf"(?<![\w.]){re.escape(value)}(?![\w.])", name)

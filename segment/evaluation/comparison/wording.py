@@ -42,10 +42,10 @@ def conclude(comparison: Comparison) -> str:
     """
     leader, *others = comparison.ranking.names
     pairs = [comparison.pair(leader, other) for other in others]
-    return _of_two(comparison, pairs[0]) if len(pairs) == 1 else _of_many(comparison, leader, pairs)
+    return _conclude_two(comparison, pairs[0]) if len(pairs) == 1 else _conclude_several(comparison, leader, pairs)
 
 
-def _of_two(comparison: Comparison, pair: Pair) -> str:
+def _conclude_two(comparison: Comparison, pair: Pair) -> str:
     what = f"foreground {comparison.metric.heading}"
     if pair.difference is None:
         return (
@@ -62,7 +62,7 @@ def _of_two(comparison: Comparison, pair: Pair) -> str:
     return f"No significant difference between {pair.first} and {pair.second}: {same} ({limits})."
 
 
-def _of_many(comparison: Comparison, leader: str, pairs: Sequence[Pair]) -> str:
+def _conclude_several(comparison: Comparison, leader: str, pairs: Sequence[Pair]) -> str:
     metric, mean = comparison.metric.heading, comparison.estimates[leader][pairs[0].structure].mean
     if mean is None:
         limits = "; ".join([_scans(comparison), *_left_out(comparison)])
