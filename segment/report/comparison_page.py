@@ -51,7 +51,7 @@ def write_comparison(folder: Path, comparison: Comparison, resamples: int, seed:
 
     Args:
         folder: Created if missing.
-        comparison: What `segment.evaluation.comparison.compare.compare` returns.
+        comparison: The result of `segment.evaluation.comparison.compare.compare`.
         resamples: Number of resamples used.
         seed: Random seed used.
     """
@@ -72,7 +72,7 @@ def write_comparison_page(path: Path, comparison: Comparison, resamples: int, se
 
     Args:
         path: The HTML file.
-        comparison: What `segment.evaluation.comparison.compare.compare` returns.
+        comparison: The result of `segment.evaluation.comparison.compare.compare`.
         resamples: Number of resamples used.
         seed: Random seed used.
     """

@@ -35,7 +35,7 @@ _COLUMNS = {"image": "image", "reference": "reference", "prediction": "predictio
 
 
 @dataclass(frozen=True)
-class _Shown:
+class _ShownScans:
     """Scans shown on the page.
 
     Attributes:
@@ -72,7 +72,7 @@ def _render(run: RunFolder) -> str:
     # Hashes of every input file would take up most of the page; they are in provenance.json.
     provenance = {key: value for key, value in run.provenance.items() if key != "cases"}
     palette = colours(len(run.summary["labels"]) + 1).tolist()
-    shown = _shown(run)
+    shown = _draw_scans(run)
     code = viewer_code() if shown.volumes else None
     volumes = shown.volumes if code else []
     metrics = [info for info in metric_infos(run.summary) if info.name in run.scans]
@@ -121,9 +121,9 @@ def _warning(run: Path) -> str:
     return f"{which} diverged: {found.cause}{where}. Its scores say nothing about the method."
 
 
-def _shown(run: RunFolder) -> _Shown:
+def _draw_scans(run: RunFolder) -> _ShownScans:
     """Draw the worst scans and the median one, one at a time: a scan can take up most of the memory."""
-    shown = _Shown([], [], [])
+    shown = _ShownScans([], [], [])
     for notable in notable_cases(run, worst=3):
         try:
             scan = read_voxels(run, notable.case)

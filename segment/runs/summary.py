@@ -39,7 +39,7 @@ def summarise(
 
     Args:
         scans: Table of scans, as `segment.runs.scans.read_scans` returns it.
-        protocol: How the numbers were made: ``split``, ``fold``, ``overlap``, ``test_time_augmentation``, ...
+        protocol: How the numbers were computed: ``split``, ``fold``, ``overlap``, ``test_time_augmentation``, ...
         cost: Cost of training, summed over all sessions of a resumed run; unknown entries are left out:
 
             - ``wall_seconds``: from the start of training to its end, validation and checkpoints included.
@@ -93,7 +93,7 @@ def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
 
     Args:
         path: The JSON file.
-        summary: What `summarise` returned.
+        summary: The result of `summarise`.
     """
     write_text(path, json.dumps(plain(summary), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
@@ -148,7 +148,7 @@ def text_table(summary: Mapping[str, Any], scans: pd.DataFrame) -> str:
     """The table that a command prints at the end.
 
     Args:
-        summary: What `summarise` returned.
+        summary: The result of `summarise`.
         scans: The table of scans that it came from.
 
     Returns:
@@ -190,10 +190,10 @@ def _cells(scores: Mapping[str, Any], infos: Sequence[MetricInfo], ordered: pd.S
 
 
 def protocol_line(summary: Mapping[str, Any]) -> str:
-    """One line that says how the numbers were made.
+    """One line that says how the numbers were computed.
 
     Args:
-        summary: What `summarise` returned.
+        summary: The result of `summarise`.
 
     Returns:
         Number of scans, split and fold, overlap of the windows, test-time augmentation, other protocol entries.
@@ -233,7 +233,7 @@ def empties_line(summary: Mapping[str, Any]) -> str:
     """One line that says how many structures were empty and how they were scored.
 
     Args:
-        summary: What `summarise` returned.
+        summary: The result of `summarise`.
 
     Returns:
         The counts over all labels and scans.
@@ -259,7 +259,7 @@ def cost_lines(summary: Mapping[str, Any]) -> list[str]:
     """The cost of training; no lines if nothing was measured.
 
     Args:
-        summary: What `summarise` or `read_summary` returned.
+        summary: The result of `summarise` or `read_summary`.
 
     Returns:
         At most two lines: time, then size, memory, operations and energy.

@@ -78,7 +78,7 @@ def panel(
         index = fullest_slices(reference, prediction)[0]
         # Rows run posterior to anterior and columns left to right: both are flipped for the radiological view.
         shown, reference, prediction = (part[..., index, ::-1, ::-1] for part in (shown, reference, prediction))
-    grey = _window(_shown(shown), _limits(_shown(shown)))
+    grey = _window(_visible_channels(shown), _limits(_visible_channels(shown)))
     size, canvas = _sizes(reference.shape, (spacing[-2], spacing[-1]))
     base = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC))
     masks = [_resized(mask, size) for mask in (reference, prediction)]
@@ -113,7 +113,7 @@ def planes(
     columns: dict[str, list[np.ndarray]] = {"image": [], "reference": [], "prediction": [], "contours": []}
     centre = fullest_slices(reference, prediction)
     sides = _plane_sizes(reference.shape, spacing)
-    grey = [_shown(_plane(image, axis, centre)) for axis in range(len(sides))]
+    grey = [_visible_channels(_plane(image, axis, centre)) for axis in range(len(sides))]
     window = _limits(np.concatenate([values.ravel() for values in grey]))
     for axis, size in enumerate(sides):
         base = np.asarray(Image.fromarray(_window(grey[axis], window)).resize(size, Image.Resampling.BICUBIC))
@@ -161,7 +161,7 @@ def contour_row(
         slice(max(0, low - (high - low) // 2 - _MARGIN), high + (high - low) // 2 + _MARGIN)
         for low, high in nonzero_box(np.stack(masks))
     )
-    shown, masks = _shown(image[(slice(None), *around)]), [mask[around] for mask in masks]
+    shown, masks = _visible_channels(image[(slice(None), *around)]), [mask[around] for mask in masks]
     size = _plane_sizes(masks[0].shape, spacing[-2:])[0]
     grey = _window(shown, _limits(shown))
     base = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC))
@@ -215,9 +215,9 @@ def sheet(
     whole = Image.new("RGB", (len(rows[0]) * (canvas[0] + _GAP) - _GAP, sum(heights)))
     draw = ImageDraw.Draw(whole)
     for top, row, words_of_row in zip(np.cumsum([0, *heights[:-1]]).tolist(), rows, captions, strict=True):
-        window = _limits(_shown(row[0][0]))
+        window = _limits(_visible_channels(row[0][0]))
         for column, ((image, mask), words) in enumerate(zip(row, words_of_row, strict=True)):
-            grey = Image.fromarray(_window(_shown(image), window)).resize(size, Image.Resampling.BICUBIC)
+            grey = Image.fromarray(_window(_visible_channels(image), window)).resize(size, Image.Resampling.BICUBIC)
             left = column * (canvas[0] + _GAP)
             whole.paste(
                 Image.fromarray(_painted(np.asarray(grey), _resized(mask, size), paints, opacity=0)), (left, top)
@@ -282,7 +282,7 @@ def _stacked(slices: list[np.ndarray]) -> np.ndarray:
     return whole
 
 
-def _shown(image: np.ndarray) -> np.ndarray:
+def _visible_channels(image: np.ndarray) -> np.ndarray:
     """The visible channels of a slice (C, y, x): three in colour, else the first, as (y, x, 3 or 1)."""
     return np.nan_to_num(np.moveaxis(image if len(image) == 3 else image[:1], 0, -1).astype(np.float64))
 

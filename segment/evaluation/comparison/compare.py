@@ -86,7 +86,7 @@ def compare(methods: Methods, level: float = 0.95, resamples: int = 10_000, seed
     p-value, effect size and number of scans won. A difference is significant if corrected test and interval agree.
 
     Args:
-        methods: What `segment.evaluation.comparison.methods.read_methods` returns.
+        methods: The result of `segment.evaluation.comparison.methods.read_methods`.
         level: Confidence level of the intervals, in (0, 1); ``1 - level`` is the significance level of the tests.
         resamples: Number of resamples of scans, at least 1.
         seed: Seed of the resamples.

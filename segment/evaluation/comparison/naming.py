@@ -66,7 +66,7 @@ def method_names(groups: Sequence[Sequence[RunFolder]], differences: Mapping[str
 
     Args:
         groups: The runs of each method.
-        differences: What `config_differences` found.
+        differences: The result of `config_differences`.
 
     Returns:
         Printable names, all distinct.

@@ -1,4 +1,4 @@
-"""Notes on a comparison: how its numbers were made, and its limitations."""
+"""Notes on a comparison: how its numbers were computed, and its limitations."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MOST_NAMED = 3
 
 
 def protocol(methods: Sequence[Method]) -> str:
-    """One line that says how the numbers were made; values that differ are listed together.
+    """One line that says how the numbers were computed; values that differ are listed together.
 
     Args:
         methods: The methods in the comparison.

@@ -66,7 +66,7 @@ def recipes(
     Args:
         names: Names of the methods.
         groups: Their runs.
-        differences: What `segment.evaluation.comparison.naming.config_differences` found: every key.
+        differences: The result of `segment.evaluation.comparison.naming.config_differences`, with every key.
 
     Returns:
         The differences to show and to name.
