@@ -201,7 +201,7 @@ def test_evaluate_gives_tables_for_folders_and_for_files(run, dataset, tmp_path)
     alone = segment.evaluate(str(masks[0]), str(references[0]), labels=dict(dataset.labels), output=tmp_path / "new")
     pd.testing.assert_frame_equal(alone.summary, summary)
     assert {file.name for file in (tmp_path / "new").iterdir()} == {"scans.csv", "summary.json"}
-    with pytest.raises(segment.UserError, match="holds no prediction"):
+    with pytest.raises(segment.UserError, match="has no prediction"):
         segment.evaluate(run.path / "predictions", references[0].parent)
 
 
@@ -209,7 +209,7 @@ def test_files_that_are_no_pairs_are_refused(dataset):
     labels = [case.label for case in dataset.cases]
     with pytest.raises(segment.UserError, match="5 predictions and 2 references"):
         segment.evaluate(labels, labels[:2])
-    with pytest.raises(segment.UserError, match="beside a list"):
+    with pytest.raises(segment.UserError, match="the other side a list"):
         segment.evaluate(labels[0].parent, labels)
     with pytest.raises(segment.UserError, match="Two references are called"):
         segment.evaluate(labels[:2], [labels[0], labels[0]])

@@ -1,1 +1,1 @@
-"""Masks against references, and runs against each other."""
+"""Scoring of masks against references, and comparison of runs."""

@@ -1,4 +1,4 @@
-"""Masks from any program against their references: a table of scans and its summary."""
+"""Scores masks from any program against their references: a table of scans and its summary."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from segment.runs.scans import write_scans
 from segment.runs.summary import summarise, write_summary
 
 Masks = Path | Sequence[Path]
-"""A folder of masks, one mask, or several in an order of their own."""
+"""A folder of masks, one mask, or several in a given order."""
 
 
 def evaluate(
@@ -36,27 +36,27 @@ def evaluate(
     """Score masks against their references.
 
     Args:
-        predictions: Masks; those of a folder are matched with the references by name, others by their place.
-        references: Likewise.
-        labels: Name to value, or to the list of values whose union is a region; None: those of a ``dataset.json`` in or
-            beside the folder of references, else the values found.
-        region_order: With regions, the value that each writes into a mask; None where it follows from them.
-        split: What the table calls these scans.
-        fold: Their fold; None when there is none.
-        ignore_extra: Pass over predictions without a reference.
-        metrics: What they are scored by.
-        progress: Called with the scans done and all scans, after each.
+        predictions: Masks. Those in a folder are matched with the references by name, lists by position.
+        references: Reference masks, given the same way.
+        labels: Name to value, or to the list of values whose union is a region; None: the labels of a ``dataset.json``
+            in or next to the folder of references, else the values found.
+        region_order: With regions, the value that each one writes into a mask; None if it follows from the regions.
+        split: Name of the split that the table records for these scans.
+        fold: Their fold; None if there is none.
+        ignore_extra: Skip predictions without a reference.
+        metrics: Metrics to compute.
+        progress: Called after each scan with the number of scans done and the total.
 
     Returns:
         The table of scans, as `segment.runs.scans.COLUMNS` describes it, and its summary, as
         `segment.runs.summary.summarise` does.
 
     Raises:
-        UserError: Masks are missing, cannot be read, lie on another grid than their references or hold values that no
+        UserError: Masks are missing, cannot be read, are not on the grid of their references or contain values that no
             label has.
     """
     pairs = pair_masks(predictions, references, ignore_extra)
-    found = _declared(labels, region_order, pairs[0][2].parent) or discover_labels(pairs)
+    found = _declared_labels(labels, region_order, pairs[0][2].parent) or discover_labels(pairs)
     done: list[str] = []
 
     def advance(case: str) -> None:
@@ -67,26 +67,26 @@ def evaluate(
     protocol = {
         "split": split,
         "fold": fold,
-        **(_made_with(predictions) if isinstance(predictions, Path) else {}),
-        "predictions": _told(predictions),
-        "references": _told(references),
+        **(_prediction_settings(predictions) if isinstance(predictions, Path) else {}),
+        "predictions": _as_text(predictions),
+        "references": _as_text(references),
     }
     return scans, summarise(scans, protocol, metrics=[metric.info for metric in metrics])
 
 
 def write_evaluation(folder: Path, scans: pd.DataFrame, summary: Mapping[str, Any]) -> None:
-    """Write ``scans.csv`` and ``summary.json`` into a folder, which is made when missing."""
+    """Write ``scans.csv`` and ``summary.json`` into a folder, which is created if missing."""
     folder.mkdir(parents=True, exist_ok=True)
     write_scans(folder / "scans.csv", scans)
     write_summary(folder / "summary.json", summary)
 
 
-def _told(masks: Masks) -> str | list[str]:
+def _as_text(masks: Masks) -> str | list[str]:
     return str(masks) if isinstance(masks, Path) else [str(file) for file in masks]
 
 
-def _made_with(predictions: Path) -> dict[str, Any]:
-    """Overlap, test-time augmentation and precision of masks that ``segment predict`` made; else nothing."""
+def _prediction_settings(predictions: Path) -> dict[str, Any]:
+    """Overlap, test-time augmentation and precision of masks from ``segment predict``; empty for other masks."""
     file = predictions / "predictions.json"
     settings = read_mapping(file).get("predicted") if file.is_file() else None
     if not isinstance(settings, dict):
@@ -99,12 +99,12 @@ def _made_with(predictions: Path) -> dict[str, Any]:
     }
 
 
-def _declared(
-    given: Mapping[str, int | Sequence[int]] | None, region_order: Sequence[int] | None, references: Path
+def _declared_labels(
+    labels: Mapping[str, int | Sequence[int]] | None, region_order: Sequence[int] | None, references: Path
 ) -> Labels | None:
-    """Labels that the user gives, or those of a dataset.json in or beside the folder of references."""
-    if given is not None:
-        return label_table(given, "labels", region_order)
+    """Labels that the user gives, or those of a dataset.json in or next to the folder of references."""
+    if labels is not None:
+        return label_table(labels, "labels", region_order)
     for folder in (references, references.parent):
         if (folder / "dataset.json").is_file():
             content = read_json(folder / "dataset.json")

@@ -1,4 +1,4 @@
-"""Masks on disk, matched with their references by file name."""
+"""Matches masks on disk with their references by file name."""
 
 from __future__ import annotations
 
@@ -17,69 +17,73 @@ from segment.text import printable
 def pair_masks(
     predictions: Path | Sequence[Path], references: Path | Sequence[Path], ignore_extra: bool = False
 ) -> list[tuple[str, Path, Path]]:
-    """Match masks with their references: those of two folders by name, single files by their place.
+    """Match masks with their references: two folders by name, lists of files by position.
 
     Args:
-        predictions: A folder, a file or several.
-        references: Likewise.
-        ignore_extra: With folders, pass over predictions without a reference.
+        predictions: A folder, a file or several files.
+        references: Given the same way.
+        ignore_extra: With folders, skip predictions without a reference.
 
     Returns:
-        (case id, prediction file, reference file); without folders in the order given, named after the references.
+        (case id, prediction file, reference file); lists of files keep their order and are named after the references.
 
     Raises:
-        UserError: As `pair_folders`; or there are not as many files on both sides, none, or two of one name.
+        UserError: As `pair_folders`; or the numbers of files differ, are zero, or two references share a name.
     """
-    sides = [[given] if isinstance(given, Path) and given.is_file() else given for given in (predictions, references)]
+    sides = [[masks] if isinstance(masks, Path) and masks.is_file() else masks for masks in (predictions, references)]
     if isinstance(sides[0], Path) and isinstance(sides[1], Path):
         return pair_folders(sides[0], sides[1], ignore_extra)
     if isinstance(sides[0], Path) or isinstance(sides[1], Path):
         folder = next(side for side in sides if isinstance(side, Path))
-        raise UserError(f"{folder} stands beside a list of files. Give two folders, or two lists of files.")
+        raise UserError(
+            f"{folder} is a folder, the other side a list of files. Give two folders, or two lists of files."
+        )
     if len(sides[0]) != len(sides[1]) or not sides[0]:
         raise UserError(
-            f"There are {len(sides[0])} predictions and {len(sides[1])} references. Give each mask its reference."
+            f"There are {len(sides[0])} predictions and {len(sides[1])} references. Give one reference per mask."
         )
     names = [stem(file) for file in sides[1]]
     if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise UserError(f"Two references are called {printable(twice)!r}, so their scans cannot be told apart.")
+        duplicate = next(name for name in names if names.count(name) > 1)
+        raise UserError(
+            f"Two references are called {printable(duplicate)!r}, so their scans would be confused. Rename one."
+        )
     return list(zip(names, sides[0], sides[1], strict=True))
 
 
 def pair_folders(predictions: Path, references: Path, ignore_extra: bool = False) -> list[tuple[str, Path, Path]]:
-    """Match the masks of two folders by their names without the format.
+    """Match the masks of two folders by file name without extension.
 
     Args:
-        predictions: Folder of predicted masks; files that are no images are passed over.
+        predictions: Folder of predicted masks; files that are not images are skipped.
         references: Folder of reference masks.
-        ignore_extra: Pass over predictions without a reference, where not all predicted scans have one.
+        ignore_extra: Skip predictions without a reference.
 
     Returns:
         (case id, prediction file, reference file) of every reference, sorted by id.
 
     Raises:
-        UserError: A folder is missing or holds no mask or two masks of one name, a reference has no prediction (it is
-            not left out: that would hide failures), or a prediction has no reference.
+        UserError: A folder is missing, is empty or contains two masks with the same name, a reference has no prediction
+            (leaving it out would hide failures), or a prediction has no reference.
     """
     predicted, referenced = _masks_by_stem(predictions), _masks_by_stem(references)
     missing = [name for name in referenced if name not in predicted]
     if missing:
         raise UserError(
-            f"{predictions} holds no prediction for {len(missing)} of the {len(referenced)} references "
+            f"{predictions} has no prediction for {len(missing)} of the {len(referenced)} references "
             f"in {references}: {_first_few(missing)}. Predict these scans too; masks are matched by file name."
         )
     extra = [name for name in predicted if name not in referenced]
     if extra and not ignore_extra:
         raise UserError(
-            f"{references} holds no reference for {len(extra)} of the {len(predicted)} predictions in {predictions}: "
+            f"{references} has no reference for {len(extra)} of the {len(predicted)} predictions in {predictions}: "
             f"{_first_few(extra)}. Add the references, or set ignore_extra=true to score the other scans only."
         )
     return [(name, predicted[name], file) for name, file in referenced.items()]
 
 
 def discover_labels(pairs: Sequence[tuple[str, Path, Path]]) -> Labels:
-    """Name labels after the values that masks hold, for masks that nobody gave names for.
+    """Name labels after the values found in masks, if no names were given.
 
     Args:
         pairs: (case id, prediction file, reference file).
@@ -88,7 +92,7 @@ def discover_labels(pairs: Sequence[tuple[str, Path, Path]]) -> Labels:
         ``background`` (0) and ``label_VALUE`` for every other value found, in the order of the values.
 
     Raises:
-        UserError: A file cannot be read or is no mask, or more than 255 values are found.
+        UserError: A file cannot be read or is not a mask, or more than 255 values are found.
     """
     found: set[int] = {0}
     for _, *files in pairs:
@@ -96,31 +100,31 @@ def discover_labels(pairs: Sequence[tuple[str, Path, Path]]) -> Labels:
             found.update(np.unique(read_label(file).array).tolist())
             if len(found) > MAX_LABELS:
                 raise UserError(
-                    f"{file} brings the number of different label values to {len(found)}, more than {MAX_LABELS}: "
-                    "it is probably an image, not a mask. Name the folder of masks."
+                    f"With {file} there are {len(found)} different label values, more than {MAX_LABELS}: "
+                    "it is probably an image, not a mask. Give the folder of masks."
                 )
     return Labels({"background": 0, **{f"label_{value}": value for value in sorted(found - {0})}})
 
 
 def _masks_by_stem(folder: Path) -> dict[str, Path]:
-    """The masks of a folder by name without the format, sorted."""
+    """The masks of a folder by file name without extension, sorted."""
     if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder. Name the folder that the masks lie in.")
+        raise UserError(f"{folder} is not a folder. Give the folder that contains the masks.")
     found: dict[str, Path] = {}
     for file in sorted(folder.iterdir(), key=lambda file: stem(file)):
         if not is_image_file(file):
             continue
         if stem(file) in found:
             raise UserError(
-                f"{folder} holds {found[stem(file)].name} and {file.name}, two masks of one scan. Keep one."
+                f"{folder} contains two masks of one scan, {found[stem(file)].name} and {file.name}. Keep one."
             )
         found[stem(file)] = file
     if not found:
-        raise UserError(f"{folder} holds no mask ({listed()}). Name the folder of masks.")
+        raise UserError(f"{folder} contains no mask ({listed()}). Give the folder of masks.")
     return found
 
 
 def _first_few(names: Sequence[str]) -> str:
-    """Name the first few of many."""
+    """The first three names and the number of others."""
     few = ", ".join(printable(name) for name in names[:3])
     return few if len(names) <= 3 else f"{few} and {len(names) - 3} more"

@@ -1,4 +1,4 @@
-"""Scores of masks on disk against their references."""
+"""Scores masks on disk against their references."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ def score_pairs(
 
     Args:
         pairs: (case id, prediction file, reference file).
-        labels: What the values in the masks stand for.
+        labels: Labels of the values in the masks.
         split: Split the scans belong to, e.g. ``val``.
-        fold: Fold the scans belong to; None when there is none.
-        metrics: What is scored; the standard ones are, whether they are named or not.
-        workers: Scans that are read and scored at the same time, in threads.
-        advance: Called with the case id whenever one more scan is done, e.g. to move a progress bar.
+        fold: Fold the scans belong to; None if there is none.
+        metrics: Metrics to compute in addition to the standard ones.
+        workers: Number of scans that are read and scored in parallel, in threads.
+        advance: Called with the case id after each scan, e.g. to update a progress bar.
 
     Returns:
-        Table with `COLUMNS`, then a column for every further metric; one row a (scan, label), scans in the order of
-        `pairs`, labels in that of their indices.
+        Table with `COLUMNS`, then one column per further metric; one row per (scan, label), scans in the order of
+        `pairs`, labels by class index.
 
     Raises:
-        UserError: A file cannot be read or is no mask, the two masks of a scan lie on different grids, a mask holds
-            a value that no label has, or a metric gives no finite number.
+        UserError: A file cannot be read or is not a mask, the two masks of a scan are on different grids, a mask
+            contains a value that no label has, or a metric does not return a finite number.
     """
     named = {metric.name: metric for metric in (*STANDARD, *metrics)}
     further = [name for name in named if name not in OVERLAPS]
@@ -76,19 +76,19 @@ def _score_pair(pair: tuple[str, Path, Path], labels: Labels, metrics: Sequence[
     difference = grid_difference(masks[0].grid, masks[1].grid)
     if difference:
         raise UserError(
-            f"{prediction} does not lie on the grid of its reference {reference}: {difference}. "
-            "Resample the prediction onto the scan's own grid."
+            f"{prediction} is not on the grid of its reference {reference}: {difference}. "
+            "Resample the prediction to the grid of the scan."
         )
     encoded = []
     for file, mask in zip((prediction, reference), masks, strict=True):
         try:
             encoded.append(labels.encode(mask.array))
         except ValueError as error:
-            raise UserError(f"{file}: {error}. Declare every value that the masks hold.") from None
+            raise UserError(f"{file}: {error}. Declare every value that occurs in the masks.") from None
     spacing = masks[1].grid.spacing
     try:
         found = score_scan(encoded[0], encoded[1], labels.structures, len(labels), IGNORE, metrics, spacing)
     except ValueError as error:
-        raise UserError(f"{prediction} against {reference}: {error}. Mend the metric, or leave it out.") from error
+        raise UserError(f"{prediction} against {reference}: {error}. Fix the metric, or leave it out.") from error
     counted = [(score, {key: getattr(score, key) for key in ("label", "name", *COUNTS, "status")}) for score in found]
     return [{"case": case, **fields, **score.scores} for score, fields in counted]

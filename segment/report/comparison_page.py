@@ -1,4 +1,4 @@
-"""A comparison of methods as one HTML page that needs no network and no other file."""
+"""A comparison of methods as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ from segment.statistics.paired import paired_differences
 from segment.text import printable
 from segment.visual.pictures import colours, contour_row, png
 
-# What keeps a page small enough to open, whatever is compared; the tables beside it hold everything.
-_MOST_PAIRED = 10  # methods that can be chosen in pairs
-_MOST_VALUES = 500_000  # scores that the page carries for these
-_MOST_SCANS = 5_000  # that the plots of a pair show
+# Limits that keep the page small; the tables written next to it are complete.
+_MOST_PAIRED = 10  # methods available in the pair plots
+_MOST_VALUES = 500_000  # embedded scores for these plots
+_MOST_SCANS = 5_000  # in the pair plots
 _MOST_PAIR_ROWS = 4_000
-_MOST_LABELS = 30  # columns of labels
+_MOST_LABELS = 30  # label columns
 _MOST_KEYS = 40
-_MOST_BESIDE = 6  # methods whose configurations stand side by side
+_MOST_COLUMNS = 6  # methods with their own column in the table of differences
 _MOST_RUNS = 200
-_LONGEST = 80  # characters of a value of a configuration
+_LONGEST = 80  # characters per configuration value
 _MOST_PANELS = 4
 _PICTURES = 5
 
@@ -50,10 +50,10 @@ def write_comparison(folder: Path, comparison: Comparison, resamples: int, seed:
     """Write a comparison into a folder: ``report.html`` and ``comparison.csv``, ``.md``, ``.tex`` and ``.json``.
 
     Args:
-        folder: Made when missing.
-        comparison: What `segment.evaluation.comparison.compare.compare` returns.
-        resamples: Number of resamples that it was made with.
-        seed: Their seed.
+        folder: Created if missing.
+        comparison: The result of `segment.evaluation.comparison.compare.compare`.
+        resamples: Number of resamples used.
+        seed: Random seed used.
     """
     write_text(folder / "comparison.csv", pairs_csv(comparison))
     write_text(folder / "comparison.md", markdown_report(comparison))
@@ -65,19 +65,19 @@ def write_comparison(folder: Path, comparison: Comparison, resamples: int, seed:
 def write_comparison_page(path: Path, comparison: Comparison, resamples: int, seed: int) -> None:
     """Write the page of a comparison.
 
-    The page shows the conclusion, the methods with their intervals and ranks, every scan of a pair of methods, the
-    scans that changed most as pictures, the statistics of all pairs, variance, what differs between the
-    configurations, cost, and the runs. All text from files is escaped, no script but ours can run in the page, and it
-    connects to nothing. Scans whose files are not where they were are left out with a sentence.
+    The page shows the conclusion, the methods with their intervals and ranks, every scan of a pair of methods, pictures
+    of the scans that changed most, the statistics of all pairs, variance, configuration differences, cost and the runs.
+    All text from files is escaped, only our own scripts can run, and the page makes no connections. Scans whose files
+    were moved are listed but not drawn.
 
     Args:
-        path: Where the page is written.
-        comparison: What `segment.evaluation.comparison.compare.compare` returns.
-        resamples: Number of resamples that it was made with.
-        seed: Their seed.
+        path: The HTML file.
+        comparison: The result of `segment.evaluation.comparison.compare.compare`.
+        resamples: Number of resamples used.
+        seed: Random seed used.
     """
     leader, second, *_ = comparison.ranking.names
-    pictures, gone = _pictures(comparison, leader, second)
+    pictures, missing = _pictures(comparison, leader, second)
     metric = comparison.metric
     paired = _paired(comparison)
     (cost_heads, costs), (variance_heads, variances) = cost_table(comparison), variance_table(comparison)
@@ -104,7 +104,7 @@ def write_comparison_page(path: Path, comparison: Comparison, resamples: int, se
         paired=json_block(paired) if paired else "",
         chosen=paired,
         pictures=pictures,
-        gone=gone,
+        missing=missing,
         colours=_legend(comparison),
         pairs=_pair_rows(comparison),
         all_pairs=len(comparison.pairs),
@@ -113,7 +113,9 @@ def write_comparison_page(path: Path, comparison: Comparison, resamples: int, se
         variance_heads=variance_heads,
         variances=variances,
         differences=_differences(comparison),
-        beside=[method.name for method in comparison.methods] if len(comparison.methods) <= _MOST_BESIDE else [],
+        method_columns=[method.name for method in comparison.methods]
+        if len(comparison.methods) <= _MOST_COLUMNS
+        else [],
         more_keys=more_keys(comparison, _MOST_KEYS),
         runs=_runs(comparison),
         all_runs=sum(len(method.runs) for method in comparison.methods),
@@ -124,7 +126,7 @@ def write_comparison_page(path: Path, comparison: Comparison, resamples: int, se
 
 
 def _method_rows(comparison: Comparison, labels: Sequence[str]) -> list[dict[str, Any]]:
-    """One entry a method, best first."""
+    """One entry per method, best first."""
     ranking, rows = comparison.ranking, []
     leader = ranking.names[0]
     pick = max if comparison.metric.higher_is_better else min
@@ -150,13 +152,13 @@ def _method_rows(comparison: Comparison, labels: Sequence[str]) -> list[dict[str
 
 
 def _scan_names(method: Method) -> list[str]:
-    """Ids of the scans, with their split where there are several."""
+    """Ids of the scans, with their split if there are several splits."""
     several = len({split for split, _ in method.scores.index}) > 1
     return [printable(f"{case} ({split})" if several else case) for split, case in method.scores.index]
 
 
 def _paired(comparison: Comparison) -> dict[str, Any] | None:
-    """What the plots of a pair are drawn from: the scores of the best methods; None where they are too many."""
+    """Data of the pair plots: the scores of the best methods; None if there are too many scores."""
     table = comparison.methods[0].scores
     if len(table) > _MOST_SCANS or 2 * table.size > _MOST_VALUES:
         return None
@@ -185,14 +187,14 @@ def _paired(comparison: Comparison) -> dict[str, Any] | None:
 
 
 def _pair_values(comparison: Comparison, first: str, second: str, structure: str) -> list[Any]:
-    """Difference, low and high end of its interval, p after Holm, won, tied, lost, whether it is shown."""
+    """Difference, low and high end of its interval, Holm-corrected p, won, tied, lost, significance."""
     pair = comparison.pair(first, second, structure)
     low, high = pair.interval or (None, None)
     return [pair.difference, low, high, pair.p_holm, pair.won, pair.tied, pair.lost, pair.significant]
 
 
 def _pair_rows(comparison: Comparison) -> list[dict[str, Any]]:
-    """One entry a pair and structure in the order of the ranking, so that those of the leader come first."""
+    """One entry per pair and structure in the order of the ranking, so that pairs of the leader come first."""
     names = comparison.ranking.names
     rows: list[dict[str, Any]] = []
     for place, first in enumerate(names):
@@ -207,22 +209,22 @@ def _pair_rows(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def _pictures(comparison: Comparison, first: str, second: str) -> tuple[list[dict[str, Any]], list[str]]:
-    """The scans on which two methods differ most, as pictures; and ids of those that cannot be drawn."""
+    """Pictures of the scans on which two methods differ most, and ids of scans that cannot be drawn."""
     one, other = ({method.name: method for method in comparison.methods}[name] for name in (first, second))
     values = np.stack([one.scores.to_numpy(), other.scores.to_numpy()], axis=1)
     differences = paired_differences(values, np.array([0]), np.array([1]), comparison.metric.perfect)[0][:, 0, 0]
     sizes = np.nan_to_num(np.abs(differences))
-    drawn, gone = [], []
+    drawn, missing = [], []
     names = _scan_names(one)
     for place in np.argsort(-sizes, kind="stable")[:_PICTURES]:
         if not sizes[place]:
             break
         split, case = one.scores.index[place]
         try:
-            # One after another: a scan can be most of the memory.
-            pictures = _drawn(_run_of(one, split, case), _run_of(other, split, case), case)
+            # One at a time: a scan can take up most of the memory.
+            pictures = _draw(_run_with_scan(one, split, case), _run_with_scan(other, split, case), case)
         except (UserError, ValueError, OSError):
-            gone.append(names[place])
+            missing.append(names[place])
             continue
         captions = ["image", "reference", first, second]
         drawn.append(
@@ -235,10 +237,10 @@ def _pictures(comparison: Comparison, first: str, second: str) -> tuple[list[dic
                 ],
             }
         )
-    return drawn, gone
+    return drawn, missing
 
 
-def _run_of(method: Method, split: str, case: str) -> RunFolder:
+def _run_with_scan(method: Method, split: str, case: str) -> RunFolder:
     """The first run of a method that scored a scan."""
     for run in method.runs:
         if ((run.scans["split"] == split) & (run.scans["case"] == case)).any():
@@ -246,7 +248,7 @@ def _run_of(method: Method, split: str, case: str) -> RunFolder:
     raise UserError(f"{printable(case)} was scored in no run.")
 
 
-def _drawn(first: RunFolder, second: RunFolder, case: str) -> list[np.ndarray]:
+def _draw(first: RunFolder, second: RunFolder, case: str) -> list[np.ndarray]:
     """Image, reference and the contours of two runs on one slice."""
     scan, other = read_voxels(first, case), read_voxels(second, case)
     if scan.reference.shape != other.reference.shape or scan.n_classes != other.n_classes:
@@ -265,20 +267,20 @@ def _legend(comparison: Comparison) -> list[dict[str, str]]:
 
 
 def _differences(comparison: Comparison) -> list[dict[str, Any]]:
-    """What differs between the methods, what a reader asks first in front: value and the methods that have it."""
+    """Differences between the methods, most relevant first: each value and the methods that have it."""
     rows = []
     for key, values in list(comparison.choices.items())[:_MOST_KEYS]:
-        alike: dict[str, list[str]] = {}
+        by_value: dict[str, list[str]] = {}
         for name, value in values.items():
             text = "–" if value is None else printable(value)
-            alike.setdefault(text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…", []).append(name)
-        place = {name: value for value, names in alike.items() for name in names}
-        rows.append({"key": printable(key), "alike": list(alike.items()), "of": place})
+            by_value.setdefault(text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…", []).append(name)
+        by_method = {name: value for value, names in by_value.items() for name in names}
+        rows.append({"key": printable(key), "by_value": list(by_value.items()), "by_method": by_method})
     return rows
 
 
 def _runs(comparison: Comparison) -> list[list[str]]:
-    """Where each run lies and what made it, as far as it is recorded."""
+    """Recorded path, seed, folds, start time and versions of each run."""
     rows = []
     for method in comparison.methods:
         for run in method.runs:
@@ -297,5 +299,5 @@ def _folds(run: RunFolder) -> str:
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
-    """A mapping from a file, empty where the file holds something else."""
+    """A mapping from a file; empty if the value is not a mapping."""
     return value if isinstance(value, dict) else {}

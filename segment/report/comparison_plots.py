@@ -1,4 +1,4 @@
-"""Plots of a comparison: the methods with their intervals, and how far their ranking holds."""
+"""Plots of a comparison: methods with their intervals, and the stability of their ranking."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from segment.evaluation.comparison.wording import percent
 from segment.report.plots import STYLE, TEXT, WIDTH, as_svg, short_name
 
 MOST_METHODS = 40
-"""Methods that a plot shows, the best ones."""
+"""Maximum number of methods in a plot; the best ones are shown."""
 
-_GROUND = "#030201"  # stands for the page's ground while drawing
+_BACKGROUND = "#030201"  # placeholder for the page's background colour
 _BLUE = "#56b4e9"
-_LARGEST = 190.0  # area of the blob of a rank that is always taken, in square points
+_LARGEST = 190.0  # area of the blob of a rank with share 1, in square points
 
 
 def method_intervals(comparison: Comparison, structure: str, name: str) -> Markup:
-    """Draw each method's mean with its interval, best above; a ring where it is shown to be worse than the leader.
+    """Draw each method's mean with its interval, best at the top; rings are significantly worse than the leader.
 
     Args:
         comparison: The comparison.
         structure: ``foreground`` or the name of a label.
-        name: Word that no other plot of the page has, for its ids.
+        name: Unique word on the page, used as prefix of element ids.
 
     Returns:
         An SVG element.
@@ -44,22 +44,22 @@ def method_intervals(comparison: Comparison, structure: str, name: str) -> Marku
             if score.interval is not None:
                 axes.plot(score.interval, (row, row), color=TEXT, linewidth=1.4, solid_capstyle="butt")
             worse = row > 0 and significantly_worse(comparison, comparison.pair(names[0], method, structure))
-            inside = _GROUND if worse else TEXT
+            inside = _BACKGROUND if worse else TEXT
             axes.plot(score.mean, row, "o", markersize=5, markerfacecolor=inside, markeredgecolor=TEXT, zorder=3)
         axes.set_xlabel(f"{short_name(structure)} {comparison.metric.heading}")
-        title = f"{structure}: mean of every method with its {percent(comparison.level)} interval"
-        return Markup(as_svg(figure, title, name).replace(_GROUND, "var(--ground)"))
+        title = f"{structure}: mean of every method with {percent(comparison.level)} interval"
+        return Markup(as_svg(figure, title, name).replace(_BACKGROUND, "var(--ground)"))
 
 
 def rank_shares(comparison: Comparison) -> Markup:
-    """Draw how often each method takes each rank when the scans are drawn anew (blob plot, Wiesenfarth et al. 2021).
+    """Draw how often each method takes each rank over resamples of the scans (blob plot, Wiesenfarth et al. 2021).
 
     Args:
         comparison: The comparison.
 
     Returns:
-        An SVG element: a row a method, best above; the area of a blob is the share of the resamples, the line the
-        interval of the rank.
+        An SVG element: one row per method, best at the top; the area of a blob is the share of resamples, the line is
+        the interval of the rank.
     """
     ranking = comparison.ranking
     names = ranking.names[:MOST_METHODS]

@@ -1,4 +1,4 @@
-"""Pages that need no network and no other file: one base template, its style, and a policy that lets only ours run."""
+"""Self-contained HTML pages: a base template, its style, and a policy that allows only our own scripts."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(template: str, scripts: Sequence[str] = (), allowed: Sequence[str] = (), **content: Any) -> str:
-    """Fill a template of a page.
+    """Render a page template.
 
-    Text is escaped; the page may connect to nothing, and no script but those named here can run in it.
+    Text is escaped; the page cannot make connections, and only the scripts given here can run.
 
     Args:
-        template: File name of a template, which extends ``base.html.j2``.
-        scripts: File names of the scripts that the page ends with.
-        allowed: Texts of further scripts that these may put into the page.
-        **content: What the template shows.
+        template: File name of a template that extends ``base.html.j2``.
+        scripts: File names of scripts to append to the page.
+        allowed: Source texts of further scripts that these scripts may insert.
+        **content: Variables of the template.
 
     Returns:
         The page.
@@ -53,10 +53,10 @@ def render(template: str, scripts: Sequence[str] = (), allowed: Sequence[str] = 
 
 
 def json_block(value: Any) -> Markup:
-    """Make a value into JSON that can stand in a script element: no text of it can end the element.
+    """Convert a value to JSON for a script element, escaped so that it cannot end the element.
 
     Args:
-        value: What JSON can hold.
+        value: A JSON-serialisable value.
 
     Returns:
         Markup that is not escaped again.
@@ -66,13 +66,13 @@ def json_block(value: Any) -> Markup:
 
 
 def data_url(kind: str, content: bytes) -> str:
-    """Put a file into an address, e.g. of an image: ``data_url("image/png", bytes)``."""
+    """Encode a file as a data URL, e.g. an image: ``data_url("image/png", content)``."""
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 @cache
 def read_template(name: str) -> str:
-    """The text of a file beside the templates, without line ends around it."""
+    """The text of a file in the templates folder, stripped."""
     return (_TEMPLATES / name).read_text(encoding="utf-8").strip()
 
 
@@ -88,5 +88,5 @@ def _environment() -> jinja2.Environment:
 
 
 def _digest(script: str) -> str:
-    """What a policy names a script by."""
+    """The hash of a script for a content security policy."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode('ascii')}'"

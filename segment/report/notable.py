@@ -1,4 +1,4 @@
-"""The scans of a run that are worth looking at: the worst ones and the median one."""
+"""Selects the scans of a run to look at: the worst ones and the median one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WORST = ("worst", "second worst", "third worst")
 
 @dataclass(frozen=True)
 class NotableCase:
-    """A scan that is worth looking at.
+    """A scan to look at.
 
     Attributes:
         kind: ``worst``, ``second worst``, ``third worst`` or ``median``.
@@ -38,11 +38,11 @@ class NotableCase:
 
 @dataclass(frozen=True)
 class NotableScan(NotableCase):
-    """A scan that is shown as a picture.
+    """A scan with its picture.
 
     Attributes:
         picture: uint8 ``(H, W, 3)``: image, reference and prediction.
-        voxels: What it was drawn from.
+        voxels: The voxels of the scan.
     """
 
     picture: np.ndarray
@@ -50,15 +50,15 @@ class NotableScan(NotableCase):
 
 
 def notable_cases(run: RunFolder, worst: int = 1) -> list[NotableCase]:
-    """Name the worst scans of a run and its median one, by the foreground score of `LEAD`.
+    """Find the worst scans of a run and its median scan, by the foreground score of `LEAD`.
 
     Args:
         run: A finished run.
-        worst: How many of the worst scans, at most three.
+        worst: Number of worst scans, at most three.
 
     Returns:
-        The worst ones, the worst first, as far as they are worse than the median; then the median one (of two middle
-        ones the worse), which is called ``worst`` where it is the only one.
+        The worst scans that rank below the median, worst first; then the median scan (the worse of two middle ones),
+        which is called ``worst`` if it is the only one.
     """
     ordered = scan_scores(run.scans, LEAD)
     middle = (len(ordered) - 1) // 2
@@ -69,27 +69,27 @@ def notable_cases(run: RunFolder, worst: int = 1) -> list[NotableCase]:
 
 
 def notable_scans(run: RunFolder) -> list[NotableScan]:
-    """Draw the worst scan of a run and its median one, by the foreground score of `LEAD`.
+    """Draw the worst scan of a run and its median scan, by the foreground score of `LEAD`.
 
     Args:
-        run: A finished run, as `read_voxels` needs it.
+        run: A finished run, as for `read_voxels`.
 
     Returns:
-        The worst scan, then the median one. A scan whose source image, reference or prediction is not there or cannot
-        be read any more is left out, and a warning is logged.
+        The worst scan, then the median one. A scan whose image, reference or prediction is missing or cannot be read is
+        left out, and a warning is logged.
     """
     found = []
     for notable in notable_cases(run):
         try:
             scan = read_voxels(run, notable.case)
         except (UserError, ValueError) as error:
-            warn_of(notable, error)
+            warn_not_shown(notable, error)
             continue
         picture = panel(scan.image, scan.reference, scan.prediction, scan.n_classes, scan.grid.spacing)
         found.append(NotableScan(notable.kind, notable.case, notable.score, picture, scan))
     return found
 
 
-def warn_of(notable: NotableCase, error: Exception) -> None:
+def warn_not_shown(notable: NotableCase, error: Exception) -> None:
     """Log why a scan is not shown."""
     _log.warning("No picture of the %s scan %s: %s", notable.kind, printable(notable.case), printable(error))

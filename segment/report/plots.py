@@ -1,4 +1,4 @@
-"""Plots as SVG that stands in a page: text stays text, and axes take the colour of the page's text."""
+"""Plots as inline SVG for a page: text stays text, and axes take the text colour of the page."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from segment.metrics.metric import MetricInfo
 from segment.text import printable
 from segment.visual.pictures import colours
 
-TEXT = "#010203"  # stands for the page's text colour while drawing; no palette holds it
-WIDTH = 5.0  # inches; 72 units of the drawing each
-MOST_POINTS = 2000  # of a strip plot; beyond it a page would swell, and single scans cannot be told apart any more
-_MOST_LABELS = 14  # whose curves are drawn
+TEXT = "#010203"  # placeholder for the page's text colour; not in any palette
+WIDTH = 5.0  # inches, 72 SVG units each
+MOST_POINTS = 2000  # per strip plot; more would bloat the page, and single scans would be indistinguishable
+_MOST_LABELS = 14  # maximum number of label curves
 _LEGEND_COLUMNS = 3
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -50,12 +50,12 @@ STYLE: dict[Any, Any] = {
 
 
 def distributions(scores: pd.DataFrame, metric: MetricInfo, name: str) -> Markup:
-    """Draw how a metric spreads over scans: a box (quartiles, median) for each label, and a point for each scan.
+    """Draw the distribution of a metric over scans: a box (quartiles, median) per label and a point per scan.
 
     Args:
         scores: ``(scans, labels)``, NaN where a scan has no score; columns are names of labels.
-        metric: What the values are; shares are drawn up to 1, from the tenth below the least.
-        name: Word that no other plot of the page has, for its ids.
+        metric: The metric of the values; axes of shares end at 1 and start at the tenth below the minimum.
+        name: Unique word on the page, used as prefix of element ids.
 
     Returns:
         An SVG element.
@@ -81,7 +81,7 @@ def distributions(scores: pd.DataFrame, metric: MetricInfo, name: str) -> Markup
         )
         for row, (found, colour) in enumerate(zip(values, _palette(len(values)), strict=True)):
             if few:
-                # Any even spread will do; the golden ratio's is the same every time.
+                # Multiples of the golden ratio spread evenly and deterministically.
                 jitter = (np.arange(len(found)) * 0.618034 % 1 - 0.5) * 0.42
                 points: dict[str, Any] = {"s": 13, "color": colour, "edgecolors": TEXT, "linewidths": 0.3, "zorder": 3}
                 axes.scatter(found, row + jitter, **points)
@@ -101,11 +101,11 @@ def curves(lines: Mapping[str, pd.Series], ylabel: str, name: str, smooth: bool 
     """Draw scalars over training steps.
 
     Args:
-        lines: Name to values by step. A line that is alone or named ``foreground`` is drawn in the text's colour, the
-            others in the colours of the labels, in this order; after fourteen the rest is left out.
-        ylabel: What the values are.
-        name: Word that no other plot of the page has, for its ids.
-        smooth: Draw the values pale and their running mean over a twentieth of the points as the line.
+        lines: Name to values by step. A single line, or the one named ``foreground``, is drawn in the text colour, the
+            others in the colours of the labels, in this order; lines after the fourteenth are left out.
+        ylabel: Label of the y axis.
+        name: Unique word on the page, used as prefix of element ids.
+        smooth: Draw the values pale, and as the line their running mean over a twentieth of the points.
 
     Returns:
         An SVG element.
@@ -117,7 +117,7 @@ def curves(lines: Mapping[str, pd.Series], ylabel: str, name: str, smooth: bool 
         figure = Figure(figsize=(WIDTH, 2.8 + 0.17 * rows), layout="constrained")
         axes = figure.subplots()
         for index, (label, colour) in enumerate(zip(labels, _palette(len(labels)), strict=True)):
-            style = ("-", "--")[index // 7 % 2]  # colours begin again after seven
+            style = ("-", "--")[index // 7 % 2]  # colours repeat after seven
             _line(axes, lines[label], smooth, label=short_name(label), color=colour, linestyle=style, linewidth=1.4)
         if main in lines:
             _line(axes, lines[main], smooth, label=short_name(main), color=TEXT, linewidth=2.0 if labels else 1.4)
@@ -131,7 +131,7 @@ def curves(lines: Mapping[str, pd.Series], ylabel: str, name: str, smooth: bool 
 
 
 def _line(axes: Axes, values: pd.Series, smooth: bool, color: str, linewidth: float, **style: Any) -> None:
-    """One curve, edged so that a light colour is seen on a light page."""
+    """One curve, edged so that a light colour is visible on a light page."""
     draw = partial(axes.plot, values.index.to_numpy(), color=color)
     shown = values
     if smooth and len(values) > 40:
@@ -143,23 +143,23 @@ def _line(axes: Axes, values: pd.Series, smooth: bool, color: str, linewidth: fl
 
 
 def _palette(count: int) -> list[str]:
-    """Colours of labels as the pictures have them."""
+    """Colours of labels, as in the pictures."""
     return ["#{:02x}{:02x}{:02x}".format(*colour) for colour in colours(count + 1)[1:]]
 
 
 def short_name(label: object) -> str:
-    """A name from a file, cut to 24 characters for an axis."""
+    """A printable name, cut to 24 characters for an axis."""
     text = printable(label)
     return text if len(text) <= 24 else f"{text[:23]}…"
 
 
 def as_svg(figure: Figure, title: str, name: str) -> Markup:
-    """Make a figure, drawn in `STYLE`, into an element of a page: no prolog, no metadata, the page's text colour.
+    """Convert a figure drawn in `STYLE` to an SVG element: no prolog, no metadata, the page's text colour.
 
     Args:
-        figure: What was drawn.
-        title: What a screen reader says of it.
-        name: Word that no other plot of the page has, for its ids.
+        figure: The figure.
+        title: Description for screen readers.
+        name: Unique word on the page, used as prefix of element ids.
 
     Returns:
         An SVG element.
@@ -167,7 +167,9 @@ def as_svg(figure: Figure, title: str, name: str) -> Markup:
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # only measured with this font; a browser has others
+        warnings.filterwarnings(
+            "ignore", message="Glyph"
+        )  # missing glyphs only affect measuring; browsers have other fonts
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     whole = buffer.getvalue()
     box = re.search(r'viewBox="([\d. -]+)"', whole)

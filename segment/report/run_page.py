@@ -1,4 +1,4 @@
-"""The report of a finished run as one HTML page that needs no network and no other file."""
+"""The report of a finished run as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from segment.files import plain, write_text
 from segment.metrics.metric import MetricInfo
 from segment.metrics.standard import LEAD
 from segment.report.html import data_url, json_block, render
-from segment.report.notable import notable_cases, warn_of
+from segment.report.notable import notable_cases, warn_not_shown
 from segment.report.plots import MOST_POINTS, curves, distributions
 from segment.report.viewer import viewer_code, viewer_volumes
 from segment.runs.curves import LOSS, read_curves
@@ -30,33 +30,33 @@ from segment.runs.voxels import read_voxels
 from segment.text import printable
 from segment.visual.pictures import colours, planes, png
 
-_NO_VIEWER = "There is no viewer in this page: the package ipyniivue, which carries it, is missing or not as expected."
+_NO_VIEWER = "This page has no viewer: the package ipyniivue, which provides it, is missing or incompatible."
 _COLUMNS = {"image": "image", "reference": "reference", "prediction": "prediction", "contours": "both contours"}
 
 
 @dataclass(frozen=True)
-class _Shown:
-    """Scans that the page shows.
+class _ShownScans:
+    """Scans shown on the page.
 
     Attributes:
-        pictures: What the template needs of each scan that could be read.
-        volumes: What the viewer needs of each of those that is a volume.
-        gone: Kind and id of each that could not be read.
+        pictures: Template data of each scan that could be read.
+        volumes: Viewer data of each of these scans that is 3D.
+        missing: Kind and id of each scan that could not be read.
     """
 
     pictures: list[dict[str, Any]]
     volumes: list[dict[str, Any]]
-    gone: list[str]
+    missing: list[str]
 
 
 def write_page(run: Path) -> None:
     """Write ``report.html`` of a finished run.
 
-    The page shows a warning where the training diverged, a notice of the data set, the summary, the spread over scans,
-    the three worst scans and the median one in three planes and in a viewer, the learning curves, every scan, the
-    resolved configuration and the provenance. All text from files is escaped, no script but ours can run in the page,
-    and it connects to nothing. What cannot be made (pictures of scans that were moved, a viewer without its package) is
-    left out with a sentence.
+    The page shows a warning if the training diverged, the notice of the data set, the summary, the distribution over
+    scans, the three worst scans and the median one in three planes and in a viewer, the learning curves, every scan,
+    the resolved configuration and the provenance. All text from files is escaped, only our own scripts can run, and the
+    page makes no connections. Unavailable parts (pictures of scans that were moved, a viewer without its package) are
+    replaced by a sentence.
 
     Args:
         run: A run folder: ``config.yaml``, ``scans.csv``, ``summary.json``, ``provenance.json``, ``predictions/``,
@@ -69,10 +69,10 @@ def write_page(run: Path) -> None:
 
 
 def _render(run: RunFolder) -> str:
-    # Hashes of every input file would be most of the page; they stand in provenance.json.
+    # Hashes of every input file would take up most of the page; they are in provenance.json.
     provenance = {key: value for key, value in run.provenance.items() if key != "cases"}
     palette = colours(len(run.summary["labels"]) + 1).tolist()
-    shown = _shown(run)
+    shown = _draw_scans(run)
     code = viewer_code() if shown.volumes else None
     volumes = shown.volumes if code else []
     metrics = [info for info in metric_infos(run.summary) if info.name in run.scans]
@@ -97,7 +97,7 @@ def _render(run: RunFolder) -> str:
         spreads=_spreads(run.scans, metrics),
         points=scan_rows(run.scans, LEAD.name).notna().to_numpy().sum() <= MOST_POINTS,
         pictures=shown.pictures,
-        gone=shown.gone,
+        missing=shown.missing,
         flat=not shown.volumes,
         volumes=volumes,
         without_viewer=_NO_VIEWER if shown.volumes and not code else "",
@@ -112,7 +112,7 @@ def _render(run: RunFolder) -> str:
 
 
 def _warning(run: Path) -> str:
-    """What stands on top of the page of a training that was not finite; empty for others."""
+    """The warning at the top of the page if the training diverged; otherwise empty."""
     found = divergence(run)
     if found is None:
         return ""
@@ -121,16 +121,16 @@ def _warning(run: Path) -> str:
     return f"{which} diverged: {found.cause}{where}. Its scores say nothing about the method."
 
 
-def _shown(run: RunFolder) -> _Shown:
-    """Draw the worst scans and the median one, one after another: a scan can be most of the memory."""
-    shown = _Shown([], [], [])
+def _draw_scans(run: RunFolder) -> _ShownScans:
+    """Draw the worst scans and the median one, one at a time: a scan can take up most of the memory."""
+    shown = _ShownScans([], [], [])
     for notable in notable_cases(run, worst=3):
         try:
             scan = read_voxels(run, notable.case)
             drawn = planes(scan.image, scan.reference, scan.prediction, scan.n_classes, scan.grid.spacing)
         except (UserError, ValueError) as error:
-            warn_of(notable, error)
-            shown.gone.append(f"{notable.kind} scan {printable(notable.case)}")
+            warn_not_shown(notable, error)
+            shown.missing.append(f"{notable.kind} scan {printable(notable.case)}")
             continue
         pictures = [
             {
@@ -152,7 +152,7 @@ def _shown(run: RunFolder) -> _Shown:
 
 
 def _origin(run: RunFolder) -> str:
-    """One line of when, from which code, with which seed and on what a run was made, as far as it is recorded."""
+    """One line with recorded start time, code version, seed and hardware of a run."""
     found = run.provenance
     code, machine = _mapping(found.get("code")), _mapping(found.get("hardware"))
     commit = str(code.get("commit") or "")[:10]
@@ -168,12 +168,12 @@ def _origin(run: RunFolder) -> str:
 
 
 def _mapping(value: Any) -> dict[str, Any]:
-    """A mapping from a file, empty where the file holds something else."""
+    """A mapping from a file; empty if the value is not a mapping."""
     return value if isinstance(value, dict) else {}
 
 
 def _spreads(scans: pd.DataFrame, metrics: Sequence[MetricInfo]) -> list[Markup]:
-    """How each metric spreads over scans; none where no scan has a score."""
+    """Distribution plots of the metrics; metrics without any score are left out."""
     tables = [scan_rows(scans, metric.name) for metric in metrics]
     return [
         distributions(table, metric, f"spread{place}")
@@ -183,7 +183,7 @@ def _spreads(scans: pd.DataFrame, metrics: Sequence[MetricInfo]) -> list[Markup]
 
 
 def _curves(run: RunFolder, metrics: Sequence[MetricInfo]) -> list[Markup]:
-    """Loss and validation scores over training, as far as they were logged."""
+    """Plots of the logged loss and validation scores over training."""
     lines = ("foreground", *run.summary["labels"])
     tags = {metric: {f"val/{name}_{metric.name}": name for name in lines} for metric in metrics}
     found = read_curves(run.path / "tensorboard", [LOSS, *(tag for names in tags.values() for tag in names)])
@@ -200,7 +200,7 @@ def _curves(run: RunFolder, metrics: Sequence[MetricInfo]) -> list[Markup]:
 def _scan_table(
     scans: pd.DataFrame, metrics: Sequence[MetricInfo], names: list[str], embedded: list[str]
 ) -> list[dict[str, Any]]:
-    """One entry a scan, worst first, those without any score last; `embedded` are the scans of the viewer."""
+    """One entry per scan, worst first, scans without any score last; `embedded` lists the scans in the viewer."""
     tables = {metric.name: scan_rows(scans, metric.name).reindex(columns=names) for metric in metrics}
     status = scan_rows(scans, "status").reindex(columns=names)
     scores, means = tables[LEAD.name], {name: table.mean(axis=1) for name, table in tables.items()}

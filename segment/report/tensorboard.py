@@ -1,4 +1,4 @@
-"""TensorBoard's view of a finished run: final scores and curves, pictures, surfaces, a row in the table of runs."""
+"""TensorBoard output of a finished run: final scores and curves, pictures, surfaces, hyperparameters."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from segment.text import printable
 from segment.visual.surfaces import side_by_side
 
 _SUFFIX = ".report"
-_SHOWN_OF_THE_PLAN = ("planned.spacing", "planned.patch_size", "planned.batch_size")
-_UNSHOWN = ("planned", "callbacks", "logger", "metrics")  # but for what is named above or overridden
+_SHOWN_PLAN_KEYS = ("planned.spacing", "planned.patch_size", "planned.batch_size")
+_HIDDEN_GROUPS = ("planned", "callbacks", "logger", "metrics")  # except for the keys above and overrides
 _SCENE = {
-    "camera": {"cls": "PerspectiveCamera", "fov": 20, "near": 0.1, "far": 1000},  # a wide one cuts off what is in front
+    "camera": {"cls": "PerspectiveCamera", "fov": 20, "near": 0.1, "far": 1000},  # a wide angle would clip near objects
     "lights": [
         {"cls": "AmbientLight", "color": "#ffffff", "intensity": 1.1},
         {"cls": "DirectionalLight", "color": "#ffffff", "intensity": 0.5, "position": [-1, 1, 2]},
@@ -33,12 +33,12 @@ _SCENE = {
 
 
 def write_board(run: Path) -> None:
-    """Write the result of a finished run for TensorBoard, beside the curves that training wrote.
+    """Write the results of a finished run for TensorBoard, next to the curves from training.
 
     Writes into ``tensorboard/``: the scalars of `final_scores`; the curves ``precision_recall_final/NAME``; the
-    pictures ``panels/worst`` and ``panels/median`` with a text that names the scan; the surfaces of the worst scan,
-    where it is 3D; `hyperparameters`. What an earlier call wrote is replaced. A scan whose source files are gone gets
-    no picture and no surface, a run without ``precision_recall.csv`` no curve.
+    pictures ``panels/worst`` and ``panels/median`` with a text that names the scan; the surfaces of the worst scan
+    if it is 3D; `hyperparameters`. The output of an earlier call is replaced. Scans with missing source files have no
+    picture and no surface; runs without ``precision_recall.csv`` have no curve.
 
     Args:
         run: A run folder: ``config.yaml``, ``scans.csv``, ``summary.json``, ``provenance.json``, ``predictions/``.
@@ -47,7 +47,7 @@ def write_board(run: Path) -> None:
         UserError: One of the first three is missing or damaged, or ``precision_recall.csv`` is damaged.
     """
     content = read_run(run)
-    # Written far from the run, since TensorBoard may be watching it and would take a folder inside for one more run.
+    # Written outside the run folder: TensorBoard may be watching it and would show a subfolder as another run.
     with tempfile.TemporaryDirectory() as aside:
         with SummaryWriter(aside, filename_suffix=_SUFFIX) as writer:
             _add_scores(writer, content)
@@ -63,22 +63,22 @@ def write_board(run: Path) -> None:
 
 
 def _add_scores(writer: SummaryWriter, run: RunFolder) -> None:
-    """Final scores and curves, and the row in the table of hyper-parameters."""
+    """Add final scores, curves and hyperparameters."""
     scores = final_scores(run.summary)
     for tag, value in scores.items():
         writer.add_scalar(tag, value, 0)
     file = run.path / "precision_recall.csv"
     for name, curve in read_curves(file).items() if file.exists() else ():
         writer.add_pr_curve_raw(f"precision_recall_final/{printable(name)}", *curve, 0)  # type: ignore[call-arg]
-    # The first of the three says which columns the table has. TensorBoard would take it from one run alone and hide
-    # what only other runs have; without it, the columns are gathered from all runs.
+    # The first of the three defines the table columns. TensorBoard would take it from a single run and hide columns
+    # of other runs; without it, the columns are collected from all runs.
     _, start, end = hparams(hyperparameters(run.config, run.provenance), scores)
     for summary in (start, end):
         writer.file_writer.add_summary(summary)  # type: ignore[attr-defined]
 
 
 def _add_surfaces(writer: SummaryWriter, scan: NotableScan) -> None:
-    """The surfaces of a scan as one mesh, lit from the front and from behind."""
+    """Add the surfaces of a scan as one mesh, lit from the front and from behind."""
     voxels = scan.voxels
     surfaces = side_by_side(voxels.reference, voxels.prediction, voxels.n_classes, voxels.grid.spacing)
     if surfaces is None:
@@ -88,11 +88,11 @@ def _add_surfaces(writer: SummaryWriter, scan: NotableScan) -> None:
 
 
 def _replace_events(folder: Path, written: Path) -> None:
-    """Put the one event file just written in the place of what an earlier call wrote."""
+    """Replace the event files of earlier calls by the one just written."""
     folder.mkdir(exist_ok=True)
     earlier = set(folder.glob(f"*{_SUFFIX}"))
     (events,) = written.iterdir()
-    part = folder / ".part"  # on the disk of the run, so that the renaming is atomic
+    part = folder / ".part"  # on the same file system as the run, so that renaming is atomic
     shutil.copyfile(events, part)
     part.replace(folder / events.name)
     for old in earlier - {folder / events.name}:
@@ -100,14 +100,14 @@ def _replace_events(folder: Path, written: Path) -> None:
 
 
 def final_scores(summary: Mapping[str, Any]) -> dict[str, float]:
-    """The means of a summary under the tags that TensorBoard shows them by.
+    """The means of a summary by TensorBoard tag.
 
     Args:
         summary: Content of ``summary.json``.
 
     Returns:
-        ``Final/foreground_METRIC`` and ``Final/label/NAME_METRIC`` of every label; those that are not defined are left
-        out. Of all scalars of a run these come first in the alphabet, so the table of runs shows them without asking.
+        ``Final/foreground_METRIC`` and ``Final/label/NAME_METRIC`` of every label; undefined means are left out.
+        These tags come first alphabetically, so the table of runs shows them by default.
     """
     groups = [("foreground", summary["foreground"]), *((f"label/{n}", m) for n, m in summary["labels"].items())]
     return {
@@ -119,7 +119,7 @@ def final_scores(summary: Mapping[str, Any]) -> dict[str, float]:
 
 
 def hyperparameters(config: Mapping[str, Any], provenance: Mapping[str, Any]) -> dict[str, str | int | float]:
-    """Make a run into one row of a table whose columns are what a researcher varies.
+    """Describe a run as one row of a table whose columns are the settings that researchers vary.
 
     Args:
         config: Content of ``config.yaml``.
@@ -127,10 +127,10 @@ def hyperparameters(config: Mapping[str, Any], provenance: Mapping[str, Any]) ->
             line) are used.
 
     Returns:
-        The group choices under the names of the groups (``network: unet_small``), the values at the top (``fold``,
-        ``seed``) and those right within a group (``optimizer.lr``). What lies deeper is what the choice stands for: it
-        reads ``preset`` unless the command line overrode it, so that two networks differ in one column, not in fifty.
-        Seeds of parts that are the run's are left out. Where no choices are recorded, everything as `flatten` gives it.
+        The group choices under the names of the groups (``network: unet_small``), the top-level values (``fold``,
+        ``seed``) and the values directly within a group (``optimizer.lr``). Deeper values follow from the choice and
+        read ``preset`` unless overridden, so that two networks differ in one column, not in fifty. Seeds that equal the
+        seed of the run are left out. If no choices are recorded, the row is that of `flatten`.
     """
     row = flatten(config)
     row |= {key: str(row[key]) for key in ("fold", "seed") if key in row}  # names, not amounts
@@ -139,13 +139,13 @@ def hyperparameters(config: Mapping[str, Any], provenance: Mapping[str, Any]) ->
     if not isinstance(choices, Mapping) or not choices:
         return row
     words = overrides if isinstance(overrides, list) else []
-    given = {str(word).lstrip("+~").partition("=")[0] for word in words} - choices.keys()
-    told: dict[str, str | int | float] = {printable(group): printable(name) for group, name in choices.items()}
+    overridden_keys = {str(word).lstrip("+~").partition("=")[0] for word in words} - choices.keys()
+    columns: dict[str, str | int | float] = {printable(group): printable(name) for group, name in choices.items()}
     for key, value in row.items():
         group, *within = key.split(".")
-        overridden = any(f"{key}.".startswith(f"{name}.") for name in given)
-        if overridden or key in _SHOWN_OF_THE_PLAN or (len(within) < 2 and group not in _UNSHOWN):
-            told.setdefault(key, value)
-        elif group in choices and group not in _UNSHOWN:
-            told[key] = "preset"
-    return {key: value for key, value in told.items() if not key.endswith(("_target_", "_partial_"))}
+        overridden = any(f"{key}.".startswith(f"{name}.") for name in overridden_keys)
+        if overridden or key in _SHOWN_PLAN_KEYS or (len(within) < 2 and group not in _HIDDEN_GROUPS):
+            columns.setdefault(key, value)
+        elif group in choices and group not in _HIDDEN_GROUPS:
+            columns[key] = "preset"
+    return {key: value for key, value in columns.items() if not key.endswith(("_target_", "_partial_"))}

@@ -1,4 +1,4 @@
-"""What the page's viewer needs: NiiVue's code from its package, and small volumes of the scans that are shown."""
+"""Data for the page's viewer: NiiVue's code from its package, and small volumes of the scans."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from segment.visual.pictures import fullest_slices
 
 _PACKAGE, _BUNDLE = "ipyniivue", "ipyniivue/static/widget.js"
 _LARGEST_BUNDLE = 1 << 25  # bytes
-# A second copy of NiiVue lies in the bundle as text, for pages that it saves: longer than all of its code.
+# The bundle contains a second copy of NiiVue as text, for pages that it saves; it is longer than the code itself.
 _SAVED_COPY = re.compile(r'"[\w%.!~*\'()-]{500000,}"')
-# What the bundle says before it makes its viewer, and the class that it makes.
+# The log message before the bundle creates its viewer, and the class of the viewer.
 _CLASS = re.compile(r'"Creating new Niivue instance"\);.{0,200}?new ([\w$]+)\(', re.DOTALL)
 _EXPORT = re.compile(r"export\s*\{[^{}]*\};?\s*$")
-_READY = "niivue"  # the event by which the page learns of the class; viewer.js waits for it
+_READY = "niivue"  # the event that passes the class to the page; viewer.js waits for it
 
-_SIDES = (160, 128, 96, 64, 48)  # longest side of a volume in voxels: the first that the budget allows
-_BUDGET = 1_000_000  # bytes of a scan in the page; 48 voxels a side cannot pass half of it
-_MARGIN = 0.25  # of a structure's box kept around it, where a scan is larger than a volume may be
+_SIDES = (160, 128, 96, 64, 48)  # longest side of a volume in voxels: the largest within the budget is used
+_BUDGET = 1_000_000  # bytes per scan in the page; volumes of 48^3 voxels need less than half
+_MARGIN = 0.25  # kept around the box of the structures when a scan is cropped, relative to the box
 _LEAST_MARGIN = 8  # voxels
 
 
 @dataclass(frozen=True)
 class ViewerCode:
-    """NiiVue as a page takes it.
+    """NiiVue for embedding in a page.
 
     Attributes:
-        script: Text of a module that hands its class to the page in an event.
-        packed: The same as gzip, base64.
-        source: Name and version of the package it came from.
-        licence: Its licence, which goes with every copy.
+        script: Source of a module that passes its class to the page in an event.
+        packed: The same, gzip-compressed, base64.
+        source: Name and version of the package.
+        licence: Its licence, which must accompany every copy.
     """
 
     script: str
@@ -50,10 +50,10 @@ class ViewerCode:
 
 
 def viewer_code() -> ViewerCode | None:
-    """Read NiiVue from the package ipyniivue, which carries it as one JavaScript module; nothing of it is imported.
+    """Read NiiVue from the package ipyniivue, which contains it as one JavaScript module; the package is not imported.
 
     Returns:
-        The code; None when the package is not installed or its module is not as expected.
+        The code; None if the package is not installed or its module is not as expected.
     """
     try:
         package = importlib.metadata.distribution(_PACKAGE)
@@ -63,35 +63,35 @@ def viewer_code() -> ViewerCode | None:
         text = file.read_text(encoding="utf-8")
     except (ImportError, OSError, UnicodeDecodeError):
         return None
-    found, end, licence = _CLASS.search(text), _EXPORT.search(text, max(0, len(text) - 2000)), _licence(package)
-    if not found or not end or not licence:
+    viewer_class, end, licence = _CLASS.search(text), _EXPORT.search(text, max(0, len(text) - 2000)), _licence(package)
+    if not viewer_class or not end or not licence:
         return None
-    event = f'globalThis.dispatchEvent(new CustomEvent("{_READY}",{{detail:{found[1]}}}));'
+    event = f'globalThis.dispatchEvent(new CustomEvent("{_READY}",{{detail:{viewer_class[1]}}}));'
     script = _SAVED_COPY.sub('""', text[: end.start()]) + event
     return ViewerCode(script, _packed(script.encode()), f"{_PACKAGE} {package.version}", licence)
 
 
 def _licence(package: importlib.metadata.Distribution) -> str:
-    """The text of a package's licence, where the package says that it lies."""
+    """The text of a package's licence files."""
     names = package.metadata.get_all("License-File") or []
     return "\n".join(filter(None, (package.read_text(f"licenses/{name}") for name in names)))
 
 
 def viewer_volumes(scan: ScanVoxels) -> dict[str, Any] | None:
-    """Make the volumes of one scan small enough for a page.
+    """Reduce the volumes of one scan to a size suitable for a page.
 
-    Where a side is longer than 160 voxels, the scan is cropped to the box of its structures with a margin; where one is
-    still longer, every second, third, ... voxel along it is taken. The same is done with fewer voxels until the three
-    volumes take at most 1 MB together, whatever the scan.
+    If a side is longer than 160 voxels, the scan is cropped to the bounding box of its structures with a margin; if it
+    is still longer, every second, third, ... voxel along it is kept. The limit is lowered until the three volumes take
+    at most 1 MB together.
 
     Args:
         scan: Voxels in canonical axes.
 
     Returns:
         ``image`` (grey values from the 0.5th to the 99.5th percentile as 0 to 255), ``reference`` and ``prediction``
-        (class indices), each as NIfTI, gzip, base64, uint8, on the scan's own place in the body; ``centre``, the point
-        in RAS+ mm where the structures are largest; ``extent``, the longest side in mm; ``whole``, false where voxels
-        were left out. None for a flat image.
+        (class indices), each as NIfTI, gzip, base64, uint8, in the scan's world coordinates; ``centre``, the point in
+        RAS+ mm where the structures are largest; ``extent``, the longest side in mm; ``whole``, False if voxels were
+        left out. None for a 2D image.
     """
     if scan.reference.ndim != 3:
         return None
@@ -110,7 +110,7 @@ def viewer_volumes(scan: ScanVoxels) -> dict[str, Any] | None:
 
 
 def _reduced(scan: ScanVoxels, side: int) -> tuple[np.ndarray, list[np.ndarray], np.ndarray, bool]:
-    """Image (first channel), masks and affine with no axis longer than `side`, and whether nothing was left out."""
+    """Image (first channel), masks and affine with no axis longer than `side`, and whether all voxels were kept."""
     shape = scan.reference.shape
     box = [slice(0, length) for length in shape]
     if max(shape) > side:
@@ -125,7 +125,7 @@ def _reduced(scan: ScanVoxels, side: int) -> tuple[np.ndarray, list[np.ndarray],
 
 
 def _structures_box(masks: np.ndarray) -> list[slice]:
-    """The box of what either mask (mask, z, y, x) holds, with a margin; all of the scan when both are empty."""
+    """The bounding box of both masks (mask, z, y, x) with a margin; the whole scan if both are empty."""
     box = []
     for (start, stop), length in zip(nonzero_box(masks), masks.shape[1:], strict=True):
         margin = max(_LEAST_MARGIN, round((stop - start - 1) * _MARGIN))
@@ -134,7 +134,7 @@ def _structures_box(masks: np.ndarray) -> list[slice]:
 
 
 def _grey(image: np.ndarray) -> np.ndarray:
-    """Grey values as uint8, from one percentile to the other."""
+    """Grey values as uint8, from the 0.5th to the 99.5th percentile."""
     low, high = np.percentile(image, (0.5, 99.5))
     if high <= low:
         low, high = image.min(), image.max()
@@ -151,5 +151,5 @@ def _nifti(array: np.ndarray, affine: np.ndarray, intent: str = "none") -> str:
 
 
 def _packed(content: bytes) -> str:
-    """Gzip without a time stamp, so that the same page is written twice; base64."""
+    """Gzip, base64; no time stamp, so that the output is reproducible."""
     return base64.b64encode(gzip.compress(content, 6, mtime=0)).decode("ascii")

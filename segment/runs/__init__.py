@@ -1,1 +1,1 @@
-"""The files of a run folder, read and written."""
+"""Reading and writing of the files of a run folder."""

@@ -1,4 +1,4 @@
-"""Small text files of a run folder, read with an error that names the file."""
+"""The configuration of a run as a flat table of hyperparameters."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Any
 
 from segment.text import printable
 
-_NOT_COMPARED = ("output", "hydra", "name", "cache")  # differ between any two runs, so they tell nothing about them
+_NOT_COMPARED = ("output", "hydra", "name", "cache")  # differ between any two runs, so they carry no information
 
 
 def flatten(config: Mapping[str, Any]) -> dict[str, str | int | float]:
-    """Make a nested configuration into one row of a table of hyper-parameters.
+    """Flatten a nested configuration into one row of a table of hyperparameters.
 
     Args:
         config: Nested mappings of plain values.
 
     Returns:
-        Dotted name to number or text; true and false as these words, lists as text, nothing as ``none``, without the
-        top level keys that differ between any two runs (``output``, ``name``, ``hydra``, ``cache``) and without the
-        paths inside the run folder.
+        Dotted name to number or text: booleans as ``true`` and ``false``, lists as text, None as ``none``. Top-level
+        keys that differ between any two runs (``output``, ``name``, ``hydra``, ``cache``) and paths inside the run
+        folder are left out.
     """
     row: dict[str, str | int | float] = {}
     output = str(config.get("output") or "\0")
@@ -35,7 +35,7 @@ def flatten(config: Mapping[str, Any]) -> dict[str, str | int | float]:
         elif isinstance(value, bool):
             row[prefix] = "true" if value else "false"  # torch would write them as 1.0 and 0.0
         else:
-            # One infinite or boundless number would break the page for every run.
+            # One infinite or huge number would break the page for every run.
             number = isinstance(value, int | float) and abs(value) < 1e300
             row[prefix] = value if number else printable(value)
 

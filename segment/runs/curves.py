@@ -1,4 +1,4 @@
-"""Learning curves of a run, read from what training logged: event files of TensorBoard, or tables of numbers."""
+"""Reads the learning curves of a run from its logs: TensorBoard event files or CSV tables."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ _HEADER, _FOOTER = struct.Struct("<Q4x"), 4  # TFRecord: length, its checksum, t
 
 
 def read_curves(folder: Path, tags: list[str], whole: bool = False) -> dict[str, pd.Series]:
-    """Read scalars over the course of training.
+    """Read scalars logged during training.
 
-    Where a resumed run goes on from an earlier step, the later file counts from there.
+    If a resumed run continues from an earlier step, the later file takes precedence from there.
 
     Args:
         folder: ``tensorboard/`` of a run.
         tags: Names of the scalars, e.g. ``train/loss``.
-        whole: Every point, also those whose value is not finite; else at most 2,000 finite ones of each.
+        whole: Return every point, including non-finite values; otherwise at most 2,000 finite points per scalar.
 
     Returns:
-        Tag to values (float64) by step, ascending; tags that no file holds are left out. A file that cannot be read is
-        passed over with a warning.
+        Tag to values (float64) indexed by ascending step; tags that no file contains are left out. A file that cannot
+        be read is skipped with a warning.
     """
     parts: dict[str, list[pd.Series]] = {}
     for file in sorted(folder.glob("events.out.tfevents.*")):
-        if file.is_symlink() or not _is_sound(file):
-            _log.warning("No curves from %s: it is no event file, or a damaged or very large one.", printable(file))
+        if file.is_symlink() or not _is_valid(file):
+            _log.warning("No curves from %s: it is not an event file, is damaged or is too large.", printable(file))
             continue
         events = EventAccumulator(str(file), size_guidance=_KEPT | ({SCALARS: 0} if whole else {}))
         try:
@@ -60,33 +60,33 @@ def read_curves(folder: Path, tags: list[str], whole: bool = False) -> dict[str,
 
 
 def loss_curve(run: Path) -> pd.Series:
-    """The training loss of a run as it was logged, also where it is not finite.
+    """The logged training loss of a run, including non-finite values.
 
     Args:
         run: A run folder.
 
     Returns:
-        Values by step, ascending, from ``tensorboard/``, else from the tables of ``logger=csv``; empty where neither
-        holds it.
+        Values indexed by ascending step, from ``tensorboard/``, else from the tables of ``logger=csv``; empty if
+        neither contains the loss.
     """
     curve = read_curves(run / "tensorboard", [LOSS], whole=True).get(LOSS)
     return _joined(_tables(run / "csv")) if curve is None else curve
 
 
 def _joined(parts: Sequence[pd.Series]) -> pd.Series:
-    """One curve of those of several files, in the order in which they were written."""
-    told = [part for part in parts if len(part)]
-    if not told:
+    """Joins the curves of several files, given in the order in which they were written."""
+    filled = [part for part in parts if len(part)]
+    if not filled:
         return pd.Series(dtype=float)
-    curve = told[0]
-    for part in told[1:]:
-        # A resumed run takes nothing over from where it goes on, also where it logs at other steps than before.
+    curve = filled[0]
+    for part in filled[1:]:
+        # A resumed run replaces everything from its first step on, even if it logs at other steps than before.
         curve = pd.concat([curve[curve.index < part.index.min()], part])
     return curve[~curve.index.duplicated(keep="last")].sort_index()
 
 
 def _tables(folder: Path) -> list[pd.Series]:
-    """The loss in each table that Lightning's CSVLogger wrote, in their order."""
+    """The loss in each table that Lightning's CSVLogger wrote, by version."""
     versions = [path for path in folder.glob("version_*") if path.name[8:].isdecimal()]
     found = []
     for version in sorted(versions, key=lambda path: int(path.name[8:])):
@@ -97,7 +97,7 @@ def _tables(folder: Path) -> list[pd.Series]:
         try:
             with file.open(encoding="utf-8", newline="") as stream:
                 for row in csv.DictReader(stream):
-                    if row.get(LOSS):  # a row tells some of the metrics only
+                    if row.get(LOSS):  # a row holds only some of the metrics
                         points[int(row["step"])] = float(row[LOSS])
         except (OSError, ValueError, LookupError, TypeError, csv.Error) as error:
             _log.warning("No more curves from %s: %s", printable(file), printable(error))
@@ -105,8 +105,8 @@ def _tables(folder: Path) -> list[pd.Series]:
     return found
 
 
-def _is_sound(file: Path) -> bool:
-    """Whether no record claims more than a file may hold: the reader would ask for the memory of any length."""
+def _is_valid(file: Path) -> bool:
+    """Whether all record lengths are plausible: the reader would allocate memory for any length."""
     if file.stat().st_size > _LARGEST:
         return False
     with file.open("rb") as stream:

@@ -1,4 +1,4 @@
-"""A finished run as its files tell it: table of scans, summary, configuration, and the scans worth looking at."""
+"""A finished run, read from its files: table of scans, summary, configuration and provenance."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from segment.runs.tables import summary_table
 
 @dataclass(frozen=True)
 class RunFolder:
-    """What the files of a finished run hold.
+    """The contents of the files of a finished run.
 
     Attributes:
         path: The run folder.
         scans: Table of scans, from ``scans.csv``.
         summary: Content of ``summary.json``.
         config: Content of ``config.yaml``.
-        provenance: Content of ``provenance.json``; empty when there is none (scores of masks made elsewhere).
+        provenance: Content of ``provenance.json``; empty if it is missing (scores of masks from other programs).
     """
 
     path: Path
@@ -35,16 +35,16 @@ class RunFolder:
 
     @property
     def table(self) -> pd.DataFrame:
-        """Scores of the foreground and every label, as `segment.runs.tables.summary_table` describes them."""
+        """Scores of the foreground and every label, as returned by `segment.runs.tables.summary_table`."""
         return summary_table(self.summary)
 
     def __fspath__(self) -> str:
-        """Its path, so that a run can be given wherever a path is asked for."""
+        """The path, so that a run can be passed wherever a path is expected."""
         return str(self.path)
 
 
 def is_complete(path: Path) -> bool:
-    """Whether a run folder holds a run that ended: its page is written last."""
+    """Whether a run folder contains a finished run: its report is written last."""
     return (path / "report.html").is_file()
 
 
@@ -55,7 +55,7 @@ def read_run(path: Path) -> RunFolder:
         path: The run folder.
 
     Returns:
-        What its files hold.
+        The contents of its files.
 
     Raises:
         UserError: ``scans.csv``, ``summary.json`` or ``config.yaml`` is missing, or one of the files is damaged.

@@ -1,4 +1,4 @@
-"""Whether a run folder holds a result: a training that diverged, or did not end, is none."""
+"""Detects runs without a valid result: training diverged or is not finished."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from segment.runs.curves import loss_curve
 from segment.text import printable
 
 MARK = "diverged.json"
-"""File in a run folder, written where loss or gradients stopped being finite, and taken away where the run went on."""
+"""File in a run folder, written if loss or gradients stop being finite, and removed if the run continues."""
 
 _MOST_NAMED = 20
 _LONGEST_CAUSE = 120  # characters
@@ -22,14 +22,14 @@ _LONGEST_CAUSE = 120  # characters
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a run is no result.
+    """Why a run has no valid result.
 
     Attributes:
         run: The run folder.
-        diverged: Whether its loss or gradients stopped being finite; else it is not finished.
-        step: From which step on, where that is known.
-        cause: What was not finite, such as ``the loss is NaN``; empty where it did not diverge.
-        fold: The folder of the fold that diverged, where the run sums up folds.
+        diverged: Whether its loss or gradients stopped being finite; otherwise the run is not finished.
+        step: First non-finite step, if known.
+        cause: What was not finite, such as ``the loss is NaN``; empty if the run did not diverge.
+        fold: Folder of the fold that diverged, if the run summarises several folds.
     """
 
     run: Path
@@ -40,7 +40,7 @@ class Failure:
 
     @property
     def reason(self) -> str:
-        """In a few words: ``diverged at step 8``, ``not finished``."""
+        """The reason in a few words: ``diverged at step 8``, ``not finished``."""
         step = "" if self.step is None else f" at step {self.step}"
         fold = "" if self.fold is None else f" in {printable(self.fold.name)}"
         return f"diverged{step}{fold}" if self.diverged else "not finished"
@@ -50,21 +50,21 @@ class Failure:
 
 
 def listed(failures: Sequence[Failure]) -> str:
-    """Runs that are no result with their reasons, as part of a sentence: the first twenty, and how many more."""
+    """Failed runs with their reasons, as part of a sentence: the first twenty and the number of others."""
     names = [str(one) for one in failures[:_MOST_NAMED]]
     more = len(failures) - len(names)
     return ", ".join(names) + (f" and {more} more" if more else "")
 
 
 def failure(run: Path) -> Failure | None:
-    """Why a run is no result.
+    """Why a run has no valid result.
 
     Args:
-        run: A run folder, of whatever version; it need not be finished.
+        run: A run folder of any version; the run need not be finished.
 
     Returns:
-        None where the run is sound and finished, where it logged no loss that can be read here (scores of masks made
-        elsewhere, loggers that keep their files elsewhere), and where the folder is that of no run.
+        None if the run finished without diverging, if it logged no readable loss (scores of masks from other programs,
+        loggers that store their files elsewhere), or if the folder does not belong to a run.
     """
     found = divergence(run)
     if found is None and (run / "config.yaml").exists() and not (run / "scans.csv").exists():
@@ -73,39 +73,41 @@ def failure(run: Path) -> Failure | None:
 
 
 def divergence(run: Path) -> Failure | None:
-    """From where on the training of a run was not finite.
+    """The first step from which the training of a run was not finite.
 
     Args:
-        run: A run folder; of one that sums up folds, their folders are looked at, as far as they are there.
+        run: A run folder; if it summarises several folds, their existing folders are checked too.
 
     Returns:
-        None where it was finite throughout, or where nothing tells.
+        None if training was finite throughout, or if that is unknown.
     """
-    if (own := _of_training(run)) is not None:
+    if (own := _training_divergence(run)) is not None:
         return own
     for fold in _folds(run):
-        if (found := _of_training(fold)) is not None:
+        if (found := _training_divergence(fold)) is not None:
             return replace(found, run=run, fold=fold)
     return None
 
 
-def _of_training(run: Path) -> Failure | None:
-    """From where on the training in this very folder was not finite."""
+def _training_divergence(run: Path) -> Failure | None:
+    """The divergence of the training in this folder itself, if any."""
     mark = run / MARK
     if mark.exists():
-        return _marked(run, mark)
+        return _read_mark(run, mark)
     curve = loss_curve(run)
-    wrong = curve.index[~np.isfinite(curve.to_numpy())]
-    return Failure(run, diverged=True, step=int(wrong[0]), cause="the loss is not finite") if len(wrong) else None
+    bad_steps = curve.index[~np.isfinite(curve.to_numpy())]
+    return (
+        Failure(run, diverged=True, step=int(bad_steps[0]), cause="the loss is not finite") if len(bad_steps) else None
+    )
 
 
-def _marked(run: Path, mark: Path) -> Failure:
-    """What a mark tells; a damaged one is a mark all the same."""
+def _read_mark(run: Path, mark: Path) -> Failure:
+    """The failure that a mark records; a damaged mark counts too."""
     try:
-        told = read_mapping(mark)
+        record = read_mapping(mark)
     except UserError:
-        told = {}
-    step, reason = told.get("step"), told.get("reason")
+        record = {}
+    step, reason = record.get("step"), record.get("reason")
     known = isinstance(step, int) and not isinstance(step, bool)
     cause = printable(reason)[:_LONGEST_CAUSE].strip(" .") if isinstance(reason, str) else ""
     return Failure(
@@ -114,11 +116,11 @@ def _marked(run: Path, mark: Path) -> Failure:
 
 
 def _folds(run: Path) -> Iterator[Path]:
-    """The folders of the folds that a run sums up."""
+    """The folders of the folds that a run summarises."""
     record = run / "provenance.json"
     try:
         runs = read_mapping(record).get("runs") if record.exists() else None
-    except UserError:  # told where the run itself is read
+    except UserError:  # reported when the run itself is read
         return
     for entry in runs if isinstance(runs, list) else ():
         folder = entry.get("folder") if isinstance(entry, dict) else None

@@ -1,4 +1,4 @@
-"""How the metrics of a run read, recorded in ``summary.json``: a run is read without the code of its metrics."""
+"""Metric descriptions recorded in ``summary.json``, so that a run can be read without the code of its metrics."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
 
 
 def record(infos: Iterable[MetricInfo]) -> dict[str, dict[str, Any]]:
-    """What a summary records: name -> ``{title, unit, higher_is_better, perfect, penalty}``."""
+    """The descriptions that a summary records: name -> ``{title, unit, higher_is_better, perfect, penalty}``."""
     return {info.name: {key: value for key, value in asdict(info).items() if key != "name"} for info in infos}
 
 
 def metric_info(summary: Mapping[str, Any], column: str) -> MetricInfo:
-    """How a column of scores reads.
+    """Describe a column of scores.
 
     Args:
-        summary: Content of ``summary.json``; empty for a table of scans by itself.
+        summary: Content of ``summary.json``; empty for a table of scans without a summary.
         column: The column of ``scans.csv``.
 
     Returns:
-        As the summary records it, in printable text; where it does not, as the name of the column says.
+        The description in the summary, in printable text; if there is none, derived from the column name.
     """
     entry = summary.get(KEY, {}).get(column)
     if entry is None:
@@ -47,12 +47,12 @@ def metric_info(summary: Mapping[str, Any], column: str) -> MetricInfo:
 
 
 def metric_infos(summary: Mapping[str, Any]) -> list[MetricInfo]:
-    """How each metric of a summary reads, in its order."""
+    """The descriptions of all metrics of a summary, in order."""
     return [metric_info(summary, name) for name in summary["foreground"]]
 
 
 def recorded_infos(summaries: Iterable[Mapping[str, Any]]) -> list[MetricInfo]:
-    """The metrics that any of several summaries records; of one that several record, the first one's."""
+    """The metrics recorded in any of several summaries; the first description of each metric counts."""
     found: dict[str, MetricInfo] = {}
     for summary in summaries:
         for name in summary.get(KEY, {}):
@@ -61,7 +61,7 @@ def recorded_infos(summaries: Iterable[Mapping[str, Any]]) -> list[MetricInfo]:
 
 
 def is_record(value: Any) -> bool:
-    """Whether what a file holds is a record of metrics that can be read."""
+    """Whether a value from a file is a valid record of metrics."""
     return isinstance(value, dict) and all(_is_entry(entry) for entry in value.values())
 
 

@@ -1,4 +1,4 @@
-"""The curves of a run, ``precision_recall.csv``: one row a (structure, threshold)."""
+"""The precision-recall curves of a run, ``precision_recall.csv``: one row per (structure, threshold)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COLUMNS = ("label", "name", "threshold", *COUNTS, "precision", "recall")
 
 
 def write_curves(path: Path, names: Sequence[str], counts: np.ndarray) -> None:
-    """Write the curves of all structures over all scans, whole or not at all.
+    """Write the curves of all structures over all scans atomically.
 
     Args:
         path: The CSV file.
@@ -47,17 +47,17 @@ def read_curves(path: Path) -> dict[str, np.ndarray]:
         For every structure (6, THRESHOLDS) float64: `COUNTS`, precision and recall, from threshold 0 to 1.
 
     Raises:
-        UserError: The file cannot be read or is no table of curves.
+        UserError: The file cannot be read or is not a table of curves.
     """
     try:
         table = pd.read_csv(path, encoding="utf-8", dtype={"name": str}, nrows=MAX_LABELS * THRESHOLDS + 1)
         numbers = table[[*COUNTS, "precision", "recall"]].to_numpy(np.float64)
         names = table["name"].to_numpy(str)[::THRESHOLDS]
-        # One row fewer or more than a whole curve each, and the reshaping fails.
+        # Reshaping fails unless every curve is complete.
         curves = np.moveaxis(numbers.reshape(len(names), THRESHOLDS, 6), 1, 2)
-        sound = np.isfinite(curves).all() and (curves >= 0).all() and len(set(names)) == len(names) <= MAX_LABELS
+        valid = np.isfinite(curves).all() and (curves >= 0).all() and len(set(names)) == len(names) <= MAX_LABELS
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise UserError(f"{path} cannot be read as curves ({' '.join(str(error).split())}).") from error
-    if not sound:
-        raise UserError(f"{path} holds a value that no curve has. Write it anew by running the command again.")
+    if not valid:
+        raise UserError(f"{path} contains a value that is not valid in a curve. Run the command again to rewrite it.")
     return dict(zip(names.tolist(), curves, strict=True))

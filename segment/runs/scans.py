@@ -1,4 +1,4 @@
-"""The table of a run, ``scans.csv``: one row a (scan, label), made from masks on disk, written and read alike."""
+"""The table of a run, ``scans.csv``: one row per (scan, label)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEYS = ("case", "split", "fold", "label", "name")
 OVERLAPS = tuple(metric.name for metric in STANDARD)
 COUNTS = ("reference_voxels", "predicted_voxels")
 COLUMNS = (*KEYS, *OVERLAPS, *COUNTS, "status")
-"""Columns that every ``scans.csv`` has, in this order; columns of further metrics stand after them.
+"""Columns that every ``scans.csv`` has, in this order; columns of further metrics follow.
 
 case: id of the scan. split: e.g. ``val``. fold: number, or empty. label: class index, from 1. name: name of the label.
 `OVERLAPS`: in [0, 1], empty exactly when status is ``both_empty``. reference_voxels, predicted_voxels: voxel counts.
@@ -28,20 +28,20 @@ status: ``ok``, ``both_empty``, ``missed`` or ``invented``. Further columns: fin
 
 
 def metric_columns(scans: pd.DataFrame) -> list[str]:
-    """Columns of a table of scans that hold a metric: `OVERLAPS` and those after the fixed columns."""
+    """Metric columns of a table of scans: `OVERLAPS` and the columns after the fixed ones."""
     return [*OVERLAPS, *(str(column) for column in scans.columns if column not in COLUMNS)]
 
 
 def joined(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """Tables of several runs as one, without metrics that not all of them have: a mean is over all scans or none."""
+    """Concatenate tables of several runs; metrics that any of them lacks are dropped."""
     return pd.concat(tables, ignore_index=True, join="inner")
 
 
 def write_scans(path: Path, scans: pd.DataFrame) -> None:
-    """Write a table of scans, whole or not at all.
+    """Write a table of scans atomically.
 
     Args:
-        path: The CSV file; numbers are written so that reading gives them back exactly.
+        path: The CSV file; numbers are written with full precision.
         scans: Columns `COLUMNS` and further metric columns.
 
     Raises:
@@ -67,8 +67,8 @@ def read_scans(path: Path) -> pd.DataFrame:
         metrics as float64 with NaN for an empty field.
 
     Raises:
-        UserError: The file is missing or no table, lacks a column, holds a value that its column cannot have,
-            holds a scan's label twice or gives one label two names.
+        UserError: The file is missing or not a table, lacks a column, contains an invalid value, contains a label of
+            a scan twice or gives one label two names.
     """
     try:
         raw = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
@@ -94,11 +94,11 @@ def read_scans(path: Path) -> pd.DataFrame:
 
 
 def _refuse(path: Path, values: pd.Series, wrong: np.ndarray | pd.Series, expected: str) -> None:
-    """Name the first wrong field of a column by its line in the file."""
+    """Raise an error for the first invalid field of a column, with its line in the file."""
     rows = np.flatnonzero(np.asarray(wrong))
     if len(rows):
         raise UserError(
-            f"{path}, line {rows[0] + 2}: column {values.name!r} holds {printable(values.iloc[rows[0]])!r}; "
+            f"{path}, line {rows[0] + 2}: column {values.name!r} contains {printable(values.iloc[rows[0]])!r}; "
             f"expected {expected}."
         )
 
@@ -106,32 +106,35 @@ def _refuse(path: Path, values: pd.Series, wrong: np.ndarray | pd.Series, expect
 def _whole_numbers(path: Path, values: pd.Series, may_be_empty: bool) -> pd.Series:
     """A column of non-negative whole numbers."""
     fine = values.str.fullmatch(r"\d{1,18}") | (may_be_empty & (values == ""))
-    _refuse(path, values, ~fine, "a whole number" + (" or nothing" if may_be_empty else ""))
+    _refuse(path, values, ~fine, "a whole number" + (" or an empty field" if may_be_empty else ""))
     numbers = pd.to_numeric(values.where(values != ""), errors="raise").astype("Int64")
     return numbers if may_be_empty else numbers.astype(np.int64)
 
 
 def _numbers(path: Path, values: pd.Series, most: float | None) -> pd.Series:
-    """A column of finite numbers (from 0 to `most`, where given) or empty fields."""
+    """A column of finite numbers (from 0 to `most`, unless None) or empty fields."""
     empty = values == ""
     numbers = pd.to_numeric(values.where(~empty), errors="coerce").astype(np.float64)
     fine = np.isfinite(numbers) if most is None else (numbers >= 0) & (numbers <= most)
     _refuse(
-        path, values, ~(fine | empty), "a number" + ("" if most is None else f" from 0 to {most:g}") + " or nothing"
+        path,
+        values,
+        ~(fine | empty),
+        "a number" + ("" if most is None else f" from 0 to {most:g}") + " or an empty field",
     )
     return numbers
 
 
 def _check_rows(path: Path, scans: pd.DataFrame) -> None:
-    """Check what a single field cannot tell."""
+    """Check conditions that involve several fields."""
     _refuse(path, scans["case"], scans["case"] == "", "the id of a scan")
     _refuse(path, scans["status"], ~scans["status"].isin(STATUSES), f"one of {', '.join(STATUSES)}")
     for column in OVERLAPS:
         unscored = scans["status"] == "both_empty"
         wrong = scans[column].isna() != unscored
-        _refuse(path, scans[column], wrong, "a score, and nothing exactly where the status is both_empty")
-    twice = scans.duplicated(["case", "split", "fold", "label"])
-    _refuse(path, scans["case"], twice, "each label of a scan once")
+        _refuse(path, scans[column], wrong, "a score, or an empty field exactly if the status is both_empty")
+    duplicated = scans.duplicated(["case", "split", "fold", "label"])
+    _refuse(path, scans["case"], duplicated, "each label of a scan once")
     names = scans[["label", "name"]].drop_duplicates()
     for column, other in (("label", "name"), ("name", "label")):
         again = names[names.duplicated(column)].index
@@ -139,7 +142,7 @@ def _check_rows(path: Path, scans: pd.DataFrame) -> None:
 
 
 def scan_rows(scans: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Turn a long table into one row a scan, one column a label.
+    """Turn a long table into one row per scan and one column per label.
 
     Args:
         scans: Table of scans.

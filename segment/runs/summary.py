@@ -1,4 +1,4 @@
-"""The summary of a run, ``summary.json``, and the table that a command prints at its end."""
+"""The summary of a run, ``summary.json``, and the table that a command prints at the end."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from segment.text import printable
 
 EMPTIES = ("both_empty", "missed", "invented")
 _LONGEST_NAME = 32
-_METRICS_BESIDE = 2  # in one table
+_METRICS_PER_TABLE = 2
 
 
 def summarise(
@@ -39,32 +39,33 @@ def summarise(
 
     Args:
         scans: Table of scans, as `segment.runs.scans.read_scans` returns it.
-        protocol: What the numbers were made with: ``split``, ``fold``, ``overlap``, ``test_time_augmentation``, ...
-        cost: What the training took, over all sittings of a resumed run; what is unknown is left out:
+        protocol: How the numbers were computed: ``split``, ``fold``, ``overlap``, ``test_time_augmentation``, ...
+        cost: Cost of training, summed over all sessions of a resumed run; unknown entries are left out:
 
             - ``wall_seconds``: from the start of training to its end, validation and checkpoints included.
-            - ``train_seconds``, ``seconds_per_step``, ``samples_per_second`` (of all processes), ``waiting_share`` (for
-              data, 0 to 1): of the training steps alone; a step is one batch.
-            - ``peak_memory_mb``: largest resident size of the (first) process, preparing included, and its loader's
-              processes; ``peak_gpu_memory_mb``: most that tensors took of its accelerator. MB are 10^6 bytes.
-            - ``parameters``: trainable scalars. ``flops_per_step``: operations of the forward and backward passes of
-              one step in all processes, as `segment.networks.describe.training_operations` counts them.
+            - ``train_seconds``, ``seconds_per_step``, ``samples_per_second`` (of all processes), ``waiting_share``
+              (waiting for data, 0 to 1): of the training steps only; a step is one batch.
+            - ``peak_memory_mb``: peak resident memory of the (first) process, preparation included, and its data loader
+              workers; ``peak_gpu_memory_mb``: peak memory of tensors on its accelerator. MB are 10^6 bytes.
+            - ``parameters``: trainable parameters. ``flops_per_step``: floating-point operations of the forward and
+              backward passes of one step in all processes, counted by
+              `segment.networks.describe.training_operations`.
             - ``energy_kwh`` of the whole machine, ``energy_source`` (``measured`` or ``estimated``), ``co2_kg``:
               see `segment.training.callbacks.energy.Energy`.
-        metrics: How the columns of scores read; of others the name of the column says it.
+        metrics: Descriptions of the score columns; others are derived from the column name.
 
     Returns:
-        The content of ``summary.json``, every number None where it is not defined:
+        The content of ``summary.json``, with None for every undefined number:
 
         - ``foreground``: metric -> ``{mean, sd, median, ci95: [low, high], n}``. ``mean`` is the mean over labels of
-          the mean over scans and ``ci95`` its interval; ``sd`` and ``median`` are those of the scans' own means over
-          labels; ``n`` counts the scans with any score.
-        - ``labels``: name -> metric -> the same over the scans that have a score; ``sd`` has n - 1 below.
+          the mean over scans and ``ci95`` its interval; ``sd`` and ``median`` are those of the means over labels of
+          each scan; ``n`` counts the scans with any score.
+        - ``labels``: name -> metric -> the same over the scans that have a score; ``sd`` divides by n - 1.
         - ``scans``: number of scans.
         - ``empty``: ``both_empty``, ``missed``, ``invented`` -> name -> number of scans.
         - ``metrics``: metric -> ``{title, unit, higher_is_better, perfect, penalty}``, see
-          `segment.metrics.metric.MetricInfo`: whoever reads the numbers later need not have the metric's code.
-        - ``protocol``, ``cost``: as given.
+          `segment.metrics.metric.MetricInfo`, so that reading the numbers does not need the code of the metric.
+        - ``protocol``, ``cost``: as passed.
     """
     columns = metric_columns(scans)
     infos = {column: metric_info({}, column) for column in columns} | {info.name: info for info in metrics}
@@ -88,11 +89,11 @@ def summarise(
 
 
 def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
-    """Write a summary as JSON, whole or not at all; NaN becomes null.
+    """Write a summary as JSON atomically; NaN becomes null.
 
     Args:
         path: The JSON file.
-        summary: What `summarise` returned.
+        summary: The result of `summarise`.
     """
     write_text(path, json.dumps(plain(summary), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
@@ -120,7 +121,7 @@ def read_summary(path: Path) -> dict[str, Any]:
         if not complete or not all(_is_statistics(entry) for entry in metrics.values()):
             raise UserError(f"{path} is not the summary of a run: the scores of {printable(name)!r} are incomplete.")
     if not is_record(summary.get(KEY, {})):
-        raise UserError(f"{path} is not the summary of a run: {KEY!r} does not say how its metrics read.")
+        raise UserError(f"{path} is not the summary of a run: {KEY!r} does not describe its metrics.")
     return summary
 
 
@@ -129,10 +130,10 @@ def scan_scores(scans: pd.DataFrame, metric: MetricInfo = LEAD) -> pd.Series:
 
     Args:
         scans: Table of scans.
-        metric: The metric, of which the table has the column.
+        metric: A metric whose column is in the table.
 
     Returns:
-        float64, indexed by case, worst first, equal ones by case; scans without any score are left out.
+        float64, indexed by case, worst first, ties ordered by case; scans without any score are left out.
     """
     means = scan_rows(scans, metric.name).mean(axis=1).dropna()
     means.index = means.index.get_level_values("case")
@@ -144,26 +145,26 @@ def _worst_first(scores: pd.Series, metric: MetricInfo) -> pd.Series:
 
 
 def text_table(summary: Mapping[str, Any], scans: pd.DataFrame) -> str:
-    """The table that a command prints at its end.
+    """The table that a command prints at the end.
 
     Args:
-        summary: What `summarise` returned.
+        summary: The result of `summarise`.
         scans: The table of scans that it came from.
 
     Returns:
-        Lines of text without colour codes, the same wherever they are printed: a row a label and one for the
-        foreground (of two metrics a table: mean, standard deviation, 95 % interval; number of scans; worst scan with
-        its score by the first of the two), then what the numbers were made with and how empty structures were counted.
+        Lines of text without colour codes, independent of the terminal: one row per label and one for the foreground
+        (two metrics per table: mean, standard deviation, 95 % interval; number of scans; worst scan with its score by
+        the first of the two), then protocol, empty structures and cost.
     """
     infos = [info for info in metric_infos(summary) if info.name in scans]
     lines = []
-    for start in range(0, len(infos), _METRICS_BESIDE):
-        lines += [*_score_table(summary, scans, infos[start : start + _METRICS_BESIDE]), ""]
+    for start in range(0, len(infos), _METRICS_PER_TABLE):
+        lines += [*_score_table(summary, scans, infos[start : start + _METRICS_PER_TABLE]), ""]
     return "\n".join([*lines, protocol_line(summary), empties_line(summary), *cost_lines(summary)]) + "\n"
 
 
 def _score_table(summary: Mapping[str, Any], scans: pd.DataFrame, infos: Sequence[MetricInfo]) -> list[str]:
-    """Lines of the table of a few metrics that stand side by side."""
+    """Lines of the table of a few metrics, side by side."""
     table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), show_footer=True)
     lead = infos[0]
     total = summary["foreground"]
@@ -183,19 +184,19 @@ def _score_table(summary: Mapping[str, Any], scans: pd.DataFrame, infos: Sequenc
 
 
 def _cells(scores: Mapping[str, Any], infos: Sequence[MetricInfo], ordered: pd.Series) -> list[str]:
-    """Numbers of a few metrics, of how many scans, and the worst of the ordered scans."""
+    """Numbers of a few metrics, number of scans, and the worst of the ordered scans."""
     numbers = [number for info in infos for number in _numbers(scores[info.name])]
     return [*numbers, str(scores[infos[0].name]["n"]), *_worst(ordered)]
 
 
 def protocol_line(summary: Mapping[str, Any]) -> str:
-    """One line that says what the numbers were made with.
+    """One line that says how the numbers were computed.
 
     Args:
-        summary: What `summarise` returned.
+        summary: The result of `summarise`.
 
     Returns:
-        Number of scans, split and fold, overlap of the windows, test-time augmentation, what else the protocol holds.
+        Number of scans, split and fold, overlap of the windows, test-time augmentation, other protocol entries.
     """
     protocol = dict(summary["protocol"])
     split, fold = protocol.pop("split", None), protocol.pop("fold", None)
@@ -212,13 +213,13 @@ def protocol_line(summary: Mapping[str, Any]) -> str:
 
 
 def merged_protocol(summaries: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """What the numbers of several summaries were made with.
+    """Merge the protocols of several summaries.
 
     Args:
-        summaries: Each as `summarise` returns it; those of scores made elsewhere may tell nothing.
+        summaries: Each as `summarise` returns it; those of scores from other programs may lack a protocol.
 
     Returns:
-        Key to value; where they differ, to the list of their texts.
+        Key to value; if the values differ, a list of them as text.
     """
     protocols = [summary.get("protocol", {}) for summary in summaries]
     merged: dict[str, Any] = {}
@@ -229,13 +230,13 @@ def merged_protocol(summaries: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def empties_line(summary: Mapping[str, Any]) -> str:
-    """One line that says how many structures were empty, and what that did to the means.
+    """One line that says how many structures were empty and how they were scored.
 
     Args:
-        summary: What `summarise` returned.
+        summary: The result of `summarise`.
 
     Returns:
-        The numbers over all labels and scans.
+        The counts over all labels and scans.
     """
     counts = {status: sum(summary["empty"].get(status, {}).values()) for status in EMPTIES}
     return (
@@ -245,7 +246,7 @@ def empties_line(summary: Mapping[str, Any]) -> str:
 
 
 def _penalties(infos: Sequence[MetricInfo]) -> str:
-    """What a structure scores that one mask lacks: of most metrics 0, then each of the others by name."""
+    """Scores of a structure that only one mask contains: 0 for most metrics, others listed by name."""
     others = [
         f"{info.heading} the diagonal of the scan" if info.penalty == DIAGONAL else f"{info.heading} {info.penalty:g}"
         for info in infos
@@ -255,10 +256,10 @@ def _penalties(infos: Sequence[MetricInfo]) -> str:
 
 
 def cost_lines(summary: Mapping[str, Any]) -> list[str]:
-    """What the training took; no line where nothing was measured.
+    """The cost of training; no lines if nothing was measured.
 
     Args:
-        summary: What `summarise` returned, or what a file holds.
+        summary: The result of `summarise` or `read_summary`.
 
     Returns:
         At most two lines: time, then size, memory, operations and energy.
@@ -266,7 +267,7 @@ def cost_lines(summary: Mapping[str, Any]) -> list[str]:
     cost = summary.get("cost")
     known = {key: value for key, value in cost.items() if _is_amount(value)} if isinstance(cost, Mapping) else {}
 
-    def told(key: str, words: str, unit: float = 1) -> list[str]:
+    def amount(key: str, words: str, unit: float = 1) -> list[str]:
         if key not in known:
             return []
         value = known[key] / unit
@@ -274,32 +275,32 @@ def cost_lines(summary: Mapping[str, Any]) -> list[str]:
 
     share = known.get("waiting_share")
     waiting = [] if share is None or share > 1 else [f" ({100 * share:.1f} % of it waiting for data)"]
-    graphics = told("peak_gpu_memory_mb", " and {} GB of the GPU", 1e3)
+    graphics = amount("peak_gpu_memory_mb", " and {} GB on the GPU", 1e3)
     source = cost.get("energy_source") if isinstance(cost, Mapping) else None
     lines = [
         [
-            *told("wall_seconds", "training {} min", 60),
-            *told("seconds_per_step", "{} s a step" + "".join(waiting)),
-            *told("samples_per_second", "{} samples a second"),
+            *amount("wall_seconds", "training {} min", 60),
+            *amount("seconds_per_step", "{} s per step" + "".join(waiting)),
+            *amount("samples_per_second", "{} samples per second"),
         ],
         [
-            *told("parameters", "{} M parameters", 1e6),
-            *told("flops_per_step", "{} GFLOP a step", 1e9),
-            *told("peak_memory_mb", "peak memory {} GB" + "".join(graphics), 1e3),
-            *told("energy_kwh", "{} kWh" + (f" ({source})" if source in ("measured", "estimated") else "")),
-            *told("co2_kg", "{} kg CO2"),
+            *amount("parameters", "{} M parameters", 1e6),
+            *amount("flops_per_step", "{} GFLOP per step", 1e9),
+            *amount("peak_memory_mb", "peak memory {} GB" + "".join(graphics), 1e3),
+            *amount("energy_kwh", "{} kWh" + (f" ({source})" if source in ("measured", "estimated") else "")),
+            *amount("co2_kg", "{} kg CO2"),
         ],
     ]
     return [", ".join(parts) for parts in lines if parts]
 
 
 def _is_amount(value: Any) -> bool:
-    """Whether a value read from a file is a number that can be shown."""
+    """Whether a value from a file is a valid amount."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e18
 
 
 def _statistics(values: np.ndarray) -> dict[str, Any]:
-    """Mean, spread and interval of scores (scans, labels); NaN where not defined."""
+    """Mean, spread and interval of scores (scans, labels); NaN where undefined."""
     per_scan = pd.DataFrame(values).mean(axis=1).dropna()
     interval = bootstrap_interval(values)
     return {
@@ -312,7 +313,7 @@ def _statistics(values: np.ndarray) -> dict[str, Any]:
 
 
 def _is_statistics(entry: Any) -> bool:
-    """Whether an entry read from a file can be shown as `_statistics` makes it."""
+    """Whether an entry from a file has the form that `_statistics` returns."""
 
     def number(value: Any) -> bool:
         return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
@@ -332,24 +333,24 @@ def _numbers(scores: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def _decimal(value: float | None) -> str:
-    """Four decimals, or a dash for a number that is not defined."""
+    """Four decimals, or a dash for an undefined number."""
     return "-" if value is None else f"{value:.4f}"
 
 
 def _worst(ordered: pd.Series) -> tuple[str, str]:
-    """The first of ordered scores: its scan and its value."""
+    """Scan and value of the first of ordered scores."""
     return ("-", "-") if ordered.empty else (_short(str(ordered.index[0])), _decimal(float(ordered.iloc[0])))
 
 
 def _short(name: str) -> str:
-    """A name from a file on one line, its middle left out when it is long."""
+    """A printable name, shortened in the middle if it is long."""
     name = printable(name)
     half = (_LONGEST_NAME - 1) // 2
     return name if len(name) <= _LONGEST_NAME else f"{name[:half]}…{name[-half:]}"
 
 
 def _words(value: Any) -> str:
-    """A value of the protocol as a reader would say it."""
+    """A protocol value in words."""
     if value is None:
         return "not recorded"
     if isinstance(value, bool):

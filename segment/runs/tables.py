@@ -14,11 +14,11 @@ def summary_table(summary: Mapping[str, Any]) -> pd.DataFrame:
     """Scores of the foreground and of every label.
 
     Args:
-        summary: What `segment.runs.summary.summarise` returns, or what ``summary.json`` holds.
+        summary: The result of `segment.runs.summary.summarise`, or what ``summary.json`` holds.
 
     Returns:
         Index (structure, metric), the foreground first; float64 columns mean, sd, median, low and high (ends of the
-        95 % interval), NaN where a number is not defined; and n, the number of scored scans.
+        95 % interval), NaN where undefined; and n, the number of scored scans.
     """
     rows = {}
     for structure, metrics in {"foreground": summary["foreground"], **summary["labels"]}.items():

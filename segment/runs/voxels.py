@@ -1,4 +1,4 @@
-"""Image, reference and prediction of one scan of a run, read back from the files that its provenance names."""
+"""Reads image, reference and prediction of one scan of a run from the files named in its provenance."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class ScanVoxels:
 
     Attributes:
         image: float32 ``(C, z, y, x)`` or ``(C, y, x)``.
-        reference: Class indices ``(z, y, x)`` or ``(y, x)``; voxels that nobody annotated count as background.
+        reference: Class indices ``(z, y, x)`` or ``(y, x)``; unannotated voxels count as background.
         prediction: Class indices of the same shape.
-        grid: Where these voxels lie.
+        grid: Grid of these voxels.
         n_classes: Number of classes, background included.
     """
 
@@ -38,29 +38,31 @@ def read_voxels(run: RunFolder, case: str) -> ScanVoxels:
     """Read image, reference and prediction of one scan.
 
     Args:
-        run: A finished run; provenance names the source files of its scans under ``cases`` and the values of its labels
-            under ``labels``, predictions lie in ``predictions/``.
+        run: A finished run; its provenance lists source files of scans under ``cases`` and label values under
+            ``labels``; predictions are in ``predictions/``.
         case: Id of the scan.
 
     Returns:
         Its voxels in canonical axes.
 
     Raises:
-        UserError: A file is not named, not there, cannot be read or does not lie on the grid of the others.
-        ValueError: A mask holds a value that is no label.
+        UserError: A file is not listed, is missing, cannot be read or is not on the grid of the others.
+        ValueError: A mask contains a value that is not a label.
     """
     cases = run.provenance.get("cases")
     sources = cases.get(case) if isinstance(cases, dict) else None
     images, label = (sources.get("images"), sources.get("label")) if isinstance(sources, dict) else (None, None)
     files = [file for file in images if isinstance(file, str)] if isinstance(images, list) else []
     if not files or not isinstance(label, str):
-        raise UserError("provenance.json does not name its image and label files.")
+        raise UserError("provenance.json does not list its image and label files.")
     labels = _labels(run)
     image, reference = read_image([Path(file) for file in files]), read_label(Path(label))
     prediction = read_label(_prediction(run.path / "predictions", case))
     if not image.array.shape[1:] == reference.array.shape == prediction.array.shape:
         raise UserError("its image, reference and prediction differ in shape.")
-    masks = [to_canonical(_known(labels.encode(mask.array)), reference.grid) for mask in (reference, prediction)]
+    masks = [
+        to_canonical(_without_ignored(labels.encode(mask.array)), reference.grid) for mask in (reference, prediction)
+    ]
     anatomical = to_canonical(image.array, image.grid)
     return ScanVoxels(anatomical, masks[0], masks[1], canonical_grid(image.grid), len(labels))
 
@@ -70,18 +72,18 @@ def _labels(run: RunFolder) -> Labels:
     try:
         return Labels(run.provenance["labels"], run.provenance.get("region_order"))
     except (ValueError, TypeError, AttributeError, LookupError) as error:
-        raise UserError(f"provenance.json does not hold the labels ({error}).") from error
+        raise UserError(f"provenance.json does not contain valid labels ({error}).") from error
 
 
-def _known(classes: np.ndarray) -> np.ndarray:
-    """Voxels that nobody annotated are drawn as background."""
+def _without_ignored(classes: np.ndarray) -> np.ndarray:
+    """Class indices with unannotated voxels set to background."""
     return np.where(classes == IGNORE, 0, classes)
 
 
 def _prediction(folder: Path, case: str) -> Path:
-    """The mask of a scan, found by its name among the files that are there: an id cannot point out of the folder."""
+    """The mask of a scan, found by name among the files of the folder, so that an id cannot point outside it."""
     files = sorted(folder.iterdir()) if folder.is_dir() else []
     for file in files:
         if is_image_file(file) and stem(file) == case:
             return file
-    raise UserError(f"{folder} holds no prediction of it.")
+    raise UserError(f"{folder} contains no prediction of it.")

@@ -1,1 +1,1 @@
-"""Intervals, paired tests and variances. Arrays in, numbers out."""
+"""Confidence intervals, paired tests and variance components of arrays of scores."""

@@ -1,4 +1,4 @@
-"""Intervals for means over scans, by bootstrap: the scan is what is drawn, so labels of a scan stay together."""
+"""Bootstrap intervals for means over scans: whole scans are resampled, so labels of a scan stay together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def mean_of_means(values: np.ndarray) -> float:
         values: Scores ``(scans,)`` of one label or ``(scans, labels)``; NaN where there is no score.
 
     Returns:
-        The mean; NaN when there is no score at all. A label without any score is left out.
+        The mean; NaN if there is no score at all. A label without any score is left out.
     """
     table = _as_table(values)
     return float(_means(np.nansum(table, axis=0)[None], np.isfinite(table).sum(axis=0)[None])[0])
@@ -28,19 +28,19 @@ def bootstrap_interval(
 ) -> tuple[float, float] | None:
     """Confidence interval of `mean_of_means` by the bias-corrected accelerated (BCa) bootstrap over scans.
 
-    BCa (Efron 1987) rather than plain percentiles, because Dice over scans leans to one side (many good scans, a few
-    failures) and studies are small: there the percentile interval sits too high. Where the correction is not defined
-    (all resamples on one side of the mean) the percentile interval is returned.
+    BCa (Efron 1987) rather than plain percentiles, because Dice over scans is skewed (many good scans, a few failures)
+    and studies are small: there the percentile interval is biased upwards. If the correction is undefined (all
+    resamples on one side of the mean), the percentile interval is returned.
 
     Args:
         values: Scores ``(scans,)`` of one label or ``(scans, labels)``; NaN where there is no score.
-            Scans without any score are left out; a resample that drew no score of a label leaves out that label.
-        level: Probability that the interval is to cover, in (0, 1).
+            Scans without any score are left out; a resample without any score of a label leaves out that label.
+        level: Confidence level, in (0, 1).
         resamples: Number of resamples, at least 1.
-        seed: Seed of the draw; the same scores give the same interval.
+        seed: Random seed; the same scores give the same interval.
 
     Returns:
-        Low and high end; None with fewer than two scored scans, from which no spread can be told.
+        Low and high end; None with fewer than two scored scans, which have no spread.
     """
     table = _as_table(values)
     table = table[np.isfinite(table).any(axis=1)]
@@ -59,9 +59,9 @@ def bca_intervals(estimates: np.ndarray, drawn: np.ndarray, without_one: np.ndar
 
     Args:
         estimates: The statistics ``(P,)``.
-        drawn: The same of every resample ``(P, resamples)``; NaN where a resample has none.
-        without_one: The same without each scan in turn ``(P, scans)``; NaN where there is none.
-        level: Probability that an interval is to cover, in (0, 1).
+        drawn: The statistics of every resample ``(P, resamples)``; NaN where undefined.
+        without_one: The statistics with one scan left out (jackknife) ``(P, scans)``; NaN where undefined.
+        level: Confidence level, in (0, 1).
 
     Returns:
         ``(P, 2)`` float64, low and high ends; NaN without any resample.
@@ -72,9 +72,9 @@ def bca_intervals(estimates: np.ndarray, drawn: np.ndarray, without_one: np.ndar
     below = (ordered < estimates[:, None] - near).sum(axis=1)
     ties = (np.abs(ordered - estimates[:, None]) <= near).sum(axis=1)
     bias = ndtri((below + ties / 2) / np.maximum(counts, 1))[:, None]
-    told = np.isfinite(without_one)
-    centre = np.where(told, without_one, 0).sum(axis=1) / np.maximum(told.sum(axis=1), 1)
-    shift = np.where(told, centre[:, None] - without_one, 0)
+    defined = np.isfinite(without_one)
+    centre = np.where(defined, without_one, 0).sum(axis=1) / np.maximum(defined.sum(axis=1), 1)
+    shift = np.where(defined, centre[:, None] - without_one, 0)
     spread = np.sum(shift**2, axis=1)
     cubes = np.sum(shift**3, axis=1)
     acceleration = np.divide(cubes, 6 * spread**1.5, out=np.zeros(len(cubes)), where=spread > 1e-24)[:, None]
@@ -82,7 +82,7 @@ def bca_intervals(estimates: np.ndarray, drawn: np.ndarray, without_one: np.ndar
     with np.errstate(invalid="ignore"):
         corrected = bias + ndtri(tails)
         corrected = ndtr(bias + corrected / (1 - acceleration * corrected))
-    # Where all resamples lie on one side of the estimate, the correction is not defined: plain percentiles.
+    # If all resamples are on one side of the estimate, the correction is undefined: use plain percentiles.
     tails = np.where(np.isfinite(bias), corrected, tails)
     positions = tails * np.maximum(counts - 1, 0)[:, None]
     lower = np.floor(positions).astype(int)
@@ -106,7 +106,7 @@ def structure_means(values: np.ndarray) -> np.ndarray:
 
 
 def structure_means_without_one(values: np.ndarray) -> np.ndarray:
-    """`structure_means` without each scan in turn.
+    """`structure_means` with each scan left out in turn.
 
     Args:
         values: As for `structure_means`.
@@ -126,7 +126,7 @@ def resampled_structure_means(values: np.ndarray, resamples: int, seed: int) -> 
     Args:
         values: As for `structure_means`.
         resamples: Number of resamples.
-        seed: Seed of the draw, as for `bootstrap_interval`.
+        seed: Random seed, as for `bootstrap_interval`.
 
     Yields:
         Position of the structure in `structure_means`, labels first, the foreground (0) last; means
@@ -143,23 +143,23 @@ def resampled_structure_means(values: np.ndarray, resamples: int, seed: int) -> 
         blocks = [_ratio(weights @ total, weights @ count) for weights in resample_weights(scans, resamples, seed)]
         drawn = np.concatenate(blocks).reshape(resamples, methods, -1).transpose(2, 1, 0)
         for position, means in enumerate(drawn, first + 1):
-            told = np.isfinite(means)
-            sums += np.where(told, means, 0)
-            scored += told
+            defined = np.isfinite(means)
+            sums += np.where(defined, means, 0)
+            scored += defined
             yield position, np.ascontiguousarray(means)
     yield 0, _ratio(sums, scored)
 
 
 def resample_weights(scans: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each resample drew each scan, in blocks that bound the memory.
+    """Count of each scan in each resample, in blocks that bound the memory.
 
     Args:
         scans: Number of scans, drawn with replacement.
         resamples: Number of resamples.
-        seed: Seed of the draw.
+        seed: Random seed.
 
     Yields:
-        ``(some resamples, scans)`` float64; the same for the same arguments.
+        ``(resamples of the block, scans)`` float64; deterministic for given arguments.
     """
     generator = np.random.default_rng(seed)
     step = max(1, _VALUES_AT_ONCE // scans)
@@ -176,15 +176,15 @@ def _as_table(values: np.ndarray) -> np.ndarray:
 
 
 def _ratio(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Sums / counts; NaN where nothing was counted."""
+    """Sums / counts; NaN where the count is 0."""
     return np.divide(sums, counts, out=np.full(np.shape(sums), np.nan), where=counts > 0)
 
 
 def _means(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Mean over labels (last axis) of sums / counts, leaving out labels without a count; NaN where none is left."""
     means = _ratio(sums, counts)
-    told = np.isfinite(means)
-    return _ratio(np.where(told, means, 0).sum(axis=-1), told.sum(axis=-1))
+    defined = np.isfinite(means)
+    return _ratio(np.where(defined, means, 0).sum(axis=-1), defined.sum(axis=-1))
 
 
 def _structures(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -9,9 +9,9 @@ import numpy as np
 from scipy.stats import rankdata, wilcoxon
 
 _VALUES_AT_ONCE = 4_000_000
-_MANY = 50  # from here on scipy takes the normal approximation
-_FEW = 13  # up to here scipy enumerates all signs where there are ties or zeros
-_DECIMALS = 12  # differences by rounding alone are none
+_MANY = 50  # up to this size scipy computes exact p-values
+_FEW = 13  # up to this size scipy enumerates all signs if there are ties or zeros
+_DECIMALS = 12  # removes differences that are only rounding errors
 
 
 def paired_differences(
@@ -19,8 +19,8 @@ def paired_differences(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Differences of pairs of methods, scan by scan.
 
-    Where exactly one of the two has no score, it rightly left the structure empty and the other invented it: the
-    missing score counts as perfect. The foreground of a scan is the mean over its labels, after that.
+    If exactly one of the two has no score, it correctly left the structure empty and the other invented it: the missing
+    score counts as perfect. The foreground of a scan is then the mean over its labels.
 
     Args:
         values: Scores ``(scans, methods, labels)``; NaN where there is no score.
@@ -29,16 +29,16 @@ def paired_differences(
         perfect: The best score.
 
     Returns:
-        First minus second ``(scans, P, 1 + labels)``, foreground first, rounded to 12 decimals, NaN where neither has
-        a score; whether a score was taken as perfect, bool of the same shape.
+        First minus second ``(scans, P, 1 + labels)``, foreground first, rounded to 12 decimals, NaN where neither has a
+        score; and a bool array of the same shape: whether a missing score counted as perfect.
     """
     one, other = values[:, first], values[:, second]
     alone = np.isnan(one) != np.isnan(other)
     one, other = (np.where(alone & np.isnan(side), perfect, side) for side in (one, other))
     labels = one - other
-    told = np.isfinite(labels)
-    counts = told.sum(axis=-1)
-    mean = np.where(told, labels, 0).sum(axis=-1) / np.maximum(counts, 1)
+    scored = np.isfinite(labels)
+    counts = scored.sum(axis=-1)
+    mean = np.where(scored, labels, 0).sum(axis=-1) / np.maximum(counts, 1)
     foreground = np.where(counts > 0, mean, np.nan)
     differences = np.concatenate([foreground[..., None], labels], axis=-1)
     return np.round(differences, _DECIMALS), np.concatenate([alone.any(axis=-1)[..., None], alone], axis=-1)
@@ -49,12 +49,12 @@ class PairStatistics:
     """Statistics of P pairs on every structure; arrays ``(P, 1 + labels)``, foreground first.
 
     Attributes:
-        p: Two-sided p of `signed_rank_test`; NaN where no scan has a score.
-        effect: `rank_biserial`, positive where the first method is the better; NaN where no scan differs.
-        won: Scans on which the first is the better.
-        tied: Scans on which they are equal.
-        lost: Scans on which the second is the better.
-        unpaired: Scans on which a missing score was taken as perfect.
+        p: Two-sided p-value of `signed_rank_test`; NaN where no scan has a score.
+        effect: `rank_biserial`, positive where the first method is better; NaN where no scan differs.
+        won: Number of scans on which the first is better.
+        tied: Number of scans on which they are equal.
+        lost: Number of scans on which the second is better.
+        unpaired: Number of scans on which a missing score counted as perfect.
     """
 
     p: np.ndarray
@@ -75,7 +75,7 @@ def compare_pairs(
         first: Position ``(P,)`` of the first method of each pair.
         second: Position ``(P,)`` of the second.
         perfect: The best score.
-        higher_is_better: Whether more is better.
+        higher_is_better: Whether a higher score is better.
 
     Returns:
         The statistics.
@@ -92,46 +92,46 @@ def compare_pairs(
 
 
 def signed_rank_test(differences: np.ndarray) -> np.ndarray:
-    """Wilcoxon's signed-rank test of many samples, each as ``scipy.stats.wilcoxon`` with its defaults does it.
+    """Wilcoxon signed-rank test of many samples, equivalent to ``scipy.stats.wilcoxon`` with its defaults.
 
-    Zeros are dropped; the p is exact up to 50 differences without ties or zeros and up to 13 with them, else from the
-    normal approximation.
+    Zeros are dropped. The p-value is exact up to 50 differences without ties or zeros and up to 13 with them, else it
+    is the normal approximation.
 
     Args:
         differences: ``(scans, samples)``; NaN where there is none.
 
     Returns:
-        Two-sided p ``(samples,)``; 1 where all differences are zero, NaN where there is none.
+        Two-sided p-values ``(samples,)``; 1 where all differences are zero, NaN where there is none.
     """
-    told = np.isfinite(differences)
-    n = told.sum(axis=0)
-    plain = np.where(told, differences, 0.0)  # the test drops zeros, which is what leaving out means
+    present = np.isfinite(differences)
+    n = present.sum(axis=0)
+    plain = np.where(present, differences, 0.0)  # the test drops zeros, so missing values are ignored
     nonzero = (plain != 0).sum(axis=0)
     sizes = np.sort(np.where(plain != 0, np.abs(plain), np.nan), axis=0)
     ties = (np.diff(sizes, axis=0) == 0).any(axis=0)
     clean = ~ties & (nonzero == n)
     p = np.where(n > 0, 1.0, np.nan)
     some = nonzero > 0
-    exact, listed = some & clean & (n <= _MANY), some & ~clean & (n <= _FEW)
-    normal = some & ~exact & ~listed
+    exact, enumerated = some & clean & (n <= _MANY), some & ~clean & (n <= _FEW)
+    normal = some & ~exact & ~enumerated
     if exact.any():
         p[exact] = wilcoxon(plain[:, exact], method="exact").pvalue
     if normal.any():
         p[normal] = wilcoxon(plain[:, normal], method="asymptotic").pvalue
-    for column in np.flatnonzero(listed):
+    for column in np.flatnonzero(enumerated):
         p[column] = _exact_with_ties(plain[:, column])
     return p
 
 
 def _exact_with_ties(differences: np.ndarray) -> float:
-    """What scipy finds by going through all signs, in up to seconds: here the sums of ranks are counted up."""
-    left = differences[differences != 0]
-    doubled = np.rint(2 * rankdata(np.abs(left))).astype(int)  # ranks of ties are halves
-    chances = np.ones(1)
+    """The p-value that scipy finds by enumerating all signs, which takes seconds: here by convolution of rank sums."""
+    nonzero = differences[differences != 0]
+    doubled = np.rint(2 * rankdata(np.abs(nonzero))).astype(int)  # tied ranks may be half-integers
+    probabilities = np.ones(1)
     for rank in doubled:
-        chances = np.convolve(chances, np.bincount([0, rank]) / 2)
-    favourable = doubled[left > 0].sum()
-    return float(min(1.0, 2 * min(chances[: favourable + 1].sum(), chances[favourable:].sum())))
+        probabilities = np.convolve(probabilities, np.bincount([0, rank]) / 2)
+    favourable = doubled[nonzero > 0].sum()
+    return float(min(1.0, 2 * min(probabilities[: favourable + 1].sum(), probabilities[favourable:].sum())))
 
 
 def rank_biserial(differences: np.ndarray) -> np.ndarray:
@@ -141,24 +141,24 @@ def rank_biserial(differences: np.ndarray) -> np.ndarray:
         differences: ``(scans, samples)``; NaN where there is none. Zeros are dropped, as in the test.
 
     Returns:
-        ``(samples,)`` in [-1, 1]: sum of the ranks of positive differences minus that of negative ones, over the sum
-        of all; NaN where no difference is left.
+        ``(samples,)`` in [-1, 1]: sum of the ranks of positive differences minus that of negative ones, divided by
+        the sum of all; NaN where all differences are zero or missing.
     """
-    left = np.isfinite(differences) & (differences != 0)
-    ranks = np.where(left, rankdata(np.where(left, np.abs(differences), np.inf), axis=0), 0)
-    signed = np.where(left, np.sign(differences), 0) * ranks
+    nonzero = np.isfinite(differences) & (differences != 0)
+    ranks = np.where(nonzero, rankdata(np.where(nonzero, np.abs(differences), np.inf), axis=0), 0)
+    signed = np.where(nonzero, np.sign(differences), 0) * ranks
     total = ranks.sum(axis=0)
     return np.divide(signed.sum(axis=0), total, out=np.full(len(total), np.nan), where=total > 0)
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """Correct the p of one family of tests after Holm (1979).
+    """Correct the p-values of one family of tests by the method of Holm (1979).
 
     Args:
-        p: Any shape; NaN is no test and does not count.
+        p: p-values of any shape; NaN entries are not counted as tests.
 
     Returns:
-        Corrected p of the same shape, at most 1.
+        Corrected p-values of the same shape, at most 1.
     """
     flat = p.ravel()
     tested = np.flatnonzero(np.isfinite(flat))
@@ -169,11 +169,11 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 
 def method_ranks(means: np.ndarray, higher_is_better: bool) -> np.ndarray:
-    """Rank methods by their means, from 1; equal ones share the smaller rank, those without a mean come last.
+    """Rank methods by their means, from 1; ties share the smaller rank, methods without a mean come last.
 
     Args:
         means: ``(methods, ...)``.
-        higher_is_better: Whether more is better.
+        higher_is_better: Whether a higher score is better.
 
     Returns:
         Integer ranks of the same shape.
@@ -184,14 +184,14 @@ def method_ranks(means: np.ndarray, higher_is_better: bool) -> np.ndarray:
 
 
 def kendall_tau(ranks: np.ndarray, drawn: np.ndarray) -> float:
-    """Mean of Kendall's tau-b between one ranking and many.
+    """Mean Kendall's tau-b between one ranking and many others.
 
     Args:
         ranks: Ranks of the methods ``(methods,)``.
         drawn: Ranks in every resample ``(methods, resamples)``.
 
     Returns:
-        The mean over those resamples in which not all methods are equal; NaN where there is none.
+        The mean over the resamples in which not all methods are equal; NaN if there is none.
     """
     agreeing = np.zeros(drawn.shape[1])
     untied = np.zeros(drawn.shape[1])
@@ -202,12 +202,12 @@ def kendall_tau(ranks: np.ndarray, drawn: np.ndarray) -> float:
         agreeing += (here * there).sum(axis=0)
         untied += (there != 0).sum(axis=0)
         untied_here += int((here != 0).sum())
-    told = untied * untied_here > 0
-    return float(np.mean(agreeing[told] / np.sqrt(untied[told] * untied_here))) if told.any() else float("nan")
+    defined = untied * untied_here > 0
+    return float(np.mean(agreeing[defined] / np.sqrt(untied[defined] * untied_here))) if defined.any() else float("nan")
 
 
-def _blocks(pairs: int, values_of_one: int) -> Iterator[slice]:
+def _blocks(pairs: int, values_each: int) -> Iterator[slice]:
     """Slices over pairs that bound the memory."""
-    step = max(1, _VALUES_AT_ONCE // max(1, values_of_one))
+    step = max(1, _VALUES_AT_ONCE // max(1, values_each))
     for start in range(0, pairs, step):
         yield slice(start, start + step)

@@ -1,1 +1,1 @@
-"""Pictures and surfaces of scans. Arrays in, arrays out."""
+"""Pictures and surface meshes of scans, from arrays to arrays."""

@@ -2,7 +2,7 @@
 
 Convention (radiological): the patient's left is on the right of axial and coronal slices, anterior is up in axial
 slices and on the left of sagittal ones, superior is up in coronal and sagittal ones.
-Flat images are shown as they lie in their file.
+2D images keep the orientation of their file.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from segment.arrays import nonzero_box
 
-# Okabe and Ito's palette, told apart with every kind of colour vision (https://jfly.uni-koeln.de/color/), less black;
-# orange and blue first, the pair that differs most on grey.
+# Okabe and Ito's palette, distinguishable with every kind of colour vision (https://jfly.uni-koeln.de/color/), without
+# black; orange and blue first, the pair with the highest contrast on grey.
 _OKABE_ITO = (
     (230, 159, 0),
     (86, 180, 233),
@@ -26,23 +26,23 @@ _OKABE_ITO = (
     (213, 94, 0),
     (0, 114, 178),
 )
-_LEAST, _MOST = 256, 640  # height of a picture, and the longest side it is enlarged or reduced to, in pixels
+_LEAST, _MOST = 256, 640  # minimum height and maximum side length of a picture, in pixels
 _OPACITY = 0.35
 _GAP, _CAPTION = 6, 20
-_PANE = 224  # longest side of a picture in a sheet, in pixels
+_PANE = 224  # longest side of a picture in a contact sheet, in pixels
 _PLANE = 300  # longest side of a slice among the three planes, in pixels
-_MARGIN = 8  # voxels around the structures that are shown at least
-_DASH = 8  # length of a dash of a contour, in pixels; half of it along a row
+_MARGIN = 8  # minimum margin around the structures, in voxels
+_DASH = 8  # dash length of a contour, in pixels; half of it along a row
 
 
 def colours(n_classes: int) -> np.ndarray:
-    """Colours of the classes; after seven labels they begin again.
+    """Colours of the classes; they repeat after seven labels.
 
     Args:
         n_classes: Number of classes, background included.
 
     Returns:
-        uint8 ``(n_classes, 3)``; the background, which is never painted, is black.
+        uint8 ``(n_classes, 3)``; the background, which is never drawn, is black.
     """
     palette = np.zeros((n_classes, 3), np.uint8)
     for index in range(1, n_classes):
@@ -55,33 +55,33 @@ def panel(
 ) -> np.ndarray:
     """Draw image, reference and prediction of one slice side by side.
 
-    The slice is the one on which the reference has most voxels, else the prediction, else the middle one. Grey values
-    run from the 0.5th to the 99.5th percentile of the slice. Labels are painted translucent with an opaque outline.
+    The slice is the one with most reference voxels, else most predicted voxels, else the middle one. The grey scale
+    covers the 0.5th to 99.5th percentile of the slice. Labels are drawn translucent with an opaque outline.
 
     Args:
         image: ``(C, z, y, x)`` or ``(C, y, x)``, any numbers, in canonical axes (z inferior to superior, y posterior to
-            anterior, x left to right). The first channel is shown; a flat image of three channels is shown in colour.
+            anterior, x left to right). The first channel is shown; a 2D image with three channels is shown in colour.
         reference: Class indices ``(z, y, x)`` or ``(y, x)``.
         prediction: Class indices of the same shape.
         n_classes: Number of classes, background included.
         spacing: Voxel size of the spatial axes in array order, any unit; sets the aspect ratio.
 
     Returns:
-        uint8 ``(H, W, 3)``, the pictures each at least 256 pixels high, with captions above.
+        uint8 ``(H, W, 3)``; each picture is at least 256 pixels high and has a caption above.
 
     Raises:
-        ValueError: The three arrays do not lie on one grid.
+        ValueError: The shapes of the three arrays do not match.
     """
     _require_one_grid(image, reference, prediction, spacing)
     shown = image if image.ndim == 3 else image[:1]
     if reference.ndim == 3:
         index = fullest_slices(reference, prediction)[0]
-        # Rows run posterior to anterior and columns left to right: both are turned round for the radiological view.
+        # Rows run posterior to anterior and columns left to right: both are flipped for the radiological view.
         shown, reference, prediction = (part[..., index, ::-1, ::-1] for part in (shown, reference, prediction))
-    grey = _window(_shown(shown), _limits(_shown(shown)))
+    grey = _window(_visible_channels(shown), _limits(_visible_channels(shown)))
     size, canvas = _sizes(reference.shape, (spacing[-2], spacing[-1]))
     base = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC))
-    masks = [_enlarged(mask, size) for mask in (reference, prediction)]
+    masks = [_resized(mask, size) for mask in (reference, prediction)]
     panes = [base, *(_painted(base, mask, colours(n_classes)) for mask in masks)]
     return _side_by_side(panes, canvas, ("image", "reference", "prediction"))
 
@@ -89,35 +89,35 @@ def panel(
 def planes(
     image: np.ndarray, reference: np.ndarray, prediction: np.ndarray, n_classes: int, spacing: tuple[float, ...]
 ) -> dict[str, np.ndarray]:
-    """Draw a scan in three planes: axial, coronal and sagittal slice, one below the other.
+    """Draw a scan in three planes: axial, coronal and sagittal slice, stacked vertically.
 
-    Each slice is the one of its plane on which the reference has most voxels, else the prediction, else the middle one.
+    In each plane, the slice is the one with most reference voxels, else most predicted voxels, else the middle one.
 
     Args:
-        image: As `panel` takes it.
+        image: As for `panel`.
         reference: Class indices ``(z, y, x)`` or ``(y, x)``.
         prediction: Class indices of the same shape.
         n_classes: Number of classes, background included.
         spacing: Voxel size of the spatial axes in array order, any unit.
 
     Returns:
-        Pictures uint8 ``(H, W, 3)`` of one size: ``image``; ``reference`` and ``prediction``, translucent on the image
-        with an opaque outline; ``contours`` of both, the reference as a line and the prediction dashed. Grey
-        values run from the 0.5th to the 99.5th percentile of the slices. A flat image has its one slice in each.
+        Pictures uint8 ``(H, W, 3)`` of equal size: ``image``; ``reference`` and ``prediction``, translucent on the
+        image with an opaque outline; ``contours`` of both, the reference solid and the prediction dashed. The grey
+        scale covers the 0.5th to 99.5th percentile of the slices. For a 2D image, each picture shows its only slice.
 
     Raises:
-        ValueError: The three arrays do not lie on one grid.
+        ValueError: The shapes of the three arrays do not match.
     """
     _require_one_grid(image, reference, prediction, spacing)
     palette = colours(n_classes)
     columns: dict[str, list[np.ndarray]] = {"image": [], "reference": [], "prediction": [], "contours": []}
     centre = fullest_slices(reference, prediction)
     sides = _plane_sizes(reference.shape, spacing)
-    grey = [_shown(_plane(image, axis, centre)) for axis in range(len(sides))]
+    grey = [_visible_channels(_plane(image, axis, centre)) for axis in range(len(sides))]
     window = _limits(np.concatenate([values.ravel() for values in grey]))
     for axis, size in enumerate(sides):
         base = np.asarray(Image.fromarray(_window(grey[axis], window)).resize(size, Image.Resampling.BICUBIC))
-        masks = [_enlarged(_plane(mask, axis, centre), size) for mask in (reference, prediction)]
+        masks = [_resized(_plane(mask, axis, centre), size) for mask in (reference, prediction)]
         columns["image"].append(base)
         columns["reference"].append(_painted(base, masks[0], palette))
         columns["prediction"].append(_painted(base, masks[1], palette))
@@ -132,40 +132,40 @@ def contour_row(
     n_classes: int,
     spacing: tuple[float, ...],
 ) -> list[np.ndarray]:
-    """Draw one axial slice of a scan and, beside it, the contours of the reference and of several predictions.
+    """Draw one axial slice of a scan, next to it the contours of the reference and of several predictions.
 
-    The slice is the one on which the predictions differ most, else the one on which the reference has most voxels, cut
-    to the structures and their surroundings.
+    The slice is the one on which the predictions differ most, else the one with most reference voxels, cropped to the
+    structures with a margin.
 
     Args:
-        image: As `panel` takes it.
+        image: As for `panel`.
         reference: Class indices ``(z, y, x)`` or ``(y, x)``.
         predictions: Class indices of the same shape, at least one.
         n_classes: Number of classes, background included.
         spacing: Voxel size of the spatial axes in array order, any unit.
 
     Returns:
-        Pictures uint8 ``(H, W, 3)`` of one size, the longer side 300 pixels: the image; the reference as a line; then
-        for each prediction the reference as a line and the prediction dashed. Grey values run from the 0.5th to the
-        99.5th percentile of what is shown.
+        Pictures uint8 ``(H, W, 3)`` of equal size, the longer side 300 pixels: the image; the reference as a solid
+        line; then for each prediction the reference solid and the prediction dashed. The grey scale covers the 0.5th to
+        99.5th percentile of the visible region.
 
     Raises:
-        ValueError: The arrays do not lie on one grid.
+        ValueError: The shapes of the arrays do not match.
     """
     for prediction in predictions:
         _require_one_grid(image, reference, prediction, spacing)
-    unlike = np.any([prediction != predictions[0] for prediction in predictions], axis=0)
-    centre = fullest_slices(unlike, reference)
+    disagreement = np.any([prediction != predictions[0] for prediction in predictions], axis=0)
+    centre = fullest_slices(disagreement, reference)
     image, *masks = (_plane(array, 0, centre) for array in (image, reference, *predictions))
     around = tuple(
         slice(max(0, low - (high - low) // 2 - _MARGIN), high + (high - low) // 2 + _MARGIN)
         for low, high in nonzero_box(np.stack(masks))
     )
-    shown, masks = _shown(image[(slice(None), *around)]), [mask[around] for mask in masks]
+    shown, masks = _visible_channels(image[(slice(None), *around)]), [mask[around] for mask in masks]
     size = _plane_sizes(masks[0].shape, spacing[-2:])[0]
     grey = _window(shown, _limits(shown))
     base = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC))
-    large = [_enlarged(mask, size) for mask in masks]
+    large = [_resized(mask, size) for mask in masks]
     return [base, *(_contours(base, large[0], mask, colours(n_classes)) for mask in large)]
 
 
@@ -177,7 +177,7 @@ def fullest_slices(reference: np.ndarray, prediction: np.ndarray) -> tuple[int, 
         prediction: Class indices of the same shape.
 
     Returns:
-        An index for every axis.
+        One index per axis.
     """
     for mask in (reference, prediction):
         found = mask != 0
@@ -192,14 +192,14 @@ def sheet(
     captions: Sequence[Sequence[Sequence[str]]],
     spacing: tuple[float, float],
 ) -> np.ndarray:
-    """Draw slices in rows, with the outlines of their labels and words beneath.
+    """Draw slices in rows, with the outlines of their labels and captions below.
 
-    Grey values of a row run from the 0.5th to the 99.5th percentile of its first slice, so that changes show.
+    The grey scale of a row covers the 0.5th to 99.5th percentile of its first slice, so that changes are visible.
 
     Args:
-        rows: Slices of a row as image ``(C, y, x)`` and class indices ``(y, x)``, all of one shape; the first channel
-            is shown, or three in colour. Class 255 (nobody annotated) is outlined in white.
-        captions: The lines of words of each slice.
+        rows: Slices of each row as image ``(C, y, x)`` and class indices ``(y, x)``, all of the same shape; the first
+            channel is shown, or three in colour. Class 255 (unannotated) is outlined in white.
+        captions: The caption lines of each slice.
         spacing: Voxel size of the rows and columns of a slice, any unit.
 
     Returns:
@@ -215,12 +215,12 @@ def sheet(
     whole = Image.new("RGB", (len(rows[0]) * (canvas[0] + _GAP) - _GAP, sum(heights)))
     draw = ImageDraw.Draw(whole)
     for top, row, words_of_row in zip(np.cumsum([0, *heights[:-1]]).tolist(), rows, captions, strict=True):
-        window = _limits(_shown(row[0][0]))
+        window = _limits(_visible_channels(row[0][0]))
         for column, ((image, mask), words) in enumerate(zip(row, words_of_row, strict=True)):
-            grey = Image.fromarray(_window(_shown(image), window)).resize(size, Image.Resampling.BICUBIC)
+            grey = Image.fromarray(_window(_visible_channels(image), window)).resize(size, Image.Resampling.BICUBIC)
             left = column * (canvas[0] + _GAP)
             whole.paste(
-                Image.fromarray(_painted(np.asarray(grey), _enlarged(mask, size), paints, opacity=0)), (left, top)
+                Image.fromarray(_painted(np.asarray(grey), _resized(mask, size), paints, opacity=0)), (left, top)
             )
             for number, text in enumerate(words):
                 place = (left + 4, top + size[1] + 2 + line * number)
@@ -245,23 +245,24 @@ def png(array: np.ndarray) -> bytes:
 def _require_one_grid(
     image: np.ndarray, reference: np.ndarray, prediction: np.ndarray, spacing: tuple[float, ...]
 ) -> None:
-    """Refuse arrays of different shapes."""
+    """Raise an error if the shapes do not match."""
     if not image.shape[1:] == reference.shape == prediction.shape or len(spacing) != reference.ndim:
         raise ValueError(
-            f"image {image.shape}, masks {reference.shape}, {prediction.shape} and {len(spacing)} spacings"
+            f"shapes do not match: image {image.shape}, masks {reference.shape} and {prediction.shape}, "
+            f"{len(spacing)} spacings"
         )
 
 
 def _plane(array: np.ndarray, axis: int, centre: tuple[int, ...]) -> np.ndarray:
-    """The slice across one spatial axis (z, y, x), turned for the radiological view; a flat array as it is."""
+    """The slice across one spatial axis (z, y, x), flipped for the radiological view; 2D arrays are unchanged."""
     if len(centre) == 2:
         return array
-    # Rows run from inferior or posterior and columns from left or posterior: all are turned round.
+    # Rows run from inferior or posterior and columns from left or posterior: all are flipped.
     return np.take(array, centre[axis], axis=axis - 3)[..., ::-1, ::-1]
 
 
 def _plane_sizes(shape: tuple[int, ...], spacing: tuple[float, ...]) -> list[tuple[int, int]]:
-    """Width and height of the slices across each axis, all at one scale, in pixels."""
+    """Width and height of the slices across each axis, at a common scale, in pixels."""
     sides = [length * size for length, size in zip(shape, spacing, strict=True)]
     pixels = [max(1, round(side / max(sides) * _PLANE)) for side in sides]
     if len(pixels) == 2:
@@ -270,7 +271,7 @@ def _plane_sizes(shape: tuple[int, ...], spacing: tuple[float, ...]) -> list[tup
 
 
 def _stacked(slices: list[np.ndarray]) -> np.ndarray:
-    """Pictures one below the other, each in the middle of its row, on black."""
+    """Pictures stacked vertically and centred, on black."""
     width = max(part.shape[1] for part in slices)
     whole = np.zeros((sum(part.shape[0] for part in slices) + _GAP * (len(slices) - 1), width, 3), np.uint8)
     top = 0
@@ -281,15 +282,15 @@ def _stacked(slices: list[np.ndarray]) -> np.ndarray:
     return whole
 
 
-def _shown(image: np.ndarray) -> np.ndarray:
-    """What is shown of a slice (C, y, x): three channels in colour, else the first, as (y, x, 3 or 1)."""
+def _visible_channels(image: np.ndarray) -> np.ndarray:
+    """The visible channels of a slice (C, y, x): three in colour, else the first, as (y, x, 3 or 1)."""
     return np.nan_to_num(np.moveaxis(image if len(image) == 3 else image[:1], 0, -1).astype(np.float64))
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:
-    """Values that are shown black and white: one percentile and the other."""
+    """The values drawn black and white: the 0.5th and 99.5th percentile."""
     low, high = np.percentile(values, (0.5, 99.5))
-    if high <= low:  # a small bright structure on a constant ground lies outside both percentiles
+    if high <= low:  # a small bright structure on a constant background is beyond both percentiles
         low, high = values.min(), values.max()
     return float(low), float(high)
 
@@ -302,29 +303,29 @@ def _window(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
 
 
 def _sizes(shape: tuple[int, ...], spacing: tuple[float, float]) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Size of a picture and of the canvas it stands on, as (width, height) in pixels."""
+    """Size of a picture and of its canvas, as (width, height) in pixels."""
     height, width = float(shape[0]), shape[1] * spacing[1] / spacing[0]
     scale = max(_LEAST / height, min(1.0, _MOST / max(height, width)))
-    scale = min(scale, 3 * _MOST / width)  # however odd the spacing in a damaged header
+    scale = min(scale, 3 * _MOST / width)  # guards against extreme spacings in damaged headers
     size = max(1, round(width * scale)), max(1, round(height * scale))
     return size, (size[0], max(_LEAST, size[1]))
 
 
 def _fitted(size: tuple[int, int]) -> tuple[int, int]:
-    """A picture's size, reduced to a pane of a sheet."""
+    """The size of a picture, reduced to fit a contact sheet."""
     scale = min(1.0, _PANE / max(size))
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _enlarged(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A mask brought to a picture's (width, height), nearest neighbour."""
+def _resized(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A mask resized to (width, height) by nearest neighbour."""
     rows = np.arange(size[1]) * mask.shape[0] // size[1]
     columns = np.arange(size[0]) * mask.shape[1] // size[0]
     return mask[rows[:, None], columns]
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:
-    """The pixels of a mask's labels that touch another class; the border of the picture is no outline."""
+    """The label pixels that touch another class; the border of the picture does not count."""
     padded = np.pad(mask, 1, mode="edge")
     inner = padded[1:-1, 1:-1]
     neighbours = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
@@ -332,16 +333,16 @@ def _outline(mask: np.ndarray) -> np.ndarray:
 
 
 def _painted(base: np.ndarray, mask: np.ndarray, palette: np.ndarray, opacity: float = _OPACITY) -> np.ndarray:
-    """A picture with the labels of a mask of its size on it, translucent with an opaque outline."""
+    """A picture overlaid with a mask of the same size, translucent with an opaque outline."""
     covered = np.where(_outline(mask), 1.0, opacity) * (mask > 0)
     paint = palette[mask]
     return (base + (paint.astype(np.float64) - base) * covered[..., None]).round().astype(np.uint8)
 
 
 def _contours(base: np.ndarray, reference: np.ndarray, prediction: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    """A picture with the outlines of two masks: lines for the reference, dashes where the prediction runs elsewhere."""
+    """A picture with the outlines of two masks: the reference solid, the prediction dashed where it differs."""
     rows, columns = np.indices(reference.shape)
-    dashes = (rows + 2 * columns) // _DASH % 2 == 0  # the slope keeps horizontal, vertical and diagonal lines dashed
+    dashes = (rows + 2 * columns) // _DASH % 2 == 0  # the slope makes horizontal, vertical and diagonal lines dashed
     drawn = base.copy()
     for mask, part in ((prediction, dashes), (reference, True)):
         outline = _outline(mask)

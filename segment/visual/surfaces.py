@@ -1,4 +1,4 @@
-"""Surfaces of a reference and a prediction, side by side in millimetres, as triangles for a 3D view."""
+"""Surface meshes of a reference and a prediction, side by side in millimetres, for a 3D view."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from scipy import ndimage
 from segment.arrays import nonzero_box
 from segment.visual.pictures import colours
 
-MOST_VERTICES = 60_000  # TensorBoard numbers a mesh's vertices with 16 bits
-_MOST_BLOCKS = 1 << 22  # of a mask, so that the surfaces of a large scan take seconds
-_GAP = 0.15  # between the two, of their width
-_CAPTIONS = ("reference", "prediction")  # a viewer shows no other words
+MOST_VERTICES = 60_000  # TensorBoard indexes mesh vertices with 16 bits
+_MOST_BLOCKS = 1 << 22  # per mask, so that the surfaces of a large scan take only seconds
+_GAP = 0.15  # between the two, relative to their width
+_CAPTIONS = ("reference", "prediction")  # the viewer itself shows no text
 _GREY = 110
 
 
 @dataclass(frozen=True)
 class Surfaces:
-    """Triangles, those of every label in its colour.
+    """A triangle mesh with one colour per label.
 
     Attributes:
-        vertices: (n, 3) float32 in mm, as seen by who faces the patient: x to the patient's left, y to the head, z to
-            the front.
-        faces: (m, 3) int32 numbers of vertices, anticlockwise seen from outside.
+        vertices: (n, 3) float32 in mm, seen from the front of the patient: x to the patient's left, y superior, z
+            anterior.
+        faces: (m, 3) int32 vertex indices, counterclockwise seen from outside.
         colours: (n, 3) uint8; captions are grey.
     """
 
@@ -44,18 +44,18 @@ def side_by_side(
 ) -> Surfaces | None:
     """Make the surfaces of all labels, the reference on the left and the prediction on the right.
 
-    Masks are averaged over blocks of voxels, and a surface lies where its label fills half of a block (marching cubes,
-    Lorensen and Cline 1987, in Lewiner's form); blocks are single voxels and grow until the vertices are few enough.
+    Masks are averaged over blocks of voxels, and the surface is where its label fills half of a block (marching cubes,
+    Lorensen and Cline 1987, Lewiner's variant). Blocks start as single voxels and grow until the vertex limit holds.
 
     Args:
         reference: Class indices (z, y, x) in canonical axes.
         prediction: Class indices of the same shape.
-        n_classes: Number of classes, background included; values beyond are not drawn.
+        n_classes: Number of classes, background included; higher values are not drawn.
         spacing: Voxel size in mm in array order.
-        most: Vertices of both together at most, captions included.
+        most: Maximum number of vertices of both surfaces together, captions included.
 
     Returns:
-        The surfaces; None when both masks are empty.
+        The surfaces; None if both masks are empty.
     """
     masks = reference, prediction
     voxels = max(math.prod(stop - start for start, stop in nonzero_box(mask[None])) for mask in masks)
@@ -73,7 +73,7 @@ def side_by_side(
     drawn = np.concatenate([piece.vertices for half in halves for piece in half])
     least, size = drawn.min(axis=0), np.ptp(drawn, axis=0)
     for number, (half, caption) in enumerate(zip(halves, captions, strict=True)):
-        # Beneath its half, and as wide as two thirds of it.
+        # Below its half, two thirds as wide.
         caption.vertices[:] = caption.vertices * (size[0] / 1.5) + least + size * (0.5, -0.15, 0.5)
         half.append(caption)
         for piece in half:
@@ -85,7 +85,7 @@ def side_by_side(
 
 @dataclass(frozen=True)
 class _Piece:
-    """The surface of one label; of a caption where the label is 0."""
+    """The surface of one label, or of a caption if the label is 0."""
 
     label: int
     vertices: np.ndarray
@@ -94,7 +94,7 @@ class _Piece:
 
 def _pieces(mask: np.ndarray, n_classes: int, spacing: tuple[float, ...], step: float) -> list[_Piece]:
     """The surface of every label that occurs, from blocks with sides of about `step` mm."""
-    # Here, since it takes half a second and only 3D scans need it.
+    # Imported here because it takes half a second and only 3D scans need it.
     from skimage.measure import block_reduce, marching_cubes
 
     pieces = []
@@ -105,7 +105,7 @@ def _pieces(mask: np.ndarray, n_classes: int, spacing: tuple[float, ...], step: 
         sides = tuple(min(n, max(1, round(step / mm))) for n, mm in zip(inside.shape, spacing, strict=True))
         share = np.pad(block_reduce(inside, sides, np.mean), 1).astype(np.float32)
         size = np.multiply(sides, spacing)
-        # What fills half of no block is drawn all the same.
+        # Labels that do not fill half of any block are drawn too.
         corners, faces, _, _ = marching_cubes(share, min(0.5, share.max() / 2), spacing=tuple(size))
         start = [part.start for part in box]
         z, y, x = (corners + np.multiply(start, spacing) - size / 2 - np.divide(spacing, 2)).T
@@ -114,7 +114,7 @@ def _pieces(mask: np.ndarray, n_classes: int, spacing: tuple[float, ...], step: 
 
 
 def _caption(text: str) -> _Piece:
-    """Words as a thin plate about 1 wide, its upper middle in the origin."""
+    """Text as a thin plate about 1 wide, its top centre at the origin."""
     from skimage.measure import marching_cubes
 
     font = ImageFont.load_default(size=20)

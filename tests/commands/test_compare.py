@@ -117,9 +117,7 @@ def test_runs_that_are_no_result_are_left_out_and_named_wherever_the_comparison_
     sentence = text.splitlines()[-2]
     assert sentence.startswith("mednext_s is better than unet_small: ")
     assert sentence.endswith(f"; left out: {bad} (diverged at step 8), {killed} (not finished)).")
-    note = (
-        f"2 runs left out as no result (diverged or not finished): {bad} (diverged at step 8), {killed} (not finished)."
-    )
+    note = f"2 runs left out (diverged or not finished): {bad} (diverged at step 8), {killed} (not finished)."
     assert note in text.splitlines()
     content = json.loads((output / "comparison.json").read_text())
     assert content["conclusion"] == sentence
@@ -133,7 +131,7 @@ def test_runs_that_are_no_result_are_left_out_and_named_wherever_the_comparison_
     for name in ("comparison.md", "comparison.tex", "report.html"):
         assert told in re.sub(r"[\\_]", "", (output / name).read_text())
     sound = [f"{tmp_path}/runs/balls-unet_small-fold0-seed{seed}" for seed in range(2)]
-    with pytest.raises(UserError, match=r"only .*seed0 is finished and sound.*z-bad \(diverged at step 8\)"):
+    with pytest.raises(UserError, match=r"only .*seed0 finished without diverging.*z-bad \(diverged at step 8\)"):
         compared(f"runs=[{sound[0]},{bad}]")
 
 
@@ -165,14 +163,14 @@ def test_the_sentence_says_what_else_differs_than_what_the_methods_are_named_aft
         "another training may differ; each with its own recipe (optimizer, learning rate); predicted with different "
         f"settings: test-time augmentation {sides})."
     )
-    table = re.search(r"^what differs .*?(?=\n\n)", text, re.M | re.S)[0].splitlines()
+    table = re.search(r"^choice or key .*?(?=\n\n)", text, re.M | re.S)[0].splitlines()
     assert [line.split("  ")[0] for line in table[2:-1]] == ["network", "optimizer"]
     assert re.fullmatch(r"network +unet_small +attention_unet", table[2])
     assert re.fullmatch(r"optimizer +adamw lr 0\.003 +sgd lr 0\.01", table[3])
     assert max(map(len, table)) <= 80
     markdown = (output / "comparison.md").read_text()
     assert (
-        "| what differs | unet\\_small | attention\\_unet |\n| :-- | :-- | :-- |\n| network | unet\\_small |"
+        "| choice or key | unet\\_small | attention\\_unet |\n| :-- | :-- | :-- |\n| network | unet\\_small |"
         in markdown
     )
     assert r"| optimizer | adamw lr 0.003 | sgd lr 0.01 |" in markdown
@@ -182,7 +180,7 @@ def test_the_sentence_says_what_else_differs_than_what_the_methods_are_named_aft
     content = json.loads((output / "comparison.json").read_text())
     assert list(content["choices"]) == ["network", "optimizer"]
     assert len(content["differences"]) > 80
-    assert f"All {len(content['differences'])} configuration keys that differ stand in comparison.json" in page
+    assert f"All {len(content['differences'])} configuration keys that differ are in comparison.json" in page
 
 
 def test_inventing_costs_and_is_told(tmp_path, capsys):
@@ -192,7 +190,7 @@ def test_inventing_costs_and_is_told(tmp_path, capsys):
     write_run(tmp_path / "inventive", scores_like_dice(12, 2, 0), {"optimizer": {"lr": 1}}, invented=invented)
     compared(f"runs={tmp_path}/*", "names=[careful,inventive]", f"output={tmp_path / 'out'}")
     text = capsys.readouterr().out
-    assert "8 times (over all pairs, scans and labels) one method rightly left a structure empty" in text
+    assert "8 times (over all pairs, scans and labels) one method correctly left a structure empty" in text
     assert "careful is better than inventive" in text
     rows = pd.read_csv(tmp_path / "out" / "comparison.csv").set_index("structure")
     assert rows.loc["posterior", ["won", "tied", "lost", "unpaired"]].tolist() == [8, 4, 0, 8]
@@ -210,10 +208,10 @@ def test_many_methods_are_ranked_in_full_and_paired_with_the_best(tmp_path, caps
     assert re.findall(r"^ +(\d) .*  run_(\d)  ", text, re.M) == [
         (str(6 - place), str(place)) for place in range(5, -1, -1)
     ]
-    assert "all pairs and labels stand in comparison.csv" in text
+    assert "see comparison.csv (output=FOLDER) for all pairs and labels" in text
     assert "  optimizer.key_0: 0 (run_0); 1 (run_1)" in text
     assert len(re.findall(r"^  optimizer\.", text, re.M)) == 6
-    assert "All 31 configuration keys that differ stand in comparison.json (output=FOLDER)." in text
+    assert "All 31 configuration keys that differ are in comparison.json (output=FOLDER)." in text
     assert "Labels of run_5: a_rather_long_label_0 0." in text
 
 
@@ -243,9 +241,9 @@ def test_text_of_files_cannot_escape_the_tables(tmp_path, capsys):
         (["resamples=10"], "resamples=10"),
         (["seed=-1"], "seed=-1"),
         (["common=yes please"], "common=yes please"),
-        (["runs={a: b}"], "runs={a: b}: there is no such folder"),
+        (["runs={a: b}"], "runs={a: b}: no such folder"),
         (["metric=[dice]"], "metric="),
-        (["runs=[nowhere,else]"], "nowhere: there is no such folder"),
+        (["runs=[nowhere,else]"], "nowhere: no such folder"),
     ],
 )
 def test_a_value_that_cannot_be_is_told_before_anything_is_read(tmp_path, monkeypatch, overrides, said):

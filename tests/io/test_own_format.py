@@ -125,7 +125,7 @@ def test_without_the_key_nothing_is_known_of_it_and_a_missing_module_is_named(pl
     evaluate = ("-m", "segment.cli", "evaluate", "predictions=scans/labels", "references=scans/labels", "output=out")
     done = python(place, *evaluate)
     assert done.returncode == 2
-    assert "holds no mask (.nii.gz, .nii, .mha, .nrrd, .png, .tif, .tiff)" in done.stderr
+    assert "contains no mask (.nii.gz, .nii, .mha, .nrrd, .png, .tif, .tiff)" in done.stderr
 
 
 def test_a_damaged_file_of_it_is_named_with_the_check_that_can_read_it(place):

@@ -54,7 +54,7 @@ def test_page_says_what_the_tables_say(study):
     assert "Dice per kWh" in page
     assert page.count('<svg class="plot"') == 3 + 1
     # The masks were never there.
-    assert re.search(r"not where they were: scan_000(, scan_\d+){4}\.", page)
+    assert re.search(r"moved or deleted: scan_000(, scan_\d+){4}\.", page)
     assert "<img" not in page
     assert page.count("sha256-") == 2  # the scripts that may run
 
@@ -64,11 +64,11 @@ def test_scans_that_changed_most_are_shown_with_contours(make_run, tmp_path):
     page = write(tmp_path, [str(first), str(second)], names=["first", "second"])
     assert re.findall(r"<h3>(\w+): \+", page) == ["scan_2", "scan_0"]  # the third scan does not differ
     assert page.count('src="data:image/png') == 2 * 4
-    assert "not where they were" not in page
+    assert "moved or deleted" not in page
     (second / "predictions" / "scan_2.nii.gz").unlink()
     page = write(tmp_path, [str(first), str(second)])
     assert re.findall(r"<h3>(\w+): \+", page) == ["scan_0"]
-    assert "not where they were: scan_2." in page
+    assert "moved or deleted: scan_2." in page
 
 
 def test_contours_are_drawn_where_the_predictions_differ_most():
@@ -117,10 +117,10 @@ def test_a_page_is_bounded_whatever_is_compared(tmp_path, monkeypatch):
     assert "The first 5 of 861" in page
     assert "10 more labels" in page
     assert page.count('<td class="case" title="optimizer.key_') == 6
-    assert "All 120 configuration keys that differ stand in comparison.json." in page
+    assert "All 120 configuration keys that differ are in comparison.json." in page
     monkeypatch.setattr(comparison_page, "_MOST_VALUES", 3 * 6 * 40)
     page = write(tmp_path, [str(tmp_path / f"run_{place}") for place in range(7)])
-    assert "The best 3 methods can be chosen." in page
+    assert "Only the best 3 methods can be selected." in page
 
 
 @pytest.fixture(scope="module")

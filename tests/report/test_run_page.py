@@ -62,7 +62,7 @@ def test_page_shows_scores_scans_pictures_and_origin(make_run, page_of):
             assert f"{group[metric]['mean']:.4f}" in text
             assert f"{low:.4f} – {high:.4f}" in text
     assert "3 scans · split val, fold 0 · window overlap 0.5 · test-time augmentation off" in text
-    scans = re.search(r"All scans(.*)How it was made", text)[1]
+    scans = re.search(r"All scans(.*)Configuration and provenance", text)[1]
     assert re.findall(r"scan_\d", scans) == ["scan_2", "scan_0", "scan_1"]
     assert "optimizer: lr: 0.01 nesterov: true" in text
     assert '"torch": "2.13.0"' in text
@@ -104,7 +104,7 @@ def test_page_needs_nothing_else_and_runs_only_its_own_scripts(make_run, page_of
 def test_page_without_the_viewers_package_says_so(make_run, page_of, monkeypatch):
     monkeypatch.setattr(viewer, "_PACKAGE", "no_such_package")
     elements = Elements(page_of(make_run()))
-    assert "There is no viewer in this page: the package ipyniivue" in elements.text
+    assert "This page has no viewer: the package ipyniivue" in elements.text
     assert not [attrs for _, attrs in elements.found if attrs.get("id") == "viewer" or "data-scan" in attrs]
     assert [tag for tag, _ in elements.found if tag == "img"]
 
@@ -174,7 +174,7 @@ def test_scans_that_were_moved_are_named_and_left_out(make_run, page_of):
     run = make_run()
     (run / "predictions" / "scan_2.nii.gz").unlink()
     elements = Elements(page_of(run))
-    assert "not where they were: worst scan scan_2." in elements.text
+    assert "moved or deleted: worst scan scan_2." in elements.text
     assert len([tag for tag, _ in elements.found if tag == "img"]) == 4
     assert [attrs["data-scan"] for tag, attrs in elements.found if "data-scan" in attrs] == ["0"]
 
@@ -195,9 +195,9 @@ def test_flat_images_have_pictures_but_no_viewer(make_run, page_of):
     (run / "provenance.json").write_text(text)
     elements = Elements(page_of(run))
     assert len([tag for tag, _ in elements.found if tag == "img"]) == 8
-    assert "Images as they lie in their files" in " ".join(elements.text.split())
+    assert "Images keep the orientation of their files" in " ".join(elements.text.split())
     assert not [attrs for _, attrs in elements.found if attrs.get("id") in ("viewer", "niivue")]
-    assert "There is no viewer" not in elements.text
+    assert "This page has no viewer" not in elements.text
 
 
 def test_when_from_which_code_and_on_what_a_run_was_made(make_run, page_of):

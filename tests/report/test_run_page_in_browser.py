@@ -188,7 +188,7 @@ def test_without_webgl_or_scripts_the_pictures_stay(playwright, browser, address
         expect(page.locator(".stage")).to_be_hidden()
         assert page.locator(".planes img:visible").count() == 12
     with opened(browser, address, java_script_enabled=False) as page:
-        expect(page.locator("#viewer .note")).to_contain_text("needs scripts")
+        expect(page.locator("#viewer .note")).to_contain_text("needs JavaScript")
         expect(page.locator(".controls")).to_be_hidden()
         expect(page.locator(".filter")).to_be_hidden()
         assert len(shown(page)) == 5

@@ -47,7 +47,7 @@ def test_a_damaged_record_is_no_direction(scans, tmp_path, change):
     summary = summarise(scans, {}, metrics=[WARP])
     summary["metrics"]["warping"] |= change
     (tmp_path / "summary.json").write_text(json.dumps(summary))
-    with pytest.raises(UserError, match=r"summary\.json.*'metrics' does not say how its metrics read"):
+    with pytest.raises(UserError, match=r"summary\.json.*'metrics' does not describe its metrics"):
         read_summary(tmp_path / "summary.json")
 
 

@@ -71,20 +71,20 @@ ROW = "x,val,0,1,a,0.5,0.3,9,8,ok"
         ("", "not a table"),
         ('"', "not a table"),
         (HEADER.replace("iou", "Iou") + "\n" + ROW, "lacks the column 'iou'. Did you mean 'Iou'?"),
-        (f"{HEADER}\n{ROW}\n{ROW.replace('0.5', 'half')}", "line 3: column 'dice' holds 'half'"),
+        (f"{HEADER}\n{ROW}\n{ROW.replace('0.5', 'half')}", "line 3: column 'dice' contains 'half'"),
         (f"{HEADER}\n{ROW.replace('0.5', '1.5')}", "'1.5'; expected a number from 0 to 1"),
         (f"{HEADER}\n{ROW.replace('0.5', 'nan')}", "'nan'"),
-        (f"{HEADER}\n{ROW.replace('0.5', '')}", "nothing exactly where the status is both_empty"),
-        (f"{HEADER}\n{ROW.replace('ok', 'both_empty')}", "nothing exactly where the status is both_empty"),
+        (f"{HEADER}\n{ROW.replace('0.5', '')}", "an empty field exactly if the status is both_empty"),
+        (f"{HEADER}\n{ROW.replace('ok', 'both_empty')}", "an empty field exactly if the status is both_empty"),
         (f"{HEADER}\n{ROW.replace('ok', 'fine')}", "'fine'; expected one of ok"),
-        (f"{HEADER}\n{ROW.replace('9', '-9')}", "column 'reference_voxels' holds '-9'; expected a whole number"),
-        (f"{HEADER}\n{ROW.replace('val,0', 'val,first')}", "column 'fold' holds 'first'"),
+        (f"{HEADER}\n{ROW.replace('9', '-9')}", "column 'reference_voxels' contains '-9'; expected a whole number"),
+        (f"{HEADER}\n{ROW.replace('val,0', 'val,first')}", "column 'fold' contains 'first'"),
         (f"{HEADER}\n{ROW.replace('x,', ',')}", "the id of a scan"),
-        (f"{HEADER}\n{ROW}\n{ROW}", "line 3: column 'case' holds 'x'; expected each label of a scan once"),
+        (f"{HEADER}\n{ROW}\n{ROW}", "line 3: column 'case' contains 'x'; expected each label of a scan once"),
         (f"{HEADER}\n{ROW}\n{ROW.replace('x,', 'y,').replace('a', 'b')}", "one name for each label"),
         (f"{HEADER}\n{ROW}\n{ROW.replace('0,1', '0,2')}", "one label for each name"),
-        (f"{HEADER},nsd\n{ROW},inf", "column 'nsd' holds 'inf'"),
-        (f"{HEADER}\n{ROW.replace('x', chr(27) + '[2J')}\n{ROW.replace('ok', chr(27) + '[2J')}", r"holds '�\[2J'"),
+        (f"{HEADER},nsd\n{ROW},inf", "column 'nsd' contains 'inf'"),
+        (f"{HEADER}\n{ROW.replace('x', chr(27) + '[2J')}\n{ROW.replace('ok', chr(27) + '[2J')}", r"contains '�\[2J'"),
     ],
 )
 def test_garbage_is_named_with_its_file(tmp_path, text, words):
@@ -170,7 +170,7 @@ def test_prediction_without_reference_is_refused_unless_told(pairs, tmp_path):
 def test_folders_without_masks_and_twins_are_refused(tmp_path, pairs):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "dataset.json").write_text("{}")
-    with pytest.raises(UserError, match="empty holds no mask"):
+    with pytest.raises(UserError, match="empty contains no mask"):
         pair_folders(tmp_path / "empty", tmp_path / "references")
     with pytest.raises(UserError, match="absent is not a folder"):
         pair_folders(tmp_path / "predictions", tmp_path / "absent")

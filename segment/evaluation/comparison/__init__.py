@@ -1,1 +1,1 @@
-"""Finished runs compared scan by scan."""
+"""Comparison of finished runs, scan by scan."""

@@ -1,4 +1,4 @@
-"""The comparison of several methods on the same scans: means, pairs, ranking, variance, and what follows from them."""
+"""Comparison of several methods on the same scans: means, pairwise tests, ranking, variance and a conclusion."""
 
 from __future__ import annotations
 
@@ -44,30 +44,30 @@ def compare_runs(
     """Read finished runs and compare them scan by scan.
 
     Args:
-        runs: As for `segment.evaluation.comparison.methods.read_methods`, and so are `metric`, `by`, `names`, `common`.
+        runs: As for `segment.evaluation.comparison.methods.read_methods`, like `metric`, `by`, `names` and `common`.
         metric: Metric column of ``scans.csv``.
         by: ``run``, ``configuration`` or None.
         names: Names of the methods in order.
-        common: Compare the scans that all runs have, where not all have the same.
-        level: As for `compare`, from 0.5, and so are `resamples`, from 100, and `seed`.
-        resamples: Number of resamples of scans.
+        common: If the runs were scored on different scans, compare those that all runs have.
+        level: Confidence level of the intervals, in [0.5, 1).
+        resamples: Number of resamples of scans, from 100 to 1,000,000.
         seed: Seed of the resamples.
 
     Raises:
-        UserError: A value cannot be meant, or the runs cannot be read or paired.
+        UserError: An argument is out of range, or the runs cannot be read or paired.
     """
     _check(metric, common, level, resamples, seed)
     return compare(read_methods(runs, metric, by, names, common), level, resamples, seed)
 
 
 def _check(metric: Any, common: Any, level: Any, resamples: Any, seed: Any) -> None:
-    """Refuse values that cannot be meant, before anything is read."""
+    """Check the arguments before anything is read."""
     if not _is(level, float) or not 0.5 <= level < 1:
-        raise UserError(f"level={level}: give a number from 0.5 to below 1, such as 0.95.")
+        raise UserError(f"level={level}: give a number of at least 0.5 and below 1, such as 0.95.")
     if not _is(resamples, int) or not 100 <= resamples <= MOST_RESAMPLES:
         raise UserError(f"resamples={resamples}: give a whole number from 100 to {MOST_RESAMPLES}.")
     if not _is(seed, int) or seed < 0:
-        raise UserError(f"seed={seed}: give a whole number from 0.")
+        raise UserError(f"seed={seed}: give a whole number of at least 0.")
     if not _is(common, bool):
         raise UserError(f"common={common}: give true or false.")
     if not isinstance(metric, str):
@@ -82,12 +82,12 @@ def compare(methods: Methods, level: float = 0.95, resamples: int = 10_000, seed
     """Compare methods scan by scan.
 
     Every pair is tested on the foreground and on every label: difference of the means with its paired BCa bootstrap
-    interval (the same resamples of scans for all methods and structures), Wilcoxon's signed-rank test, its p corrected
-    after Holm, effect size and scans won. A difference is shown where the corrected test and the interval agree.
+    interval (the same resamples of scans for all methods and structures), Wilcoxon signed-rank test with Holm-corrected
+    p-value, effect size and number of scans won. A difference is significant if corrected test and interval agree.
 
     Args:
-        methods: What `segment.evaluation.comparison.methods.read_methods` returns.
-        level: Level of the intervals, in (0, 1); ``1 - level`` is that of the tests.
+        methods: The result of `segment.evaluation.comparison.methods.read_methods`.
+        level: Confidence level of the intervals, in (0, 1); ``1 - level`` is the significance level of the tests.
         resamples: Number of resamples of scans, at least 1.
         seed: Seed of the resamples.
 
@@ -115,7 +115,7 @@ def compare(methods: Methods, level: float = 0.95, resamples: int = 10_000, seed
     tested = compare_pairs(values, first, second, metric.perfect, metric.higher_is_better)
     found = _pairs(names, structures, means, pair_ends, tested, metric.higher_is_better, level)
     named = dict(zip(names, compared, strict=True))
-    found_recipes = recipes(names, [method.runs for method in compared], methods.differences)
+    choices = recipes(names, [method.runs for method in compared], methods.differences)
     pairs = tuple(replace(pair, unstable=_unstable(pair, named, variances)) for pair in found)
     comparison = Comparison(
         metric=metric,
@@ -127,8 +127,8 @@ def compare(methods: Methods, level: float = 0.95, resamples: int = 10_000, seed
         ranking=ranking,
         variances=variances,
         differences=_by_name(names, methods.differences),
-        choices=_by_name(names, found_recipes.rows),
-        other_parts=found_recipes.others,
+        choices=_by_name(names, choices.rows),
+        other_parts=choices.others,
         settings=tuple(different_settings([named[name] for name in ranking.names])),
         failed=methods.failed,
         conclusion="",
@@ -141,7 +141,7 @@ def compare(methods: Methods, level: float = 0.95, resamples: int = 10_000, seed
 def _estimates(
     names: Sequence[str], structures: Sequence[str], means: np.ndarray, ends: np.ndarray, scored: np.ndarray
 ) -> dict[str, dict[str, Estimate]]:
-    """The score of every method on every structure, of arrays (structure, method)."""
+    """The score of every method on every structure, from arrays (structure, method)."""
     return {
         name: {
             structure: Estimate(_number(means[s, m]), _interval(ends[s, m]), int(scored[s, m]))
@@ -157,13 +157,13 @@ def _by_name(names: Sequence[str], rows: Mapping[str, Sequence[str | None]]) -> 
 
 def _scored(values: np.ndarray) -> np.ndarray:
     """Number of scored scans (1 + labels, methods), foreground first."""
-    told = np.isfinite(values)
-    return np.concatenate([told.any(axis=2).sum(axis=0)[None], told.sum(axis=0).T])
+    present = np.isfinite(values)
+    return np.concatenate([present.any(axis=2).sum(axis=0)[None], present.sum(axis=0).T])
 
 
-def _blocks(positions: np.ndarray, values_of_one: int) -> Iterator[np.ndarray]:
-    """Parts of many positions that bound the memory."""
-    step = max(1, _VALUES_AT_ONCE // values_of_one)
+def _blocks(positions: np.ndarray, values_each: int) -> Iterator[np.ndarray]:
+    """Blocks of positions, small enough to bound the memory."""
+    step = max(1, _VALUES_AT_ONCE // values_each)
     for start in range(0, len(positions), step):
         yield positions[start : start + step]
 
@@ -179,7 +179,7 @@ def _interval(ends: np.ndarray) -> tuple[float, float] | None:
 def _ranking(
     names: Sequence[str], means: np.ndarray, drawn: np.ndarray, higher_is_better: bool, level: float
 ) -> Ranking:
-    """Rank the methods, in all scans and in every resample."""
+    """Rank the methods on all scans and on every resample."""
     ranks, resampled = method_ranks(means, higher_is_better), method_ranks(drawn, higher_is_better)
     order = np.argsort(ranks, kind="stable")
     tails = [(1 - level) / 2, (1 + level) / 2]
@@ -205,7 +205,7 @@ def _pairs(
     higher_is_better: bool,
     level: float,
 ) -> tuple[Pair, ...]:
-    """Put together what is known of every pair and structure; `ends` are those of (structure, pair, low or high)."""
+    """Statistics of every pair and structure; `ends` has the shape (structure, pair, low or high)."""
     corrected = np.concatenate([holm(found.p[:, :1]), holm(found.p[:, 1:])], axis=1)
     best = 1 if higher_is_better else -1
     alpha = round(1 - level, 12)
@@ -239,7 +239,7 @@ def _pairs(
 
 
 def _variances(methods: Sequence[Method]) -> dict[str, Variance]:
-    """Components of those methods that have several folds or seeds."""
+    """Variance components of the methods with several folds or seeds."""
     return {
         method.name: variance_components(
             np.stack([table.mean(axis=1).to_numpy() for table in method.repeats], axis=1), method.scan_folds
@@ -250,14 +250,14 @@ def _variances(methods: Sequence[Method]) -> dict[str, Variance]:
 
 
 def _unstable(pair: Pair, methods: Mapping[str, Method], variances: Mapping[str, Variance]) -> bool:
-    """Whether a difference that is shown on the foreground may be the chance of training."""
+    """Whether a significant foreground difference may be due to training randomness."""
     if pair.structure != FOREGROUND or not pair.significant or pair.difference is None:
         return False
     names = (pair.first, pair.second)
-    squares = sum(_seed_square(variances[name], methods[name]) for name in names if name in variances)
+    squares = sum(_seed_error_square(variances[name], methods[name]) for name in names if name in variances)
     return abs(pair.difference) < 2 * math.sqrt(squares)
 
 
-def _seed_square(variance: Variance, method: Method) -> float:
-    """Square of the standard error that the chance of training leaves in a method's mean over its trainings."""
+def _seed_error_square(variance: Variance, method: Method) -> float:
+    """Squared standard error of a method's mean over its trainings, due to training randomness."""
     return 0.0 if variance.seed is None else variance.seed / (method.seeds * max(1, len(method.folds)))

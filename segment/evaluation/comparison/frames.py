@@ -12,7 +12,7 @@ def methods_frame(comparison: Comparison) -> pd.DataFrame:
 
     Returns:
         Index (method, structure), the foreground first; columns rank (of the method by its foreground mean, from 1),
-        mean, low and high (ends of its interval), NaN where a number is not defined, and n, the number of scored scans.
+        mean, low and high (ends of its interval), NaN where undefined, and n, the number of scored scans.
     """
     ranks = dict(zip(comparison.ranking.names, comparison.ranking.ranks, strict=True))
     rows, index = [], []
@@ -27,7 +27,7 @@ def methods_frame(comparison: Comparison) -> pd.DataFrame:
 
 
 def pairs_frame(comparison: Comparison) -> pd.DataFrame:
-    """All pairs: one row a (pair, structure), columns as in `Pair`, with ``low`` and ``high`` for its interval."""
+    """All pairs: one row per (pair, structure), columns as in `Pair`, with ``low`` and ``high`` for its interval."""
     rows = []
     for pair in comparison.pairs:
         row = dict(vars(pair))

@@ -1,4 +1,4 @@
-"""Methods to be compared: finished runs, read from their folders, grouped by configuration, laid together by scan."""
+"""Methods to compare: finished runs, read from their folders, grouped by configuration and aligned by scan."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from segment.errors import UserError, did_you_mean
-from segment.evaluation.comparison.naming import config_differences, is_of_scores, method_names, seed_followers
+from segment.evaluation.comparison.naming import config_differences, is_metric_key, method_names, seed_followers
 from segment.evaluation.comparison.pairing import (
     Key,
     check_labels,
@@ -33,27 +33,27 @@ from segment.runs.summary import read_summary
 from segment.text import printable
 
 MOST_RUNS = 1000
-MOST_METHODS = 100  # of which every pair is compared
-# What runs of one method may differ in: the chance of training, the part of the data, and what changes no number.
+MOST_METHODS = 100  # every pair is compared
+# Keys in which runs of one method may differ: seed, fold, and settings that do not change the numbers.
 _NOT_SEPARATING = ("fold", "seed", "data.root", "sampler.workers", "trainer.log_every_n_steps")
 
 
 @dataclass(frozen=True, eq=False)
 class Method:
-    """One method: a run, or the folds and seeds of one configuration laid together.
+    """One method: a run, or the folds and seeds of one configuration together.
 
     Attributes:
-        name: Short, printable, made_distinct those of the others.
-        runs: The runs it consists of. ``config``, ``provenance`` and ``summary`` are empty where there is no such file
-            (scores of masks made elsewhere).
+        name: Short printable name, unique among the methods.
+        runs: The runs of the method. ``config``, ``provenance`` and ``summary`` are empty if the file is missing
+            (scores of masks from other programs).
         scores: Float64 ``(scans, labels)`` of the metric, seeds averaged; index (split, case) in the same order for all
-            methods, columns the names of the labels in the order of their numbers; NaN where a scan has no score.
-        repeats: The same for every seed, of which `scores` is the mean.
-        scan_folds: Integer ``(scans,)``: fold that each scan was scored in, -1 for none.
+            methods, columns are label names ordered by class index; NaN where a scan has no score.
+        repeats: The same for every seed; `scores` is their mean.
+        scan_folds: Integer ``(scans,)``: fold in which each scan was scored, -1 for none.
         seeds: Number of seeds.
-        folds: The folds, ascending; empty where there are none.
-        cost: Mean over its runs of what ``summary.json`` says of the training; keys that one of them lacks are left
-            out. ``energy_source`` is ``measured`` only if it is for all of them.
+        folds: The folds, ascending; empty if there are none.
+        cost: Mean over the runs of the cost in ``summary.json``; keys that a run lacks are left out. ``energy_source``
+            is ``measured`` only if it is for all runs.
     """
 
     name: str
@@ -73,9 +73,9 @@ class Methods:
     Attributes:
         methods: At least two, scored on the same scans.
         differences: Configuration key -> value in each method, None where it has no such key.
-        left_out: Scans that were scored in some of the runs only and are not compared.
-        metric: What they are compared by.
-        failed: The runs among those given that are no result, which no method holds.
+        left_out: Number of scans that are not compared because only some of the runs scored them.
+        metric: Metric of the comparison.
+        failed: Given runs that diverged or are not finished; they belong to no method.
     """
 
     methods: tuple[Method, ...]
@@ -85,44 +85,43 @@ class Methods:
     failed: tuple[Failure, ...] = ()
 
 
-def find_runs(given: str | Sequence[str]) -> list[Path]:
+def find_runs(runs: str | Sequence[str]) -> list[Path]:
     """Find the runs that a user names.
 
     Args:
-        given: Run folders, tables of scans, or patterns such as ``runs/*``, of which folders and ``.csv`` files are
-            taken.
+        runs: Run folders, tables of scans, or patterns such as ``runs/*``, which match folders and ``.csv`` files.
 
     Returns:
-        At least two paths, in the order given, those of a pattern sorted.
+        At least two paths, in the given order; matches of a pattern are sorted.
 
     Raises:
-        UserError: A path does not exist or stands there twice, a pattern finds nothing, or there is one run only.
+        UserError: A path does not exist or is given twice, a pattern matches nothing, or there is only one run.
     """
     found: dict[Path, Path] = {}
-    for item in [given] if isinstance(given, str) else given:
+    for item in [runs] if isinstance(runs, str) else runs:
         path = Path(item).expanduser()
         if path.exists():
             paths = [path]
         elif any(letter in item for letter in "*?["):
-            # Unlike Path.glob it passes over hidden folders, such as those of sweeps.
+            # Unlike Path.glob, this skips hidden folders, such as those of sweeps.
             matches = [Path(match) for match in sorted(glob.glob(str(path)))]  # noqa: PTH207
             paths = [match for match in matches if match.is_dir() or match.suffix == ".csv"]
             if not paths:
-                raise UserError(f"runs={item}: no run folder has such a name. Mind the folder that you are in.")
+                raise UserError(f"runs={item}: no run folder matches. Check the current folder.")
         else:
             raise UserError(
-                f"runs={item}: there is no such folder or file. Name some, runs=[runs/A,runs/B] or runs='runs/*'."
+                f"runs={item}: no such folder or file. Give some, such as runs=[runs/A,runs/B] or runs='runs/*'."
             )
         for path in paths:
             place = path.resolve()
             place = place.parent if place.name == "scans.csv" else place
             if place in found:
-                raise UserError(f"runs: {printable(path)} and {printable(found[place])} are the same. Name it once.")
+                raise UserError(f"runs: {printable(path)} and {printable(found[place])} are the same. Give it once.")
             found[place] = path
     if len(found) < 2:
-        raise UserError("runs: a comparison needs two, runs=[runs/A,runs/B], or a pattern of several, runs='runs/*'.")
+        raise UserError("runs: a comparison needs two runs, runs=[runs/A,runs/B], or a pattern, runs='runs/*'.")
     if len(found) > MOST_RUNS:
-        raise UserError(f"runs: {len(found)} runs are more than {MOST_RUNS}. Name fewer.")
+        raise UserError(f"runs: {len(found)} runs are more than {MOST_RUNS}. Give fewer.")
     return list(found.values())
 
 
@@ -133,26 +132,26 @@ def read_methods(
     names: Sequence[str] | None = None,
     common: bool = False,
 ) -> Methods:
-    """Read finished runs and lay them together as methods; runs that diverged or are not finished are left out.
+    """Read finished runs and group them into methods; runs that diverged or are not finished are left out.
 
     Args:
-        runs: As for `find_runs`. A folder with ``scans.csv`` but without ``config.yaml``, and a table by itself, is a
-            method of its own.
-        metric: Metric column of ``scans.csv``; the runs record how it reads.
-        by: ``run``: each run is a method; ``configuration``: runs that differ in nothing but fold, seed and what
-            changes no number are one; None: the latter where it leaves two methods, else the former.
-        names: Names of the methods in order; None: made of what differs.
-        common: Compare the scans that all runs have, where not all have the same.
+        runs: As for `find_runs`. A folder with ``scans.csv`` but without ``config.yaml``, and a single table, are each
+            a separate method.
+        metric: Metric column of ``scans.csv``; the runs record how to interpret it.
+        by: ``run``: each run is a method; ``configuration``: runs that differ only in fold, seed and settings that do
+            not change the numbers form one method; None: the latter if it gives at least two methods, else the former.
+        names: Names of the methods in order; None: derived from their differences.
+        common: If the runs were scored on different scans, compare those that all runs have.
 
     Returns:
         The methods.
 
     Raises:
-        UserError: A run cannot be read, or the runs cannot be paired by scan: other labels, scans or references, a scan
-            twice in a method, or a scan that a run was trained on; or fewer than two methods are sound.
+        UserError: A run cannot be read; or the runs cannot be paired by scan: different labels, scans or references, a
+            duplicate scan in a method, or a scan that a run was trained on; or fewer than two methods remain.
     """
     paths = find_runs(runs)
-    states = {path: failure(path if path.is_dir() else path.parent) for path in paths if _may_fail(path)}
+    states = {path: failure(path if path.is_dir() else path.parent) for path in paths if _is_run(path)}
     failed = tuple(state for state in states.values() if state is not None)
     folders = [_read(path) for path in paths if states.get(path) is None]
     if not folders:
@@ -164,12 +163,12 @@ def read_methods(
     groups = _grouped(folders, failed, by)
     folders = [run for group in groups for run in group]
     if len(groups) > MOST_METHODS:
-        raise UserError(f"runs: {len(groups)} methods are more than {MOST_METHODS}. Name fewer runs.")
+        raise UserError(f"runs: {len(groups)} methods are more than {MOST_METHODS}. Give fewer runs.")
     differences = config_differences(groups)
     titles = method_names(groups, differences) if names is None else _given_names(names, groups, failed)
     seeds = [_by_seed(group) if len(group) > 1 else {"": group} for group in groups]
-    laid = [[(side, _side_by_side(side, info.name)) for side in sides.values()] for sides in seeds]
-    tables = [(side, table.index) for method in laid for side, table in method]
+    aligned = [[(folds, _fold_scores(folds, info.name)) for folds in sides.values()] for sides in seeds]
+    tables = [(folds, table.index) for method in aligned for folds, table in method]
     try:
         keys = shared_scans(tables, common)
     except UserError as error:
@@ -178,27 +177,27 @@ def read_methods(
     check_trained(folders, keys)
     methods = tuple(
         _method(name, group, [table.loc[keys] for _, table in sides], keys, info.perfect)
-        for name, group, sides in zip(titles, groups, laid, strict=True)
+        for name, group, sides in zip(titles, groups, aligned, strict=True)
     )
     left_out = len(set().union(*(index for _, index in tables))) - len(keys)
     return Methods(methods, differences, left_out, info, failed)
 
 
-def _may_fail(path: Path) -> bool:
-    """Whether a path is that of a run, not of a table by itself."""
+def _is_run(path: Path) -> bool:
+    """Whether a path belongs to a run and is not a separate table."""
     return path.is_dir() or path.name == "scans.csv"
 
 
 def _left_out(failed: Sequence[Failure]) -> str:
-    """What is added to an error that left out runs may explain."""
+    """Added to an error that runs left out may explain."""
     return f" Left out: {listed(failed)}." if failed else ""
 
 
 def _read(path: Path) -> RunFolder:
-    """A run as its files tell it; those that scores made elsewhere lack are empty."""
+    """A run from its files; files that are missing for scores of other programs are empty."""
     table = path if path.is_file() else path / "scans.csv"
     if not table.exists():
-        raise UserError(f"{printable(path)} is the folder of no run: it has no scans.csv. Name run folders.")
+        raise UserError(f"{printable(path)} is not a run folder: it has no scans.csv. Give run folders.")
     if table.name != "scans.csv":
         return RunFolder(path, read_scans(table), {}, {}, {})
     folder = table.parent
@@ -213,7 +212,7 @@ def _read(path: Path) -> RunFolder:
 
 
 def _check_metric(run: RunFolder, metric: str) -> None:
-    """Refuse a run that lacks the metric, or a score of it."""
+    """Refuse a run that lacks the metric or one of its scores."""
     columns = metric_columns(run.scans)
     if metric not in columns:
         raise UserError(
@@ -224,41 +223,41 @@ def _check_metric(run: RunFolder, metric: str) -> None:
     if len(missing):
         row = missing.iloc[0]
         raise UserError(
-            f"metric={metric}: {printable(run.path)} has no score of {printable(row['name'])} in scan "
+            f"metric={metric}: {printable(run.path)} has no score for {printable(row['name'])} in scan "
             f"{printable(row['case'])}, which is not empty. Score it, or compare by another metric."
         )
 
 
 def _shared_info(runs: Sequence[RunFolder], metric: str) -> MetricInfo:
-    """How the metric reads, as the runs record it; of none that does, as its name says."""
-    told = {metric_info(run.summary, metric): run for run in runs if metric in run.summary.get(KEY, {})}
-    if len(told) > 1:
-        (one, first), (other, second) = list(told.items())[:2]
+    """Information about the metric as the runs record it; derived from its name if no run does."""
+    recorded = {metric_info(run.summary, metric): run for run in runs if metric in run.summary.get(KEY, {})}
+    if len(recorded) > 1:
+        (one, first), (other, second) = list(recorded.items())[:2]
         key = next(key for key in vars(one) if getattr(one, key) != getattr(other, key))
         raise UserError(
-            f"metric={metric}: is not the same in {printable(first.path)} and {printable(second.path)}: {key} is "
-            f"{getattr(one, key)} in the one, {getattr(other, key)} in the other. Score both anew: segment evaluate"
+            f"metric={metric}: differs between {printable(first.path)} and {printable(second.path)}: {key} is "
+            f"{getattr(one, key)} in the first, {getattr(other, key)} in the second. Score both again: segment evaluate"
         )
-    return next(iter(told), metric_info({}, metric))
+    return next(iter(recorded), metric_info({}, metric))
 
 
 def _grouped(runs: Sequence[RunFolder], failed: Sequence[Failure], by: str | None) -> list[list[RunFolder]]:
-    """The runs of every method, in the order of their first ones."""
+    """The runs of every method, in the order of their first runs."""
     single = [[run] for run in runs]
     if by not in (None, "run", "configuration"):
         near = did_you_mean(str(by), ("run", "configuration"))
-        raise UserError(f"by={by}: there is no such way.{near} There are: run, configuration, null.")
-    # Those that are no result tell which methods were meant: seeds of one are not compared in the place of two.
-    lost = [RunFolder(state.run, pd.DataFrame(), {}, _config(state.run), {}) for state in failed]
-    meant = single if by == "run" else _configurations([*runs, *lost])
-    groups = [[run for run in group if run not in lost] for group in meant]
-    groups = [_without_sums(group) for group in groups if group]
-    if len(meant) == 1 and by == "configuration":
+        raise UserError(f"by={by}: unknown value.{near} Valid values: run, configuration, null.")
+    # Failed runs count as methods that were meant: seeds of one method must not be compared instead of two methods.
+    failed_runs = [RunFolder(state.run, pd.DataFrame(), {}, _config(state.run), {}) for state in failed]
+    intended = single if by == "run" else _configurations([*runs, *failed_runs])
+    groups = [[run for run in group if run not in failed_runs] for group in intended]
+    groups = [_without_summary_runs(group) for group in groups if group]
+    if len(intended) == 1 and by == "configuration":
         raise UserError(
-            f"by=configuration: all {len(runs) + len(lost)} runs are of one configuration, so there is nothing to "
-            "compare. by=run compares them one by one."
+            f"by=configuration: all {len(runs) + len(failed_runs)} runs have the same configuration, so there "
+            "is nothing to compare. by=run compares them one by one."
         )
-    if len(meant) == 1:
+    if len(intended) == 1:
         groups = single
     if len(groups) < 2:
         raise UserError(_too_few(groups, failed))
@@ -266,21 +265,24 @@ def _grouped(runs: Sequence[RunFolder], failed: Sequence[Failure], by: str | Non
 
 
 def _too_few(groups: Sequence[Sequence[RunFolder]], failed: Sequence[Failure]) -> str:
-    """What is said where too little is left to compare."""
-    which = "none of the runs given is"
+    """The message if fewer than two methods are left to compare."""
+    which = "none of the given runs"
     if groups:
         first, more = printable(groups[0][0].path), len(groups[0]) - 1
-        which = f"only {first} and {more} more of its configuration are" if more else f"only {first} is"
-    ways = []
+        which = f"only {first} and {more} more with its configuration" if more else f"only {first}"
+    hints = []
     if not all(state.diverged for state in failed):
-        ways.append(" Let a run that is not finished end: the same command goes on with it.")
+        hints.append(" Finish the other runs: the same command resumes a run.")
     if any(state.diverged for state in failed):
-        ways.append(" Train what diverged anew with a smaller optimizer.lr.")
-    return f"runs: {which} finished and sound, but a comparison needs two methods.{_left_out(failed)}{''.join(ways)}"
+        hints.append(" Retrain diverged runs with a smaller optimizer.lr.")
+    return (
+        f"runs: {which} finished without diverging, but a comparison needs two methods."
+        f"{_left_out(failed)}{''.join(hints)}"
+    )
 
 
 def _config(run: Path) -> dict[str, Any]:
-    """The configuration of a run that is no result, as far as it tells one."""
+    """The configuration of a failed run; empty if it cannot be read."""
     try:
         return read_mapping(run / "config.yaml")
     except UserError:
@@ -288,51 +290,51 @@ def _config(run: Path) -> dict[str, Any]:
 
 
 def _configurations(runs: Sequence[RunFolder]) -> list[list[RunFolder]]:
-    """The runs of every configuration, in the order of their first ones."""
+    """The runs of every configuration, in the order of their first runs."""
     rows = [flatten(run.config) for run in runs]
-    apart = {*_NOT_SEPARATING, *seed_followers(runs)}
+    ignored = {*_NOT_SEPARATING, *seed_followers(runs)}
     found: dict[Any, list[RunFolder]] = {}
     for run, row in zip(runs, rows, strict=True):
-        # What the plan decided follows from the other keys, unless a file says it, which may have been edited between.
+        # What the plan decided follows from the other keys, unless it was read from a file, which may have been edited.
         follows = row.get("plan.file", "none") == "none"
         own = frozenset(
             (key, str(value))
             for key, value in row.items()
-            if key not in apart and not (follows and key.startswith("planned.")) and not is_of_scores(key)
+            if key not in ignored and not (follows and key.startswith("planned.")) and not is_metric_key(key)
         )
         found.setdefault(own if run.config else run.path, []).append(run)
     return list(found.values())
 
 
-def _without_sums(runs: Sequence[RunFolder]) -> list[RunFolder]:
-    """The folds of ``fold=all`` without the run that sums them up, where they stand beside it in ``runs='runs/*'``."""
-    sums = [run for run in runs if run.config.get("fold") == "all"]
-    single = {str(run.config.get("seed")) for run in runs if run not in sums}
-    return [run for run in runs if run not in sums or str(run.config.get("seed")) not in single]
+def _without_summary_runs(runs: Sequence[RunFolder]) -> list[RunFolder]:
+    """Runs without the summary run of ``fold=all``, if its folds are given as well, as by ``runs='runs/*'``."""
+    summary_runs = [run for run in runs if run.config.get("fold") == "all"]
+    single = {str(run.config.get("seed")) for run in runs if run not in summary_runs}
+    return [run for run in runs if run not in summary_runs or str(run.config.get("seed")) not in single]
 
 
 def _given_names(names: Sequence[str], groups: Sequence[Sequence[RunFolder]], failed: Sequence[Failure]) -> list[str]:
-    """The names that a user gives, one a method."""
+    """The names that a user gives, one per method."""
     found = [printable(name).strip() for name in names]
     if len(found) != len(groups) or len(set(found)) != len(found) or not all(found):
         methods = ", ".join(printable(group[0].path) for group in groups)
         raise UserError(
-            f"names={list(names)}: give {len(groups)} names unlike each other, one a method in this order: {methods}."
+            f"names={list(names)}: give {len(groups)} different names, one per method in this order: {methods}."
             f"{_left_out(failed)}"
         )
     return found
 
 
 def _by_seed(runs: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
-    """The runs of a method by their seed."""
+    """The runs of a method by seed."""
     found: dict[str, list[RunFolder]] = {}
     for run in runs:
         found.setdefault(str(run.config.get("seed")), []).append(run)
     return found
 
 
-def _side_by_side(runs: Sequence[RunFolder], metric: str) -> pd.DataFrame:
-    """The scores of the folds of one seed, each scan from the fold that validated it."""
+def _fold_scores(runs: Sequence[RunFolder], metric: str) -> pd.DataFrame:
+    """The scores of all folds of one seed, each scan from the fold that validated it."""
     owners: dict[Key, RunFolder] = {}
     tables = []
     for run in runs:
@@ -340,8 +342,8 @@ def _side_by_side(runs: Sequence[RunFolder], metric: str) -> pd.DataFrame:
         for key in table.index:
             if key in owners:
                 raise UserError(
-                    f"{printable(owners[key].path)} and {printable(run.path)} are one method and seed, and both score "
-                    f"scan {printable(key[1])}. Leave one of them out, or compare with by=run."
+                    f"{printable(owners[key].path)} and {printable(run.path)} belong to one method and seed, and both "
+                    f"score scan {printable(key[1])}. Leave one of them out, or compare with by=run."
                 )
             owners[key] = run
         tables.append(table)
@@ -353,7 +355,7 @@ def _method(
 ) -> Method:
     """Average the seeds of a method, scan by scan."""
     stack = np.stack([table.to_numpy() for table in tables])
-    # A seed that rightly leaves empty what another invents is perfect there, as between methods.
+    # A seed that correctly leaves a structure empty which another seed invents scores perfect, as between methods.
     stack = np.where(np.isnan(stack) & np.isfinite(stack).any(axis=0), perfect, stack)
     mean = stack.mean(axis=0)
     index, columns = tables[0].index, tables[0].columns
@@ -379,7 +381,7 @@ def _is_number(value: Any) -> TypeGuard[int | float]:
 
 
 def _cost(runs: Sequence[RunFolder]) -> dict[str, float | str]:
-    """Mean cost of a run, of what all runs tell."""
+    """Mean cost per run, for the keys that all runs record."""
     costs = [run.summary.get("cost") for run in runs]
     tables = [cost if isinstance(cost, Mapping) else {} for cost in costs]
     found: dict[str, float | str] = {}

@@ -1,4 +1,4 @@
-"""What differs between the configurations of methods, and short names made of it."""
+"""Differences between the configurations of methods, and short names derived from them."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from segment.runs.folder import RunFolder
 from segment.text import printable
 
 _LONGEST_NAME = 40
-_MOST_CHOICES = 3  # in a name
-_MOST_KEYS = 20  # that are tried for it
-_OF_EVERY_RUN = ("name", "output", "cache", "fold", "seed", "data.root")
-_OF_SCORES = "metrics"  # what is scored makes no other method
-_OF_A_RUN = re.compile(r"(fold|seed)\w+|(?=\d*[a-f])[0-9a-f]{8}")  # or the hash that a shortened name ends with
+_MOST_CHOICES = 3  # per name
+_MOST_KEYS = 20  # candidates for a name
+_RUN_KEYS = ("name", "output", "cache", "fold", "seed", "data.root")
+_METRICS_KEY = "metrics"  # scoring other metrics does not make another method
+_RUN_PART = re.compile(r"(fold|seed)\w+|(?=\d*[a-f])[0-9a-f]{8}")  # or the hash at the end of a shortened name
 
 
 def config_differences(groups: Sequence[Sequence[RunFolder]]) -> dict[str, list[str | None]]:
     """Configuration keys that differ between methods.
 
     Args:
-        groups: The runs of each method; those without a configuration tell nothing.
+        groups: The runs of each method; those without a configuration are ignored.
 
     Returns:
-        Dotted key -> its value in each method, several ones of a method's runs with commas between them, None where
-        the method has no such key. What the plan decided (``planned``) comes last, since it follows from the others.
+        Dotted key -> its value in each method (several values of one method joined by commas), None where the method
+        has no such key. What the plan decided (``planned``) comes last, since it follows from the other keys.
     """
     followers = seed_followers([run for group in groups for run in group])
     rows = [[_texts(run, followers) for run in group] for group in groups]
@@ -42,42 +42,42 @@ def config_differences(groups: Sequence[Sequence[RunFolder]]) -> dict[str, list[
 
 
 def seed_followers(runs: Iterable[RunFolder]) -> set[str]:
-    """Keys other than ``seed`` that follow it in every run, such as that of augmentation, which is ``${seed}``."""
+    """Keys that equal ``seed`` in every run, such as the augmentation's, which is ``${seed}``."""
     rows = [flatten(run.config) for run in runs]
     keys = {key for row in rows for key in row if key.endswith(".seed")}
     return {key for key in keys if all(row.get(key) == row.get("seed") for row in rows if key in row)}
 
 
 def _texts(run: RunFolder, without: Container[str] = ()) -> dict[str, str]:
-    row = {key: value for key, value in flatten(run.config).items() if key not in without and not is_of_scores(key)}
+    row = {key: value for key, value in flatten(run.config).items() if key not in without and not is_metric_key(key)}
     return {printable(key): printable(value) for key, value in row.items()}
 
 
-def is_of_scores(key: str) -> bool:
-    """Whether a configuration key says what is scored, which makes no other method."""
-    return key.partition(".")[0] == _OF_SCORES
+def is_metric_key(key: str) -> bool:
+    """Whether a configuration key only selects metrics, which does not make another method."""
+    return key.partition(".")[0] == _METRICS_KEY
 
 
 def method_names(groups: Sequence[Sequence[RunFolder]], differences: Mapping[str, Sequence[str | None]]) -> list[str]:
-    """Short names of methods, made of what differs between them.
+    """Short names of methods, derived from their differences.
 
-    The value of the only key that differs; else of the fewest choices and overrides that tell the methods apart; else
-    what differs between the names of the runs, or else of their folders.
+    The value of the only key that differs; else the values of the fewest choices and overrides that distinguish the
+    methods; else what differs between the names of the runs, or between their folders.
 
     Args:
         groups: The runs of each method.
-        differences: What `config_differences` found.
+        differences: The result of `config_differences`.
 
     Returns:
-        Printable, made_distinct each other.
+        Printable names, all distinct.
     """
     candidates = []
     if all(run.config for group in groups for run in group):
         names = [[printable(run.config.get("name") or "") for run in group] for group in groups]
-        candidates = [_of_values(differences), _of_choices(groups)]
-        candidates += [_of_run_names(names, whole) for whole in (False, True)]
+        candidates = [_names_from_values(differences), _names_from_choices(groups)]
+        candidates += [_names_from_runs(names, whole) for whole in (False, True)]
     folders = [[_folder(run) for run in group] for group in groups]
-    candidates += [_of_run_names(folders, whole) for whole in (False, True)]
+    candidates += [_names_from_runs(folders, whole) for whole in (False, True)]
     candidates += [[printable(run.path) for run, *_ in groups]]
     for found in candidates:
         short = [_short(name.strip()) for name in found]
@@ -87,7 +87,7 @@ def method_names(groups: Sequence[Sequence[RunFolder]], differences: Mapping[str
 
 
 def made_distinct(names: Sequence[str]) -> list[str]:
-    """Number names that stand there twice: ``a, a (2)``."""
+    """Number duplicate names: ``a, a (2)``."""
     taken: Counter[str] = Counter()
     found: list[str] = []
     for name in names:
@@ -100,8 +100,8 @@ def made_distinct(names: Sequence[str]) -> list[str]:
     return found
 
 
-def _of_values(differences: Mapping[str, Sequence[str | None]]) -> list[str]:
-    """Values of the one key that differs, apart from what follows from it."""
+def _names_from_values(differences: Mapping[str, Sequence[str | None]]) -> list[str]:
+    """Values of the only key that differs, ignoring what follows from it."""
     chosen = {key: values for key, values in differences.items() if not key.startswith("planned")}
     if len(chosen) != 1:
         return []
@@ -112,7 +112,7 @@ def _of_values(differences: Mapping[str, Sequence[str | None]]) -> list[str]:
 
 
 def _named(key: str, value: str) -> str:
-    """A value by itself where it is a word, else with the last part of its key."""
+    """A value alone if it is a word, else with the last part of its key."""
     word = re.fullmatch(r"[^\W\d][\w./-]*", value) and value not in ("true", "false", "none")
     last = key.rpartition(".")[2]
     if key.endswith("._target_"):
@@ -120,17 +120,17 @@ def _named(key: str, value: str) -> str:
     return value if word else f"{last}={value}"
 
 
-def _of_choices(groups: Sequence[Sequence[RunFolder]]) -> list[str]:
-    """Values of the fewest choices and overrides that tell the methods apart, the network first."""
-    # What one run overrides, another leaves as its configuration says.
-    given = [[run_choices(run) for run in group] for group in groups]
+def _names_from_choices(groups: Sequence[Sequence[RunFolder]]) -> list[str]:
+    """Values of the fewest choices and overrides that distinguish the methods, the network first."""
+    # What one run overrides may be the configured default of another.
+    chosen = [[run_choices(run) for run in group] for group in groups]
     configs = [[_texts(run) for run in group] for group in groups]
-    keys = dict.fromkeys(key for group in given for row in group for key in row)
+    keys = dict.fromkeys(key for group in chosen for row in group for key in row)
     table: dict[str, list[str]] = {}
     for key in sorted(keys, key=lambda key: (key != "network", "." in key)):
         values = [
             {row.get(key) or config.get(key, "") for row, config in zip(rows, own, strict=True)}
-            for rows, own in zip(given, configs, strict=True)
+            for rows, own in zip(chosen, configs, strict=True)
         ]
         if all(len(own) == 1 and own != {""} for own in values) and len({*map(frozenset, values)}) > 1:
             table[key] = [_named(key, next(iter(own))) for own in values]
@@ -143,21 +143,21 @@ def _of_choices(groups: Sequence[Sequence[RunFolder]]) -> list[str]:
 
 
 def run_choices(run: RunFolder) -> dict[str, str]:
-    """What a run was composed of, as far as it was recorded: the choices of groups, and the overrides by dotted key."""
+    """The recorded composition of a run: choices of configuration groups, and overrides by dotted key."""
     record = run.provenance
     recorded, words = record.get("choices"), record.get("overrides", record.get("command"))
     found = {str(key): str(value) for key, value in recorded.items()} if isinstance(recorded, Mapping) else {}
     overrides = [word for word in words if isinstance(word, str)] if isinstance(words, list) else []
-    if "-m" not in overrides and "--multirun" not in overrides:  # the command of a sweep is that of all its runs
+    if "-m" not in overrides and "--multirun" not in overrides:  # the command of a sweep applies to all its runs
         matches = (re.fullmatch(r"\+{0,2}([\w./@]+)=(.+)", word, re.S) for word in overrides)
         found |= {match[1]: match[2] for match in matches if match}
-    own = {key: value for key, value in found.items() if key not in _OF_EVERY_RUN and not is_of_scores(key)}
+    own = {key: value for key, value in found.items() if key not in _RUN_KEYS and not is_metric_key(key)}
     kept = {key: value for key, value in own.items() if key.isprintable()}
     return {printable(key): printable(value) for key, value in kept.items()}
 
 
-def _of_run_names(names: Sequence[Sequence[str]], whole: bool) -> list[str]:
-    """What differs between the names that runs are given by default, with or without their fold, seed and hash."""
+def _names_from_runs(names: Sequence[Sequence[str]], whole: bool) -> list[str]:
+    """What differs between the default names of runs, with or without their fold, seed and hash."""
     parts = [[_parts(name, whole) for name in group] for group in names]
     own = [[part for part in group[0] if all(part in other for other in group)] for group in parts]
     different = [[part for part in group if not all(part in other for other in own)] for group in own]
@@ -165,8 +165,8 @@ def _of_run_names(names: Sequence[Sequence[str]], whole: bool) -> list[str]:
 
 
 def _parts(name: str, whole: bool) -> list[str]:
-    parts = re.split(r"(?<!\de)-", name)  # not the minus of 1e-3
-    return [part for part in parts if whole or not _OF_A_RUN.fullmatch(part)]
+    parts = re.split(r"(?<!\de)-", name)  # not the minus in 1e-3
+    return [part for part in parts if whole or not _RUN_PART.fullmatch(part)]
 
 
 def _folder(run: RunFolder) -> str:
@@ -175,6 +175,6 @@ def _folder(run: RunFolder) -> str:
 
 
 def _short(name: str) -> str:
-    """A name on one line, its middle left out when it is long."""
+    """A name, shortened in the middle if it is long."""
     half = (_LONGEST_NAME - 1) // 2
     return name if len(name) <= _LONGEST_NAME else f"{name[:half]}…{name[-half:]}"

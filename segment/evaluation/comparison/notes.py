@@ -1,4 +1,4 @@
-"""What stands beside a comparison: what its numbers were made with, and what limits it."""
+"""Notes on a comparison: how its numbers were computed, and its limitations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SETTINGS = {
     "precision": "precision",
     "weights": "weights",
 }
-# Lightning's names of what a summary may call by its number format.
+# Lightning's names -> the number formats that a summary may record instead.
 _PRECISIONS = {
     **dict.fromkeys(("32", "32-true"), "fp32"),
     **dict.fromkeys(("16", "16-mixed", "16-true"), "fp16"),
@@ -29,10 +29,10 @@ _MOST_NAMED = 3
 
 
 def protocol(methods: Sequence[Method]) -> str:
-    """One line that says what the numbers were made with; values that differ stand side by side.
+    """One line that says how the numbers were computed; values that differ are listed together.
 
     Args:
-        methods: The methods that are compared.
+        methods: The methods in the comparison.
 
     Returns:
         As `segment.runs.summary.protocol_line`.
@@ -46,35 +46,35 @@ def protocol(methods: Sequence[Method]) -> str:
 
 
 def different_settings(methods: Sequence[Method]) -> list[str]:
-    """In what the predictions of methods were made differently.
+    """Prediction settings that differ between methods.
 
     Args:
-        methods: The methods, in the order in which they are told.
+        methods: The methods, in the order in which they are named.
 
     Returns:
-        Parts of a sentence, such as ``test-time augmentation mirror all against none``. What a run does not tell is no
-        difference.
+        Parts of a sentence, such as ``test-time augmentation mirror all against none``. A setting that a run does not
+        record is not a difference.
     """
     found = []
     for key, title in _SETTINGS.items():
-        alike: dict[str, list[str]] = {}
+        by_value: dict[str, list[str]] = {}
         for method in methods:
             values = sorted({value for run in method.runs if (value := _setting(run, key)) is not None})
             if values:
-                alike.setdefault(" and ".join(values), []).append(method.name)
-        if len(alike) > 1:
+                by_value.setdefault(" and ".join(values), []).append(method.name)
+        if len(by_value) > 1:
             pair = len(methods) == 2
-            told = [value if pair else f"{value} ({_named(names)})" for value, names in alike.items()]
-            found.append(f"{title} {' against '.join(told)}")
+            texts = [value if pair else f"{value} ({_named(names)})" for value, names in by_value.items()]
+            found.append(f"{title} {' against '.join(texts)}")
     return found
 
 
 def notes(methods: Methods, pairs: Sequence[Pair]) -> list[str]:
-    """What limits a comparison.
+    """Limitations of a comparison.
 
     Args:
-        methods: What is compared.
-        pairs: What was found.
+        methods: The methods in the comparison.
+        pairs: Their pairs.
 
     Returns:
         Sentences.
@@ -83,31 +83,31 @@ def notes(methods: Methods, pairs: Sequence[Pair]) -> list[str]:
     if methods.failed:
         found.append(_failed(methods.failed))
     if methods.left_out:
-        found.append(f"{methods.left_out} scans that not all runs have were left out.")
+        found.append(f"{methods.left_out} scans were left out because not all runs have them.")
     unpaired = sum(pair.unpaired for pair in pairs if pair.structure != "foreground")
     if unpaired:
         found.append(
-            f"{unpaired} times (over all pairs, scans and labels) one method rightly left a structure empty that the "
+            f"{unpaired} times (over all pairs, scans and labels) one method correctly left a structure empty that the "
             f"other invented: the missing score counts as {methods.metric.perfect:g} in the tests and in scans won."
         )
     unstable = [f"{pair.first} - {pair.second}" for pair in pairs if pair.unstable]
     if unstable:
         more = f"; {len(unstable) - 3} more" if len(unstable) > 3 else ""
         found.append(
-            "Shown for these trainings, but less than twice its standard error over seeds, so that other seeds may "
-            f"turn it round: {'; '.join(unstable[:3])}{more}. Train more seeds."
+            "Significant for these trainings, but less than twice the standard error over seeds, so other seeds may "
+            f"reverse the difference: {'; '.join(unstable[:3])}{more}. Train more seeds."
         )
     if max(len(method.folds) for method in methods.methods) > 1:
         found.append(
-            "The trainings of different folds share scans, so tests and intervals over several folds are approximate."
+            "Trainings of different folds share scans, so tests and intervals over several folds are approximate."
         )
     return found
 
 
 def _failed(failures: Sequence[Failure]) -> str:
-    """Which runs were left out, and that their scores would say nothing."""
+    """Which runs were left out, and why."""
     count = f"{len(failures)} run{'s' if len(failures) > 1 else ''}"
-    return f"{count} left out as no result (diverged or not finished): {listed(failures)}."
+    return f"{count} left out (diverged or not finished): {listed(failures)}."
 
 
 def _named(names: Sequence[str]) -> str:
@@ -115,10 +115,10 @@ def _named(names: Sequence[str]) -> str:
 
 
 def _setting(run: RunFolder, key: str) -> str | None:
-    """One thing that a run's predictions were made with, as a word; None where the run does not tell."""
+    """A prediction setting of a run, as a word; None if the run does not record it."""
     value = _mapping(run.summary.get("protocol")).get(key)
     if key == "precision":
-        # Runs of before predicted with the precision of their training.
+        # Older runs predicted with the precision of their training.
         value = _mapping(run.config.get("trainer")).get(key) if value is None else value
         return None if value in (None, "auto") else printable(_PRECISIONS.get(str(value), value))
     if key == "test_time_augmentation" and value in (False, "none", []):

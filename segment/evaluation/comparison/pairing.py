@@ -1,4 +1,4 @@
-"""What must hold before the scores of runs are paired by scan: same labels, scans and references, none trained on."""
+"""Checks before the scores of runs are paired by scan: same labels, scans and references, no training scans."""
 
 from __future__ import annotations
 
@@ -18,47 +18,47 @@ _FEW = 3
 
 
 def scan_table(run: RunFolder, column: str) -> pd.DataFrame:
-    """One column of a run's table of scans, a row a scan.
+    """One column of a run's table of scans, one row per scan.
 
     Args:
         run: The run.
         column: A metric column, or ``reference_voxels``.
 
     Returns:
-        Float64 ``(scans, labels)``, index (split, case), columns the names of the labels in the order of their numbers.
+        Float64 ``(scans, labels)``, index (split, case), columns are label names ordered by class index.
 
     Raises:
-        UserError: A scan stands there in two folds.
+        UserError: A scan appears in two folds.
     """
     table = scan_rows(run.scans, column).droplevel("fold")
-    twice = table.index[table.index.duplicated()]
-    if len(twice):
+    duplicated = table.index[table.index.duplicated()]
+    if len(duplicated):
         raise UserError(
-            f"{printable(run.path)}: scan {printable(twice[0][1])} of split {printable(twice[0][0])} stands there in "
-            "two folds. A scan is compared once; name a run that scores it once."
+            f"{printable(run.path)}: scan {printable(duplicated[0][1])} of split {printable(duplicated[0][0])} appears "
+            "in two folds. Each scan is compared once; give a run that scores it once."
         )
     return table
 
 
 def check_labels(runs: Sequence[RunFolder]) -> None:
-    """Refuse runs whose labels have other names or numbers than those of the first.
+    """Refuse runs whose label names or class indices differ from those of the first run.
 
     Raises:
-        UserError: Naming both runs and what differs; or a run without any scan.
+        UserError: Labels differ between two runs, or a run has no scans.
     """
     first: dict[int, str] = {}
     for run in runs:
         rows = run.scans[["label", "name"]].drop_duplicates()
         labels = dict(zip(rows["label"].tolist(), rows["name"].tolist(), strict=True))
         if not labels:
-            raise UserError(f"{printable(run.path)}: scans.csv holds no scan, so there is nothing to compare.")
+            raise UserError(f"{printable(run.path)}: scans.csv contains no scans, so there is nothing to compare.")
         first = first or labels
         number = next((n for n in sorted(first.keys() | labels.keys()) if first.get(n) != labels.get(n)), None)
         if number is not None:
-            told = [repr(printable(names[number])) if number in names else "missing" for names in (first, labels)]
+            values = [repr(printable(names[number])) if number in names else "missing" for names in (first, labels)]
             raise UserError(
                 f"{printable(runs[0].path)} and {printable(run.path)} do not have the same labels: label {number} is "
-                f"{told[0]} in the one and {told[1]} in the other. Compare runs of one labelling."
+                f"{values[0]} in the first and {values[1]} in the second. Compare runs with the same labels."
             )
 
 
@@ -66,22 +66,22 @@ def shared_scans(tables: Sequence[tuple[Sequence[RunFolder], Iterable[Key]]], co
     """The scans that are compared.
 
     Args:
-        tables: Runs that are laid side by side (the folds of one seed of one method), and the (split, case) they score.
-        common: Take those that all have, where not all have the same.
+        tables: Runs that belong together (the folds of one seed of one method), and the (split, case) they score.
+        common: If the sets differ, compare only the scans that all of them have.
 
     Returns:
         (split, case), sorted.
 
     Raises:
-        UserError: The sets differ and `common` is not set, or no scan is in all of them.
+        UserError: The sets differ and `common` is not set, or they have no scan in common.
     """
     sets = [(runs, set(keys)) for runs, keys in tables]
     everything: set[Key] = set().union(*(keys for _, keys in sets))
     shared = everything.intersection(*(keys for _, keys in sets))
-    short = next(((runs, everything - keys) for runs, keys in sets if keys != everything), None)
-    if short is None or (common and shared):
+    incomplete = next(((runs, everything - keys) for runs, keys in sets if keys != everything), None)
+    if incomplete is None or (common and shared):
         return sorted(shared)
-    runs, missing = short
+    runs, missing = incomplete
     scan = min(missing)
     owner, owned = next((runs, keys) for runs, keys in sets if scan in keys)
     own = next(keys for other, keys in sets if other is runs)
@@ -89,11 +89,11 @@ def shared_scans(tables: Sequence[tuple[Sequence[RunFolder], Iterable[Key]]], co
         splits = [", ".join(sorted({printable(split) for split, _ in keys})) for keys in (owned, own)]
         raise UserError(
             f"{_paths(owner)} and {_paths(runs)} score the same scans, but as split {splits[0]} and split {splits[1]}. "
-            "Score both under one name: segment evaluate ... split=NAME"
+            "Score both under the same split name: segment evaluate ... split=NAME"
         )
-    only = f"{_paths(runs)} lacks {_first_few(missing)} that others have, such as {_paths(owner)}"
+    only = f"{_paths(runs)} lacks {_first_few(missing)} that other runs have, such as {_paths(owner)}"
     if not shared:
-        raise UserError(f"No scan was scored in all of the runs: {only}. Compare runs of the same fold or test set.")
+        raise UserError(f"No scan was scored in all runs: {only}. Compare runs on the same fold or test set.")
     raise UserError(
         f"The runs were not scored on the same scans: {only}. Score them on the same scans, or set common=true to "
         f"compare the {len(shared)} that all have."
@@ -108,8 +108,8 @@ def check_references(runs: Sequence[RunFolder], keys: Sequence[Key]) -> None:
         keys: The scans that are compared.
 
     Raises:
-        UserError: A label file's hash in ``provenance.json``, or the number of a label's voxels in ``scans.csv``,
-            differs between two runs, which are named with the scan.
+        UserError: The hash of a label file in ``provenance.json``, or the voxel count of a label in ``scans.csv``,
+            differs between two runs.
     """
     hashes: dict[str, tuple[str, RunFolder]] = {}
     voxels: dict[Key, tuple[np.ndarray, RunFolder]] = {}
@@ -123,34 +123,34 @@ def check_references(runs: Sequence[RunFolder], keys: Sequence[Key]) -> None:
             sha256 = _label_hash(run, key[1])
             known, owner = hashes.setdefault(key[1], (sha256, run)) if sha256 else ("", run)
             if known != sha256:
-                raise UserError(_other_references(owner, run, key[1], "its label file has another SHA-256"))
+                raise UserError(_other_references(owner, run, key[1], "its label files have different SHA-256 hashes"))
             if not np.array_equal(seen, counts, equal_nan=True):
-                raise UserError(_other_references(other, run, key[1], "its labels have other numbers of voxels"))
+                raise UserError(_other_references(other, run, key[1], "its labels have different voxel counts"))
 
 
 def _other_references(one: RunFolder, other: RunFolder, case: str, why: str) -> str:
     return (
-        f"The references are not the same: scan {printable(case)} in {printable(one.path)} and "
+        f"The references of scan {printable(case)} differ between {printable(one.path)} and "
         f"{printable(other.path)}: {why}. Score both against the same masks: segment evaluate"
     )
 
 
 def _label_hash(run: RunFolder, case: str) -> str:
-    """SHA-256 of a scan's label file as the run recorded it; empty where it did not."""
+    """SHA-256 of a scan's label file as recorded by the run; empty if it was not recorded."""
     found = _mapping(_mapping(run.provenance.get("cases")).get(case))
     sha256 = _mapping(found.get("sha256")).get(str(found.get("label")))
     return sha256 if isinstance(sha256, str) else ""
 
 
 def check_trained(runs: Sequence[RunFolder], keys: Sequence[Key]) -> None:
-    """Refuse scores of scans that the run was trained on, unless they are called those of split ``train``.
+    """Refuse scores of scans that the run was trained on, unless their split is called ``train``.
 
     Args:
         runs: All runs.
         keys: The scans that are compared.
 
     Raises:
-        UserError: Naming the run and the first scans.
+        UserError: A run was trained on scans that are compared.
     """
     compared = {key for key in keys if key[0] != "train"}
     for run in runs:
@@ -162,7 +162,7 @@ def check_trained(runs: Sequence[RunFolder], keys: Sequence[Key]) -> None:
         both = {key for key in compared & scored if key[1] in names}
         if both:
             raise UserError(
-                f"{printable(run.path)} was trained on {_first_few(both)}, which it is to be compared on: its scores "
+                f"{printable(run.path)} was trained on {_first_few(both)} of this comparison: its scores "
                 "there say nothing about new scans. Compare runs on scans that none of them was trained on."
             )
 
@@ -172,12 +172,12 @@ def _mapping(value: Any) -> Mapping[Any, Any]:
 
 
 def _paths(runs: Sequence[RunFolder]) -> str:
-    more = f" (with {len(runs) - 1} more of its seed)" if len(runs) > 1 else ""
+    more = f" (and {len(runs) - 1} more with its seed)" if len(runs) > 1 else ""
     return f"{printable(runs[0].path)}{more}"
 
 
 def _first_few(keys: Iterable[Key]) -> str:
-    """The first few of many scans."""
+    """The number of scans and the first few ids."""
     ordered = sorted(keys)
     few = ", ".join(printable(case) for _, case in ordered[:_FEW])
     more = f" and {len(ordered) - _FEW} more" if len(ordered) > _FEW else ""

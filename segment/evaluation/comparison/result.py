@@ -1,4 +1,4 @@
-"""What a comparison of runs found."""
+"""The result of a comparison of runs."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Estimate:
     """The score of one method on one structure.
 
     Attributes:
-        mean: Mean over scans (for the foreground: mean over labels of it); None without any score.
-        interval: Its bootstrap interval, low and high end; None with fewer than two scored scans.
+        mean: Mean over scans (for the foreground: its mean over labels); None without any score.
+        interval: Bootstrap interval of the mean, low and high end; None with fewer than two scored scans.
         n: Number of scored scans.
     """
 
@@ -33,30 +33,30 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two methods on one structure.
+    """Comparison of two methods on one structure.
 
     Attributes:
-        first: Name of the one method.
-        second: Name of the other.
+        first: Name of the first method.
+        second: Name of the second method.
         structure: ``foreground`` or the name of a label.
         first_mean: Mean of the first, as in `Estimate`.
         second_mean: Mean of the second.
         difference: ``first_mean - second_mean``.
         interval: Paired bootstrap interval of the difference; None with fewer than two scored scans.
-        p: Wilcoxon signed-rank test over scans, two-sided; None where no scan has a score.
-        p_holm: The same, corrected after Holm within its family: foreground over all pairs of methods, labels over all
+        p: p-value of the two-sided Wilcoxon signed-rank test over scans; None where no scan has a score.
+        p_holm: p-value after Holm correction within its family: foreground over all pairs of methods, labels over all
             pairs and labels.
-        effect: Matched-pairs rank-biserial correlation (Kerby 2014) in [-1, 1], positive where the first is the better;
-            None where no scan differs.
-        won: Scans on which the first is the better.
-        tied: Scans on which they are equal.
-        lost: Scans on which the second is the better.
-        n: Scans with a difference; the sum of the three.
-        significant: Whether ``p_holm < 1 - level``, and the interval lies on the same side of 0.
-        unpaired: Scans on which one method rightly left a structure empty that the other invented; its missing score
-            counts as perfect in the test and in `won` and `lost`.
-        unstable: Whether a foreground difference is shown that is less than twice its standard error over seeds, so
-            that other seeds may turn it round; False where no method has several seeds.
+        effect: Matched-pairs rank-biserial correlation (Kerby 2014) in [-1, 1], positive if the first is better; None
+            where no scan differs.
+        won: Number of scans on which the first is better.
+        tied: Number of scans on which they are equal.
+        lost: Number of scans on which the second is better.
+        n: Number of scans with a difference (possibly 0); the sum of `won`, `tied` and `lost`.
+        significant: Whether ``p_holm < 1 - level`` and the interval excludes 0 on the side of `effect`.
+        unpaired: Number of scans on which one method correctly left a structure empty that the other invented; its
+            missing score counts as perfect in the test and in `won` and `lost`.
+        unstable: Whether a significant foreground difference is less than twice its standard error over seeds, so that
+            other seeds may reverse it; False where no method has several seeds.
     """
 
     first: str
@@ -77,7 +77,7 @@ class Pair:
     unpaired: int
     unstable: bool = False
 
-    def turned(self) -> Pair:
+    def swapped(self) -> Pair:
         """The same pair, seen from the second method."""
         return replace(
             self,
@@ -95,13 +95,13 @@ class Pair:
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """The methods by foreground mean and how far that order holds when other scans are drawn (Wiesenfarth et al. 2021).
+    """The methods ranked by foreground mean, and how stable the ranking is over resamples (Wiesenfarth et al. 2021).
 
     Attributes:
         names: Names of the methods, best first.
         ranks: Rank of each, from 1; equal methods share the smaller one.
-        intervals: Low and high end of each one's rank over the resamples, at the level of the comparison.
-        shares: Float64 ``(method, rank)``: share of the resamples in which the method took the rank.
+        intervals: Interval of each rank over the resamples, low and high end, at the level of the comparison.
+        shares: Float64 ``(method, rank)``: share of resamples in which the method has the rank.
         tau: Mean over resamples of Kendall's tau-b between their ranking and the full one; None where all are equal.
     """
 
@@ -114,25 +114,25 @@ class Ranking:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """What `compare` finds.
+    """The result of `compare`.
 
     Attributes:
-        metric: What the methods are compared by, a column of ``scans.csv``.
-        level: Level of all intervals.
+        metric: Metric of the comparison, a column of ``scans.csv``.
+        level: Confidence level of all intervals.
         methods: The methods, in the order given.
         structures: ``foreground``, then the labels.
         estimates: Method -> structure -> its score.
         pairs: Every pair of methods in the order given, each with every structure.
-        ranking: The methods by foreground mean.
-        variances: Method -> components; methods of one run are left out.
+        ranking: The methods ranked by foreground mean.
+        variances: Method -> variance components; methods with a single run are left out.
         differences: Configuration key -> method -> value, for every key that differs; None where a method has no such
             key.
-        choices: The same for people: the few choices that these come from, what a reader asks first in front.
-        other_parts: Parts of the recipes that differ beside what the methods are named after, in plain words.
-        settings: In what the predictions of the methods were made differently, as parts of a sentence.
-        failed: The runs that were given and left out as no result.
+        choices: The same for readers: the few choices behind these differences, most relevant first.
+        other_parts: Parts of the recipes that also differ but are not in the names of the methods, in plain words.
+        settings: Prediction settings that differ between the methods, as parts of a sentence.
+        failed: Runs that were left out because they diverged or are not finished.
         conclusion: One sentence.
-        protocol: One line: number of scans, split, folds, what they were predicted with.
+        protocol: One line: number of scans, split, folds, prediction settings.
         notes: Sentences on what limits the comparison, such as too few scans.
     """
 
@@ -154,9 +154,9 @@ class Comparison:
     notes: tuple[str, ...]
 
     def pair(self, first: str, second: str, structure: str = FOREGROUND) -> Pair:
-        """The pair of two methods on one structure, seen from the first; KeyError where there is none."""
+        """The pair of two methods on one structure, seen from the first; KeyError if there is none."""
         found = self._places.get((first, second, structure))
-        return self._places[second, first, structure].turned() if found is None else found
+        return self._places[second, first, structure].swapped() if found is None else found
 
     @functools.cached_property
     def _places(self) -> dict[tuple[str, str, str], Pair]:

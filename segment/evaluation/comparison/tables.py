@@ -24,36 +24,36 @@ from segment.text import printable
 
 COSTS = {
     "wall_seconds": ("wall s", "{:.0f}"),
-    "seconds_per_step": ("s a step", "{:.3g}"),
+    "seconds_per_step": ("s per step", "{:.3g}"),
     "waiting_share": ("waiting", "{:.1%}"),
     "samples_per_second": ("samples/s", "{:.3g}"),
     "peak_memory_mb": ("peak MB", "{:.0f}"),
     "peak_gpu_memory_mb": ("GPU MB", "{:.0f}"),
     "parameters": ("parameters", "{:.0f}"),
-    "flops_per_step": ("FLOP a step", "{:.3g}"),
+    "flops_per_step": ("FLOP per step", "{:.3g}"),
     "energy_kwh": ("kWh", "{:.3g}"),
     "co2_kg": ("kg CO2", "{:.3g}"),
 }
-"""Key of ``cost`` in summary.json -> title and format of its column, in this order."""
+"""Key of ``cost`` in summary.json -> heading and format of its column, in this order."""
 
 _FEW_METHODS = 4
 _MOST_ROWS = 40
 _MOST_KEYS = 12
 _LONGEST_VALUE = 32
 _LONGEST_PAIR = 44
-_LABELS_BESIDE = 60  # characters that remain for the labels' columns
+_LABEL_COLUMNS_WIDTH = 60  # characters available for the label columns
 _DAGGER = "\N{DAGGER}"
 
 
 def text_report(comparison: Comparison) -> str:
-    """What a command prints.
+    """The report that a command prints.
 
     Args:
         comparison: The comparison.
 
     Returns:
-        Lines of text without colour codes: methods, pairs (of many methods those with the best one), variance, what
-        differs, cost, protocol, notes and, last, the conclusion.
+        Lines of text without colour codes: methods, pairs (only those with the best method if there are many),
+        variance, differences, cost, protocol, notes and finally the conclusion.
     """
     parts = [
         _methods_text(comparison),
@@ -73,7 +73,7 @@ def pairs_csv(comparison: Comparison) -> str:
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
-    """Everything a comparison holds as plain values; of the methods the paths of their runs in place of the scores."""
+    """All contents of a comparison as plain values; methods list the paths of their runs instead of scores."""
     fields = {field.name: getattr(comparison, field.name) for field in dataclasses.fields(comparison)}
     methods = [
         {
@@ -101,11 +101,11 @@ def _plain_fields(value: Any) -> Any:
 
 
 def markdown_report(comparison: Comparison) -> str:
-    """The table of methods in Markdown, with what was compared and the conclusion.
+    """The table of methods in Markdown, with protocol, notes and conclusion.
 
     Returns:
-        A row a method, best first, a column a structure: mean and interval; the best of a column bold, a dagger where
-        a method is shown to be worse than the leader. Then a second table of what differs between the methods.
+        One row per method, best first, and one column per structure: mean and interval; the best of each column in
+        bold, a dagger where a method is significantly worse than the leader. A second table lists the differences.
     """
     heads, rows = _publication_table(comparison, lambda cell: f"**{cell}**", f" {_DAGGER}", _markdown)
     lines = [f"| {' | '.join(cells)} |" for cells in (heads, [":--", *["--:"] * (len(heads) - 1)], *rows)]
@@ -115,7 +115,7 @@ def markdown_report(comparison: Comparison) -> str:
 
 
 def latex_table(comparison: Comparison) -> str:
-    """The table of methods in LaTeX, for the package booktabs; as `markdown_report` otherwise."""
+    """The table of methods in LaTeX, for the package booktabs; otherwise as `markdown_report`."""
     heads, rows = _publication_table(comparison, lambda cell: rf"\textbf{{{cell}}}", r"$^\dagger$", _latex)
     table = pd.DataFrame(rows, columns=range(len(heads)))
     table.columns = pd.Index(heads)
@@ -136,7 +136,7 @@ def latex_table(comparison: Comparison) -> str:
 def _publication_table(
     comparison: Comparison, bold: Callable[[str], str], dagger: str, escape: Callable[[str], str]
 ) -> tuple[list[str], list[list[str]]]:
-    """Heads and rows of the table of methods; `escape` makes text safe in the language of the table."""
+    """Headings and rows of the table of methods; `escape` escapes text for the markup language of the table."""
     leader, *_ = comparison.ranking.names
     best = {structure: _best(comparison, structure) for structure in comparison.structures}
     rows = []
@@ -153,15 +153,15 @@ def _publication_table(
 
 
 def _best(comparison: Comparison, structure: str) -> str:
-    """The best mean of a structure, as it is printed."""
+    """The best mean of a structure, formatted."""
     means = [scores[structure].mean for scores in comparison.estimates.values()]
-    told = [mean for mean in means if mean is not None]
+    defined = [mean for mean in means if mean is not None]
     pick = max if comparison.metric.higher_is_better else min
-    return _decimal(pick(told)) if told else "-"
+    return _decimal(pick(defined)) if defined else "-"
 
 
 def significantly_worse(comparison: Comparison, pair: Pair) -> bool:
-    """Whether the second of a pair is shown to be worse than the first."""
+    """Whether the second of a pair is significantly worse than the first."""
     difference = pair.difference or 0.0
     return pair.significant and (difference > 0 if comparison.metric.higher_is_better else difference < 0)
 
@@ -169,20 +169,20 @@ def significantly_worse(comparison: Comparison, pair: Pair) -> bool:
 def _caption(comparison: Comparison, dagger: str) -> str:
     level = percent(comparison.level)
     return (
-        f"{comparison.metric.heading}, mean over scans with its {level} bootstrap interval (BCa); foreground is "
-        f"the mean over labels. Bold: best mean. {dagger}: shown to be worse than {comparison.ranking.names[0]} "
-        f"(Wilcoxon signed-rank test, p corrected after Holm below {1 - comparison.level:.3g}, and paired bootstrap "
+        f"{comparison.metric.heading}, mean over scans with {level} bootstrap interval (BCa); foreground is "
+        f"the mean over labels. Bold: best mean. {dagger}: significantly worse than {comparison.ranking.names[0]} "
+        f"(Wilcoxon signed-rank test, Holm-corrected p below {1 - comparison.level:.3g}, and paired bootstrap "
         "interval)."
     )
 
 
 def _markdown(text: str) -> str:
-    """Text that stands in Markdown as it is."""
+    """Text escaped for Markdown."""
     return re.sub(r"([\\`*_{}\[\]<>#|~&])", r"\\\1", text)
 
 
 def _latex(text: str) -> str:
-    """Text that stands in LaTeX as it is."""
+    """Text escaped for LaTeX."""
     named = {"\\": "textbackslash", "~": "textasciitilde", "^": "textasciicircum"}
     named |= {"|": "textbar", "<": "textless", ">": "textgreater", "·": "textperiodcentered"}
     return re.sub(
@@ -196,7 +196,7 @@ def _methods_text(comparison: Comparison) -> str:
     ranking, level = comparison.ranking, percent(comparison.level)
     several = len(comparison.methods) > 2
     labels = comparison.structures[1:]
-    fits = sum(max(6, len(label)) + 2 for label in labels) <= _LABELS_BESIDE
+    fits = sum(max(6, len(label)) + 2 for label in labels) <= _LABEL_COLUMNS_WIDTH
     heads = [
         "rank",
         *([f"{level} of rank"] if several else []),
@@ -212,13 +212,11 @@ def _methods_text(comparison: Comparison) -> str:
         rows.append([str(rank), *own, name, _decimal(total.mean), interval_text(total.interval), *means])
     lines = [_table([*heads, f"{level} interval", *(labels if fits else ())], rows, left=["method"])]
     if several and ranking.tau is not None:
-        lines.append(
-            f"Over resamples of the scans, Kendall's tau between their ranking and this one is {ranking.tau:.2f}."
-        )
+        lines.append(f"Mean Kendall's tau between the rankings on resampled scans and this one: {ranking.tau:.2f}.")
     if not fits:
         best = comparison.estimates[ranking.names[0]]
-        told = ", ".join(f"{label} {_decimal(best[label].mean)}" for label in labels)
-        lines.append(f"Labels of {ranking.names[0]}: {told}.")
+        label_means = ", ".join(f"{label} {_decimal(best[label].mean)}" for label in labels)
+        lines.append(f"Labels of {ranking.names[0]}: {label_means}.")
     return "\n".join(lines)
 
 
@@ -238,13 +236,13 @@ def _pairs_text(comparison: Comparison) -> str:
             rows.append([against, structure, *pair_cells(comparison.pair(first, second, structure))])
     lines = [_table([*heads, "won/tied/lost", "significant"], rows, left=["pair", "structure"])]
     if not few or not every:
-        left = "all pairs" if every else "all pairs and labels"
-        lines.append(f"Differences from {leader}; {left} stand in comparison.csv (output=FOLDER).")
+        rest = "all pairs" if every else "all pairs and labels"
+        lines.append(f"Differences from {leader}; see comparison.csv (output=FOLDER) for {rest}.")
     return "\n".join(lines)
 
 
 def pair_cells(pair: Pair) -> list[str]:
-    """A pair as text: difference, interval, p, p after Holm, effect, scans won/tied/lost, whether it is shown."""
+    """A pair as text: difference, interval, p, Holm-corrected p, effect, scans won/tied/lost, significance."""
     tests = ["-" if p is None else p_text(p).removeprefix("p ").removeprefix("= ") for p in (pair.p, pair.p_holm)]
     return [
         "-" if pair.difference is None else f"{pair.difference:+.4f}",
@@ -257,13 +255,13 @@ def pair_cells(pair: Pair) -> list[str]:
 
 
 def variance_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Components of the variance of each method as standard deviations.
+    """Variance components of each method as standard deviations.
 
     Args:
         comparison: The comparison.
 
     Returns:
-        Heads of the columns, and a row of text for each method; none where no method has several folds or seeds.
+        Column headings, and a row of text per method; no rows if no method has several folds or seeds.
     """
     rows = []
     for method in comparison.methods if comparison.variances else ():
@@ -271,7 +269,7 @@ def variance_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
         values = [] if parts is None else [parts.scan, parts.fold, parts.seed, parts.rest]
         cells = ["-" if value is None else f"{value**0.5:.4f}" for value in values] or ["-"] * 4
         rows.append([method.name, str(max(1, len(method.folds))), str(method.seeds), *cells])
-    return ["method", "folds", "seeds", "sd of scans", "of folds", "of seeds", "rest"], rows
+    return ["method", "folds", "seeds", "sd of scans", "sd of folds", "sd of seeds", "residual"], rows
 
 
 def _variance_text(comparison: Comparison) -> str:
@@ -280,37 +278,37 @@ def _variance_text(comparison: Comparison) -> str:
 
 
 def more_keys(comparison: Comparison, shown: int) -> str:
-    """What is said below a table of the first `shown` choices; empty where they are all that differs.
+    """The sentence below a table of the first `shown` choices; empty if no other key differs.
 
     Args:
         comparison: The comparison.
         shown: Number of the table's rows.
 
     Returns:
-        Where every key stands.
+        A sentence that says where to find all keys.
     """
     if set(comparison.differences) <= set(list(comparison.choices)[:shown]):
         return ""
-    return f"All {len(comparison.differences)} configuration keys that differ stand in comparison.json."
+    return f"All {len(comparison.differences)} configuration keys that differ are in comparison.json."
 
 
 def _differences_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """What differs between the methods: a column a method, of many methods each value with its methods."""
+    """Differences between the methods: one column per method; with many methods, each value with its methods."""
     names = [method.name for method in comparison.methods]
     few, rows = len(names) <= _FEW_METHODS, []
     for key, values in list(comparison.choices.items())[:_MOST_KEYS]:
-        alike: dict[str, list[str]] = {}
+        by_value: dict[str, list[str]] = {}
         for name in names:
-            alike.setdefault(_value(values[name]), []).append(name)
+            by_value.setdefault(_value(values[name]), []).append(name)
         cells = [_value(values[name]) for name in names]
-        rows.append([key, *(cells if few else ["; ".join(f"{own} ({', '.join(of)})" for own, of in alike.items())])])
-    return ["what differs", *(names if few else ["value (methods)"])], rows
+        rows.append([key, *(cells if few else ["; ".join(f"{own} ({', '.join(of)})" for own, of in by_value.items())])])
+    return ["choice or key", *(names if few else ["value (methods)"])], rows
 
 
 def _differences_text(comparison: Comparison) -> str:
     heads, rows = _differences_table(comparison)
     if len(heads) == 2:
-        table = "\n".join(["What differs:", *(f"  {key}: {told}" for key, told in rows)])
+        table = "\n".join(["Differences:", *(f"  {key}: {value}" for key, value in rows)])
     else:
         table = _table(heads, rows, left=heads)
     more = more_keys(comparison, _MOST_KEYS).replace("comparison.json", "comparison.json (output=FOLDER)")
@@ -331,46 +329,46 @@ def _value(value: str | None) -> str:
 
 
 def cost_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """What a run of each method cost, as far as it is known.
+    """The known cost per run of each method.
 
     Args:
         comparison: The comparison.
 
     Returns:
-        Heads of the columns, and a row of text for each method, best first; none where nothing is known.
+        Column headings, and a row of text per method, best first; no rows if nothing is known.
     """
     costs = {method.name: method.cost for method in comparison.methods}
     keys = [key for key in COSTS if any(key in cost for cost in costs.values())]
     energy = "energy_kwh" in keys
-    worth = energy and comparison.metric.higher_is_better  # millimetres a kWh would reward a large error
+    efficiency = energy and comparison.metric.higher_is_better  # millimetres per kWh would reward a large error
     rows = []
     for name in comparison.ranking.names if keys else ():
         cost, mean = costs[name], comparison.estimates[name][FOREGROUND].mean
         cells = [COSTS[key][1].format(cost[key]) if key in cost else "-" for key in keys]
         if energy:
             cells.append(str(cost.get("energy_source", "-")))
-        if worth:
+        if efficiency:
             used = cost.get("energy_kwh")
             ratio = mean / used if mean is not None and isinstance(used, float) and used > 0 else None
             cells.append("-" if ratio is None else f"{ratio:.3g}")
         rows.append([name, *cells])
-    heads = ["cost of a run", *(COSTS[key][0] for key in keys)]
+    heads = ["cost per run", *(COSTS[key][0] for key in keys)]
     heads += ["energy"] if energy else []
-    return [*heads, *([f"{comparison.metric.heading} per kWh"] if worth else [])], rows
+    return [*heads, *([f"{comparison.metric.heading} per kWh"] if efficiency else [])], rows
 
 
 def _cost_text(comparison: Comparison) -> str:
     heads, rows = cost_table(comparison)
-    return _table(heads, rows, left=["cost of a run"]) if rows else ""
+    return _table(heads, rows, left=["cost per run"]) if rows else ""
 
 
 def _decimal(value: float | None) -> str:
-    """Four decimals, or a dash for a number that is not defined."""
+    """Four decimals, or a dash for an undefined number."""
     return "-" if value is None else f"{value:.4f}"
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str]) -> str:
-    """Columns of text; those named in `left` stand left, numbers right."""
+    """A text table; the columns named in `left` are left-aligned, the others right-aligned."""
     table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for head in heads:
         table.add_column(Text(printable(head)), justify="left" if head in left else "right", no_wrap=True)

@@ -1,4 +1,4 @@
-"""What follows from a comparison, in one sentence that can be pasted as it stands."""
+"""The conclusion of a comparison, in one sentence that can be pasted into a paper."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ def interval_text(interval: tuple[float, float] | None) -> str:
 
 
 def p_text(p: float | None) -> str:
-    """A p as ``p = 0.0031`` or ``p < 0.0001``."""
+    """A p-value as ``p = 0.0031`` or ``p < 0.0001``."""
     if p is None:
         return "p not defined"
     return "p < 0.0001" if p < 0.0001 else f"p = {p:.4f}"
 
 
 def conclude(comparison: Comparison) -> str:
-    """Say which method is better, or that no difference is shown.
+    """State which method is better, or that no difference is significant.
 
     Args:
-        comparison: The comparison, its conclusion not yet filled in.
+        comparison: The comparison; its conclusion may still be empty.
 
     Returns:
-        One sentence: the two methods with difference, interval, p, number of scans, splits, folds and seeds; of several
-        methods which leads, which are worse and which cannot be told apart from it; then what else differs between
-        them than what they are named after, and which runs were left out as no result.
+        One sentence. Two methods: difference, interval, p, number of scans, splits, folds and seeds. Several methods:
+        which one leads, which ones are significantly worse and which ones are not. Then differences that are not in the
+        names of the methods, and runs that were left out.
     """
     leader, *others = comparison.ranking.names
     pairs = [comparison.pair(leader, other) for other in others]
-    return _of_two(comparison, pairs[0]) if len(pairs) == 1 else _of_many(comparison, leader, pairs)
+    return _conclude_two(comparison, pairs[0]) if len(pairs) == 1 else _conclude_several(comparison, leader, pairs)
 
 
-def _of_two(comparison: Comparison, pair: Pair) -> str:
+def _conclude_two(comparison: Comparison, pair: Pair) -> str:
     what = f"foreground {comparison.metric.heading}"
     if pair.difference is None:
         return (
-            f"{pair.first} and {pair.second} cannot be compared: no scan has a score of both "
+            f"{pair.first} and {pair.second} cannot be compared: no scan has a score from both "
             f"({'; '.join([_scans(comparison), *_left_out(comparison)])})."
         )
     direction = "higher" if comparison.metric.higher_is_better else "lower"
@@ -59,32 +59,32 @@ def _of_two(comparison: Comparison, pair: Pair) -> str:
     if pair.significant:
         return f"{pair.first} is better than {pair.second}: {what} {by} ({limits})."
     same = f"{what} {by} for {pair.first}" if pair.difference else f"the same {what}"
-    return f"No difference shown between {pair.first} and {pair.second}: {same} ({limits})."
+    return f"No significant difference between {pair.first} and {pair.second}: {same} ({limits})."
 
 
-def _of_many(comparison: Comparison, leader: str, pairs: Sequence[Pair]) -> str:
+def _conclude_several(comparison: Comparison, leader: str, pairs: Sequence[Pair]) -> str:
     metric, mean = comparison.metric.heading, comparison.estimates[leader][pairs[0].structure].mean
     if mean is None:
         limits = "; ".join([_scans(comparison), *_left_out(comparison)])
         return f"The {len(pairs) + 1} methods cannot be compared: no scan has a score ({limits})."
-    worse, same = ([pair for pair in pairs if pair.significant is shown] for shown in (True, False))
+    worse, same = ([pair for pair in pairs if pair.significant is significant] for significant in (True, False))
     extreme = "highest" if comparison.metric.higher_is_better else "lowest"
     comparisons = len(comparison.methods) * (len(comparison.methods) - 1) // 2
     test = f"Wilcoxon signed-rank tests, Holm over {comparisons} comparisons"
     limits = "; ".join([test, *_limits(comparison, pairs)])
-    told = []
+    found = []
     if worse:
-        told.append(f"it is better than {_listed(comparison, worse)}")
+        found.append(f"it is better than {_listed(comparison, worse)}")
     if same:
-        told.append(f"no difference is shown between it and {_listed(comparison, same)}")
+        found.append(f"it does not differ significantly from {_listed(comparison, same)}")
     return (
-        f"{leader} has the {extreme} foreground {metric} of {len(pairs) + 1} methods, {mean:.4f}: {'; '.join(told)}; "
+        f"{leader} has the {extreme} foreground {metric} of {len(pairs) + 1} methods, {mean:.4f}: {'; '.join(found)}; "
         f"{limits}."
     )
 
 
 def _figures(comparison: Comparison, pair: Pair) -> str:
-    """The interval of what the first is better by."""
+    """The interval of the advantage of the first method."""
     interval = pair.interval
     if interval is not None and not comparison.metric.higher_is_better:
         interval = (-interval[1], -interval[0])
@@ -92,7 +92,7 @@ def _figures(comparison: Comparison, pair: Pair) -> str:
 
 
 def _listed(comparison: Comparison, pairs: Sequence[Pair]) -> str:
-    """The methods that a leader is compared with; few of them with their figures."""
+    """The methods that the leader is compared with; up to three of them with their figures."""
     names = [pair.second for pair in pairs[:_MOST_NAMED]]
     if len(pairs) <= 3:
         names = [
@@ -107,23 +107,22 @@ def _and(names: Sequence[str]) -> str:
 
 
 def _limits(comparison: Comparison, pairs: Sequence[Pair]) -> list[str]:
-    """How many scans, of what, how many trainings; and that few scans or seeds cannot show anything."""
+    """Number and origin of scans, number of trainings, and a warning if there are too few scans or seeds."""
     pair = pairs[0]
     comparisons = len(comparison.methods) * (len(comparison.methods) - 1) // 2
     limits = [_scans(comparison)]
     least = 2.0 ** (1 - pair.n)
     if comparisons * least >= round(1 - comparison.level, 12):
         over = f" times {comparisons} comparisons" if comparisons > 1 else ""
-        limits.append(
-            f"with {pair.n} the test cannot fall below {least:.4f}{over}, so they are too few to show anything"
-        )
+        limits.append(f"too few scans for significance: with {pair.n}, p cannot fall below {least:.4f}{over}")
     unstable = [other.second for other in pairs if other.unstable]
-    turned = f"; other seeds may turn the difference to {_and(unstable)} round" if unstable else ""
-    return [*limits, _trainings(comparison.methods) + turned, *_differing_settings(comparison), *_left_out(comparison)]
+    reversible = f"; other seeds may reverse the difference to {_and(unstable)}" if unstable else ""
+    limits.append(_trainings(comparison.methods) + reversible)
+    return [*limits, *_differing_settings(comparison), *_left_out(comparison)]
 
 
 def _differing_settings(comparison: Comparison) -> list[str]:
-    """What is not the same on both sides beside what the methods are named after."""
+    """Differences between the methods that are not in their names."""
     found = []
     if comparison.other_parts:
         found.append(f"each with its own recipe ({', '.join(comparison.other_parts)})")
@@ -140,14 +139,14 @@ def _scans(comparison: Comparison) -> str:
     table = comparison.methods[0].scores
     splits = sorted({printable(split) for split, _ in table.index})
     folds = sorted({fold for method in comparison.methods for fold in method.folds})
-    runs_on = len(folds) > 2 and folds == list(range(folds[0], folds[-1] + 1))
-    named = f"{folds[0]} to {folds[-1]}" if runs_on else ", ".join(map(str, folds))
+    consecutive = len(folds) > 2 and folds == list(range(folds[0], folds[-1] + 1))
+    named = f"{folds[0]} to {folds[-1]}" if consecutive else ", ".join(map(str, folds))
     where = [f"split {', '.join(splits)}", *([f"fold{'s' if len(folds) > 1 else ''} {named}"] if folds else [])]
     return f"{len(table)} scan{'' if len(table) == 1 else 's'} of {', '.join(where)}"
 
 
 def _trainings(methods: Sequence[Method]) -> str:
-    """How much of the difference may be the chance of training."""
+    """How far training randomness may explain the difference."""
     counts = sorted({method.seeds for method in methods})
     if counts == [1]:
         one = "one seed" if all(run.config for method in methods for run in method.runs) else "one set of masks"

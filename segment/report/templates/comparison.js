@@ -1,5 +1,5 @@
 "use strict";
-// The plots and the table of one pair of methods, scan by scan, drawn from the scores that the page carries.
+// The plots and the table of one pair of methods, scan by scan, drawn from the scores embedded in the page.
 (() => {
   const data = JSON.parse(document.getElementById("scores").textContent);
   const get = (id) => document.getElementById(id);
@@ -15,7 +15,7 @@
     return element;
   };
 
-  // Scores of one scan; where only one method has a score, the other rightly left the structure empty.
+  // Scores of one scan; if only one method has a score, the other correctly left the structure empty.
   const both = (first, second, label, scan) => {
     const perfect = data.perfect;
     const a = data.scores[first][label][scan];
@@ -25,18 +25,18 @@
   const scanScores = (first, second, structure) =>
     data.scans.flatMap((name, scan) => {
       const labels = structure > 0 ? [structure - 1] : data.scores[first].keys();
-      const told = [...labels].map((label) => both(first, second, label, scan)).filter(Boolean);
-      if (!told.length) return [];
-      const [a, b] = [0, 1].map((side) => told.reduce((sum, pair) => sum + pair[side], 0) / told.length);
+      const pairs = [...labels].map((label) => both(first, second, label, scan)).filter(Boolean);
+      if (!pairs.length) return [];
+      const [a, b] = [0, 1].map((side) => pairs.reduce((sum, pair) => sum + pair[side], 0) / pairs.length);
       return [{ name, a, b, difference: Math.round((a - b) * 1e6) / 1e6 }];
     });
 
   const statistics = (first, second, structure) => {
-    const [difference, low, high, p, won, tied, lost, shown] =
+    const [difference, low, high, p, won, tied, lost, significant] =
       data.pairs[`${Math.min(first, second)} ${Math.max(first, second)}`][structure];
-    if (first < second) return { difference, low, high, p, won, tied, lost, shown };
-    const turned = (value) => (value === null ? null : -value);
-    return { difference: turned(difference), low: turned(high), high: turned(low), p, won: lost, tied, lost: won, shown };
+    if (first < second) return { difference, low, high, p, won, tied, lost, significant };
+    const negated = (value) => (value === null ? null : -value);
+    return { difference: negated(difference), low: negated(high), high: negated(low), p, won: lost, tied, lost: won, significant };
   };
 
   const ticks = (low, high) => {
@@ -104,13 +104,13 @@
     return svg;
   };
   const agreement = (scans, found) => {
-    const told = [found.low, found.high].filter((value) => value !== null);
-    const ys = range([0, ...told, ...scans.map((scan) => scan.difference)], 0.08);
+    const ends = [found.low, found.high].filter((value) => value !== null);
+    const ys = range([0, ...ends, ...scans.map((scan) => scan.difference)], 0.08);
     const xs = range(scans.map((scan) => (scan.a + scan.b) / 2), 0.05);
     const panel = plot("Difference of every scan against its mean", scans.length, xs, ys, `mean of A and B, ${data.metric}`, "A − B");
     const { svg, x, y } = panel;
     const sides = { x1: x(xs[0]), x2: x(xs[1]) };
-    if (told.length) draw("rect", { class: "band", x: sides.x1, y: y(found.high), width: sides.x2 - sides.x1, height: y(found.low) - y(found.high) }, svg);
+    if (ends.length) draw("rect", { class: "band", x: sides.x1, y: y(found.high), width: sides.x2 - sides.x1, height: y(found.low) - y(found.high) }, svg);
     draw("line", { class: "zero", ...sides, y1: y(0), y2: y(0) }, svg);
     if (found.difference !== null) draw("line", { class: "mean", ...sides, y1: y(found.difference), y2: y(found.difference) }, svg);
     for (const scan of scans) scan.dots.push(dot(panel, scan, (scan.a + scan.b) / 2, scan.difference));
@@ -151,11 +151,11 @@
     const p = found.p === null ? "not defined" : found.p < 0.0001 ? "< 0.0001" : `= ${found.p.toFixed(4)}`;
     get("pair-text").textContent =
       `A − B: ${signed(found.difference)} ${data.structures[structure]} ${data.metric} (${data.level} interval ` +
-      `${found.low === null ? "not defined" : `${signed(found.low)} to ${signed(found.high)}`}; Holm p ${p}); ` +
+      `${found.low === null ? "not defined" : `${signed(found.low)} to ${signed(found.high)}`}; Holm-corrected p ${p}); ` +
       `A is better on ${found.won} scans, equal on ${found.tied}, worse on ${found.lost}. ` +
-      (found.shown ? "A difference is shown." : "No difference is shown.");
+      (found.significant ? "The difference is significant." : "The difference is not significant.");
     chosen = [];
-    document.querySelector("#pair .where").textContent = "Choose a dot or a scan.";
+    document.querySelector("#pair .where").textContent = "Select a dot or a scan.";
     get("scatter").replaceChildren(...(scans.length ? [scatter(scans, a, b)] : []));
     get("agreement").replaceChildren(...(scans.length ? [agreement(scans, found)] : []));
     fill(scans);
@@ -164,13 +164,13 @@
   let before = [0, 1];
   for (const select of selects) {
     select.addEventListener("change", () => {
-      // A method is not compared with itself: choosing the other one changes their places.
+      // A method is not compared with itself: selecting the other method swaps the two.
       if (selects[0].value === selects[1].value) selects[select === selects[0] ? 1 : 0].value = before[select === selects[0] ? 0 : 1];
       before = [selects[0].value, selects[1].value];
       show();
     });
   }
-  selects[0].value = 0; // a browser that reloads keeps the choices of before
+  selects[0].value = 0; // browsers keep earlier selections on reload
   selects[1].value = 1;
   selects[2].value = 0;
   get("without-scripts").hidden = true;

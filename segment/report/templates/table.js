@@ -1,5 +1,5 @@
 "use strict";
-// Tables of class "sortable": headers sort on a click or by keyboard, a box above filters the rows where there is one.
+// Tables of class "sortable": headers sort by click or keyboard; an optional box above filters the rows.
 (() => {
   const value = (row, column) => {
     const cell = row.cells[column];
@@ -15,7 +15,7 @@
     const body = table.tBodies[0];
     const rows = [...body.rows].map((row) => [value(row, header.cellIndex), row]);
     rows.sort(([a], [b]) => {
-      if (a === null || b === null) return (a === null) - (b === null); // what has no value stays last
+      if (a === null || b === null) return (a === null) - (b === null); // rows without a value stay last
       return ascending ? compare(a, b) : compare(b, a);
     });
     body.append(...rows.map(([, row]) => row));

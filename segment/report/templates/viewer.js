@@ -9,28 +9,28 @@
   const where = section.querySelector(".where");
   const opacity = section.querySelector("input[type=range]");
   const MULTIPLANAR = 3, RENDER = 4;
-  const SLICE_OF_ARROW = {
+  const SLICE_OF_KEY = {
     ArrowUp: [0, 0, 1], ArrowDown: [0, 0, -1], // axial slices
     ArrowRight: [1, 0, 0], ArrowLeft: [-1, 0, 0], // sagittal
     PageUp: [0, 1, 0], PageDown: [0, -1, 0], // coronal
   };
-  const TURN_OF_ARROW = { ArrowUp: [0, 10], ArrowDown: [0, -10], ArrowRight: [10, 0], ArrowLeft: [-10, 0] };
+  const ROTATION_OF_KEY = { ArrowUp: [0, 10], ArrowDown: [0, -10], ArrowRight: [10, 0], ArrowLeft: [-10, 0] };
   const state = { scan: 0, masks: "both", view: "slices" };
-  let starting = null; // promise of the viewer, made when it is first needed
-  let shown = null; // scan that is shown
-  let drawing = Promise.resolve(); // ends when the last choice is drawn
+  let starting = null; // promise of the viewer, created on first use
+  let shown = null; // index of the visible scan
+  let drawing = Promise.resolve(); // resolves when the last selection is drawn
 
   const unpack = async (text) => {
     const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
     return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
   };
 
-  // The policy of the page knows the hash of this script and lets no other be put in.
+  // The content security policy lists the hash of this script and allows no other to be inserted.
   const niivue = async () => {
     const text = new TextDecoder().decode(await unpack(document.getElementById("niivue").textContent));
     return new Promise((found, failed) => {
       addEventListener("niivue", (event) => found(event.detail), { once: true });
-      addEventListener("securitypolicyviolation", () => failed(new Error("its script is not allowed")), { once: true });
+      addEventListener("securitypolicyviolation", () => failed(new Error("its script was blocked")), { once: true });
       const script = document.createElement("script");
       script.type = "module";
       script.textContent = text;
@@ -57,7 +57,7 @@
       clipPlaneHotKey: "",
       cycleClipPlaneHotKey: "",
     });
-    // Where both masks are shown the prediction is an outline; NiiVue knows one outline for all volumes, at their drawing.
+    // With both masks the prediction is an outline; NiiVue has one outline setting for all volumes, read when drawing each.
     const refresh = viewer.refreshLayers.bind(viewer);
     viewer.refreshLayers = (volume, layer) => {
       viewer.opts.atlasOutline = state.masks === "both" && volume.name === "prediction.nii" ? 1 : 0;
@@ -93,7 +93,7 @@
     const data = JSON.parse(document.getElementById(`volumes-${index}`).textContent);
     const names = ["image", "reference", "prediction"];
     const files = await Promise.all(names.map(async (name) => ({ url: await unpack(data[name]), name: `${name}.nii` })));
-    await viewer.loadVolumes(files); // a buffer for the address: nothing is fetched
+    await viewer.loadVolumes(files); // buffers instead of URLs: nothing is fetched
     for (const volume of viewer.volumes.slice(1)) volume.setColormapLabel(lut());
     viewer.opts.crosshairWidth = data.extent * 0.005; // about one pixel
     viewer.scene.crosshairPos = viewer.mm2frac(data.centre);
@@ -123,11 +123,11 @@
       const { key, value } = button.dataset;
       button.setAttribute("aria-pressed", String(String(state[key]) === value));
     }
-    // One after the other: volumes of two scans must not be mixed.
+    // Sequentially: volumes of two scans must not be mixed.
     drawing = drawing.then(draw).catch((error) => {
       stage.hidden = true;
       note.hidden = false;
-      note.textContent = `The viewer does not start here (${error.message}). The pictures above show the same scans.`;
+      note.textContent = `The viewer could not start (${error.message}). The pictures above show the same scans.`;
     });
   };
 
@@ -137,9 +137,9 @@
   };
 
   const steer = async (event) => {
-    const moves = state.view === "volume" ? TURN_OF_ARROW : SLICE_OF_ARROW;
+    const moves = state.view === "volume" ? ROTATION_OF_KEY : SLICE_OF_KEY;
     const move = moves[event.key];
-    if (event.key !== "Tab") event.stopPropagation(); // NiiVue has keys of its own
+    if (event.key !== "Tab") event.stopPropagation(); // NiiVue has its own keys
     if (!move || event.ctrlKey || event.altKey || event.metaKey || shown === null) return;
     event.preventDefault();
     const viewer = await starting;

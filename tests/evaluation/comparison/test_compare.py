@@ -75,7 +75,7 @@ def test_pairing_sees_what_two_intervals_side_by_side_do_not():
     result = compared(method("A", first), method("B", first - 0.004 - 0.002 * np.random.default_rng(0).random((40, 2))))
     own = [result.estimates[name]["foreground"].interval for name in "AB"]
     assert own[0][0] < own[1][1]
-    assert result.pair("A", "B").shown
+    assert result.pair("A", "B").significant
 
 
 def test_interval_of_a_method_is_that_of_the_summary_of_its_run():
@@ -189,10 +189,10 @@ def test_a_difference_that_other_seeds_may_turn_round_is_told(apart, unstable):
     base, noise = scores_like_dice(40, 2, 1) - 0.1, 0.002 * np.random.default_rng(0).standard_normal((40, 2))
     first = [base + 0.02 + shift + noise for shift in (apart, -apart)]
     result = compared(method("A", *first), method("B", base, base + 0.001))
-    assert result.pair("A", "B").shown
+    assert result.pair("A", "B").significant
     assert [pair.unstable for pair in result.pairs] == [unstable, False, False]
     assert result.conclusion.startswith("A is better than B")
-    assert ("other seeds may turn the difference to B round" in result.conclusion) == unstable
+    assert ("other seeds may reverse the difference to B" in result.conclusion) == unstable
     assert any("A - B" in note and "more seeds" in note for note in result.notes) == unstable
 
 
@@ -234,19 +234,21 @@ def test_the_sentence_of_several_says_which_cannot_be_told_from_the_best():
     assert {leader, same} == {"best", "twin"}
     assert f"{leader} has the highest foreground Dice of 3 methods" in result.conclusion
     assert "it is better than bad (by 0.0" in result.conclusion
-    assert f"no difference is shown between it and {same} (" in result.conclusion
+    assert f"it does not differ significantly from {same} (" in result.conclusion
     assert "Holm over 3 comparisons; 60 scans of split val, fold 0; one seed each" in result.conclusion
 
 
 def test_few_scans_cannot_show_anything_and_the_sentence_says_so():
     five = [method(name, scores_like_dice(5, 2, 1, offset, 0)) for name, offset in (("A", 0.1), ("B", 0.0))]
     result = compared(*five)
-    assert not result.pair("A", "B").shown
-    assert result.conclusion.startswith("No difference shown between A and B: foreground Dice higher by 0.1000 for A")
-    assert "with 5 the test cannot fall below 0.0625, so they are too few to show anything" in result.conclusion
+    assert not result.pair("A", "B").significant
+    assert result.conclusion.startswith(
+        "No significant difference between A and B: foreground Dice higher by 0.1000 for A"
+    )
+    assert "too few scans for significance: with 5, p cannot fall below 0.0625" in result.conclusion
     # Six would do for two methods, but not for the three comparisons of three.
     six = [method(name, scores_like_dice(6, 2, 1, offset, 0)) for name, offset in (("A", 0.1), ("B", 0.0), ("C", 0.05))]
-    assert compared(*six[:2]).pair("A", "B").shown
+    assert compared(*six[:2]).pair("A", "B").significant
     result = compared(*six)
     assert not any(pair.significant for pair in result.pairs if pair.structure == "foreground")
     assert "0.0312 times 3 comparisons" in result.conclusion
@@ -257,7 +259,7 @@ def test_equal_methods_are_equal():
     result = compared(method("A", scores), method("B", scores))
     pair = result.pair("A", "B")
     assert (pair.p, pair.effect, pair.tied, pair.significant) == (1, None, 10, False)
-    assert result.conclusion.startswith("No difference shown between A and B: the same foreground Dice (95 %")
+    assert result.conclusion.startswith("No significant difference between A and B: the same foreground Dice (95 %")
 
 
 def test_a_label_called_foreground_is_not_the_mean_over_labels():

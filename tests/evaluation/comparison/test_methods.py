@@ -47,7 +47,7 @@ def test_one_configuration_alone_is_compared_run_by_run(tmp_path, by):
     found = read_methods(runs_of(tmp_path, ["unet_small"], seeds=(0, 1)), by=by)
     assert [method.name for method in found.methods] == ["seed=0", "seed=1"]
     assert found.differences == {"seed": ["0", "1"]}
-    with pytest.raises(UserError, match="by=configuration: all 2 runs are of one configuration"):
+    with pytest.raises(UserError, match="by=configuration: all 2 runs have the same configuration"):
         read_methods(f"{tmp_path}/*", by="configuration")
 
 
@@ -109,7 +109,7 @@ def test_names_of_the_command_line_and_of_runs_with_the_same_folder_name(tmp_pat
     assert len(set(names)) == 2
     assert [method.name for method in read_methods(runs, names=["our\nown", "x"]).methods] == ["our\ufffdown", "x"]
     for wrong in (["x"], ["x", "x"], ["x", ""]):
-        with pytest.raises(UserError, match=r"names=.*2 names unlike each other"):
+        with pytest.raises(UserError, match=r"names=.*2 different names"):
             read_methods(runs, names=wrong)
 
 
@@ -190,7 +190,7 @@ def test_other_scans_are_refused_and_the_common_ones_compared_on_demand(tmp_path
     assert [len(method.scores) for method in found.methods] == [6, 6]
     assert found.left_out == 2
     write_run(tmp_path / "c", scores, {"optimizer": {"lr": 2}}, cases=scan_names(8, 100))
-    with pytest.raises(UserError, match="No scan was scored in all of the runs"):
+    with pytest.raises(UserError, match="No scan was scored in all runs"):
         read_methods(f"{tmp_path}/*", common=True)
     write_run(tmp_path / "d", scores, {"optimizer": {"lr": 2}}, split="test")
     with pytest.raises(UserError, match=r"same scans, but as split test and split val.*split=NAME"):
@@ -233,23 +233,23 @@ def test_scores_that_are_called_those_of_training_scans_may_be_compared(tmp_path
 def test_other_references_are_refused_by_their_hash_and_by_their_voxels(tmp_path, common):
     write_run(tmp_path / "a", scores_like_dice(8, 2, 0))
     write_run(tmp_path / "b", scores_like_dice(8, 2, 1), {"optimizer": {"lr": 1}}, sha256="other")
-    with pytest.raises(UserError, match=r"references are not the same: scan scan_000 in .*/a and .*/b: .*SHA-256"):
+    with pytest.raises(UserError, match=r"references of scan scan_000 differ between .*/a and .*/b: .*SHA-256"):
         read_methods(f"{tmp_path}/*", common=common)
     spoil(tmp_path / "b", lambda record: record.update(cases=["nothing", "of use"]))
     assert len(read_methods(f"{tmp_path}/*", common=common).methods) == 2
     scans = tmp_path / "b" / "scans.csv"
     scans.write_text(scans.read_text().replace(",103,90,ok", ",104,90,ok", 1))
-    with pytest.raises(UserError, match=r"references are not the same: scan scan_003 in .*numbers of voxels"):
+    with pytest.raises(UserError, match=r"references of scan scan_003 differ between .*voxel counts"):
         read_methods(f"{tmp_path}/*", common=common)
 
 
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
-        (("anterior", "other"), "label 2 is 'posterior' in the one and 'other' in the other"),
-        (("anterior",), "label 2 is 'posterior' in the one and missing in the other"),
-        (("anterior", "posterior", "more"), "label 3 is missing in the one and 'more' in the other"),
-        (("posterior", "anterior"), "label 1 is 'anterior' in the one and 'posterior'"),
+        (("anterior", "other"), "label 2 is 'posterior' in the first and 'other' in the second"),
+        (("anterior",), "label 2 is 'posterior' in the first and missing in the second"),
+        (("anterior", "posterior", "more"), "label 3 is missing in the first and 'more' in the second"),
+        (("posterior", "anterior"), "label 1 is 'anterior' in the first and 'posterior'"),
     ],
 )
 def test_other_labels_are_refused_and_named(tmp_path, labels, said):
@@ -263,7 +263,9 @@ def test_a_scan_twice_in_one_method_is_refused(tmp_path):
     write_run(tmp_path / "a", scores_like_dice(6, 2, 0))
     write_run(tmp_path / "b", scores_like_dice(6, 2, 0), fold=1)
     write_run(tmp_path / "c", scores_like_dice(6, 2, 0), {"optimizer": {"lr": 1}})
-    with pytest.raises(UserError, match=r"/a and .*/b are one method and seed, and both score scan scan_000.*by=run"):
+    with pytest.raises(
+        UserError, match=r"/a and .*/b belong to one method and seed, and both score scan scan_000.*by=run"
+    ):
         read_methods(f"{tmp_path}/*")
     assert len(read_methods(f"{tmp_path}/*", by="run").methods) == 3
 
@@ -277,7 +279,7 @@ def test_metrics_have_a_score_wherever_a_structure_is(tmp_path):
         read_methods(f"{tmp_path}/*", "hd95")
     distance[3, 1] = np.nan
     write_run(tmp_path / "c", scores_like_dice(6, 2, 0), further={"hd95_mm": distance})
-    with pytest.raises(UserError, match=r"/c has no score of posterior in scan scan_003"):
+    with pytest.raises(UserError, match=r"/c has no score for posterior in scan scan_003"):
         read_methods(f"{tmp_path}/*", "hd95_mm")
 
 
@@ -292,13 +294,13 @@ def test_runs_that_cannot_be_read_are_each_told_clearly(tmp_path):
     for given, said in (
         ([run, run], "are the same"),
         ([run, run / "scans.csv"], "are the same"),
-        ([run], "needs two"),
-        ([], "needs two"),
-        ([run, tmp_path / "gone"], "gone: there is no such folder or file"),
-        ([run, tmp_path / "gone*"], r"gone\*: no run folder has such a name"),
-        ([run, unfinished], r"only .*/a is finished and sound.*unfinished \(not finished\)\. Let a run"),
-        ([run, empty], "empty is the folder of no run"),
-        ([run, none], "holds no scan"),
+        ([run], "needs two runs"),
+        ([], "needs two runs"),
+        ([run, tmp_path / "gone"], "gone: no such folder or file"),
+        ([run, tmp_path / "gone*"], r"gone\*: no run folder matches"),
+        ([run, unfinished], r"only .*/a finished without diverging.*unfinished \(not finished\)\. Finish the"),
+        ([run, empty], "empty is not a run folder"),
+        ([run, none], "contains no scans"),
     ):
         with pytest.raises(UserError, match=said):
             read_methods([str(path) for path in given])
@@ -345,12 +347,12 @@ def test_of_a_method_with_several_seeds_the_sound_ones_stay(tmp_path):
         read_methods(pattern)
     said = str(caught.value)
     assert "only " in said
-    assert "unet_small-fold0-seed0 and 2 more of its configuration are finished and sound" in said
+    assert "unet_small-fold0-seed0 and 2 more with its configuration finished without diverging" in said
     for words in (
         "seed0 (diverged at step 4)",
         "seed1 (diverged at step 8)",
         "seed2 (not finished)",
-        "Let a run",
+        "Finish the",
         "lr",
     ):
         assert words in said
@@ -372,15 +374,15 @@ def test_a_run_that_was_left_out_is_named_where_scans_or_names_lack_it(tmp_path)
     with pytest.raises(UserError, match=r"lacks 6 scans .*Left out: .*mednext_s-fold1-seed0 \(diverged at step 8\)\."):
         read_methods(pattern)
     assert len(read_methods(pattern, common=True).methods[0].scores) == 6
-    with pytest.raises(UserError, match=r"give 2 names .*Left out: .*mednext_s-fold1"):
+    with pytest.raises(UserError, match=r"give 2 different names.*Left out: .*mednext_s-fold1"):
         read_methods(pattern, names=["a", "b", "c"], common=True)
 
 
 def test_where_nothing_is_sound_every_run_is_named_with_its_reason(tmp_path):
     one, other = (write_run(tmp_path / name, scores_like_dice(6, 2, 0)) for name in "ab")
     diverge(one), stop_short(other)
-    with pytest.raises(UserError, match=r"none of the runs .*a \(diverged at step 8\), .*b \(not finished\)"):
+    with pytest.raises(UserError, match=r"none of the given runs .*a \(diverged at step 8\), .*b \(not finished\)"):
         read_methods([str(one / "scans.csv"), str(other)])
     (one.parent / "c").mkdir()
-    with pytest.raises(UserError, match=r"/c is the folder of no run"):
+    with pytest.raises(UserError, match=r"/c is not a run folder"):
         read_methods([str(other), str(one.parent / "c")])

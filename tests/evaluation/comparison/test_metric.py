@@ -26,7 +26,7 @@ def test_the_runs_say_how_their_metric_reads_and_must_agree(tmp_path):
     assert (found.heading, found.higher_is_better) == ("Gap at 2 mm (mm)", False)
     record(other, title="Gap at 1 mm")
     with pytest.raises(
-        UserError, match=r"metric=gap: is not the same in .*/b and .*/c: title is Gap at 2 mm in the one"
+        UserError, match=r"metric=gap: differs between .*/b and .*/c: title is Gap at 2 mm in the first"
     ):
         read_methods(f"{tmp_path}/*", "gap", "run")
 

@@ -154,12 +154,12 @@ def test_cost_in_words():
         "co2_kg": 0.0012,
     }
     assert cost_lines({"cost": told}) == [
-        "training 3.9 min, 0.23 s a step (1.5 % of it waiting for data), 8.7 samples a second",
-        "1.2 M parameters, 12.3 GFLOP a step, peak memory 1.9 GB and 3.2 GB of the GPU, 0.004 kWh (estimated), "
+        "training 3.9 min, 0.23 s per step (1.5 % of it waiting for data), 8.7 samples per second",
+        "1.2 M parameters, 12.3 GFLOP per step, peak memory 1.9 GB and 3.2 GB on the GPU, 0.004 kWh (estimated), "
         "0.0012 kg CO2",
     ]
     assert cost_lines({"cost": {"seconds_per_step": 4.0, "waiting_share": 0.25, "samples_per_second": 12345}}) == [
-        "4 s a step (25.0 % of it waiting for data), 12,345 samples a second"
+        "4 s per step (25.0 % of it waiting for data), 12,345 samples per second"
     ]
 
 
