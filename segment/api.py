@@ -42,7 +42,7 @@ class Evaluation(NamedTuple):
     """Scores of masks.
 
     Attributes:
-        scans: One row per (scan, label) with the columns of ``scans.csv``: case, split, fold, label, name, dice, iou, ...
+        scans: One row per (scan, label), columns as in ``scans.csv``: case, split, fold, label, name, dice, iou, ...
         summary: Index (structure, metric), the foreground first; columns mean, sd, median, low and high (bounds of the
             95 % interval over scans), n.
     """
@@ -57,7 +57,7 @@ class Comparison(NamedTuple):
     Attributes:
         methods: Index (method, structure), best method first; columns rank, mean, low and high (bounds of the
             interval), n.
-        pairs: One row per (pair of methods, structure) with the columns of ``comparison.csv``: first, second, structure,
+        pairs: One row per (pair of methods, structure), columns as in ``comparison.csv``: first, second, structure,
             first_mean, second_mean, difference, low, high, p, p_holm, effect, won, tied, lost, n, shown, ...
         conclusion: The conclusion in one sentence.
         notes: Sentences on the limitations of the comparison.
@@ -103,7 +103,7 @@ def load_model(path: StrPath, trust: Sequence[str] = ()) -> Model:
         model was scored with.
 
     Raises:
-        UserError: When a file is missing, damaged or of a newer version, or names a network outside the trusted modules.
+        UserError: When a file is missing, damaged or of a newer version, or names a network of an untrusted module.
     """
     from segment.inference.model import load_model as load
 
@@ -122,7 +122,7 @@ def evaluate(
     """Score masks from any program against their references, each pair on its own grid.
 
     Args:
-        predictions: A folder of masks, matched with the references by file name; or a list of masks, matched by position.
+        predictions: A folder of masks, matched with the references by file name, or a list, matched by position.
         references: As for ``predictions``.
         labels: Maps each name to a value, or to the list of values whose union is a region; None: the labels of a
             ``dataset.json`` in or beside the folder of references, else the values found.

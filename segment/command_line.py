@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 
-# Their values need no quoting, whatever characters they contain; name= is included so that a clear message can reject it.
+# Their values need no quoting, whatever characters they contain; name= is included for a clear error message.
 PATHS = {
     *("cache", "data.image", "data.label", "data.root", "input", "model", "name", "output", "page", "plan"),
     *("plan.file", "predictions", "references", "runs", "splits", "weights", "write"),

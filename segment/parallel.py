@@ -35,7 +35,7 @@ def on_all_cores(function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
     """Apply a function to items on all cores.
 
     Many items are distributed over processes if these can be forked safely, since reading a small scan is mostly
-    interpreter work, which the GIL serializes between threads. Few items are distributed over threads.
+    interpreter work, which the GIL serialises between threads. Few items are distributed over threads.
 
     Args:
         function: The function; its changes to memory may be lost.
@@ -53,7 +53,7 @@ def on_all_cores(function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
     if many:
         context = multiprocessing.get_context("fork")
         pool = ProcessPoolExecutor(cores(), context, initializer=_initialize, initargs=(function, items))
-    # With matrices of 4 x 4, synchronizing further BLAS threads would take longer than the computation.
+    # With matrices of 4 x 4, synchronising further BLAS threads would take longer than the computation.
     with threadpool_limits(1, user_api="blas"), pool:
         try:
             yield from pool.map(_apply, range(len(items))) if many else pool.map(function, items)
@@ -68,7 +68,7 @@ def on_all_cores(function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
 
 
 def _initialize(function: Callable[[Any], Any], items: Sequence[Any]) -> None:
-    """Initialize a forked process."""
+    """Initialise a forked process."""
     global _work
     _work = function, items
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles it

@@ -14,7 +14,7 @@ from segment.files import read_mapping
 from segment.runs.folder import is_complete
 from segment.studies.budget import forecast, known_pace, measure, steps_within, trial_steps
 from segment.studies.conclusion import conclude
-from segment.studies.folds import finished_folds, sound_folds
+from segment.studies.folds import finished_folds, valid_folds
 from segment.studies.study import Study, citation, folds_of
 from segment.text import printable
 from segment.training.callbacks.stopwatch import Stopwatch
@@ -65,7 +65,7 @@ def announce(study: Study, request: Request) -> dict[str, list[int]]:
     """
     print(f"{study.name}: {citation(study)}\n")
     for name in study.runs:
-        sound_folds(study.output / name)  # so that one that diverged is told before the others are trained
+        valid_folds(study.output / name)  # so that one that diverged is told before the others are trained
     present, missing = {}, {}
     for name in study.asked:
         folder, one = study.output / name, study.experiments.experiment(name, 0)

@@ -125,7 +125,7 @@ def test_tables_are_read_as_they_are_written(tmp_path):
         (lambda text: text.replace(".9007", "\x1b[31mnan"), "row 2: column 'value' holds '.*nan'"),
         (lambda text: text.replace(".9007", "nan"), "expected a number"),
         (lambda text: text.replace(",1,0.5", ",7,0.5"), "scale must be 1 or 100"),
-        (lambda text: text.replace("Liver,", "Liver,first"), "expected a whole number"),
+        (lambda text: text.replace("Liver,", "Liver,first"), "expected an integer"),
         (lambda text: text.replace(",A paper", ""), "has 13 columns, not 14"),
         (lambda text: text.replace("run,", "ran,", 1), "must begin with the line run,method"),
         (lambda text: text + '"', "not a table"),

@@ -126,7 +126,7 @@ def test_a_study_says_what_it_needs_before_anything_is_trained(here):
         (("study=mine", "fold=7"), "fold=7 does not exist"),
         (("study=mine", "steps=5"), "from 1 to the 4 steps"),
         (("study=mine", "steps=2", "budget=1"), "Give one of them"),
-        (("study=mine", "write=nowhere"), "nowhere is no folder"),
+        (("study=mine", "write=nowhere"), "nowhere is not a folder"),
         (("study=mine", "trainer.max_step=3"), "Did you mean 'trainer.max_steps'?"),
         (("study=mine", "format=xml"), "there is no such format"),
     ],
@@ -222,7 +222,7 @@ def test_a_fold_that_diverged_is_refused_as_a_result_and_trained_anew_once_it_is
         code, out, err = segment(*arguments)
         assert code == 2
         assert f"{bad}: this fold diverged (the loss is not finite from step 2)" in err
-        assert "Delete the folder to train the fold anew" in err
+        assert "Delete the folder to train the fold again" in err
         assert "optimizer.lr" in err
         assert "is finished" not in out
     assert tables() == before
