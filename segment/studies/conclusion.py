@@ -48,7 +48,7 @@ def reductions(study: Study, name: str, runs: dict[int, RunFolder]) -> str:
         different = sorted(text for _, text in changes.items() ^ found[first].items())
         if different:
             raise UserError(
-                f"{runs[fold].path}: its configuration differs from that of fold {first} beside it "
+                f"{runs[fold].path}: its configuration differs from that of fold {first} "
                 f"({printable(different[0])}). One table cannot contain both: move one of them away."
             )
     texts = [printable(text)[:120] for key, text in found[first].items() if key != "seed"]

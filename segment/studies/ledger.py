@@ -252,7 +252,7 @@ def compare(
 
 
 def _best(rows: Sequence[Measured], metric: str, label: str, fold: str) -> Measured | None:
-    """The best match for a figure: the fold's row, or the row with the most folds, unreduced, longest and latest."""
+    """The best match for a figure: the fold's row, or that of the most folds; ties go to the longest and latest."""
     found = [
         row
         for row in rows

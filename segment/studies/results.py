@@ -183,7 +183,7 @@ def page(folder: Path) -> str:
 
 
 def _protocols(study: Path, lines: Sequence[Line]) -> dict[str, str]:
-    """The protocol of each run, from the summary entered with the measured row that covers the most scans."""
+    """The protocol of each run, from the summary of its measured row with the most scans."""
     rows: dict[str, Measured] = {}
     for line in lines:
         if line.measured and (line.run not in rows or line.measured.scans > rows[line.run].scans):
@@ -231,7 +231,7 @@ def _digest(files: Any) -> str:
 
 
 def _hours(folder: RunFolder) -> float | None:
-    """Wall time of a fold in hours; for a resumed run, whose record covers its last part only, estimated from its pace."""
+    """Wall time of a fold in hours; at least steps times pace, since a resumed run records its last part only."""
     cost = folder.summary.get("cost")
     pace = _number(cost.get("seconds_per_step")) if isinstance(cost, dict) else None
     wall = _number(folder.provenance.get("wall_seconds"))

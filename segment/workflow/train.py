@@ -96,7 +96,7 @@ def train(experiment: Experiment, callbacks: Sequence[pl.Callback] = ()) -> floa
             return None
         if not last.exists():
             raise UserError(
-                f"trainer.max_time={experiment.trainer.max_time}: ran out before the first step. Give the run more time."
+                f"trainer.max_time={experiment.trainer.max_time}: ended before the first step. Allow more time."
             )
         module.network.load_state_dict(network_weights(last))
         save(experiment, parts, work, module)

@@ -106,7 +106,7 @@ def test_a_study_says_what_it_needs_before_anything_is_trained(here):
     code, out, err = segment("study=theirs", "data.root=nowhere")
     assert code == 2
     assert out.startswith("theirs: Me et al. 2026, *Balls*.")
-    assert "2 folds x 4 steps, to be set beside dice ball_1 .5." in out
+    assert "2 folds x 4 steps. Published: dice ball_1 .5." in out
     for words in ("hippocampus", "CC-BY-SA", "segment fetch data=hippocampus", "nowhere", "data.root=FOLDER"):
         assert words in err
     assert "Traceback" not in err
@@ -261,7 +261,7 @@ def test_folds_of_other_machines_are_put_together(done):
     (OUT / "tiny" / "fold0" / "config.yaml").write_text(there.replace("max_steps: 4", "max_steps: 40"))
     code, _, err = segment("study=mine", "fold=1")
     assert code == 2
-    assert "another configuration than fold 0" in err
+    assert "differs from that of fold 0" in err
     (OUT / "tiny" / "fold0" / "config.yaml").write_text(there.replace("planned:", "planned:\n  a: ${oc.env:HOME}"))
     code, _, err = segment("study=mine", "fold=1")
     assert code == 2
@@ -284,11 +284,11 @@ def test_a_budget_is_measured_kept_and_told_beside_the_verdict(here, monkeypatch
     assert measured[0].scan > 0
     assert (measured[0].scans, measured[0].views) == (3, 1)
     assert "3 of 4 steps in each fold" in out
-    assert "reduced    tiny: trainer.max_steps 3 for 4; fold 0 only\n" in out
+    assert "reduced    tiny: trainer.max_steps 3 instead of 4; fold 0 only\n" in out
     assert "(reduced)" in out
     code, out, err = segment("study=mine", "fold=0")
     assert code == 0, err
-    assert "goes on with 3 of 4 steps" in out
+    assert "continues with 3 of 4 steps" in out
     assert len(measured) == 1
     code, _, err = segment("study=mine", "steps=4")
     assert code == 2
@@ -303,7 +303,7 @@ def test_a_budget_counts_validation_and_scoring():
     validations = steps / 100
     assert 490 < steps * 2 + validations * 10 + 80 <= 500
     assert steps_within(1e9, experiment, pace, "budget=1") == 1000
-    with pytest.raises(UserError, match=r"budget=1: is not enough.*80 s"):
+    with pytest.raises(UserError, match=r"budget=1: is too small.*80 s"):
         steps_within(81, experiment, pace, "budget=1")
 
 
