@@ -58,7 +58,7 @@ class Comparison(NamedTuple):
         methods: Index (method, structure), best method first; columns rank, mean, low and high (bounds of the
             interval), n.
         pairs: One row per (pair of methods, structure), columns as in ``comparison.csv``: first, second, structure,
-            first_mean, second_mean, difference, low, high, p, p_holm, effect, won, tied, lost, n, shown, ...
+            first_mean, second_mean, difference, low, high, p, p_holm, effect, won, tied, lost, n, significant, ...
         conclusion: The conclusion in one sentence.
         notes: Sentences on the limitations of the comparison.
     """

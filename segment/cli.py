@@ -9,16 +9,16 @@ import sys
 from segment.config.folders import config_folders
 
 VERBS = {
-    "train": "trains and scores every validation scan    data=NAME network=NAME fold=N",
-    "predict": "masks for new scans, on their own grid    model=RUN input=FILE_OR_FOLDER output=FOLDER",
-    "evaluate": "scores masks from any program              predictions=FOLDER references=FOLDER output=FOLDER",
-    "compare": "compares runs scan by scan                 runs=[RUN,RUN,...] [output=FOLDER]",
-    "check": "checks a data set                          data=NAME [format=json]",
-    "plan": "writes a data set's plan                   data=NAME output=plan.yaml preset=nnunet",
-    "show": "draws the effect of augmentation           augment data=NAME output=FILE.png",
-    "reproduce": "runs a published study and compares it     study=NAME [run=RUN] [fold=N] [budget=HOURS|steps=N]",
-    "fetch": "downloads a data set, verifies its hash    data=NAME [data.root=FOLDER]",
-    "list": "lists what is available                    [networks [network=NAME]|data|studies|metrics] [format=json]",
+    "train": "trains and scores every validation scan      data=NAME network=NAME fold=N",
+    "predict": "predicts masks of new scans on their grids   model=RUN input=FILE_OR_FOLDER output=FOLDER",
+    "evaluate": "scores masks from any program                predictions=FOLDER references=FOLDER output=FOLDER",
+    "compare": "compares runs scan by scan                   runs=[RUN,RUN,...] [output=FOLDER]",
+    "check": "checks a data set                            data=NAME [format=json]",
+    "plan": "writes a data set's plan                     data=NAME output=plan.yaml preset=nnunet",
+    "show": "draws the effect of augmentation             augment data=NAME output=FILE.png",
+    "reproduce": "runs a published study and compares it       study=NAME [run=RUN] [fold=N] [budget=HOURS|steps=N]",
+    "fetch": "downloads a data set, verifies its hash      data=NAME [data.root=FOLDER]",
+    "list": "lists what is available                      [networks [network=NAME]|data|studies|metrics] [format=json]",
 }
 
 HELP = """segment: medical image segmentation experiments, described by configuration, scored scan by scan.
@@ -35,7 +35,7 @@ A folder conf/ in the current directory is searched before the built-in one.
   segment train                                        trains on the demonstration data, results in runs/
   segment train data=hippocampus data.root=FOLDER      trains on Medical Segmentation Decathlon Task04
   segment train data=auto data.root=FOLDER             trains on your own folder
-  segment compare 'runs=runs/*'                        tells which run is better, and whether significantly
+  segment compare 'runs=runs/*'                        shows which run is better, and whether significantly
   tensorboard --logdir runs                            shows curves and images of runs
 """
 

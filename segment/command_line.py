@@ -77,13 +77,13 @@ def _choices(key: str, value: str) -> list[str]:
 
 def _pieces(text: str) -> Iterator[str]:
     """The parts between commas outside quotes and ``${...}``."""
-    place = 0
-    while place <= len(text):
-        found = _ITEM.match(text, place)
+    start = 0
+    while start <= len(text):
+        found = _ITEM.match(text, start)
         assert found is not None  # the pattern matches any text
         yield found[1] or found[2] or ""
         # A trailing comma starts one more, empty piece.
-        place = found.end() if found[0].endswith(",") else len(text) + 1
+        start = found.end() if found[0].endswith(",") else len(text) + 1
 
 
 def _items(text: str) -> Iterator[str]:
@@ -121,13 +121,13 @@ def unquoted(value: str) -> str:
     return re.sub(rf"(\\+)({mark}|\Z)", lambda found: found[1][: len(found[1]) // 2] + found[2], inside)
 
 
-def typed(given: str) -> str:
+def typed(argument: str) -> str:
     """A Hydra override as a user would type it: paths without quotes if `override` reads them the same."""
-    found = _OVERRIDE.fullmatch(given)
+    found = _OVERRIDE.fullmatch(argument)
     if found is None or found[2] not in PATHS:
-        return given
+        return argument
     plain = f"{found[1]}{found[2]}={unquoted(found[3])}"
-    return plain if override(plain) == override(given) else given
+    return plain if override(plain) == override(argument) else argument
 
 
 def assign(key: str, value: str | Sequence[str]) -> str:

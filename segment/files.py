@@ -48,13 +48,13 @@ def written_whole(path: Path) -> Iterator[Path]:
     # The suffix stays at the end, since image writers choose the format by it.
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-", suffix=f"-{path.name}")
     os.close(handle)
-    aside = Path(name)
+    temporary = Path(name)
     try:
-        yield aside
-        aside.chmod(0o666 & ~_umask())
-        aside.replace(path)
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def _umask() -> int:
@@ -65,8 +65,8 @@ def _umask() -> int:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
-    with written_whole(path) as aside:
-        aside.write_text(text, encoding="utf-8", newline="")
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
 
 
 def write_json(path: Path, content: Any) -> None:

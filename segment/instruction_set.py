@@ -60,8 +60,8 @@ def bf16_is_fast() -> bool:
 
 def _allowed() -> frozenset[str]:
     """The features that the environment allows oneDNN to use: all unless it names an instruction set of oneDNN's."""
-    given = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or ""
-    name = ALIASES.get(given.upper(), given.upper())
+    setting = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or ""
+    name = ALIASES.get(setting.upper(), setting.upper())
     return FEATURES.get(name, frozenset().union(*FEATURES.values()))
 
 

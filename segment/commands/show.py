@@ -64,8 +64,8 @@ def augment(config: DictConfig, command: Command) -> None:
         slices, words = row(image, reference, plan, recipe, samples)
         rows.append(slices)
         captions.append([[case.id, f"patch {'x'.join(map(str, plan.patch_size))}"], *words])
-    with written_whole(output) as aside:
-        Image.fromarray(sheet(rows, captions, plan.spacing[-2:])).save(aside)  # type: ignore[arg-type]
+    with written_whole(output) as temporary:
+        Image.fromarray(sheet(rows, captions, plan.spacing[-2:])).save(temporary)  # type: ignore[arg-type]
     print(f"{output}: {len(rows)} scans, samples {config.first} to {config.first + len(rows) * config.draws - 1}.")
 
 

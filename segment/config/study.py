@@ -55,8 +55,8 @@ class StudyExperiments:
         config.fold, config.name = fold, cleaned(f"{self.study}-{run}-fold{fold}")
         config.output = str(self.output / run / f"fold{fold}")
         own = (f"fold={fold}", f"name={config.name}", assign("output", config.output))
-        given = Command(("train", *command.overrides, *own), command.overrides, command.choices, nested=True)
-        return read_experiment(config, given)
+        command = Command(("train", *command.overrides, *own), command.overrides, command.choices, nested=True)
+        return read_experiment(config, command)
 
     def as_published(self) -> StudyExperiments:
         """The same study without overrides."""

@@ -154,7 +154,7 @@ def steps_per_fold(study: Study, name: str, folds: Sequence[int], request: Reque
         The number; None if it is the study's own.
 
     Raises:
-        UserError: When ``steps`` exceeds the study's number or differs from that of existing folds, or the budget is too
+        UserError: When ``steps`` exceeds the study's or differs from that of existing folds, or the budget is too
             small.
     """
     requested, hours, existing = request.steps, request.budget, recorded_steps(study.output / name)

@@ -146,5 +146,5 @@ def _gather_predictions(target: Path, runs: Sequence[RunFolder], scans: pd.DataF
     for run in runs:
         for file in sorted((run.path / "predictions").iterdir()):
             if is_image_file(file) and not file.is_symlink() and times.get(stem(file)) == 1:
-                with written_whole(target / file.name) as aside:
-                    shutil.copyfile(file, aside)
+                with written_whole(target / file.name) as temporary:
+                    shutil.copyfile(file, temporary)
