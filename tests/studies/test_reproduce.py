@@ -125,7 +125,7 @@ def test_a_study_says_what_it_needs_before_anything_is_trained(here):
         (("study=mine", "fold=first"), "fold=first"),
         (("study=mine", "fold=7"), "fold=7 does not exist"),
         (("study=mine", "steps=5"), "from 1 to the 4 steps"),
-        (("study=mine", "steps=2", "budget=1"), "Give one of them"),
+        (("study=mine", "steps=2", "budget=1"), "Give only one of them"),
         (("study=mine", "write=nowhere"), "nowhere is not a folder"),
         (("study=mine", "trainer.max_step=3"), "Did you mean 'trainer.max_steps'?"),
         (("study=mine", "format=xml"), "there is no such format"),
@@ -283,7 +283,7 @@ def test_a_budget_is_measured_kept_and_told_beside_the_verdict(here, monkeypatch
     assert measured[0].step > 0
     assert measured[0].scan > 0
     assert (measured[0].scans, measured[0].views) == (3, 1)
-    assert "3 of 4 steps in each fold" in out
+    assert "3 of 4 steps per fold" in out
     assert "reduced    tiny: trainer.max_steps 3 instead of 4; fold 0 only\n" in out
     assert "(reduced)" in out
     code, out, err = segment("study=mine", "fold=0")
