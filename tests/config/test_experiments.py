@@ -1,5 +1,6 @@
 """Methods on several data sets: one file a method, one a data set, and a run for each pair."""
 
+import hydra
 import pytest
 from hydra.core.object_type import ObjectType
 from hydra.errors import HydraException
@@ -35,11 +36,13 @@ def mine(tmp_path, monkeypatch):
 def seen(monkeypatch):
     """What the command line names, while a configuration is composed."""
     found = {}
+    original = hydra.compose
 
     def look(*arguments, **options):
         found["options"] = choices.options("experiments/mine")
         found["groups"] = choices.options("experiments/mine", ObjectType.GROUP)
         found["studies"] = [row for row in choices.studies() if row["study"] == "mine"]
+        return original(*arguments, **options)
 
     monkeypatch.setattr("hydra.compose", look)
     compose("train", [])
