@@ -1,6 +1,6 @@
 """segment: medical image segmentation experiments that can be compared and reproduced.
 
-The functions below do in Python what the command does; each is imported when it is first used.
+The functions below are the Python counterparts of the command's verbs. Each is imported on first use.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ __all__ = [
 ]
 
 
-_ELSEWHERE = {"Model": "segment.inference.model", "UserError": "segment.errors", "open_dataset": "segment.data"}
+_MODULES = {"Model": "segment.inference.model", "UserError": "segment.errors", "open_dataset": "segment.data"}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    # By name, so that the command's help waits for none of it.
-    found = globals()[name] = getattr(importlib.import_module(_ELSEWHERE.get(name, "segment.api")), name)
+    # Imported on demand, so that the command's help starts quickly.
+    found = globals()[name] = getattr(importlib.import_module(_MODULES.get(name, "segment.api")), name)
     return found
 
 

@@ -1,6 +1,6 @@
-"""What the command does, for scripts and notebooks: thin functions that return their results.
+"""The command's verbs for scripts and notebooks: thin functions that return their results.
 
-Paths are strings or ``os.PathLike``. What a user can mend raises `segment.UserError` with one paragraph that says how.
+Paths are strings or ``os.PathLike``. Mistakes that a user can fix raise `segment.UserError`, whose message says how.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class Evaluation(NamedTuple):
     """Scores of masks.
 
     Attributes:
-        scans: One row a (scan, label), the columns of ``scans.csv``: case, split, fold, label, name, dice, iou, ...
-        summary: Index (structure, metric), the foreground first; mean, sd, median, low and high (ends of the 95 %
-            interval over scans), n.
+        scans: One row per (scan, label), columns as in ``scans.csv``: case, split, fold, label, name, dice, iou, ...
+        summary: Index (structure, metric), the foreground first; columns mean, sd, median, low and high (bounds of the
+            95 % interval over scans), n.
     """
 
     scans: pd.DataFrame
@@ -52,14 +52,15 @@ class Evaluation(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Methods against each other.
+    """Comparison of methods.
 
     Attributes:
-        methods: Index (method, structure), best method first; rank, mean, low and high (ends of its interval), n.
-        pairs: One row a (pair of methods, structure), the columns of ``comparison.csv``: first, second, structure,
-            first_mean, second_mean, difference, low, high, p, p_holm, effect, won, tied, lost, n, shown, ...
-        conclusion: One sentence.
-        notes: Sentences on what limits the comparison.
+        methods: Index (method, structure), best method first; columns rank, mean, low and high (bounds of the
+            interval), n.
+        pairs: One row per (pair of methods, structure), columns as in ``comparison.csv``: first, second, structure,
+            first_mean, second_mean, difference, low, high, p, p_holm, effect, won, tied, lost, n, significant, ...
+        conclusion: The conclusion in one sentence.
+        notes: Sentences on the limitations of the comparison.
     """
 
     methods: pd.DataFrame
@@ -75,8 +76,8 @@ def load_run(path: StrPath) -> RunFolder:
         path: The run folder, such as ``runs/NAME``.
 
     Returns:
-        What its files tell: ``scans`` and ``table`` (pandas), ``summary``, ``config``, ``provenance``, ``path``. It can
-        be given wherever a path is asked for: ``load_model(run)``.
+        The contents of its files: ``scans`` and ``table`` (pandas), ``summary``, ``config``, ``provenance``, ``path``.
+        Functions that expect a path also accept it: ``load_model(run)``.
 
     Raises:
         UserError: When the run diverged or is not finished, or a file is missing or damaged.
@@ -86,7 +87,7 @@ def load_run(path: StrPath) -> RunFolder:
 
     folder = Path(path).expanduser()
     if failed := failure(folder):
-        raise UserError(f"{failed}: it holds no result. Give the folder of a finished run.")
+        raise UserError(f"{failed}: it contains no result. Give the folder of a finished run.")
     return read_run(folder)
 
 
@@ -95,13 +96,14 @@ def load_model(path: StrPath, trust: Sequence[str] = ()) -> Model:
 
     Args:
         path: A run folder or a model folder.
-        trust: Modules of one's own whose networks the files may name.
+        trust: Your own modules whose networks the files may name.
 
     Returns:
-        The model: ``model.predict(scan)`` gives the mask on the scan's own grid, as the model was scored.
+        The model. ``model.predict(scan)`` returns the mask on the scan's own grid, with the inference settings that the
+        model was scored with.
 
     Raises:
-        UserError: When a file is missing, damaged or of a newer version, or names a network outside trusted modules.
+        UserError: When a file is missing, damaged or of a newer version, or names a network of an untrusted module.
     """
     from segment.inference.model import load_model as load
 
@@ -120,20 +122,21 @@ def evaluate(
     """Score masks from any program against their references, each pair on its own grid.
 
     Args:
-        predictions: A folder of masks, matched with the references by file name; or masks, matched by their place.
-        references: Likewise.
-        labels: Name to value, or to the list of values whose union is a region; None: those of a ``dataset.json`` in or
-            beside the folder of references, else the values found.
-        region_order: With regions, the value that each writes into a mask; None where it follows from them.
-        ignore_extra: Pass over predictions without a reference.
-        output: Folder that takes ``scans.csv`` and ``summary.json``; None writes nothing.
+        predictions: A folder of masks, matched with the references by file name, or a list, matched by position.
+        references: As for ``predictions``.
+        labels: Maps each name to a value, or to the list of values whose union is a region; None: the labels of a
+            ``dataset.json`` in or beside the folder of references, else the values found.
+        region_order: With regions, the value that each writes into a mask; None when the labels determine it.
+        ignore_extra: Skip predictions without a reference.
+        output: Folder for ``scans.csv`` and ``summary.json``; None writes nothing.
 
     Returns:
-        ``scans, summary``, two tables. A structure absent in both masks has no score; absent in one of them it has 0.
+        ``scans, summary``, two tables. A structure absent from both masks has no score; absent from one of them, it
+        scores 0.
 
     Raises:
-        UserError: Masks are missing, cannot be read, lie on another grid than their references or hold values that no
-            label has.
+        UserError: When masks are missing, cannot be read, are on a different grid than their references or contain
+            values without a label.
     """
     from segment.evaluation.evaluate import evaluate as score
     from segment.evaluation.evaluate import write_evaluation
@@ -160,28 +163,28 @@ def compare(
     """Compare finished runs scan by scan.
 
     Args:
-        runs: Run folders, what `load_run` gives, tables of scans, or patterns such as ``runs/*``; at least two.
-        metric: Column of ``scans.csv``; less is better where it ends in ``_mm``.
-        by: ``run``: each run is a method; ``configuration``: folds and seeds of one configuration are one; None: the
-            latter where it leaves two methods.
-        names: Names of the methods in order; None: made of what differs.
-        common: Compare the scans that all runs have, where not all have the same.
-        level: Level of the intervals, from 0.5 to below 1; ``1 - level`` is that of the tests.
-        resamples: Resamples of the scans, for the intervals and the ranking, from 100.
-        seed: Their seed.
-        output: Folder that takes ``report.html`` and ``comparison.csv``, ``.md``, ``.tex``, ``.json``; None: nothing.
+        runs: Run folders, results of `load_run`, tables of scans, or patterns such as ``runs/*``; at least two.
+        metric: Column of ``scans.csv``; lower is better when it ends in ``_mm``.
+        by: ``run``: each run is a method; ``configuration``: folds and seeds of one configuration form one method;
+            None: ``configuration`` when that yields at least two methods, else ``run``.
+        names: Names of the methods in order; None: derived from the settings that differ.
+        common: Compare only the scans that all runs share.
+        level: Confidence level of the intervals, in [0.5, 1); the tests use significance level ``1 - level``.
+        resamples: Number of bootstrap resamples of the scans, for the intervals and the ranking; at least 100.
+        seed: Seed of the resampling.
+        output: Folder for ``report.html`` and ``comparison.csv``, ``.md``, ``.tex``, ``.json``; None writes nothing.
 
     Returns:
-        ``methods, pairs, conclusion, notes``: two tables, a sentence, and what limits the comparison.
+        ``methods, pairs, conclusion, notes``: two tables, a sentence, and the limitations of the comparison.
 
     Raises:
-        UserError: A run cannot be read, or the runs cannot be paired scan by scan.
+        UserError: When a run cannot be read, or the runs cannot be paired scan by scan.
     """
     from segment.evaluation.comparison.compare import compare_runs
     from segment.evaluation.comparison.frames import methods_frame, pairs_frame
 
-    given = [runs] if isinstance(runs, str | os.PathLike) else runs
-    found = compare_runs([os.fspath(run) for run in given], metric, by, names, common, level, resamples, seed)
+    paths = [runs] if isinstance(runs, str | os.PathLike) else runs
+    found = compare_runs([os.fspath(run) for run in paths], metric, by, names, common, level, resamples, seed)
     if output is not None:
         from segment.report.comparison_page import write_comparison
 
@@ -190,26 +193,26 @@ def compare(
 
 
 def build(group: str, name: str, *overrides: str, **arguments: Any) -> Any:
-    """Make one part by its name on the command line.
+    """Build one component by its name on the command line.
 
         network = build("network", "mednext_s", in_channels=1, out_channels=3)
         optimizer = build("optimizer", "sgd", params=network.parameters(), lr=0.01)
 
     Args:
         group: ``network``, ``loss``, ``optimizer``, ``scheduler``, ``augment``, ``inference`` or ``data``.
-        name: One of the group's choices, your own in ``conf/`` among them.
+        name: One of the group's choices, including your own in ``conf/``.
         *overrides: As on the command line: ``network.encoder=resnet50``, ``trainer.max_steps=100``.
-        **arguments: Further arguments of its constructor, in place of those of its file. A network takes
-            ``in_channels``, ``out_channels`` and ``spatial_dims`` (3 where it is left out).
+        **arguments: Further constructor arguments, which override those of the configuration file. A network takes
+            ``in_channels``, ``out_channels`` and ``spatial_dims`` (default 3).
 
     Returns:
-        The object, such as a ``torch.nn.Module`` or, for ``data``, the data set. Without what it acts upon, an
-        optimizer (``params``) or a scheduler (``optimizer``) is a function that takes it. A network with deep
-        supervision gives a list of logits while training, finest first, which a loss takes within
-        `segment.losses.deep_supervision.AnyScale`.
+        The object, such as a ``torch.nn.Module`` or, for ``data``, the data set. An optimizer without ``params`` or a
+        scheduler without ``optimizer`` is returned as a function that takes the missing argument. A network with deep
+        supervision returns a list of logits during training, finest first; wrap the loss in
+        `segment.losses.deep_supervision.AnyScale` for it.
 
     Raises:
-        UserError: When there is no such group, choice or argument, with the nearest right name.
+        UserError: When the group, choice or argument does not exist, with the closest valid name.
     """
     from segment.config.calls import part
 
@@ -217,24 +220,24 @@ def build(group: str, name: str, *overrides: str, **arguments: Any) -> Any:
 
 
 def datamodule(*overrides: str, augmented: bool = False) -> PatchDataModule:
-    """Check, plan and prepare a data set as `train` does, for a training loop of one's own, with or without a Trainer.
+    """Check, plan and prepare a data set as `train` does, for your own training loop, with or without a Trainer.
 
         data = datamodule("data=auto", "data.root=FOLDER", "fold=0")
         for batch in data.train_dataloader():
             loss = criterion(network(batch["image"]), batch["reference"])
 
     Args:
-        *overrides: As for ``segment train``; ``data``, ``fold``, ``plan``, ``sampler``, ``augment``, ``seed`` and
-            ``cache`` have a meaning here.
-        augmented: Whether the loader augments the patches as ``augment`` says; else they are as the sampler cuts them.
+        *overrides: As for ``segment train``; only ``data``, ``fold``, ``plan``, ``sampler``, ``augment``, ``seed`` and
+            ``cache`` have an effect.
+        augmented: Whether the loader applies the augmentation of ``augment`` to the patches.
 
     Returns:
-        ``train_dataloader()`` gives ``sampler.steps_per_epoch`` batches a pass: image (batch, channel, *patch) float32,
-        reference (batch, 1, *patch) class indices, spatial axes z, y, x. ``dataset``, ``plan``, and ``train`` and
-        ``val``, the cases of the fold, say what a network needs to know.
+        The data module. ``train_dataloader()`` yields ``sampler.steps_per_epoch`` batches per epoch: image (batch,
+        channel, *patch) float32, reference (batch, 1, *patch) class indices, spatial axes z, y, x. ``dataset``,
+        ``plan``, ``train`` and ``val`` (the fold's cases) describe what a network needs to know.
 
     Raises:
-        UserError: When the data set is not sound, or a key or value is wrong.
+        UserError: When the data set is not valid, or a key or value is wrong.
     """
     import functools
 
@@ -255,20 +258,20 @@ def datamodule(*overrides: str, augmented: bool = False) -> PatchDataModule:
 
 
 def train(*overrides: str, callbacks: Sequence[pl.Callback] = ()) -> RunFolder:
-    """Train and score one fold, or every fold, as ``segment train`` does; on an existing run folder, go on with it.
+    """Train and score one fold, or every fold, as ``segment train`` does; resume if the run folder exists.
 
         run = train("data=hippocampus", "network=mednext_s", "fold=0", "output=runs/mine")
 
     Args:
         *overrides: As on the command line.
-        callbacks: Lightning callbacks, told of the training beside those of the configuration; with one fold only.
+        callbacks: Lightning callbacks, in addition to those of the configuration; used for a single fold only.
 
     Returns:
-        The finished run, as `load_run` gives it. Progress and notes are printed to stderr.
+        The finished run, as `load_run` returns it. Progress and notes are printed to stderr.
 
     Raises:
         UserError: When a key, a value or the data set is wrong, or the training diverged.
-        KeyboardInterrupt: When it was stopped; the same call goes on from there.
+        KeyboardInterrupt: When training was interrupted; the same call resumes it.
     """
     from segment.config.calls import experiment_of
     from segment.workflow.cross_validate import cross_validate
@@ -276,7 +279,7 @@ def train(*overrides: str, callbacks: Sequence[pl.Callback] = ()) -> RunFolder:
 
     experiment = experiment_of(overrides)
     if experiment.trainer.fast_dev_run:
-        raise UserError("trainer.fast_dev_run: keeps no run that could be returned. Leave it to the command.")
+        raise UserError("trainer.fast_dev_run: keeps no run to return. Use it on the command line only.")
     with _stoppable(), contextlib.redirect_stdout(sys.stderr):
         if experiment.fold == "all":
             cross_validate(experiment, train_fold)
@@ -287,15 +290,15 @@ def train(*overrides: str, callbacks: Sequence[pl.Callback] = ()) -> RunFolder:
 
 @contextlib.contextmanager
 def _stoppable() -> Iterator[None]:
-    """Turn Lightning's end of the process after Ctrl-C back into the interrupt, which a notebook outlives."""
+    """Convert the SystemExit that Lightning raises after Ctrl-C to KeyboardInterrupt, which a notebook survives."""
     try:
         yield
     except SystemExit as end:
-        raise KeyboardInterrupt("stopped; the same call goes on from here") from end
+        raise KeyboardInterrupt("interrupted; the same call resumes the training") from end
 
 
-def _masks(given: StrPath | Sequence[StrPath]) -> Path | list[Path]:
-    """One path, or several."""
-    if isinstance(given, str | os.PathLike):
-        return Path(given).expanduser()
-    return [Path(file).expanduser() for file in given]
+def _masks(masks: StrPath | Sequence[StrPath]) -> Path | list[Path]:
+    """Convert to one path, or to a list of paths."""
+    if isinstance(masks, str | os.PathLike):
+        return Path(masks).expanduser()
+    return [Path(file).expanduser() for file in masks]

@@ -1,4 +1,4 @@
-"""Arrays: the box that holds what is not zero, whole numbers, and the smallest type for them."""
+"""Array helpers: the bounding box of nonzero voxels, conversion to integers, and the smallest integer type."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def smallest_type(values: np.ndarray) -> type[np.integer]:
-    """The smallest of uint8, uint16 and int32 that holds every value.
+    """The smallest of uint8, uint16 and int32 that can represent every value.
 
     Args:
         values: Integers.
@@ -15,7 +15,7 @@ def smallest_type(values: np.ndarray) -> type[np.integer]:
         A numpy integer type.
 
     Raises:
-        ValueError: When a value fits none of them.
+        ValueError: When none of them can represent every value.
     """
     low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
     for kind in (np.uint8, np.uint16, np.int32):
@@ -25,13 +25,13 @@ def smallest_type(values: np.ndarray) -> type[np.integer]:
 
 
 def whole_numbers(array: np.ndarray) -> np.ndarray | None:
-    """Bring a mask's values, however they are stored, to integers.
+    """Convert a mask's values to integers, whatever type they are stored as.
 
     Args:
         array: Numbers of any type.
 
     Returns:
-        The same values as integers; None where there are fractions, NaN, or numbers that do not fit 32 bits.
+        The same values as integers; None if there are fractions, NaN, or values beyond 32 bits.
     """
     if array.dtype == bool:
         return array.astype(np.uint8)
@@ -42,12 +42,12 @@ def whole_numbers(array: np.ndarray) -> np.ndarray | None:
 
 
 def nonzero_box(image: np.ndarray) -> tuple[tuple[int, int], ...]:
-    """The smallest box that holds every voxel that is not 0 in any channel; the whole array when all are 0.
+    """The bounding box of the voxels that are nonzero in any channel; the whole array when all are 0.
 
     Args:
         image: (channel, *spatial).
     """
-    # Slice by slice, so that no mask of the whole scan is made.
+    # Slice by slice, to avoid allocating a mask of the whole scan.
     found = [np.zeros(size, bool) for size in image.shape[1:]]
     for index in range(image.shape[1]):
         inside = (image[:, index] != 0).any(axis=0)

@@ -1,31 +1,27 @@
-"""The command ``segment VERB key=value ...``: finds the verb and the configuration folders, nothing else."""
+"""The command ``segment VERB key=value ...``: finds the verb and the configuration folders and runs the verb."""
 
 from __future__ import annotations
 
 import importlib
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from segment.config.folders import config_folders
 
-if TYPE_CHECKING:
-    pass
-
 VERBS = {
-    "train": "trains and scores every validation scan   data=NAME network=NAME fold=N",
-    "predict": "masks for new scans, on their own grid    model=RUN input=FILE_OR_FOLDER output=FOLDER",
-    "evaluate": "scores masks from any program             predictions=FOLDER references=FOLDER output=FOLDER",
-    "compare": "compares runs scan by scan            runs=[RUN,RUN,...] [output=FOLDER]",
-    "check": "proves a data set sound                   data=NAME [format=json]",
-    "plan": "writes a data set's plan                  data=NAME output=plan.yaml preset=nnunet",
-    "show": "draws what augmentation does              augment data=NAME output=FILE.png",
-    "reproduce": "runs a published study, ours beside it    study=NAME [run=RUN] [fold=N] [budget=HOURS|steps=N]",
-    "fetch": "downloads a data set, checksum verified   data=NAME [data.root=FOLDER]",
-    "list": "what there is                             [networks [network=NAME]|data|studies|metrics] [format=json]",
+    "train": "trains and scores every validation scan      data=NAME network=NAME fold=N",
+    "predict": "predicts masks of new scans on their grids   model=RUN input=FILE_OR_FOLDER output=FOLDER",
+    "evaluate": "scores masks from any program                predictions=FOLDER references=FOLDER output=FOLDER",
+    "compare": "compares runs scan by scan                   runs=[RUN,RUN,...] [output=FOLDER]",
+    "check": "checks a data set                            data=NAME [format=json]",
+    "plan": "writes a data set's plan                     data=NAME output=plan.yaml preset=nnunet",
+    "show": "draws the effect of augmentation             augment data=NAME output=FILE.png",
+    "reproduce": "runs a published study and compares it       study=NAME [run=RUN] [fold=N] [budget=HOURS|steps=N]",
+    "fetch": "downloads a data set, verifies its hash      data=NAME [data.root=FOLDER]",
+    "list": "lists what is available                      [networks [network=NAME]|data|studies|metrics] [format=json]",
 }
 
-HELP = """segment: medical image segmentation experiments, named in configuration, scored scan by scan.
+HELP = """segment: medical image segmentation experiments, described by configuration, scored scan by scan.
 
 usage: segment VERB [key=value ...]
 
@@ -33,14 +29,14 @@ usage: segment VERB [key=value ...]
 
 Every key=value is a Hydra override: segment VERB --help lists the choices, --cfg job prints the configuration,
 -m runs a sweep (segment train -m network=nnunet_plain,mednext_s fold=0,1).
-Paths are taken as they stand; only the shell's quotes are needed: 'input=scan (1).nii'.
-A folder conf/ beside you is searched before the built-in one.
+Paths need no quotes other than the shell's: 'input=scan (1).nii'.
+A folder conf/ in the current directory is searched before the built-in one.
 
   segment train                                        trains on the demonstration data, results in runs/
   segment train data=hippocampus data.root=FOLDER      trains on Medical Segmentation Decathlon Task04
-  segment train data=auto data.root=FOLDER             trains on a folder of one's own
-  segment compare 'runs=runs/*'                        which is better, and whether that can be told
-  tensorboard --logdir runs                            shows curves and pictures of runs
+  segment train data=auto data.root=FOLDER             trains on your own folder
+  segment compare 'runs=runs/*'                        shows which run is better, and whether significantly
+  tensorboard --logdir runs                            shows curves and images of runs
 """
 
 
@@ -60,16 +56,16 @@ def main() -> None:
         from segment.errors import did_you_mean
 
         print(
-            f"segment: there is no verb {verb!r}.{did_you_mean(verb, VERBS)} 'segment --help' lists them.",
+            f"segment: there is no verb {verb!r}.{did_you_mean(verb, VERBS)} 'segment --help' lists all verbs.",
             file=sys.stderr,
         )
         sys.exit(2)
     if verb in ("list", "show") and rest and "=" not in rest[0] and not rest[0].startswith("-"):
         rest[0] = f"what={rest[0]}"
-    # One Python file of the user's own beside the command is enough to add a network or a loss.
+    # So that a Python file in the current directory can add a network or a loss.
     sys.path.append(os.getcwd())  # noqa: PTH109
     launch = importlib.import_module("segment.config.launch")
-    # The verb's own imports take seconds; a misspelt key should not wait for them.
+    # The verb's imports take seconds; a misspelt key should be reported before them.
     launch.launch(
         verb,
         rest,

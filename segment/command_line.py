@@ -1,4 +1,4 @@
-"""Values of keys that hold paths, taken as they stand: what Hydra's grammar would stop at is put into quotes for it."""
+"""Quotes the values of path keys for Hydra, so that users can type paths that Hydra's grammar would reject."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 
-# Whatever characters their values have, no quoting is needed; name= is here so that it can be refused in plain words.
+# Their values need no quoting, whatever characters they contain; name= is included for a clear error message.
 PATHS = {
     *("cache", "data.image", "data.label", "data.root", "input", "model", "name", "output", "page", "plan"),
     *("plan.file", "predictions", "references", "runs", "splits", "weights", "write"),
 }
 LISTS = {"data.image", "runs"}  # keys of one path or several
-_SWITCHES = {"write"}  # keys that are a folder, or true or false
+_SWITCHES = {"write"}  # keys that take a folder, or true or false
 _OVERRIDE = re.compile(r"(\+{0,2})([\w.]+)=(.*)", re.S)
 _QUOTED = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
 _INTERPOLATION = r"\$\{(?:[^{}]|\$\{[^{}]*\})*\}"
 _ITEM = re.compile(rf"(?:(\s*{_QUOTED}\s*)|((?:{_INTERPOLATION}|[^,])*))(?:,|\Z)", re.S)
-_SWEEP = re.compile(r"(?:choice|glob|shuffle|sort|tag)\(.*\)", re.S)  # what Hydra's sweeps know for texts
+_SWEEP = re.compile(r"(?:choice|glob|shuffle|sort|tag)\(.*\)", re.S)  # Hydra's sweep functions for strings
 
 
 def for_hydra(arguments: Sequence[str]) -> list[str]:
-    """Arguments of a verb with the values of `PATHS` as Hydra reads them.
+    """The arguments of a verb with the values of `PATHS` quoted for Hydra.
 
     Args:
         arguments: The command line after the verb. With ``-m`` a comma separates the choices of a sweep.
@@ -32,10 +32,11 @@ def for_hydra(arguments: Sequence[str]) -> list[str]:
 
 
 def override(argument: str, sweep: bool = False) -> str:
-    """One argument with its value in Hydra's quotes where its key holds a path; any other one as it is.
+    """One argument with its value in Hydra's quotes if its key takes a path; any other argument unchanged.
 
-    A path that exists is taken as it stands. Else values that are in Hydra's quotes already, ``${...}``, null, true and
-    false where they mean something, and lists where a key takes several paths keep their meaning. ``~/`` is expanded.
+    A path that exists is taken literally. Otherwise, values that are already in Hydra's quotes, ``${...}``, null, true
+    and false for keys that take them, and lists for keys that take several paths keep their meaning. ``~/`` is
+    expanded.
 
     Args:
         argument: As typed, such as ``input=scan (1).nii``.
@@ -50,7 +51,7 @@ def override(argument: str, sweep: bool = False) -> str:
 
 
 def _hydra_value(key: str, value: str) -> str:
-    """The value of one job."""
+    """The value for one job."""
     word = value.lower()
     if word in ("", "null") or (key in _SWITCHES and word in ("true", "false")):
         return value
@@ -75,25 +76,25 @@ def _choices(key: str, value: str) -> list[str]:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """What stands between the commas that are in no quotes and no ``${...}``."""
-    place = 0
-    while place <= len(text):
-        found = _ITEM.match(text, place)
-        assert found is not None  # which matches anything
+    """The parts between commas outside quotes and ``${...}``."""
+    start = 0
+    while start <= len(text):
+        found = _ITEM.match(text, start)
+        assert found is not None  # the pattern matches any text
         yield found[1] or found[2] or ""
-        # A comma at the very end opens one more, empty piece.
-        place = found.end() if found[0].endswith(",") else len(text) + 1
+        # A trailing comma starts one more, empty piece.
+        start = found.end() if found[0].endswith(",") else len(text) + 1
 
 
 def _items(text: str) -> Iterator[str]:
-    """The items of a list in quotes; a comma in the name of a path that exists does not end it."""
+    """The quoted items of a list; a comma within the name of an existing path does not end the item."""
     pieces = list(_pieces(text)) if text.strip() else []
     while pieces:
         names = [",".join(pieces[:end]).strip() for end in range(1, len(pieces) + 1)]
         end = next((end for end, name in enumerate(names, 1) if _exists(name)), 1)
         name = names[end - 1]
-        given = re.fullmatch(_QUOTED, name, re.S) and not _exists(name)
-        yield name if given else quoted(_expanded(name))
+        already_quoted = re.fullmatch(_QUOTED, name, re.S) and not _exists(name)
+        yield name if already_quoted else quoted(_expanded(name))
         del pieces[:end]
 
 
@@ -107,30 +108,30 @@ def _exists(value: str) -> bool:
 
 
 def quoted(text: str) -> str:
-    """A text in Hydra's quotes."""
+    """A string in Hydra's quotes."""
     inside = re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + (r"\'" if found[2] else ""), text)
     return f"'{inside}'"
 
 
 def unquoted(value: str) -> str:
-    """What Hydra reads in a quoted value; any other value as it is."""
+    """The string that Hydra reads from a quoted value; any other value unchanged."""
     if not re.fullmatch(_QUOTED, value, re.S):
         return value
     mark, inside = value[0], value[1:-1]
     return re.sub(rf"(\\+)({mark}|\Z)", lambda found: found[1][: len(found[1]) // 2] + found[2], inside)
 
 
-def typed(given: str) -> str:
-    """One of Hydra's overrides as a user would type it: paths without quotes, where `override` reads it the same."""
-    found = _OVERRIDE.fullmatch(given)
+def typed(argument: str) -> str:
+    """A Hydra override as a user would type it: paths without quotes if `override` reads them the same."""
+    found = _OVERRIDE.fullmatch(argument)
     if found is None or found[2] not in PATHS:
-        return given
+        return argument
     plain = f"{found[1]}{found[2]}={unquoted(found[3])}"
-    return plain if override(plain) == override(given) else given
+    return plain if override(plain) == override(argument) else argument
 
 
 def assign(key: str, value: str | Sequence[str]) -> str:
-    """``key=value`` for a path or several, as a user would type it and `override` reads it."""
+    """``key=value`` for one or several paths, as a user would type it and `override` reads it."""
     if isinstance(value, str):
         return typed(f"{key}={quoted(value)}")
     exact, plain = f"{key}=[{','.join(map(quoted, value))}]", f"{key}=[{','.join(value)}]"
@@ -142,6 +143,6 @@ def command(verb: str, *overrides: str) -> str:
 
     Args:
         verb: The verb.
-        *overrides: As a user would type them without a shell.
+        *overrides: As a user would type them, without the shell's quotes.
     """
     return shlex.join(["segment", verb, *overrides])

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, hashed, and small ones read with an error that names the file."""
+"""Files: atomic writes, hashes, and reading small files with errors that name the file."""
 
 from __future__ import annotations
 
@@ -20,41 +20,41 @@ from segment.errors import UserError
 
 
 class PlainLoader(yaml.SafeLoader):
-    """The safe loader without aliases, which could make a few lines of text expand without bound, or repeated keys."""
+    """The safe loader, rejecting repeated keys and aliases (a few lines with aliases could expand without bound)."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Refuse an alias."""
+        """Reject an alias."""
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("it uses a YAML alias; write the values out")
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Refuse a key that stands there twice."""
+        """Reject a duplicated key."""
         names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = next((name for name, count in Counter(names).items() if count > 1), None)
-        if twice is not None:
-            raise yaml.YAMLError(f"the key {twice[:100]!r} stands there twice")
+        duplicate = next((name for name, count in Counter(names).items() if count > 1), None)
+        if duplicate is not None:
+            raise yaml.YAMLError(f"the key {duplicate[:100]!r} is duplicated")
         return super().construct_mapping(node, deep)
 
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Yield a path beside ``path`` to write to; it takes the place of ``path`` only when the block ends well.
+    """Yield a temporary path beside ``path``, which replaces ``path`` only if the block ends without an exception.
 
     Args:
-        path: The file to be written; missing parent folders are made.
+        path: The file to write; missing parent folders are created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last: image writers choose the format by it.
+    # The suffix stays at the end, since image writers choose the format by it.
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-", suffix=f"-{path.name}")
     os.close(handle)
-    aside = Path(name)
+    temporary = Path(name)
     try:
-        yield aside
-        aside.chmod(0o666 & ~_umask())
-        aside.replace(path)
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def _umask() -> int:
@@ -64,13 +64,13 @@ def _umask() -> int:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    with written_whole(path) as aside:
-        aside.write_text(text, encoding="utf-8", newline="")
+    """Write a text file atomically."""
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON (indented, no NaN) whole or not at all."""
+    """Write JSON (indented, no NaN) atomically."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
@@ -88,16 +88,16 @@ def hash_files(paths: Iterable[Path]) -> dict[str, str]:
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """Read a JSON or YAML file (by its suffix) whose top level is a mapping.
+    """Read a JSON or YAML file (chosen by suffix) whose top level is a mapping.
 
     Args:
-        path: A ``.json``, ``.yaml`` or ``.yml`` file. YAML is read by the safe loader: it can make plain values only.
+        path: A ``.json``, ``.yaml`` or ``.yml`` file. YAML is read by the safe loader, which makes plain values only.
 
     Returns:
         The mapping.
 
     Raises:
-        UserError: The file is missing, cannot be parsed or holds something else than a mapping.
+        UserError: When the file is missing, cannot be parsed or does not contain a mapping.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -106,14 +106,14 @@ def read_mapping(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read ({error.strerror}). Is this the folder of a finished run?") from None
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{path} is damaged ({reason}). Write it anew by running the command again.") from None
+        raise UserError(f"{path} is damaged ({reason}). Run the command that wrote it again.") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path} should hold named values but holds a {type(content).__name__}.")
+        raise UserError(f"{path} should contain named values but contains a {type(content).__name__}.")
     return content
 
 
 def plain(value: Any) -> Any:
-    """Turn a value into what JSON can hold: NaN and infinities become None, unknown objects their text.
+    """Convert a value to what JSON can represent: NaN and infinities become None, unknown objects strings.
 
     Args:
         value: Any nesting of mappings, sequences, numbers (also NumPy's) and other objects.

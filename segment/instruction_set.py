@@ -1,7 +1,7 @@
-"""The instruction set that oneDNN computes with on this processor: numbers, and the speed in bf16, depend on it.
+"""The instruction set that oneDNN uses on this processor: results, and the speed in bf16, depend on it.
 
-torch tells what the processor has; the environment variable ONEDNN_MAX_CPU_ISA (once DNNL_MAX_CPU_ISA) tells how much
-of it oneDNN may use. Names, features and their order are those of oneDNN's cpu_isa_traits.hpp.
+torch reports the processor's features; the environment variable ONEDNN_MAX_CPU_ISA (formerly DNNL_MAX_CPU_ISA) limits
+which of them oneDNN may use. Names, features and their order are those of oneDNN's cpu_isa_traits.hpp.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _AVX512_BF16 = _AVX512_VNNI | {"avx512_bf16"}
 _AVX10_1 = _AVX512_BF16 | _AVX2_VNNI | {"avx512_fp16"}
 _AVX10_2 = _AVX10_1 | _AVX2_VNNI_2 | {"avx10_2"}
 _AMX = frozenset({"amx_tile", "amx_int8", "amx_bf16"})
-# Each name with the features it takes, in the order in which oneDNN looks for them.
+# Each name with the features it requires, in the order in which oneDNN looks for them.
 FEATURES = {
     "AVX10_2_AMX_2": _AVX10_2 | _AMX | {"amx_fp16"},
     "AVX10_2": _AVX10_2,
@@ -44,24 +44,24 @@ ALIASES = {
 
 
 def onednn_isa() -> str:
-    """Name of the instruction set, such as AVX2; ``none`` where torch has no oneDNN or the processor is not x86."""
+    """Name of the instruction set, such as AVX2; ``none`` if torch has no oneDNN or the processor is not x86."""
     import torch
 
     if platform.machine().lower() not in ("x86_64", "amd64") or not torch.backends.mkldnn.is_available():
         return "none"
     usable = _of_processor() & _allowed()
-    return next(name for name, taken in FEATURES.items() if taken <= usable)
+    return next(name for name, required in FEATURES.items() if required <= usable)
 
 
 def bf16_is_fast() -> bool:
-    """Whether oneDNN multiplies bf16 in hardware: the processor can, and the environment lets oneDNN use it."""
+    """Whether oneDNN multiplies bf16 in hardware: the processor supports it and the environment allows it."""
     return "avx512_bf16" in FEATURES.get(onednn_isa(), ())
 
 
 def _allowed() -> frozenset[str]:
-    """The features that the environment lets oneDNN use: all of them where it names no set that oneDNN knows."""
-    given = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or ""
-    name = ALIASES.get(given.upper(), given.upper())
+    """The features that the environment allows oneDNN to use: all unless it names an instruction set of oneDNN's."""
+    setting = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or ""
+    name = ALIASES.get(setting.upper(), setting.upper())
     return FEATURES.get(name, frozenset().union(*FEATURES.values()))
 
 
@@ -70,29 +70,29 @@ def _of_processor() -> frozenset[str]:
 
     if hasattr(torch.cpu, "get_capabilities"):
         return frozenset(name for name, has in torch.cpu.get_capabilities().items() if has)
-    # An older torch tells less: whatever comes with the feature that it tells.
-    told = {
+    # An older torch reports only some features; each implies others.
+    reported = {
         "AVX2": torch.cpu._is_avx2_supported(),
         "AVX512_CORE": torch.cpu._is_avx512_supported(),
         "AVX512_CORE_VNNI": torch.cpu._is_vnni_supported(),
         "AVX512_CORE_BF16": torch.cpu._is_avx512_bf16_supported(),
         "AVX10_1_512_AMX": torch.cpu._is_amx_tile_supported(),
     }
-    return frozenset().union(*(FEATURES[name] for name, has in told.items() if has))
+    return frozenset().union(*(FEATURES[name] for name, has in reported.items() if has))
 
 
-def precision(wanted: str, accelerator: str) -> str:
-    """Lightning's name of the precision to compute in.
+def precision(requested: str, accelerator: str) -> str:
+    """Lightning's name for the precision to compute in.
 
     Args:
-        wanted: Lightning's name, or ``auto``: bf16-mixed where the hardware multiplies bf16 fast, else
+        requested: Lightning's name, or ``auto``: bf16-mixed if the hardware multiplies bf16 fast, else
             32-true, or 16-mixed on a GPU.
-        accelerator: Lightning's name of the device.
+        accelerator: Lightning's name for the device.
     """
-    if wanted != "auto":
-        return wanted
+    if requested != "auto":
+        return requested
     if accelerator in ("gpu", "cuda"):
-        import torch  # here, since it takes a second or two, and a mistake elsewhere is told before
+        import torch  # here, since it takes a second or two; other mistakes should be reported first
 
         return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "16-mixed"
     return "bf16-mixed" if bf16_is_fast() else "32-true"

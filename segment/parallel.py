@@ -1,4 +1,4 @@
-"""Work on many scans, shared out over all cores."""
+"""Parallel processing of many scans on all cores."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from segment.errors import UserError
 
-MANY = 16  # items that pay for the start of processes
+MANY = 16  # number of items from which starting processes pays off
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -27,51 +27,51 @@ _work: tuple[Callable[[Any], Any], Sequence[Any]] | None = None
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def on_all_cores(function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
     """Apply a function to items on all cores.
 
-    Many items are shared out over processes where these can be forked safely, since reading a small scan is mostly the
-    interpreter's work, of which threads do one at a time; few over threads.
+    Many items are distributed over processes if these can be forked safely, since reading a small scan is mostly
+    interpreter work, which the GIL serialises between threads. Few items are distributed over threads.
 
     Args:
-        function: What is done with each; what it changes in memory may be lost.
-        items: What it is applied to.
+        function: The function; its changes to memory may be lost.
+        items: The items.
 
     Returns:
         The results in the order of the items, as they become ready.
 
     Raises:
         UserError: When a process was killed.
-        Exception: The first that the function raises; what had not begun is then left.
+        Exception: The first that the function raises; items that have not been started are then cancelled.
     """
     many = len(items) >= MANY and cores() > 1 and sys.platform == "linux"
     pool: Executor = ThreadPoolExecutor(cores())
     if many:
         context = multiprocessing.get_context("fork")
-        pool = ProcessPoolExecutor(cores(), context, initializer=_adopt, initargs=(function, items))
-    # Threads of BLAS beside them, for matrices of 4 x 4, would take longer to meet than to work.
+        pool = ProcessPoolExecutor(cores(), context, initializer=_initialize, initargs=(function, items))
+    # With matrices of 4 x 4, synchronising further BLAS threads would take longer than the computation.
     with threadpool_limits(1, user_api="blas"), pool:
         try:
             yield from pool.map(_apply, range(len(items))) if many else pool.map(function, items)
         except BrokenProcessPool:
             raise UserError(
-                "A process that read scans was killed, most likely because memory ran out. Free some, or use fewer "
-                "cores (taskset -c 0 segment ...)."
+                "A process that read scans was killed, most likely because memory ran out. Free some memory, or use "
+                "fewer cores (taskset -c 0 segment ...)."
             ) from None
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
 
 
-def _adopt(function: Callable[[Any], Any], items: Sequence[Any]) -> None:
-    """Make a forked process ready."""
+def _initialize(function: Callable[[Any], Any], items: Sequence[Any]) -> None:
+    """Initialise a forked process."""
     global _work
     _work = function, items
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles it
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__  # not a progress bar whose lock may be held
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -90,10 +90,10 @@ def _end_with_parent() -> None:
 
 
 class Room:
-    """An amount, of voxels or bytes, that threads and forked processes may hold together.
+    """A limit on the total amount, of voxels or bytes, that threads and forked processes may hold at once.
 
     Args:
-        size: The amount; who asks for more gets them when nobody else holds any.
+        size: The limit; a request beyond it is granted when nothing else is held.
     """
 
     def __init__(self, size: int) -> None:
@@ -103,10 +103,10 @@ class Room:
 
     @contextlib.contextmanager
     def taken(self, amount: int) -> Iterator[None]:
-        """Wait until there is room, and hold it for the block.
+        """Wait until the amount fits into the limit, and hold it for the block.
 
         Args:
-            amount: How much.
+            amount: The amount.
         """
         with self._freed:
             self._freed.wait_for(lambda: self._fits(amount))

@@ -1,4 +1,4 @@
-"""Where a number comes from: versions, code, hardware, inputs, time, memory; and files written whole or not at all."""
+"""Provenance of results: versions, code, hardware, inputs, time and memory."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ PACKAGES = (
     "hydra-core",
     "codecarbon",
 )
-# What torch brings along and computes with on the processor, as its own description words it.
+# Libraries that torch bundles for CPU computation, as its build description names them.
 LIBRARIES = {"oneDNN": r"MKL-DNN v(\S+)", "MKL": r"Math Kernel Library Version (\S+)"}
 
 
 def code_version() -> dict[str, Any]:
-    """Git commit of the code and whether it has uncommitted changes; empty outside a checkout."""
+    """Git commit of the code and whether there are uncommitted changes; empty outside a checkout."""
     folder = Path(__file__).resolve().parent
 
     def git(*arguments: str) -> str | None:
@@ -51,7 +51,7 @@ def code_version() -> dict[str, Any]:
 
 
 def hardware() -> dict[str, Any]:
-    """Processor, cores this process may use, memory, the instruction sets of torch and of oneDNN, and accelerators."""
+    """Processor, cores available to this process, memory, instruction sets of torch and oneDNN, and accelerators."""
     import torch
 
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
@@ -83,8 +83,8 @@ def versions() -> dict[str, str]:
             found[package] = importlib.metadata.version(package)
     built_with = torch.__config__.show()
     for library, pattern in LIBRARIES.items():
-        if told := re.search(pattern, built_with):
-            found[library] = told[1]
+        if match := re.search(pattern, built_with):
+            found[library] = match[1]
     return found
 
 
@@ -95,13 +95,13 @@ def peak_memory_mb() -> float:
 
 
 def collect(seed: int, started: float, command: Sequence[str] = (), **more: Any) -> Mapping[str, Any]:
-    """The record that lies beside every number as provenance.json.
+    """The record that is stored beside every result as provenance.json.
 
     Args:
         seed: The run's seed.
         started: ``time.time()`` at the start of the command.
-        command: What stands behind ``segment``; by default the arguments of this process.
-        **more: Further plain entries, such as the inputs' hashes.
+        command: The arguments after ``segment``; by default those of this process.
+        **more: Further JSON-compatible entries, such as hashes of the inputs.
     """
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),

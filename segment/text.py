@@ -1,4 +1,4 @@
-"""Words and tables as people read them."""
+"""Text and tables for people."""
 
 from __future__ import annotations
 
@@ -10,59 +10,59 @@ from rich.table import Table
 
 
 def printable(text: object) -> str:
-    """Make text from a file safe to print: a terminal would obey control characters.
+    """Make text from a file safe to print, since a terminal would interpret control characters.
 
     Args:
-        text: Any object; its text is taken.
+        text: Any object; it is converted to a string.
 
     Returns:
-        The text with every control character, line ends too, replaced by U+FFFD.
+        The text with every control character, including line breaks, replaced by U+FFFD.
     """
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(text))
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Lines of columns two spaces apart, each as wide as its widest cell."""
-    shown = [[printable(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in shown)
+    """A text table: columns are two spaces apart, each as wide as its widest cell."""
+    printed = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*printed, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in printed)
     return "\n".join(line.rstrip() for line in lines)
 
 
 def one_line(error: Exception) -> str:
-    """What an exception says, without line breaks."""
+    """The message of an exception, without line breaks."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
-WIDTH = 140  # where the output is no terminal
+WIDTH = 140  # if the output is not a terminal
 
 
-LEAST_WIDTH = {"paper": 125, "about": 95}  # of a terminal that shows these columns
+MIN_WIDTH = {"paper": 125, "about": 95}  # of a terminal for these columns to be printed
 
 
-WORDS = ("name", "dims", "study", "part", "paper", "about")  # columns that are not numbers
+TEXT_COLUMNS = ("name", "dims", "study", "part", "paper", "about")
 
 
 def output() -> Console:
-    """Standard output; it ends quietly where a pipe is closed."""
+    """Console on standard output; a closed pipe ends it without an error."""
     width = None if Console().is_terminal else WIDTH
     return Console(width=width, highlight=False)
 
 
 def print_table(console: Console, title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print rows of equal keys, one line each where there are many."""
+    """Print rows that share their keys; with many columns, each row takes one line."""
     if not rows:
         console.out(f"{title}: none yet")
         return
     many = len(rows[0]) > 4
-    columns = [key for key in rows[0] if not many or console.width >= LEAST_WIDTH.get(key, 0)]
+    columns = [key for key in rows[0] if not many or console.width >= MIN_WIDTH.get(key, 0)]
     table = Table(
         title=title or None, title_justify="left", box=None, pad_edge=False, expand=many and "about" in columns
     )
     for column in columns:
         table.add_column(
             column,
-            justify="left" if column in WORDS else "right",
+            justify="left" if column in TEXT_COLUMNS else "right",
             no_wrap=many,
             max_width=30 if column == "paper" else None,
             ratio=1 if many and column == "about" else None,

@@ -55,7 +55,7 @@ def test_every_verb_has_its_file_and_configuration(verb):
             ["trainer.accelerator=gpu", "finds no GPU", "trainer=cpu"],
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
         ),
-        (["predict", "input=a", "output=b"], ["model", "needs a value"]),
+        (["predict", "input=a", "output=b"], ["model", "a value is required"]),
         (["predict", "model=nowhere", "input=a", "output=b"], ["model=nowhere", "model.json"]),
         (["evaluate", "predictions=nowhere", "references=nowhere", "output=out"], ["nowhere"]),
         (["list", "netwroks"], ["Did you mean 'networks'?"]),

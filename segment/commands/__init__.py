@@ -1,1 +1,4 @@
-"""One file a verb: the composed configuration becomes plain values, one library call, print. Nothing imports these."""
+"""One module per verb: converts the composed configuration to plain values, calls the library, prints the result.
+
+No other module imports these.
+"""

@@ -1,4 +1,4 @@
-"""``segment check``: prove a data set sound, or list everything that is wrong with it."""
+"""``segment check``: check a data set and list everything that is wrong with it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from segment.workflow.experiment import NO_COMMAND, Command
 
 
 def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
-    """Check what ``data`` names and print the report; exit code 2 when the data set is not sound."""
+    """Check the data set of ``data`` and print the report; exit with code 2 when the data set is not valid."""
     if config.format not in ("text", "json"):
-        raise UserError(f"format={config.format}: the report is written as text or json.")
+        raise UserError(f"format={config.format}: must be text or json.")
     check_targets(config)
     data = read_data(config, command)
     checked = inspect_data(data, tests=True)
@@ -36,7 +36,7 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
 
 
 def as_json(name: str, checked: Checked) -> str:
-    """The report for programs."""
+    """The report in JSON."""
     content: dict[str, Any] = {
         "dataset": name,
         "scans": checked.scans,
@@ -51,12 +51,12 @@ def as_json(name: str, checked: Checked) -> str:
 
 
 def as_text(checked: Checked, root: Path) -> str:
-    """The report for people: by kind, each file with what is wrong; how to mend it once where all are mended alike."""
+    """The report as text: by kind, each file with what is wrong; a fix that all files share is printed once."""
     lines: list[str] = []
     for (severity, kind), group in itertools.groupby(checked.problems, key=lambda item: (item.severity, item.kind)):
         lines += _section(f"{severity.upper()}  {KINDS[kind]}", list(group), root)
     errors, warnings = len(checked.errors), len(checked.warnings)
-    verdict = "not sound" if errors else "sound"
+    verdict = "not valid" if errors else "valid"
     counts = (f"{n} {word}{'' if n == 1 else 's'}" for n, word in ((errors, "error"), (warnings, "warning")))
     read = f"{checked.scans} scan{'' if checked.scans == 1 else 's'} read"
     return "\n".join([*lines, f"{root}: {', '.join([read, *counts])}: {verdict}."])
@@ -64,9 +64,9 @@ def as_text(checked: Checked, root: Path) -> str:
 
 def _section(title: str, problems: Sequence[Problem], root: Path) -> list[str]:
     lines = [title if len(problems) == 1 else f"{title} ({len(problems)})"]
-    alike = len({problem.fix for problem in problems}) == 1
+    same_fix = len({problem.fix for problem in problems}) == 1
     for problem in problems:
         lines.append(f"  {problem.file.removeprefix(f'{root}/')}: {problem.what}")
-        if problem.fix and (not alike or problem is problems[-1]):
+        if problem.fix and (not same_fix or problem is problems[-1]):
             lines.append(f"    -> {problem.fix}")
     return [*lines, ""]

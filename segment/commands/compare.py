@@ -1,4 +1,4 @@
-"""``segment compare``: finished runs, compared scan by scan."""
+"""``segment compare``: compare finished runs scan by scan."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from segment.workflow.experiment import NO_COMMAND, Command
 
 
 def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
-    """Read the runs, compare them, print the comparison and write it where output names a folder."""
+    """Read the runs, compare them, print the comparison and, if output is given, write it to that folder."""
     if config.format not in ("text", "json"):
         raise UserError(
             f"format={config.format}: there is no such format.{did_you_mean(str(config.format), ('text', 'json'))} "
-            "There are: text, json."
+            "Choices: text, json."
         )
     folder = None if config.output is None else Path(config.output)
     if folder is not None and folder.exists() and not folder.is_dir():
-        raise UserError(f"output={folder}: is a file. Name a folder for the tables.")
+        raise UserError(f"output={folder}: is a file. Give a folder for the tables.")
     comparison = compare_runs(
         _texts(config, "runs") or [],
         config.metric,
@@ -35,7 +35,7 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
         config.seed,
     )
     if folder is not None:
-        # Plots and pictures take their time to import, and a comparison that is only printed needs none.
+        # Plotting libraries are slow to import, and a comparison that is only printed does not need them.
         from segment.report.comparison_page import write_comparison
 
         write_comparison(folder, comparison, config.resamples, config.seed)
@@ -48,11 +48,11 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
 
 
 def _texts(config: DictConfig, key: str) -> Sequence[str] | None:
-    """One text or a list of texts, as a list."""
+    """The strings of one value or of a list."""
     value = config[key]
-    given = OmegaConf.to_container(value) if OmegaConf.is_config(value) else [value]
+    items = OmegaConf.to_container(value) if OmegaConf.is_config(value) else [value]
     if value is None:
         return None
-    if not isinstance(given, list) or not all(isinstance(item, str | int | float) for item in given):
+    if not isinstance(items, list) or not all(isinstance(item, str | int | float) for item in items):
         raise UserError(f"{key}={value}: give a list, {key}=[A,B].")
-    return [str(item) for item in given]
+    return [str(item) for item in items]

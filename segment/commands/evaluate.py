@@ -1,4 +1,4 @@
-"""``segment evaluate``: scores of masks from any program."""
+"""``segment evaluate``: score masks from any program."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     metrics = metrics_of(config)
     labels: Any = None if config.labels is None else OmegaConf.to_container(config.labels)
     if labels is not None and not isinstance(labels, dict):
-        raise UserError(f"labels={config.labels}: give names and values, e.g. 'labels={{background: 0, liver: 1}}'.")
+        raise UserError(f"labels={config.labels}: give names and values, such as 'labels={{background: 0, liver: 1}}'.")
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("scoring", total=None)
         scans, summary = evaluate(

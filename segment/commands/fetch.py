@@ -1,4 +1,4 @@
-"""``segment fetch``: download a data set, verified against its checksum."""
+"""``segment fetch``: download a data set and verify its checksum."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from segment.workflow.experiment import NO_COMMAND, Command
 
 
 def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
-    """Download what ``data.source`` names to ``data.root``."""
+    """Download the archive of ``data.source`` to ``data.root``."""
     source = OmegaConf.to_container(config.data.source) if config.data.get("source") else None
     if not isinstance(source, dict) or not source.get("url"):
         raise UserError(
-            f"data={config.data.get('name')}: has no address to download from. data/README.md says how to get each "
-            "data set; one of your own lies where data.root says."
+            f"data={config.data.get('name')}: has no download URL. data/README.md says how to get each data set; for "
+            "your own, set data.root to its folder."
         )
     source.pop("licence", None)
     folder = download(destination=config.data.root, **{str(key): value for key, value in source.items()})

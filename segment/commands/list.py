@@ -1,4 +1,4 @@
-"""``segment list``: the networks, data sets, studies and metrics that can be named on the command line."""
+"""``segment list``: list the networks, data sets, studies and metrics that the command line accepts."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ from segment.networks.describe import Description, build, describe
 from segment.text import one_line, output, print_table
 from segment.workflow.experiment import NO_COMMAND, Command
 
-CHOICE = re.compile(r"\+*(network\b|experiments/)")  # an override that speaks of one network
+CHOICE = re.compile(r"\+*(network\b|experiments/)")  # an override that selects or configures one network
 COUNTED = (
-    "For one channel and two classes. Operations are floating point operations of convolutions and matrix products in "
-    "one forward pass\nin evaluation mode, a multiplication with its addition as two, over the voxels of "
+    "For one channel and two classes. Operations are floating-point operations (FLOPs) of convolutions and matrix "
+    "products in one forward pass\nin evaluation mode, with a multiply-add counted as two, on an image of "
 )
 
 
 def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
-    """Print what there is, as tables or as JSON."""
-    rooms = {"networks": networks, "data": data_sets, "studies": studies, "metrics": metrics}
-    if config.what is not None and config.what not in rooms:
-        near = did_you_mean(config.what, rooms)
-        raise UserError(f"list {config.what}: there is no such list.{near} There are: {', '.join(rooms)}.")
+    """Print the lists, as tables or as JSON."""
+    lists = {"networks": networks, "data": data_sets, "studies": studies, "metrics": metrics}
+    if config.what is not None and config.what not in lists:
+        hint = did_you_mean(config.what, lists)
+        raise UserError(f"list {config.what}: there is no such list.{hint} Choices: {', '.join(lists)}.")
     if config.format not in ("text", "json"):
         raise UserError(f"format={config.format}: must be text or json.")
     if any(CHOICE.match(override) for override in command.overrides):
         one_network(config, command)
         return
     if config.dims is not None or config.size is not None:
-        raise UserError("dims and size are those of one network: add network=NAME.")
-    found = {name: room() for name, room in rooms.items() if config.what in (None, name)}
+        raise UserError("dims and size apply to one network: add network=NAME.")
+    found = {name: make_rows() for name, make_rows in lists.items() if config.what in (None, name)}
     if config.format == "json":
         output().out(json.dumps(found if config.what is None else found[config.what], indent=2))
         return
@@ -55,16 +55,16 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
         print_table(console, name, [shown_network(row) for row in rows] if name == "networks" else rows)
         if name == "networks":
             console.out(f"{COUNTED}192x192 or 96x96x96, or the next size that needs no padding.")
-            console.out("deep: further outputs while training. ", end="")
-            console.out("'segment list networks network=NAME network.key=value ...' shows one of them part by part.")
+            console.out("deep: deep supervision outputs during training. ", end="")
+            console.out("'segment list networks network=NAME network.key=value ...' shows one network part by part.")
         console.out()
 
 
 def networks() -> list[dict[str, Any]]:
-    """One row a network file: what it is and costs in 2D and in 3D, for one channel and two classes."""
+    """One row per network file: description and cost in 2D and in 3D, for one channel and two classes."""
     console = Console(stderr=True)
     names = track(options("network"), "networks", console=console, transient=True, disable=not console.is_terminal)
-    gc.disable()  # a fifth of the time: modules refer to each other, and none of them holds memory
+    gc.disable()  # saves a fifth of the time; the modules hold no parameter memory
     try:
         return [network_row(name) for name in names]
     finally:
@@ -72,7 +72,7 @@ def networks() -> list[dict[str, Any]]:
 
 
 def network_row(name: str) -> dict[str, Any]:
-    """A network file in numbers; None where it has no such form."""
+    """Key figures of a network file; None for a dimension that it does not support."""
     found: dict[int, Description] = {}
     reasons = []
     try:
@@ -100,24 +100,24 @@ def network_row(name: str) -> dict[str, Any]:
 
 
 def described(constructor: Callable[..., nn.Module], dims: int, size: Any = None) -> Description:
-    """A network in numbers.
+    """Key figures of a network.
 
     Args:
-        constructor: Of the network.
+        constructor: The network's constructor.
         dims: 2 or 3.
-        size: Of the image, an integer or one an axis; None for the usual one.
+        size: Size of the image, one integer or one per axis; None for the default.
 
     Raises:
-        UserError: When it cannot be built, or does not take the image.
+        UserError: When it cannot be built, or does not accept the image.
     """
     try:
         return describe(build(constructor, dims), dims, None if size is None else per_axis(size, dims))
-    except Exception as error:  # a stranger's network raises anything on what it does not take
+    except Exception as error:  # a third-party network may raise anything
         raise UserError(one_line(error).removeprefix("network: ")) from error
 
 
 def one_network(config: DictConfig, command: Command) -> None:
-    """Print the configured network, overrides included, part by part.
+    """Print the configured network, including overrides, part by part.
 
     Raises:
         UserError: When it cannot be described.
@@ -173,15 +173,15 @@ def print_network(name: str, dims: int, result: Description, form: str) -> None:
     console = output()
     console.out(f"{name}: {', '.join(filter(None, [about['about'], about['paper']]))}")
     console.out(
-        f"{dims}D, {result.parameters:,} parameters, {result.operations_per_voxel:,} operations a voxel, images padded "
-        f"to multiples of {shown_axes(result.divisor)}, {result.deep_supervision} further outputs while training\n"
+        f"{dims}D, {result.parameters:,} parameters, {result.operations_per_voxel:,} operations per voxel, images "
+        f"padded to multiples of {shown_axes(result.divisor)}, {result.deep_supervision} deep supervision outputs\n"
     )
     print_table(console, "", [shown_part(part) for part in parts])
     console.out(f"{COUNTED}{'x'.join(map(str, result.size))}.")
 
 
 def shown_network(row: Mapping[str, Any]) -> dict[str, str]:
-    """A row of the networks, as short as it can be read."""
+    """A row of the table of networks, abbreviated."""
     paper = (row["paper"] or "-").removeprefix("https://").replace("arxiv.org/abs/", "arXiv:")
     return {
         "name": row["name"],
@@ -196,7 +196,7 @@ def shown_network(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def shown_part(part: Mapping[str, Any]) -> dict[str, str]:
-    """A row of a network's parts."""
+    """A row of the table of a network's parts."""
     return {
         "part": part["name"],
         "channels": str(part["channels"] or "-"),
@@ -208,12 +208,12 @@ def shown_part(part: Mapping[str, Any]) -> dict[str, str]:
 
 
 def shown_axes(values: Sequence[int] | None) -> str:
-    """``16`` where all axes are alike, else ``8 16 16``."""
+    """``16`` if all axes are equal, else ``8 16 16``."""
     return "-" if values is None else " ".join(str(v) for v in (values if len(set(values)) > 1 else values[:1]))
 
 
 def shown_number(value: int | None) -> str:
-    """Three digits and a unit: ``31.0 M``."""
+    """Three significant digits and a unit: ``31.0 M``."""
     if value is None:
         return "-"
     for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
@@ -224,12 +224,12 @@ def shown_number(value: int | None) -> str:
 
 
 def data_sets() -> list[dict[str, Any]]:
-    """Name and what the first comment says."""
+    """Name and first comment of every data set."""
     return [{"name": name, "about": about("data", name)} for name in options("data")]
 
 
 def metrics() -> list[dict[str, Any]]:
-    """One row a metric of every file, as its column reads; a file that makes none is told beside the table."""
+    """One row per metric of every file, with its column; a file that builds no metric is reported on stderr."""
     rows = []
     for name in options("metrics"):
         try:
@@ -241,5 +241,5 @@ def metrics() -> list[dict[str, Any]]:
                 column = {"column": metric.name, "title": metric.title, "unit": metric.unit, "better": better}
                 rows.append({"name": name, **column, "missed": metric.penalty, "about": about("metrics", name)})
         except (UserError, ValueError, HydraException, OmegaConfBaseException) as error:
-            print(f"segment: metrics={name} makes no metric: {one_line(error)}", file=sys.stderr)
+            print(f"segment: metrics={name} builds no metric: {one_line(error)}", file=sys.stderr)
     return rows

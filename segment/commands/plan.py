@@ -1,4 +1,4 @@
-"""``segment plan``: survey a data set and write what nnU-Net's rules decide for it, with the reasons."""
+"""``segment plan``: survey a data set, plan it by nnU-Net's rules and write the plan with the reasons."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from segment.errors import UserError
 from segment.preprocessing.plan import DatasetPlan
 from segment.preprocessing.plan_file import write_plan
 from segment.text import printable
-from segment.workflow.check import sound
+from segment.workflow.check import checked_data
 from segment.workflow.experiment import NO_COMMAND, Command
 from segment.workflow.plan import decide
 
 
 def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
-    """Survey every labelled scan, decide, write the plan file and print its configurations."""
+    """Survey every labelled scan, make the plan, write the plan file and print its configurations."""
     check_targets(config)
     output = Path(config.output)
     if output.suffix not in (".yaml", ".yml"):
-        raise UserError(f"output={output}: a plan is a YAML file. Give a name that ends in .yaml.")
+        raise UserError(f"output={output}: a plan is a YAML file. Give a name that ends with .yaml.")
     if output.exists() and not config.overwrite:
-        raise UserError(f"output={output}: exists, and may have been edited. Give another name, or overwrite=true.")
+        raise UserError(f"output={output}: exists and may have been edited. Give another name, or overwrite=true.")
     options = {key: config[key] for key in ("preset", "memory", "spacing", "patch_size", "batch_size", "normalization")}
-    checked = sound(read_data(config, command))
+    checked = checked_data(read_data(config, command))
     assert checked.dataset is not None
     plan = decide(read_plan_settings(options, where=""), checked.dataset, checked.surveys)
     write_plan(output, plan)
     Console().print(table(plan))
-    print(f"{output}: the plan, with the reason beside each decision. Edit what you know better.")
+    print(f"{output}: the plan, with the reason for each decision. Edit it as needed.")
 
 
 def table(plan: DatasetPlan) -> Table:
-    """The configurations side by side."""
+    """A table of the configurations."""
     title = f"{escape(printable(plan.dataset))}: {plan.preset}, {plan.memory:g} GB, {plan.scans} scans"
-    shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    rows = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for heading in ("configuration", "spacing (mm)", "patch", "batch", "stages", "normalization"):
-        shown.add_column(heading, no_wrap=True)
+        rows.add_column(heading, no_wrap=True)
     for name, entry in plan.configurations.items():
-        shown.add_row(
+        rows.add_row(
             name,
             "x".join(f"{mm:.3g}" for mm in entry.spacing),
             "x".join(map(str, entry.patch_size)),
@@ -53,4 +53,4 @@ def table(plan: DatasetPlan) -> Table:
             str(len(entry.strides)),
             ", ".join(dict.fromkeys(entry.normalization)),
         )
-    return shown
+    return rows

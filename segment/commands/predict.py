@@ -1,4 +1,4 @@
-"""``segment predict``: masks for new scans, on each input's own grid, format and name."""
+"""``segment predict``: predict masks of new scans, with each input's own grid, format and name."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from segment.workflow.experiment import NO_COMMAND, Command
 
 
 def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
-    """Predict a file or every image file of a folder, as the model was scored unless told otherwise."""
+    """Predict a file or every image in a folder, by default with the settings that the model was scored with."""
     model = load_model(Path(config.model), list(config.trust))
     scans = list(find_scans(Path(config.input), len(model.channels)))
-    wanted: Any = OmegaConf.to_container(config.inference)
-    settings = model.settings(wanted, config.precision, config.accelerator)
+    overrides: Any = OmegaConf.to_container(config.inference)
+    settings = model.settings(overrides, config.precision, config.accelerator)
     for note in settings.notes:
         print(f"Note: {note}", file=sys.stderr)
     with Progress(console=Console(stderr=True)) as progress:

@@ -1,4 +1,4 @@
-"""``segment reproduce``: a published study, run here and set beside its published figures."""
+"""``segment reproduce``: run a published study and compare the results with the published figures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from segment.workflow.experiment import NO_COMMAND, Command
 
 
 def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
-    """Reproduce a study, list the studies that there are, or write the page of a folder of studies."""
+    """Reproduce a study, list all studies, or write the page of a folder of studies."""
     options = read_options(ReproduceOptions, config)
     if options.page is not None:
         folder = studies_folder("page", options.page)
@@ -47,5 +47,5 @@ def studies_folder(key: str, value: Any) -> Path:
     """A folder of studies that the user named."""
     folder = Path(str(value))
     if not folder.is_dir():
-        raise UserError(f"{key}={value}: {folder} is no folder. Name a folder of studies, or make it: mkdir {folder}")
+        raise UserError(f"{key}={value}: {folder} is not a folder. Give a folder of studies, or run: mkdir {folder}")
     return folder

@@ -1,4 +1,4 @@
-"""``segment show augment``: a picture of what augmentation does to patches of a data set."""
+"""``segment show augment``: draw what augmentation does to patches of a data set."""
 
 from __future__ import annotations
 
@@ -22,37 +22,37 @@ from segment.visual.pictures import sheet
 from segment.workflow.experiment import NO_COMMAND, Command
 from segment.workflow.prepare import planned_store, prepare_cases
 
-MOST = 12  # rows or columns of a picture that can still be looked at
+MAX_TILES = 12  # rows or columns of a picture that remain legible
 
 
 def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
-    """Draw what was asked for, or say what can be drawn."""
-    rooms = {"augment": augment}
+    """Draw the requested picture, or list what can be drawn."""
+    pictures = {"augment": augment}
     if config.what is None:
         print("segment show augment data=NAME [augment=NAME] [output=FILE.png]   patches before and after augmentation")
         return
-    if config.what not in rooms:
-        near = did_you_mean(str(config.what), rooms)
-        raise UserError(f"show {config.what}: there is nothing of this name to show.{near} There is: augment.")
-    rooms[config.what](config, command)
+    if config.what not in pictures:
+        hint = did_you_mean(str(config.what), pictures)
+        raise UserError(f"show {config.what}: there is no such picture.{hint} Choices: augment.")
+    pictures[config.what](config, command)
 
 
 def augment(config: DictConfig, command: Command) -> None:
-    """Write a picture: a row a scan, first its plain patch, then samples of it.
+    """Write a picture with one row per scan: its unaugmented patch, then augmented samples.
 
     Raises:
-        UserError: When a number, the output or the data will not do.
+        UserError: When a number, the output or the data set is not valid.
     """
     output = Path(config.output)
     if output.suffix.lower() != ".png":
-        raise UserError(f"output={config.output}: the picture is a PNG file; give a name that ends in .png.")
-    for key, most in (("scans", MOST), ("draws", MOST), ("first", 2**62)):
+        raise UserError(f"output={config.output}: the picture is a PNG file; give a name that ends with .png.")
+    for key, most in (("scans", MAX_TILES), ("draws", MAX_TILES), ("first", 2**62)):
         if not isinstance(config[key], int) or not (key != "first") <= config[key] <= most:
             raise UserError(f"{key}={config[key]}: must be an integer from {int(key != 'first')} to {most}.")
     check_targets(OmegaConf.masked_copy(config, ["data", "augment"]))
     recipe = complete(make(config, "augment"))
     if recipe is None:
-        raise UserError("augment=null: there is nothing to show. Name one: 'segment show augment augment=nnunet'.")
+        raise UserError("augment=null: there is nothing to show. Give one: 'segment show augment augment=nnunet'.")
     store, _ = planned_store(read_data(config, command), read_plan_settings(config.plan))
     plan = store.plan
     cases = store.dataset.cases[: config.scans]
@@ -64,13 +64,13 @@ def augment(config: DictConfig, command: Command) -> None:
         slices, words = row(image, reference, plan, recipe, samples)
         rows.append(slices)
         captions.append([[case.id, f"patch {'x'.join(map(str, plan.patch_size))}"], *words])
-    with written_whole(output) as aside:
-        Image.fromarray(sheet(rows, captions, plan.spacing[-2:])).save(aside)  # type: ignore[arg-type]
+    with written_whole(output) as temporary:
+        Image.fromarray(sheet(rows, captions, plan.spacing[-2:])).save(temporary)  # type: ignore[arg-type]
     print(f"{output}: {len(rows)} scans, samples {config.first} to {config.first + len(rows) * config.draws - 1}.")
 
 
 def whole(store: Store, case: Case) -> tuple[np.ndarray, np.ndarray]:
-    """A prepared scan, image (channel, *spatial) and class indices (*spatial); one slice of it where slices train."""
+    """A prepared scan: image (channel, *spatial), class indices (*spatial); one slice of it if the plan cuts slices."""
     scan = store.load(case)
     assert scan.reference is not None
     image, reference = scan.image[...], scan.reference[...]
@@ -83,7 +83,7 @@ def whole(store: Store, case: Case) -> tuple[np.ndarray, np.ndarray]:
 def row(
     image: np.ndarray, reference: np.ndarray, plan: Plan, recipe: Augmentation, samples: range
 ) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[list[str]]]:
-    """Middle slices of the patch about the foreground, plain and as each sample changes it, and words on each sample.
+    """Middle slices of the patch around the foreground, unaugmented and augmented, and a description of each sample.
 
     Args:
         image: (channel, *spatial).
@@ -102,13 +102,13 @@ def row(
         boxes, masks = (torch.from_numpy(cut(part, corner - (box - size) // 2, box))[None] for part in whole)
         changed = recipe(boxes, masks, [sample], plan.spacing, plan.patch_size)
         drawn.append(tuple(part[0].numpy() for part in changed))
-        said = recipe.words(sample, plan.patch_size, len(image))
-        words.append([f"sample {sample}", *(["unchanged"] if said == [] else said or [])])
+        changes = recipe.words(sample, plan.patch_size, len(image))
+        words.append([f"sample {sample}", *(["unchanged"] if changes == [] else changes or [])])
     return [(middle(image), middle(mask)[0]) for image, mask in drawn], words
 
 
 def about_foreground(reference: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """First voxel of the patch whose centre is as near to the middle of the foreground as the scan's border allows."""
+    """First voxel of the patch whose centre is as close to the foreground's centre as the scan's border allows."""
     shape = np.asarray(reference.shape)
     voxels = np.argwhere(reference > 0)
     centre = voxels.mean(axis=0).round().astype(int) if len(voxels) else shape // 2
@@ -117,5 +117,5 @@ def about_foreground(reference: np.ndarray, size: np.ndarray) -> np.ndarray:
 
 
 def middle(volume: np.ndarray) -> np.ndarray:
-    """The middle slice (channel, y, x), turned to the radiological view where the volume has depth."""
+    """The middle slice (channel, y, x), flipped to the radiological view for volumes."""
     return volume if volume.ndim == 3 else volume[:, volume.shape[1] // 2, ::-1, ::-1]

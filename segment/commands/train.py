@@ -1,4 +1,4 @@
-"""``segment train``: one fold, or all of them."""
+"""``segment train``: train one fold, or all folds."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from segment.workflow.experiment import NO_COMMAND, Command, Experiment
 
 
 def run(config: DictConfig, command: Command = NO_COMMAND) -> float | None:
-    """Train, score and report; the foreground Dice, or None where there is none."""
+    """Train, score and report; return the foreground Dice, or None if there is none."""
     experiment = read_experiment(config, command)
-    # torch takes seconds to import; a mistake that was told above should not wait for it.
+    # torch takes seconds to import; mistakes found above should be reported without it.
     from segment.workflow.cross_validate import cross_validate
     from segment.workflow.train import train
 

@@ -1,4 +1,4 @@
-"""Objects made from configuration nodes, after checking them against the signatures of what they name."""
+"""Builds objects from configuration nodes, after checking the nodes against the signatures of their targets."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from segment.errors import UserError, did_you_mean
 
 
 def check_targets(config: DictConfig) -> None:
-    """Bind every ``_target_`` of a configuration to its constructor's signature, before anything is read.
+    """Check every ``_target_`` node of a configuration against its constructor's signature, before anything is read.
 
     Raises:
-        UserError: When a target cannot be imported or has no such parameter, with the nearest right name.
+        UserError: When a target cannot be imported or has no such parameter, with the closest valid name.
     """
     plain = OmegaConf.to_container(config, resolve=False)
     for key in config:
         if "/" in str(key):
-            raise UserError(f"{key!s}={config[key]}: there is no such group. 'segment list' names what there is.")
+            raise UserError(f"{key!s}={config[key]}: there is no such group. 'segment list' shows what is available.")
     for key, node in [("", plain), *walk(plain)]:
         if isinstance(node, dict) and "_target_" in node:
             check_target(key, node)
 
 
 def check_target(key: str, node: dict[str, Any]) -> None:
-    """Bind one ``_target_`` node to its constructor's signature; see :func:`check_targets`."""
+    """Check one ``_target_`` node against its constructor's signature; see :func:`check_targets`."""
     target = node["_target_"]
     try:
         found = get_object(target)
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
-            f"{key}._target_={target}: cannot be imported ({reason}). Is the module here or on PYTHONPATH?"
+            f"{key}._target_={target}: cannot be imported ({reason}). Is the module in this folder or on PYTHONPATH?"
         ) from error
     parameters = inspect.signature(found).parameters.values()
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
@@ -48,17 +48,17 @@ def check_target(key: str, node: dict[str, Any]) -> None:
         if not argument.startswith("_") and argument not in names:
             raise UserError(
                 f"{key}.{argument}: {target} has no such parameter.{did_you_mean(argument, names)} "
-                f"It has: {', '.join(names)}."
+                f"Its parameters: {', '.join(names)}."
             )
 
     for argument, hint in _hints(found).items():
         value = node.get(argument)
         if isinstance(value, str) and "${" not in value and _holds_numbers_only(hint):
-            raise UserError(f"{key}.{argument}={value}: {target} takes {describe_type(hint)} here, not a text.")
+            raise UserError(f"{key}.{argument}={value}: {target} expects {describe_type(hint)} here, not text.")
 
 
 def _hints(constructor: Any) -> dict[str, Any]:
-    """The types that a constructor gives its parameters; none where they cannot be resolved."""
+    """The type hints of a constructor's parameters; empty if they cannot be resolved."""
     try:
         return get_type_hints(vars(constructor).get("__init__") if isinstance(constructor, type) else constructor)
     except (NameError, TypeError, AttributeError):
@@ -66,24 +66,24 @@ def _hints(constructor: Any) -> dict[str, Any]:
 
 
 def _holds_numbers_only(hint: Any) -> bool:
-    """Whether a parameter's type is a number or a truth value, or may be none of these."""
+    """Whether a parameter's type consists of numbers and booleans, optionally None."""
     kinds = set(get_args(hint)) if get_origin(hint) in (Union, UnionType) else {hint}
     return bool(kinds - {NoneType}) and kinds <= {int, float, bool, NoneType}
 
 
 def describe_type(hint: Any) -> str:
-    """A type as people say it: ``a whole number or null``."""
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", NoneType: "null"}
+    """A type in plain words: ``an integer or null``."""
+    words = {int: "an integer", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
     kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    told = [words.get(kind, "a list") for kind in kinds if not (kind is int and float in kinds)]
-    return " or ".join(dict.fromkeys(told))
+    names = [words.get(kind, "a list") for kind in kinds if not (kind is int and float in kinds)]
+    return " or ".join(dict.fromkeys(names))
 
 
 def make(config: DictConfig, key: str, **more: Any) -> Any:
-    """Instantiate the node at a dotted key with plain arguments.
+    """Instantiate the node at a dotted key; containers are passed as plain lists and dictionaries.
 
     Raises:
-        UserError: When the constructor refuses its arguments, naming the key.
+        UserError: When the constructor rejects its arguments; the message names the key.
     """
     node = OmegaConf.select(config, key)
     if node is None:
@@ -95,11 +95,11 @@ def make(config: DictConfig, key: str, **more: Any) -> Any:
         if isinstance(cause, UserError):
             raise cause from error
         raise UserError(f"{key}: {' '.join(str(cause).split())}") from error
-    return _naming(made, key) if isinstance(made, functools.partial) else made
+    return _with_key(made, key) if isinstance(made, functools.partial) else made
 
 
-def _naming(constructor: functools.partial, key: str) -> Callable[..., Any]:
-    """The constructor, with its refusal of an argument told as the user's mistake at ``key``."""
+def _with_key(constructor: functools.partial, key: str) -> Callable[..., Any]:
+    """Wrap a constructor so that a rejected argument is reported as a user error at ``key``."""
 
     def construct(*args: Any, **kwargs: Any) -> Any:
         try:
@@ -111,7 +111,7 @@ def _naming(constructor: functools.partial, key: str) -> Callable[..., Any]:
 
 
 def walk(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, node) of everything in a configuration, parents first."""
+    """Yield (dotted key, node) of every node in a configuration, parents first."""
     if isinstance(node, DictConfig | dict):
         items = [(str(key), node._get_node(key) if isinstance(node, DictConfig) else node[key]) for key in node]
     elif isinstance(node, ListConfig | list):

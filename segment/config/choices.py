@@ -1,4 +1,4 @@
-"""What can be chosen: the names in every configuration group and what each file says of itself."""
+"""The available choices: the names in every configuration group and the description in each file."""
 
 from __future__ import annotations
 
@@ -16,33 +16,34 @@ LINK = re.compile(r",?\s*(https?://\S+)")
 
 
 def options(group: str, kind: ObjectType = ObjectType.CONFIG) -> list[str]:
-    """Names within a group over all configuration folders."""
+    """Names in a group over all configuration folders."""
     return sorted(GlobalHydra.instance().config_loader().get_group_options(group, kind))
 
 
 def source(network: str) -> dict[str, str | None]:
-    """The paper's address and the rest of what a network's first comment says."""
-    said = about("network", network)
-    link = LINK.search(said)
-    return {"paper": link[1] if link else None, "about": LINK.sub("", said).strip()}
+    """The paper's URL and the rest of a network's first comment."""
+    comment = about("network", network)
+    link = LINK.search(comment)
+    return {"paper": link[1] if link else None, "about": LINK.sub("", comment).strip()}
 
 
 def about(group: str, name: str) -> str:
-    """First comment of a configuration file that is not a directive; that of a run names its data set."""
+    """First comment of a configuration file that is not a directive; for a run of a study, it names the data set."""
     scheme = GROUP if group.startswith(f"{GROUP}/") else "file"
     for folder in search_folders(scheme):
-        place = folder / group.removeprefix(f"{GROUP}/")
-        files = runs(place).get(name, []) if scheme == GROUP else [place / f"{name}.yaml"]
+        parent = folder / group.removeprefix(f"{GROUP}/")
+        files = runs(parent).get(name, []) if scheme == GROUP else [parent / f"{name}.yaml"]
         if files and files[0].is_file():
-            said, *of_data = map(first_comment, files)
-            return said.replace(AXIS, of_data[0]) if of_data else said
+            comment, *data_comments = map(first_comment, files)
+            return comment.replace(AXIS, data_comments[0]) if data_comments else comment
     return ""
 
 
 def first_comment(file: Path) -> str:
-    """What a file says of itself."""
+    """The first comment of a file that is not a Hydra directive; empty if there is none."""
     lines = (line for line in file.read_text(encoding="utf-8").splitlines() if line.startswith("#"))
-    return next((said for line in lines if (said := line.lstrip("# ").strip()) and not said.startswith("@")), "")
+    comments = (line.lstrip("# ").strip() for line in lines)
+    return next((comment for comment in comments if comment and not comment.startswith("@")), "")
 
 
 def search_folders(scheme: str) -> list[Path]:
@@ -62,15 +63,15 @@ def studies() -> list[dict[str, Any]]:
 
 
 def study_names() -> list[str]:
-    """The studies that there are."""
+    """The names of all studies."""
     return options(GROUP, ObjectType.GROUP)
 
 
 def run_names(study: str) -> list[str]:
-    """The runs of a study."""
+    """The names of a study's runs."""
     return options(f"{GROUP}/{study}")
 
 
 def study_folders(study: str) -> list[Path]:
-    """The folders of a study in search order: the user's own, then the built-in one."""
+    """The folders of a study in search order: the user's, then the built-in one."""
     return [folder / study for folder in search_folders(GROUP) if (folder / study).is_dir()]

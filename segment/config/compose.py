@@ -1,4 +1,4 @@
-"""Composes configurations: where Hydra looks for them, and what they may refer to."""
+"""Composes configurations: Hydra's search path, resolvers, and the command of a configuration."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from segment.workflow.experiment import Command
 
 
 def _planned(key: str, default: Any, *, _root_: DictConfig) -> Any:
-    """``${planned:KEY,DEFAULT}``: what the plan says of a network or a loss; the default where it says nothing."""
+    """``${planned:KEY,DEFAULT}``: the plan's value for a network or a loss; the default if the plan has none."""
     value = (_root_.get("planned") or {}).get(key)
     return default if value is None or value in ("", []) else value
 
@@ -29,7 +29,7 @@ OmegaConf.register_new_resolver("planned", _planned, replace=True)
 
 
 def register(folders: Sequence[tuple[str, Path]] | None = None) -> None:
-    """Make Hydra search these (scheme, folder) roots, first one first; by default `config_folders`."""
+    """Make Hydra search these (scheme, folder) roots in order; by default `config_folders`."""
     roots = config_folders() if folders is None else folders
 
     class SegmentSearchPath(SearchPathPlugin):
@@ -59,21 +59,21 @@ def compose(verb: str, overrides: Sequence[str], folders: Sequence[tuple[str, Pa
 def compose_command(
     verb: str, overrides: Sequence[str], folders: Sequence[tuple[str, Path]] | None = None
 ) -> tuple[DictConfig, Command]:
-    """Compose a configuration in Python, and the command that would have composed it; see `compose`."""
+    """Compose a configuration in Python, and return the equivalent command too; see `compose`."""
     register(folders)
     with hydra.initialize(version_base="1.3", config_path=None):
         return compose_further(verb, overrides)
 
 
 def compose_further(verb: str, overrides: Sequence[str]) -> tuple[DictConfig, Command]:
-    """Compose one more configuration within a command, as a command of its own would.
+    """Compose a further configuration within a running command, as a separate command would.
 
     Args:
         verb: Name of the primary configuration.
         overrides: As Hydra reads them.
 
     Returns:
-        The configuration, without Hydra's own part, and the command.
+        The configuration without Hydra's own node, and the command.
     """
     composed = hydra.compose(verb, list(overrides), return_hydra_config=True)
     command = composed_command(verb, composed.hydra)
@@ -82,10 +82,10 @@ def compose_further(verb: str, overrides: Sequence[str]) -> tuple[DictConfig, Co
     return composed, command
 
 
-def composed_command(verb: str, own: Any) -> Command:
-    """The command that a configuration stands for, by Hydra's own part of it."""
-    choices = {str(group): name for group, name in own.runtime.choices.items() if name}
-    overrides = tuple(typed(given) for given in own.overrides.task)
+def composed_command(verb: str, node: Any) -> Command:
+    """The command that composed a configuration, derived from Hydra's own node in it."""
+    choices = {str(group): name for group, name in node.runtime.choices.items() if name}
+    overrides = tuple(typed(override) for override in node.overrides.task)
     return Command(
         arguments=(verb, *overrides),
         overrides=overrides,

@@ -1,4 +1,4 @@
-"""Turns the configuration of ``segment train`` into an `Experiment`: plain values, and constructors of its parts."""
+"""Turns the configuration of ``segment train`` into an `Experiment`: plain values and constructors of components."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from segment.errors import UserError
 from segment.instruction_set import precision
 from segment.workflow.experiment import Command, Experiment, Parts, TrainerSettings
 
-# Each of these packages comes with the extra of its name.
+# Each of these packages is installed by the extra of the same name.
 LOGGER_PACKAGES = {"pytorch_lightning.loggers.WandbLogger": "wandb", "pytorch_lightning.loggers.MLFlowLogger": "mlflow"}
 SAMPLING = "segment.sampling.datamodule.PatchDataModule"
 PLAN = ("file", "preset", "memory", "configuration", "spacing", "patch_size", "batch_size", "normalization")
 
 
 def read_experiment(config: DictConfig, command: Command) -> Experiment:
-    """The experiment that a configuration describes, checked as far as it can be without the data.
+    """The experiment that a configuration describes, checked as far as possible without the data.
 
     Args:
         config: The composed configuration of ``segment train``; not changed.
         command: The command that composed it.
 
     Raises:
-        UserError: When a part cannot be made of its arguments, a package is missing, or two choices contradict.
+        UserError: When a component cannot be built from its arguments, a package is missing, or two choices conflict.
     """
     check_targets(config)
     check_target("sampler", {"_target_": SAMPLING, **OmegaConf.to_container(config.sampler, resolve=False)})  # type: ignore[dict-item]
     _check_accumulation(config)
     _check_loggers(config)
-    make(config, "callbacks.energy")  # a package that is missing is told before the data are read
-    asked, config = config, _completed(config, command)
+    make(config, "callbacks.energy")  # to report a missing package before the data are read
+    requested, config = config, _completed(config, command)
     trainer = config.trainer
     settings = TrainerSettings(
         accelerator=trainer.accelerator,
@@ -69,12 +69,12 @@ def read_experiment(config: DictConfig, command: Command) -> Experiment:
         command=command,
         settings=lambda planned: _resolved(_with_plan(config, planned)),
         build=lambda planned: _build(_with_plan(config, planned)),
-        one_fold=lambda fold: _one_fold(asked, command, fold),
+        one_fold=lambda fold: _one_fold(requested, command, fold),
     )
 
 
 def _completed(config: DictConfig, command: Command) -> DictConfig:
-    """A copy with what follows from the machine and from the other choices: precision, name, output."""
+    """A copy with the values that depend on the machine and on other choices: precision, name, output."""
     config = copy.deepcopy(config)
     with open_dict(config):
         if isinstance(config.plan, str):
@@ -86,9 +86,9 @@ def _completed(config: DictConfig, command: Command) -> DictConfig:
 
 
 def _with_plan(config: DictConfig, planned: Mapping[str, Any] | None) -> DictConfig:
-    """A copy that says what was planned."""
+    """A copy with the planned values."""
     if "${" in str(planned):
-        raise UserError(f"{config.output}: planned holds '${{', which no plan does. It is no run folder of segment.")
+        raise UserError(f"{config.output}: planned contains '${{', which no plan does. Is this a run folder?")
     config = copy.deepcopy(config)
     with open_dict(config):
         config.planned = planned
@@ -100,12 +100,12 @@ def _resolved(config: DictConfig) -> dict[str, Any]:
 
 
 def _build(config: DictConfig) -> Parts:
-    """Make every part; trainer and loggers, which write as soon as they are made, are left to be made later."""
-    from segment.augment.augmentation import complete  # here, since it brings torch
+    """Build every component, except trainer and loggers: these write on construction and are built later."""
+    from segment.augment.augmentation import complete  # here, since it imports torch
 
     settings = _resolved(config)
     windows = make(config, "inference")
-    # The configuration is the user's own, so whatever module it names is trusted; a model file's word alone is not.
+    # Modules that the user's own configuration names are trusted; those that only a model file names are not.
     trusted = [node["_target_"].rpartition(".")[0] for node in _nodes(settings["network"]) if "_target_" in node]
     return Parts(
         network=make(config, "network"),
@@ -137,35 +137,34 @@ def _nodes(node: Any) -> Iterator[dict[str, Any]]:
 
 
 def _one_fold(config: DictConfig, command: Command, fold: int) -> Experiment:
-    """One fold of ``fold=all``, as the command that trains it alone describes it."""
+    """The experiment of one fold of ``fold=all``, as the command that trains this fold alone would describe it."""
     one = copy.deepcopy(config)
     one.fold = fold
     own = [f"fold={fold}"]
     for key in ("name", "output"):
-        if config[key] and one[key] == config[key]:  # does not say the fold by itself
+        if config[key] and one[key] == config[key]:  # does not contain the fold
             one[key] = f"{config[key]}-fold{fold}"
         own += [assign(key, str(one[key]))] if config[key] else []
     kept = [word for word in command.arguments if not word.startswith(("fold=", "name=", "output="))]
-    given = replace(command, arguments=(*kept, *own), nested=True)
-    return read_experiment(one, given)
+    return read_experiment(one, replace(command, arguments=(*kept, *own), nested=True))
 
 
 def _check_accumulation(config: DictConfig) -> None:
-    """Refuse epochs that end within a step: the trainer would take that step with fewer batches."""
+    """Reject epochs that end within an optimiser step: the trainer would take that step with fewer batches."""
     steps, batches = config.sampler.steps_per_epoch, config.trainer.accumulate_grad_batches
     if isinstance(batches, int) and batches > 0 and steps % batches:
         raise UserError(
-            f"sampler.steps_per_epoch={steps}: its last step would have fewer than the {batches} batches of "
-            f"trainer.accumulate_grad_batches. Give a multiple of it, such as {-(-steps // batches) * batches}."
+            f"sampler.steps_per_epoch={steps}: the last step would have fewer than the {batches} batches of "
+            f"trainer.accumulate_grad_batches. Give a multiple of {batches}, such as {-(-steps // batches) * batches}."
         )
 
 
 def _check_loggers(config: DictConfig) -> None:
-    """Refuse a logger whose package is not installed."""
+    """Reject a logger whose package is not installed."""
     for name, node in config.logger.items():
         package = LOGGER_PACKAGES.get(node.get("_target_")) if node else None
         if package and importlib.util.find_spec(package) is None:
             raise UserError(
-                f"logger={name}: the package {package} is not installed. The extra {package} brings it: "
+                f"logger={name}: the package {package} is not installed. Install the extra {package}: "
                 f"pip install -c constraints.txt '.[{package}]'"
             )

@@ -1,4 +1,4 @@
-"""Makes a folder of studies reachable as the Hydra group ``experiments/STUDY``."""
+"""Makes a folder of studies available as the Hydra group ``experiments/STUDY``."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from omegaconf import OmegaConf
 
 GROUP = "experiments"
 AXIS = "DATA"
-"""Stands in the name and in the first comment of a method's file for each file of the study's ``data``."""
+"""Placeholder, in the name and first comment of a method's file, for each file in the study's ``data``."""
 
 
 def runs(study: Path) -> dict[str, list[Path]]:
-    """Every run in a study's folder, with the files that it is written in.
+    """Every run in a study's folder, with the files that define it.
 
-    ``unet.yaml`` is the run ``unet``; ``DATA_unet.yaml`` is as many runs as there are files in ``data``, such as
-    ``liver_unet`` of ``data/liver.yaml``.
+    ``unet.yaml`` defines the run ``unet``; ``DATA_unet.yaml`` defines one run per file in ``data``, such as
+    ``liver_unet`` for ``data/liver.yaml``.
     """
     own, products = {}, {}
     for file in sorted(study.glob("*.yaml")):
@@ -31,7 +31,7 @@ def runs(study: Path) -> dict[str, list[Path]]:
 
 
 class ExperimentsSource(FileConfigSource):
-    """A folder that appears as the group ``experiments``: a run of ``STUDY`` is ``experiments/STUDY/RUN``."""
+    """Exposes a folder as the group ``experiments``: a run of ``STUDY`` is ``experiments/STUDY/RUN``."""
 
     @staticmethod
     def scheme() -> str:
@@ -44,12 +44,12 @@ class ExperimentsSource(FileConfigSource):
         return rest if head == GROUP else None
 
     def _files(self, config_path: str) -> list[Path]:
-        """The files that a configuration is written in; none where there is no such configuration."""
+        """The files that define a configuration; empty if there is no such configuration."""
         inside = Path(self._inside(config_path) or "")
         return runs(Path(self.path) / inside.parent).get(inside.name.removesuffix(".yaml"), [])
 
     def available(self) -> bool:
-        """Whether the folder is there."""
+        """Whether the folder exists."""
         return super().is_group("")
 
     def is_group(self, config_path: str) -> bool:
@@ -62,20 +62,20 @@ class ExperimentsSource(FileConfigSource):
         return bool(self._files(config_path))
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """Read one configuration: a method's file, and after it that of its data set."""
+        """Read one configuration: a method's file, followed by that of its data set."""
         file, *axis = self._files(config_path)
         found = super().load_config(str(file.relative_to(self.path)))
         if axis:
             whole: Any = OmegaConf.to_container(found.config)
-            given = whole.get("defaults", [])
-            overrides = [entry for entry in given if _overrides(entry)]
-            parts = [entry for entry in given if not _overrides(entry)]
+            defaults = whole.get("defaults", [])
+            overrides = [entry for entry in defaults if _is_override(entry)]
+            parts = [entry for entry in defaults if not _is_override(entry)]
             own = [] if "_self_" in parts else ["_self_"]
             found.config["defaults"] = [*parts, *own, f"data/{axis[0].stem}", *overrides]
         return found
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-        """Names within a group."""
+        """Names in a group."""
         inside = self._inside(config_path)
         if inside is None:
             return [GROUP] if results_filter in (None, ObjectType.GROUP) else []
@@ -86,6 +86,6 @@ class ExperimentsSource(FileConfigSource):
         return sorted(set(names))
 
 
-def _overrides(entry: Any) -> bool:
-    """Whether an entry of a list of defaults is ``override /GROUP: CHOICE``, which Hydra wants at the end."""
+def _is_override(entry: Any) -> bool:
+    """Whether an entry of a defaults list is ``override /GROUP: CHOICE``, which Hydra requires at the end."""
     return isinstance(entry, dict) and any(str(key).startswith("override ") for key in entry)

@@ -1,4 +1,4 @@
-"""Composes a verb's configuration, says what is wrong with it in one paragraph, and makes objects of it."""
+"""Composes a verb's configuration, reports mistakes in it in one paragraph, and runs the verb."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from segment.config.options import OPTIONS, read_options
 from segment.errors import UserError
 from segment.workflow.experiment import Command
 
-# Exceptions come through as they are, unlogged, also in the processes of a parallel sweep, which import this file.
+# Let exceptions propagate unlogged, also in the processes of a parallel sweep, which import this file.
 logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)
 os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-# MLflow reports its use to its makers from the moment of its import, and MONAI imports it wherever it is installed.
+# MLflow sends telemetry as soon as it is imported, and MONAI imports it wherever it is installed.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
@@ -42,49 +42,50 @@ def launch(
     work: Callable[[DictConfig, Command], float | None],
     folders: Sequence[tuple[str, Path]],
 ) -> None:
-    """Compose the verb's configuration from command-line overrides and run its work, or that of every job of a sweep.
+    """Compose the verb's configuration from command-line overrides and run the verb, or every job of a sweep.
 
-    Ends the process with code 2 after a mistake of the user's, and after a sweep with that of `sweep.conclude`.
+    Exits with code 2 after a user error, and after a sweep with the code that `sweep.conclude` returns.
 
     Args:
         verb: Name of the verb and of its primary configuration.
-        arguments: What follows the verb on the command line, as typed.
-        work: Called with the composed configuration and the command; a sweeper that searches maximises what it gives.
+        arguments: The command line after the verb, as typed.
+        work: Called with the composed configuration and the command; an optimising sweeper maximises its return value.
         folders: (scheme, folder) of the configuration roots in search order.
     """
     register(folders)
     sweep.SweepFolder.begun = None
-    given = for_hydra(arguments)
+    overrides = for_hydra(arguments)
 
-    def tell(error: Exception) -> str:
-        return explain(error, verb, given)
+    def explain_error(error: Exception) -> str:
+        return explain(error, verb, overrides)
 
-    def ready(config: DictConfig, command: Command) -> float | None:
+    def run_work(config: DictConfig, command: Command) -> float | None:
         if config.get("formats"):
-            from segment.io.formats import import_formats  # here, since it brings nibabel
+            from segment.io.formats import import_formats  # here, since it imports nibabel
 
             import_formats(config.formats)
         return work(config, command)
 
-    def guarded(config: DictConfig) -> float | None:
+    def run_composed(config: DictConfig) -> float | None:
         hydra = HydraConfig.get()
         if hydra.mode is RunMode.MULTIRUN:
-            return sweep.run_job(ready, config, composed_command(verb, hydra), sweep.place_of(hydra), tell)
-        with _mistakes_told(tell):
-            check_given(config, verb)
-            return ready(config, replace(composed_command(verb, hydra), arguments=(verb, *arguments), nested=False))
+            position = sweep.position_of(hydra)
+            return sweep.run_job(run_work, config, composed_command(verb, hydra), position, explain_error)
+        with _exit_on_user_error(explain_error):
+            check_required(config, verb)
+            return run_work(config, replace(composed_command(verb, hydra), arguments=(verb, *arguments), nested=False))
 
-    # Hydra looks for configuration beside a module it can name; ours lies in the registered folders only.
-    guarded.__module__ = "__main__"
+    # Hydra also searches beside the function's module; our configuration is in the registered folders only.
+    run_composed.__module__ = "__main__"
     code = 0
     try:
-        with _mistakes_told(tell):
+        with _exit_on_user_error(explain_error):
             parser = get_args_parser()
             version.setbase("1.3")
-            # What `hydra.main` does, but for reading sys.argv, where the verb comes first.
-            _run_hydra(parser.parse_args(given), parser, guarded, config_path=None, config_name=verb)
+            # As `hydra.main`, except that it would read sys.argv, where the verb comes first.
+            _run_hydra(parser.parse_args(overrides), parser, run_composed, config_path=None, config_name=verb)
     except Exception:
-        # A sweeper that finds no score to choose from gives up by itself, after each job has told why.
+        # An optimising sweeper without any score raises, after each job has reported its own failure.
         if not (jobs := sweep.jobs_so_far()) or any(job.error is None for job in jobs):
             raise
     finally:
@@ -94,35 +95,35 @@ def launch(
 
 
 @contextlib.contextmanager
-def _mistakes_told(tell: Callable[[Exception], str]) -> Iterator[None]:
-    """End the process with one paragraph where the block ends with a mistake of the user's, or is stopped."""
+def _exit_on_user_error(explain_error: Callable[[Exception], str]) -> Iterator[None]:
+    """Print one paragraph and exit when the block raises a user error or is interrupted."""
     try:
         yield
     except UserError as error:
         fail(str(error))
     except (HydraException, OmegaConfBaseException) as error:
-        fail(tell(error))
+        fail(explain_error(error))
     except KeyboardInterrupt:
-        print("segment: stopped. The same command goes on from here.", file=sys.stderr)
+        print("segment: interrupted. The same command resumes from here.", file=sys.stderr)
         sys.exit(130)
 
 
 def fail(message: str) -> NoReturn:
-    """Print one paragraph and end with exit code 2."""
+    """Print one paragraph and exit with code 2."""
     print(f"segment: {message}", file=sys.stderr)
     sys.exit(2)
 
 
-def check_given(config: DictConfig, verb: str) -> None:
-    """See that a verb has what it cannot do without, before its own imports, which take seconds.
+def check_required(config: DictConfig, verb: str) -> None:
+    """Check that a verb's required values are present, before its imports, which take seconds.
 
     Args:
         config: The verb's configuration.
-        verb: The verb. Where it reads the data set, its folder must be there.
+        verb: The verb. If it reads the data set, the data set's folder must exist.
 
     Raises:
-        MissingMandatoryValue: When a key is left out.
-        UserError: When the data set's folder is not there.
+        MissingMandatoryValue: When a required key has no value.
+        UserError: When the data set's folder does not exist.
     """
     for key in config:
         if OmegaConf.is_missing(config, key):
@@ -130,4 +131,4 @@ def check_given(config: DictConfig, verb: str) -> None:
     read_options(OPTIONS[verb], config)
     on_disk = verb in ("train", "plan") and config.data.get("_target_") == ON_DISK
     if on_disk and not Path(str(config.data.root)).expanduser().exists():
-        make(config, "data")  # says how to get it
+        make(config, "data")  # the error says how to get it

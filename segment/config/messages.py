@@ -1,4 +1,4 @@
-"""One paragraph for a configuration that does not compose: what is wrong, and the nearest right name."""
+"""Explains in one paragraph why a configuration does not compose, with the closest valid name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from segment.config.build import describe_type, walk
 from segment.config.options import OPTIONS
 from segment.errors import did_you_mean
 
-# Hydra's plugins that an extra of ours brings.
+# Hydra plugins that our extras install.
 EXTRAS = {
     "hydra/sweeper=optuna": "sweep",
     "hydra/launcher=joblib": "sweep",
@@ -25,15 +25,15 @@ EXTRAS = {
 
 
 def explain(error: Exception, verb: str, arguments: Sequence[str]) -> str:
-    """Say in one paragraph why a configuration could not be composed.
+    """Explain in one paragraph why a configuration could not be composed.
 
     Args:
-        error: What Hydra or OmegaConf raised.
-        verb: The verb whose configuration it is.
+        error: The exception that Hydra or OmegaConf raised.
+        verb: The verb that the configuration belongs to.
         arguments: The command line after the verb.
     """
     text = str(error)
-    for pattern, tell in (
+    for pattern, describe in (
         (
             r"Could not find '(?P<path>[^']+)'\s+Available options in '(?P<group>[^']*)':(?P<names>.*?)(?:Config s|$)",
             _choice,
@@ -50,7 +50,7 @@ def explain(error: Exception, verb: str, arguments: Sequence[str]) -> str:
     ):
         found = re.search(pattern, text, re.S)
         if found:
-            return tell(found.groupdict(), verb, arguments)
+            return describe(found.groupdict(), verb, arguments)
     return " ".join(text.split())
 
 
@@ -58,19 +58,17 @@ def _choice(found: dict[str, str], verb: str, arguments: Sequence[str]) -> str:
     name, names = found["path"].rpartition("/")[2], found["names"].split()
     if (choice := f"{found['group']}={name}") in EXTRAS:
         extra = EXTRAS[choice]
-        return f"{choice}: is not installed. The extra {extra} brings it: pip install -c constraints.txt '.[{extra}]'"
-    return (
-        f"{found['group']}={name}: there is no such choice.{did_you_mean(name, names)} There are: {', '.join(names)}."
-    )
+        return f"{choice}: is not installed. Install the extra {extra}: pip install -c constraints.txt '.[{extra}]'"
+    return f"{found['group']}={name}: there is no such choice.{did_you_mean(name, names)} Choices: {', '.join(names)}."
 
 
 def _no_group(found: dict[str, str], verb: str, arguments: Sequence[str]) -> str:
-    return f"{found['path']}: there is no such configuration. 'segment list studies' names the experiments there are."
+    return f"{found['path']}: there is no such configuration. 'segment list studies' lists the experiments."
 
 
 def _key(found: dict[str, str], verb: str, arguments: Sequence[str]) -> str:
     near = did_you_mean(found["key"], _all_keys(verb, arguments))
-    return f"{found['key']}: there is no such key.{near} 'segment {verb} --cfg job' prints them all."
+    return f"{found['key']}: there is no such key.{near} 'segment {verb} --cfg job' prints all keys."
 
 
 def _kind(found: dict[str, str], verb: str, arguments: Sequence[str]) -> str:
@@ -81,21 +79,21 @@ def _kind(found: dict[str, str], verb: str, arguments: Sequence[str]) -> str:
 
 def _missing(found: dict[str, str], verb: str, arguments: Sequence[str]) -> str:
     names = found.get("names", "").split()
-    choices = f" There are: {', '.join(names)}." if names else f" 'segment {verb} --cfg job' explains it."
-    return f"{found['key']}: needs a value, give {found['key']}=VALUE.{choices}"
+    choices = f" Choices: {', '.join(names)}." if names else f" 'segment {verb} --cfg job' shows the configuration."
+    return f"{found['key']}: a value is required, give {found['key']}=VALUE.{choices}"
 
 
 def _all_keys(verb: str, arguments: Sequence[str]) -> list[str]:
-    """Dotted keys of the verb's configuration, with as many of the overrides as compose."""
+    """Dotted keys of the verb's configuration, with all overrides that compose."""
     overrides: list[str] = []
     keys: list[str] = []
     for override in [None, *(argument for argument in arguments if not argument.startswith("-"))]:
-        wanted = [*overrides, *([override] if override else [])]
+        tried = [*overrides, *([override] if override else [])]
         GlobalHydra.instance().clear()
         try:
             with hydra.initialize(version_base="1.3", config_path=None):
-                config = hydra.compose(verb, wanted)
+                config = hydra.compose(verb, tried)
         except (HydraException, OmegaConfBaseException):
             continue
-        overrides, keys = wanted, [key for key, _ in walk(config)]
+        overrides, keys = tried, [key for key, _ in walk(config)]
     return keys

@@ -1,4 +1,4 @@
-"""The metrics that a configuration names."""
+"""Builds the metrics of a configuration."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from segment.runs.scans import COLUMNS
 
 
 def metrics_of(config: DictConfig) -> tuple[Metric, ...]:
-    """Make the metrics of ``metrics:`` and try each on two small masks.
+    """Build the metrics of ``metrics:`` and try each on two small masks.
 
     Args:
-        config: With a mapping ``metrics`` of nodes with ``_target_``; without one, the standard metrics are meant.
+        config: May have a mapping ``metrics`` of nodes with ``_target_``, to add to the standard metrics.
 
     Returns:
-        The standard metrics, which every table of scans has, then the others in the order of the configuration.
+        The standard metrics, which every table of scans contains, then the others in the order of the configuration.
 
     Raises:
-        UserError: A node makes no metric, or one that cannot be scored with, naming the key; or a standard metric is
-            left out.
+        UserError: When a node does not build a usable metric (the message names the key), or a standard metric is
+            removed.
     """
     found = {metric.name: metric for metric in STANDARD}
-    given = config.get("metrics") or {}
-    if "_target_" in given:
-        raise UserError("metrics: its file needs a name above _target_, as 'hd95: {_target_: mine.HD95}'.")
-    for key in given:
+    nodes = config.get("metrics") or {}
+    if "_target_" in nodes:
+        raise UserError("metrics: the file needs a name above _target_, as in 'hd95: {_target_: mine.HD95}'.")
+    for key in nodes:
         metric = make(config, f"metrics.{key}")
         if metric is None:
             if key in found:
-                raise UserError(f"metrics.{key}=null: every table of scans has it. Leave out others only.")
+                raise UserError(f"metrics.{key}=null: every table of scans contains this metric. Remove others only.")
             continue
         if any(type(metric) is type(standard) for standard in STANDARD):
             continue

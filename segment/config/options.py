@@ -1,4 +1,4 @@
-"""The options of every verb, as dataclasses: a value of another type is told by its key before anything is read."""
+"""The options of every verb as dataclasses, so that values of the wrong type are rejected before anything is read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Options = TypeVar("Options")
 
 @dataclass
 class TrainOptions:
-    """What ``segment train`` takes beside its groups; see conf/train.yaml."""
+    """Options of ``segment train`` besides its groups; see conf/train.yaml."""
 
     fold: int | str
     folds: int
@@ -29,7 +29,7 @@ class TrainOptions:
 
 @dataclass
 class PredictOptions:
-    """What ``segment predict`` takes; see conf/predict.yaml."""
+    """Options of ``segment predict``; see conf/predict.yaml."""
 
     model: str
     input: str
@@ -42,7 +42,7 @@ class PredictOptions:
 
 @dataclass
 class EvaluateOptions:
-    """What ``segment evaluate`` takes; see conf/evaluate.yaml."""
+    """Options of ``segment evaluate``; see conf/evaluate.yaml."""
 
     predictions: str
     references: str
@@ -56,7 +56,7 @@ class EvaluateOptions:
 
 @dataclass
 class CompareOptions:
-    """What ``segment compare`` takes; see conf/compare.yaml."""
+    """Options of ``segment compare``; see conf/compare.yaml."""
 
     runs: Any
     output: str | None
@@ -72,7 +72,7 @@ class CompareOptions:
 
 @dataclass
 class CheckOptions:
-    """What ``segment check`` takes; see conf/check.yaml."""
+    """Options of ``segment check``; see conf/check.yaml."""
 
     splits: str | None
     strict: bool
@@ -82,7 +82,7 @@ class CheckOptions:
 
 @dataclass
 class PlanOptions:
-    """What ``segment plan`` takes; see conf/plan.yaml."""
+    """Options of ``segment plan``; see conf/plan.yaml."""
 
     output: str
     overwrite: bool
@@ -97,7 +97,7 @@ class PlanOptions:
 
 @dataclass
 class ShowOptions:
-    """What ``segment show`` takes beside what it shares with training; see conf/show.yaml."""
+    """Options of ``segment show`` besides those shared with training; see conf/show.yaml."""
 
     what: str | None
     scans: int
@@ -108,7 +108,7 @@ class ShowOptions:
 
 @dataclass
 class ListOptions:
-    """What ``segment list`` takes beside what it shares with training; see conf/list.yaml."""
+    """Options of ``segment list`` besides those shared with training; see conf/list.yaml."""
 
     what: str | None
     dims: int | None
@@ -118,7 +118,7 @@ class ListOptions:
 
 @dataclass
 class ReproduceOptions:
-    """What ``segment reproduce`` takes beside what it shares with training; see conf/reproduce.yaml."""
+    """Options of ``segment reproduce`` besides those shared with training; see conf/reproduce.yaml."""
 
     study: str | None
     run: str
@@ -133,7 +133,7 @@ class ReproduceOptions:
 
 @dataclass
 class FetchOptions:
-    """What ``segment fetch`` takes beside its data set: nothing."""
+    """Options of ``segment fetch`` besides its data set: none."""
 
 
 OPTIONS: dict[str, type] = {
@@ -151,15 +151,15 @@ OPTIONS: dict[str, type] = {
 
 
 def read_options(kind: type[Options], config: DictConfig) -> Options:
-    """The options of a verb, of the types that its dataclass says.
+    """Read and type-check the options of a verb.
 
     Args:
         kind: The dataclass.
-        config: The verb's configuration; what is no option is passed over.
+        config: The verb's configuration; other keys are ignored.
 
     Raises:
-        ValidationError: When a value is of another type; OmegaConf's message names the key.
-        UserError: When a value is none of those that there are.
+        ValidationError: When a value has the wrong type; OmegaConf's message names the key.
+        UserError: When a value is not among the allowed ones.
     """
     own = {entry.name: config[entry.name] for entry in fields(cast("Any", kind))}
     typed = OmegaConf.merge(OmegaConf.structured(kind), own)
@@ -167,8 +167,6 @@ def read_options(kind: type[Options], config: DictConfig) -> Options:
     for entry in fields(cast("Any", kind)):
         names, value = entry.metadata.get("of"), getattr(options, entry.name)
         if names and value not in names:
-            near = did_you_mean(str(value), names)
-            raise UserError(
-                f"{entry.name}={value}: there is no such {entry.name}.{near} There are: {', '.join(names)}."
-            )
+            hint = did_you_mean(str(value), names)
+            raise UserError(f"{entry.name}={value}: there is no such {entry.name}.{hint} Choices: {', '.join(names)}.")
     return options

@@ -1,4 +1,4 @@
-"""What a run is called: letters, digits, ``.``, ``-`` and ``_`` only, short, and no two configurations alike."""
+"""Names of runs: short, unique for every configuration, made of letters, digits, ``.``, ``-`` and ``_`` only."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from segment.config.build import walk
 from segment.errors import UserError
 from segment.workflow.experiment import Command
 
-LONGEST = 60  # of what names the data and the network, and of what names the overrides
+MAX_LENGTH = 60  # of the part for data and network, and of the part for the overrides
 _NUMBER = r"-?(?:\d+\.?\d*|\.\d+)(?:[eE]-?\d+)?"
 _WORD = r"[A-Za-z](?:[A-Za-z0-9_.]*[A-Za-z0-9])?"
-_TOLD = (
+# Overrides that the name need not repeat, or that do not change the configuration.
+_OMITTED = (
     r"data\.root|fold|formats|seed|name|output|cache|trainer|sampler\.workers|logger|logger\..*|metrics|metrics\..*"
     r"|experiments/.*"
 )
 
 
 def run_name(config: DictConfig, command: Command) -> str:
-    """Data set, network, fold and seed, and whatever else was overridden on the command line, abridged.
+    """The name of a run: data set, network, fold and seed, then the other overrides of the command line, abbreviated.
 
-    A name that was cut, or that does not tell all of what it stands for, ends with a hash of it.
+    A name that was cut, or that does not fully determine the configuration, ends with a hash of it.
     """
     choices = command.choices
     study = next(
@@ -36,44 +37,44 @@ def run_name(config: DictConfig, command: Command) -> str:
     )
     data = str(config.data.get("name") or Path(str(config.data.get("root", "data"))).name)
     subject = study or f"{data}-{choices['network']}"
-    told = re.compile(rf"\+?(?:{'' if study else 'data|network|'}{_TOLD})=")  # a study's run has its own data, network
-    rest = [override for override in command.overrides if not told.match(override)]
+    omitted = re.compile(rf"\+?(?:{'' if study else 'data|network|'}{_OMITTED})=")  # a study sets data and network
+    rest = [override for override in command.overrides if not omitted.match(override)]
     rest.sort(key=lambda override: ("." in override.partition("=")[0], override))  # whole choices first
     known = {key for key, _ in walk(config)} | {str(group) for group in choices}
-    words = [_abridged(override, known) for override in rest]
-    parts = [cleaned(subject)[:LONGEST], f"fold{config.fold}", f"seed{config.seed}"]
+    words = [_abbreviated(override, known) for override in rest]
+    parts = [cleaned(subject)[:MAX_LENGTH], f"fold{config.fold}", f"seed{config.seed}"]
     text = "-".join(word for word, _ in words)
-    tells_all = parts[0] == subject and len(text) <= LONGEST and all(exact for _, exact in words)
-    if len(text) > LONGEST:
-        text = text[: LONGEST - 9].rpartition("-")[0] or text[: LONGEST - 9]
+    complete = parts[0] == subject and len(text) <= MAX_LENGTH and all(exact for _, exact in words)
+    if len(text) > MAX_LENGTH:
+        text = text[: MAX_LENGTH - 9].rpartition("-")[0] or text[: MAX_LENGTH - 9]
     parts += [text] if text else []
-    parts += [] if tells_all else [f"{zlib.crc32(chr(10).join([subject, *rest]).encode()):08x}"]
+    parts += [] if complete else [f"{zlib.crc32(chr(10).join([subject, *rest]).encode()):08x}"]
     return "-".join(parts)
 
 
 def checked_name(name: str) -> str:
-    """The name that a user gives.
+    """Check the name that a user gives to a run.
 
     Raises:
-        UserError: When it holds other characters, with the nearest name that does not.
+        UserError: When it contains other characters, with the closest valid name.
     """
     if (better := cleaned(name)) != name:
         raise UserError(
-            f"name={name}: the name of a run holds letters, digits, '.', '-' and '_' only. Give name={better}; "
-            "output=FOLDER takes any folder."
+            f"name={name}: the name of a run may contain letters, digits, '.', '-' and '_' only. Give name={better}; "
+            "output=FOLDER accepts any folder."
         )
     return name
 
 
 def cleaned(text: str) -> str:
-    """A text with ``_`` for what the name of a run does not hold, accents left out."""
+    """The text without accents, and with ``_`` in place of characters that the name of a run may not contain."""
     plain = "".join(letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
     found = re.sub(r"[^A-Za-z0-9._-]+", "_", plain)
     return found if found.strip(".") else "_"
 
 
-def _abridged(override: str, known: Collection[str]) -> tuple[str, bool]:
-    """An override as a part of a name, and whether it tells all of it."""
+def _abbreviated(override: str, known: Collection[str]) -> tuple[str, bool]:
+    """An override as a part of a name, and whether the part fully determines the override."""
     if override.startswith("~"):
         return f"without_{cleaned(override[1:])}", bool(re.fullmatch(r"~[\w.]+", override, re.A))
     key, _, value = override.partition("=")
@@ -82,17 +83,17 @@ def _abridged(override: str, known: Collection[str]) -> tuple[str, bool]:
     if key in PATHS:
         value, exact = Path(unquoted(value)).name, False
     if numbers := re.fullmatch(rf"\[({_NUMBER}(?:,{_NUMBER})*)\]", value):
-        shown = numbers[1].replace(",", "x")
+        text = numbers[1].replace(",", "x")
     else:
-        shown = cleaned(re.sub(r"[\s\[\]'\"]", "", value).replace(",", "-")).strip("_")
+        text = cleaned(re.sub(r"[\s\[\]'\"]", "", value).replace(",", "-")).strip("_")
         exact = exact and bool(re.fullmatch(f"{_NUMBER}|{_WORD}", value))
-    # lr0.1, but loss_dice: letters and digits tell themselves apart.
-    between = "" if shown[:1].isdigit() and not short[-1:].isdigit() else "_"
-    return f"{short}{between}{shown or 'none'}", exact
+    # lr0.1, but loss_dice: no separator is needed between a letter and a digit.
+    separator = "" if text[:1].isdigit() and not short[-1:].isdigit() else "_"
+    return f"{short}{separator}{text or 'none'}", exact
 
 
 def _short_key(key: str, known: Collection[str]) -> str:
-    """The last parts of a key, as many as no other key ends with; ``steps`` for ``max_steps`` where that holds too."""
+    """The shortest ending of a key that no other key ends with; ``steps`` for ``max_steps`` if that is unique too."""
     parts = key.split(".")
     tails = [".".join(parts[-count:]) for count in range(1, len(parts) + 1)]
     for tail in (tails[0].removeprefix("max_"), *tails):

@@ -1,4 +1,4 @@
-"""The experiments of a study's runs, composed as ``segment train +experiments/STUDY=RUN`` would."""
+"""The experiments of a study's runs, composed as by ``segment train +experiments/STUDY=RUN``."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from segment.config.run_name import cleaned
 from segment.workflow.experiment import Command, Experiment
 
 STEPS = "trainer.max_steps"
-# What torch's schedules count in steps.
-COUNTED = ("step_size", "milestones", "total_iters", "total_steps", "T_max", "T_0")
+# Arguments of torch's schedulers that count steps.
+STEP_ARGUMENTS = ("step_size", "milestones", "total_iters", "total_steps", "T_max", "T_0")
 
 
 class StudyExperiments:
-    """Makes the experiments of a study's runs; composing a configuration takes half a second and is done once.
+    """Makes the experiments of a study's runs. Composed configurations are cached: each takes half a second.
 
     Args:
         study: Name of the study.
-        overrides: What else was said of training, as Hydra reads it.
+        overrides: Further overrides of training, as Hydra reads them.
         output: Folder of the study's run folders.
     """
 
@@ -37,13 +37,13 @@ class StudyExperiments:
         self._composed: dict[tuple[str, ...], tuple[DictConfig, Command]] = {}
 
     def experiment(self, run: str, fold: int | str, steps: int | None = None, trial: int = 0) -> Experiment:
-        """One fold of a run, or all of them.
+        """The experiment of one fold of a run, or of all folds.
 
         Args:
             run: Name of the run.
             fold: Number of the fold, or ``all``.
-            steps: Training steps, with their schedule, in place of the study's.
-            trial: How many steps are tried without keeping anything; 0 for a real run.
+            steps: Number of training steps, with the schedule adapted; None for the study's.
+            trial: Number of steps of a dry run that keeps nothing; 0 for a real run.
         """
         overrides = self._run_overrides(run)
         if steps:
@@ -55,15 +55,15 @@ class StudyExperiments:
         config.fold, config.name = fold, cleaned(f"{self.study}-{run}-fold{fold}")
         config.output = str(self.output / run / f"fold{fold}")
         own = (f"fold={fold}", f"name={config.name}", assign("output", config.output))
-        given = Command(("train", *command.overrides, *own), command.overrides, command.choices, nested=True)
-        return read_experiment(config, given)
+        command = Command(("train", *command.overrides, *own), command.overrides, command.choices, nested=True)
+        return read_experiment(config, command)
 
     def as_published(self) -> StudyExperiments:
-        """The same study, with nothing overridden."""
+        """The same study without overrides."""
         return StudyExperiments(self.study, (), self.output)
 
     def keys_that_follow_steps(self, run: str) -> set[str]:
-        """The keys of a run's configuration whose value is that of ``trainer.max_steps``."""
+        """The keys of a run's configuration that interpolate ``trainer.max_steps``."""
         config, _ = self._compose(self._run_overrides(run))
         return {key for key, node in walk(config) if isinstance(node, Node) and node._value() == f"${{{STEPS}}}"}
 
@@ -77,22 +77,22 @@ class StudyExperiments:
 
 
 def shortened(config: DictConfig, steps: int) -> tuple[str, ...]:
-    """Overrides that bring a training down to fewer steps, with its schedule.
+    """Overrides that shorten a training, and its schedule, to fewer steps.
 
     Args:
-        config: The configuration of the whole training. What its schedule takes from ``trainer.max_steps`` follows by
-            itself; counts of steps that it names are brought down alike.
-        steps: How many steps to train.
+        config: The configuration of the full training. Values that its schedule takes from ``trainer.max_steps`` follow
+            automatically; explicit step counts are scaled in proportion.
+        steps: Number of training steps.
     """
     overrides = [f"{STEPS}={steps}"]
-    for key in COUNTED:
-        named = config.scheduler.get(key)
-        if named is None or OmegaConf.is_interpolation(config.scheduler, key):
+    for key in STEP_ARGUMENTS:
+        value = config.scheduler.get(key)
+        if value is None or OmegaConf.is_interpolation(config.scheduler, key):
             continue
-        counts = [max(1, round(count * steps / config.trainer.max_steps)) for count in _listed(named)]
-        overrides.append(f"scheduler.{key}={counts if OmegaConf.is_list(named) else counts[0]}".replace(" ", ""))
+        counts = [max(1, round(count * steps / config.trainer.max_steps)) for count in _as_list(value)]
+        overrides.append(f"scheduler.{key}={counts if OmegaConf.is_list(value) else counts[0]}".replace(" ", ""))
     return tuple(overrides)
 
 
-def _listed(named: Any) -> list[int]:
-    return list(named) if OmegaConf.is_list(named) else [named]
+def _as_list(value: Any) -> list[int]:
+    return list(value) if OmegaConf.is_list(value) else [value]

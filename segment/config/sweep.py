@@ -1,4 +1,4 @@
-"""The jobs of a sweep: one that fails does not stop the others, no two share a run folder, a table at the end."""
+"""The jobs of a sweep: a failed job does not stop the others, each has its own run folder, a table ends the sweep."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from segment.workflow.experiment import Command
 
 @dataclass(frozen=True)
 class Job:
-    """What one job of a sweep came to.
+    """The result of one job of a sweep.
 
     Attributes:
-        number: Its number in the sweep, from 0.
-        overrides: The whole of its configuration's overrides.
-        output: Its run folder; None where it got none.
-        score: Foreground Dice; None where it has none.
-        error: Why it failed; None where it did not.
-        crashed: Whether the failure was no mistake of the user's.
+        number: The job's number in the sweep, from 0.
+        overrides: All overrides of its configuration.
+        output: Its run folder; None if it has none.
+        score: Foreground Dice; None if there is none.
+        error: Why it failed; None if it did not.
+        crashed: Whether it failed for another reason than a user error.
     """
 
     number: int
@@ -49,45 +49,45 @@ class Job:
 
 
 class SweepFolder(Callback):
-    """Remembers the folder of the sweep that this process has begun, which Hydra alone knows.
+    """Remembers the folder of the sweep that this process has started, which only Hydra knows.
 
-    Jobs may run in other processes or on other machines: each writes what it came to into that folder.
+    Jobs may run in other processes or on other machines: each writes its result to that folder.
     """
 
     begun: ClassVar[Path | None] = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """The sweep begins; what an earlier one left in a folder that the user named is taken away."""
+        """Start the sweep; delete what an earlier sweep left in a folder that the user named."""
         SweepFolder.begun = Path(config.hydra.sweep.dir).absolute()
         for file in [*SweepFolder.begun.glob("jobs/*"), *SweepFolder.begun.glob("folders/*")]:
             file.unlink()
 
 
 def register_optuna() -> None:
-    """Where Optuna's sweeper is installed, have it look for the highest score, one trial at a time, from one seed.
+    """Configure Optuna's sweeper, if installed, to maximise the score, one trial at a time, with a fixed seed.
 
-    The same command again then comes to the same trials and passes over those that are finished. A file in ``conf/``
-    cannot say this: Hydra refuses one of the name of a plugin's own configuration.
+    Repeating the same command then proposes the same trials and skips those that are finished. A file in ``conf/``
+    cannot do this: Hydra rejects a file with the name of a plugin's own configuration.
     """
     try:
         from hydra_plugins.hydra_optuna_sweeper.config import Direction, OptunaSweeperConf, TPESamplerConfig
     except ImportError:
         return
     store = ConfigStore.instance().store
-    # Failed trials are told by `conclude` and do not stop the others.
+    # Failed trials are reported by `conclude` and do not stop the others.
     sweeper = OptunaSweeperConf(direction=Direction.maximize, n_jobs=1, max_failure_rate=1.0)
     store("optuna", sweeper, group="hydra/sweeper", provider="segment")
     store("tpe", TPESamplerConfig(seed=0), group="hydra/sweeper/sampler", provider="segment")
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a job stands in its sweep.
+class Position:
+    """The position of a job in its sweep.
 
     Attributes:
-        number: Its number, from 0.
-        folder: Of the sweep.
-        overrides: The whole of its configuration's overrides, as Hydra reads them.
+        number: The job's number, from 0.
+        folder: The sweep's folder.
+        overrides: All overrides of the job's configuration, as Hydra reads them.
     """
 
     number: int
@@ -95,36 +95,36 @@ class Place:
     overrides: tuple[str, ...]
 
 
-def place_of(own: Any) -> Place:
-    """The place of the job that Hydra's own part of its configuration describes."""
-    return Place(own.job.num, Path(own.sweep.dir), tuple(own.overrides.task))
+def position_of(node: Any) -> Position:
+    """The position of the job that Hydra's own node of its configuration describes."""
+    return Position(node.job.num, Path(node.sweep.dir), tuple(node.overrides.task))
 
 
 def run_job(
     work: Callable[[DictConfig, Command], float | None],
     config: DictConfig,
     command: Command,
-    place: Place,
-    tell: Callable[[Exception], str],
+    position: Position,
+    explain_error: Callable[[Exception], str],
 ) -> Any:
-    """Run one job of a sweep and write down what it came to.
+    """Run one job of a sweep and record its result.
 
     Args:
-        work: Called with the configuration and the command; gives the foreground Dice, or None.
+        work: Called with the configuration and the command; returns the foreground Dice, or None.
         config: The job's configuration.
         command: The job's command.
-        place: Where it stands in the sweep.
-        tell: Makes one paragraph of what Hydra or OmegaConf raised.
+        position: The job's position in the sweep.
+        explain_error: Explains an exception of Hydra or OmegaConf in one paragraph.
 
     Returns:
-        The foreground Dice; None where there is none or the job failed, which a sweeper takes for a failed trial.
+        The foreground Dice; None if there is none or the job failed, which a sweeper treats as a failed trial.
     """
-    print(f"\nJob {place.number}: {' '.join(command.overrides)}", flush=True)
+    print(f"\nJob {position.number}: {' '.join(command.overrides)}", flush=True)
     score, error, crashed = None, None, False
     outputs: list[str] = []
 
     def take_folder(folder: Path) -> None:
-        _take_folder(place, folder)
+        _reserve_folder(position, folder)
         outputs.append(str(folder))
 
     try:
@@ -132,47 +132,47 @@ def run_job(
     except UserError as mistake:
         error = " ".join(str(mistake).split())
     except (HydraException, OmegaConfBaseException) as mistake:
-        error = tell(mistake)
-    except Exception as crash:  # whatever it was, the other jobs go on
+        error = explain_error(mistake)
+    except Exception as crash:  # the other jobs must continue, whatever was raised
         traceback.print_exc()
         error, crashed = f"{type(crash).__name__}: {' '.join(str(crash).split())}", True
     if error is not None:
-        print(f"segment: job {place.number} failed: {error}", file=sys.stderr, flush=True)
+        print(f"segment: job {position.number} failed: {error}", file=sys.stderr, flush=True)
     score = float(score) if score is not None and math.isfinite(score) else None
     output = outputs[0] if outputs else None
-    job = Job(place.number, list(place.overrides), output, score, error, crashed)
-    write_json(_record(place.folder, place.number), asdict(job))
+    job = Job(position.number, list(position.overrides), output, score, error, crashed)
+    write_json(_record(position.folder, position.number), asdict(job))
     return score
 
 
-def _take_folder(place: Place, folder: Path) -> None:
-    """Keep a run folder for this job of a sweep.
+def _reserve_folder(position: Position, folder: Path) -> None:
+    """Reserve a run folder for this job of a sweep.
 
     Raises:
-        UserError: When the folder is that of another job with other overrides, or of one that is still running.
+        UserError: When the folder belongs to another job that has different overrides or is still running.
     """
-    sweep = place.folder
+    sweep = position.folder
     mark = sweep / "folders" / f"{zlib.crc32(str(folder.absolute()).encode()):08x}-{folder.name[-100:]}"
     mark.parent.mkdir(parents=True, exist_ok=True)
     try:
         with mark.open("x") as file:
-            file.write(str(place.number))
+            file.write(str(position.number))
         return
     except FileExistsError:
         other = mark.read_text()
-    if other == str(place.number):
+    if other == str(position.number):
         return
     done = _record(sweep, int(other)) if other.isdigit() else None
-    # A sweeper may ask for the same twice; the folds of fold=all may be jobs of their own.
-    if done and done.is_file() and _but_fold(_read(done).overrides) == _but_fold(place.overrides):
+    # A sweeper may propose the same overrides twice; the folds of fold=all may also be separate jobs.
+    if done and done.is_file() and _without_fold(_read(done).overrides) == _without_fold(position.overrides):
         return
     raise UserError(
-        f"output={folder}: job {other} of this sweep has this run folder. Leave name= and output= to segment, or put "
-        "what tells the jobs apart into them, such as name='study-${fold}-${hydra:job.num}'."
+        f"output={folder}: job {other} of this sweep uses this run folder. Omit name= and output=, or make them "
+        "different for every job, such as name='study-${fold}-${hydra:job.num}'."
     )
 
 
-def _but_fold(overrides: Sequence[str]) -> list[str]:
+def _without_fold(overrides: Sequence[str]) -> list[str]:
     return sorted(override for override in overrides if not override.startswith("fold="))
 
 
@@ -185,19 +185,19 @@ def _read(file: Path) -> Job:
 
 
 def jobs_so_far() -> list[Job]:
-    """What the jobs of the sweep that this process has begun came to, in their order; none outside of a sweep."""
+    """Results of the jobs so far, in order, of the sweep that this process has started; empty outside a sweep."""
     return [_read(file) for file in sorted(SweepFolder.begun.glob("jobs/*.json"))] if SweepFolder.begun else []
 
 
 def conclude(verb: str, jobs: Sequence[Job]) -> int:
-    """Print the table of a sweep, how to compare its runs, and in one paragraph which jobs failed.
+    """Print the table of a sweep, the command to compare its runs, and one paragraph on failed jobs.
 
     Args:
         verb: The verb that was swept.
-        jobs: What the jobs came to; nothing is printed of none.
+        jobs: The jobs' results; nothing is printed if there are none.
 
     Returns:
-        The exit code: 1 after a crash, 2 after mistakes of the user's, 0 else.
+        The exit code: 1 after a crash, 2 after user errors, else 0.
     """
     if not jobs:
         return 0
@@ -216,20 +216,20 @@ def conclude(verb: str, jobs: Sequence[Job]) -> int:
     if failed:
         listed = " ".join(f"[{job.number}] {named[job.number]}: {printable(job.error)}" for job in failed)
         print(
-            f"segment: {len(failed)} of {len(jobs)} jobs failed; the same command runs them again and passes over "
-            f"what is finished. {listed}",
+            f"segment: {len(failed)} of {len(jobs)} jobs failed; the same command runs them again and skips finished "
+            f"jobs. {listed}",
             file=sys.stderr,
         )
     return 1 if any(job.crashed for job in failed) else 2 if failed else 0
 
 
 def pattern_of(runs: Sequence[str]) -> str | None:
-    """A pattern that finds these run folders and nothing else; None where none does."""
+    """A glob pattern that matches exactly these run folders; None if none is found."""
     parent = Path(runs[0]).parent
     if any(Path(run).parent != parent for run in runs):
         return None
     names = [Path(run).name for run in runs]
-    first, last = _shared_start(names), _shared_start([name[::-1] for name in names])[::-1]
+    first, last = _common_prefix(names), _common_prefix([name[::-1] for name in names])[::-1]
     patterns = [f"{glob.escape(first)}*"]
     if len(first) + len(last) <= min(map(len, names)):
         patterns.append(f"{glob.escape(first)}*{glob.escape(last)}")
@@ -242,13 +242,13 @@ def pattern_of(runs: Sequence[str]) -> str | None:
     return None
 
 
-def _shared_start(names: Sequence[str]) -> str:
-    alike = itertools.takewhile(lambda letters: len({*letters}) == 1, zip(*names, strict=False))
-    return "".join(letters[0] for letters in alike)
+def _common_prefix(names: Sequence[str]) -> str:
+    common = itertools.takewhile(lambda letters: len({*letters}) == 1, zip(*names, strict=False))
+    return "".join(letters[0] for letters in common)
 
 
 def _print_best() -> None:
-    """What a sweeper that searches has found."""
+    """Print the best parameters that an optimising sweeper has found."""
     results = SweepFolder.begun / "optimization_results.yaml" if SweepFolder.begun else None
     if results is None or not results.is_file():
         return

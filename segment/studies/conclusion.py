@@ -1,4 +1,4 @@
-"""What the finished folds of a study came to, beside what is published."""
+"""The results of a study's finished folds, compared with the published figures."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from segment.studies.study import Study, folds_of
 from segment.studies.table import HEADS, cells, markdown, protocol, records
 from segment.text import output, printable, table
 
-# Of the machine, not of the protocol.
+# Keys of the machine, not of the protocol.
 MACHINE = ("trainer.accelerator", "trainer.precision", "trainer.benchmark")
 
 
 def reductions(study: Study, name: str, runs: dict[int, RunFolder]) -> str:
-    """In what the finished folds of a run are another protocol than the study's; empty for nothing.
+    """How the protocol of a run's finished folds deviates from the study's; empty if it does not.
 
     Raises:
-        UserError: When they are not of one protocol among themselves.
+        UserError: When the folds were run with different protocols.
     """
     found: dict[int, dict[str, str]] = {}
     published = study.experiments.as_published()
@@ -36,90 +36,93 @@ def reductions(study: Study, name: str, runs: dict[int, RunFolder]) -> str:
     for fold, folder in runs.items():
         one = published.experiment(name, fold)
         changed = differences(folder.config, one.settings(folder.config.get("planned")))
-        # What only follows from the number of steps need not be told beside it.
-        steps = next((there for key, there, _ in changed if key == STEPS), None)
+        # Omit values that merely follow from the number of steps.
+        steps = next((value for key, value, _ in changed if key == STEPS), None)
         found[fold] = {
-            key: f"{key} {there} for {here}"
-            for key, there, here in sorted(changed, key=lambda change: change[0] != STEPS)
-            if key not in MACHINE and not (key in follows and there == steps)
+            key: f"{key} {value} instead of {default}"
+            for key, value, default in sorted(changed, key=lambda change: change[0] != STEPS)
+            if key not in MACHINE and not (key in follows and value == steps)
         }
     first = min(found)
     for fold, changes in found.items():
-        apart = sorted(text for _, text in changes.items() ^ found[first].items())
-        if apart:
+        different = sorted(text for _, text in changes.items() ^ found[first].items())
+        if different:
             raise UserError(
-                f"{runs[fold].path}: is of another configuration than fold {first} beside it ({printable(apart[0])}). "
-                "One table cannot hold both: move one of them away."
+                f"{runs[fold].path}: its configuration differs from that of fold {first} "
+                f"({printable(different[0])}). One table cannot contain both: move one of them away."
             )
     texts = [printable(text)[:120] for key, text in found[first].items() if key != "seed"]
     texts += [
-        f"fold {fold} ended after {folder.provenance['steps']} steps" for fold, folder in runs.items() if ended(folder)
+        f"fold {fold} ended after {folder.provenance['steps']} steps"
+        for fold, folder in runs.items()
+        if stopped_early(folder)
     ]
     return "; ".join([*texts[:3], *([f"{len(texts) - 3} more"] if len(texts) > 3 else [])])
 
 
-def ended(folder: RunFolder) -> bool:
-    """Whether time ended the training of a fold before its last step."""
+def stopped_early(folder: RunFolder) -> bool:
+    """Whether a fold's training ran out of time before its last step."""
     trainer = folder.config.get("trainer")
-    done, wanted = folder.provenance.get("steps"), trainer.get("max_steps") if isinstance(trainer, dict) else None
-    return isinstance(done, int) and isinstance(wanted, int) and done < wanted
+    done, planned = folder.provenance.get("steps"), trainer.get("max_steps") if isinstance(trainer, dict) else None
+    return isinstance(done, int) and isinstance(planned, int) and done < planned
 
 
 def conclude(study: Study, present: Sequence[str], form: str, entered: Path | None) -> None:
-    """Assemble the study from the finished folds; print its table, write it, and enter it where that was asked for."""
+    """Assemble the study from its finished folds; print and write its table, and enter the results if requested."""
     lines: list[Line] = []
     made_with: dict[str, str] = {}
     for name in study.runs:
         found = assemble(study, name)
-        if entered and found and name in study.asked:
+        if entered and found and name in study.requested:
             enter(entered / study.name, found)
         rows = [row for result in found for row in result.rows]
-        tell_unknown(study, name, rows)
-        lines += compare(name, study.published, rows, name in present or name not in study.asked)
+        note_unknown_labels(study, name, rows)
+        lines += compare(name, study.published, rows, name in present or name not in study.requested)
         made_with |= {name: protocol_line(found[-1].summary)} if found else {}
     if entered:
         write_page(entered)
     content = list(records(lines))
     write_text(study.output / "table.csv", as_csv(list(content[0]), (row.values() for row in content)))
     write_text(study.output / "table.md", markdown(lines, made_with))
-    show([line for line in lines if line.run in study.asked], made_with, form)
+    show([line for line in lines if line.run in study.requested], made_with, form)
     if form == "text":
         print(f"Table      {study.output / 'table.md'}, {study.output / 'table.csv'}")
     if entered:
         print(f"Entered    {entered / study.name / 'measured.csv'}, {entered / 'README.md'}", file=sys.stderr)
 
 
-def tell_unknown(study: Study, name: str, rows: Sequence[Measured]) -> None:
-    """Say which published figures of a finished run are of labels that it does not have."""
+def note_unknown_labels(study: Study, name: str, rows: Sequence[Measured]) -> None:
+    """Print a note for each published label that a finished run does not have."""
     known = list(dict.fromkeys(row.label for row in rows))
-    asked = dict.fromkeys(row.label for row in study.published if row.run == name and row.label)
-    for label in asked if rows else ():
+    published = dict.fromkeys(row.label for row in study.published if row.run == name and row.label)
+    for label in published if rows else ():
         if label.casefold() not in map(str.casefold, known):
-            near = did_you_mean(label, known)
+            hint = did_you_mean(label, known)
             print(
-                f"Note: published.csv: {name} has no label {printable(label)}.{near} It has: {', '.join(known)}.",
+                f"Note: published.csv: {name} has no label {printable(label)}.{hint} Its labels: {', '.join(known)}.",
                 file=sys.stderr,
             )
 
 
 def assemble(study: Study, name: str) -> list[Result]:
-    """What the finished folds of a run came to; empty where there is none."""
+    """The results of a run's finished folds; empty if there is none."""
     runs = finished_folds(study.output / name)
     if not runs:
         return []
     count = folds_of(study.experiments.experiment(name, "all"))
-    lost = [str(fold) for fold in range(count) if fold not in runs]
-    if lost:
-        print(f"Note: {name} lacks fold{'s' * (len(lost) > 1)} {', '.join(lost)} of {count}.", file=sys.stderr)
+    missing = [str(fold) for fold in range(count) if fold not in runs]
+    if missing:
+        plural = "s" * (len(missing) > 1)
+        print(f"Note: {name} lacks fold{plural} {', '.join(missing)} of {count}.", file=sys.stderr)
     return results(name, runs, count, reductions(study, name, runs))
 
 
 def show(lines: Sequence[Line], made_with: Mapping[str, str], form: str) -> None:
-    """Print the lines of a table, and what stands beside every number."""
+    """Print the lines of a table, followed by the protocols."""
     if form == "json":
         output().out(json.dumps(list(records(lines)), indent=2))
         return
-    print(f"\n{table([HEADS, *(cells(line, told=False) for line in lines)])}\n")
+    print(f"\n{table([HEADS, *(cells(line, with_protocol=False) for line in lines)])}\n")
     figures = [line.published for line in lines if line.published]
     for text in dict.fromkeys(f"{figure.run}: {protocol(figure)} ({figure.source})" for figure in figures):
         print(f"published  {printable(text)}")

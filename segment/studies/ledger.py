@@ -1,4 +1,4 @@
-"""What a study published and what was measured here: two tables beside its runs, set side by side with a verdict."""
+"""Reads, writes and compares a study's tables: the published figures and those measured here, with a verdict."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from segment.files import write_text
 from segment.text import printable
 
 ALL = "all"
-"""What the column ``fold`` of ``measured.csv`` says of all folds' scans together."""
+"""Value of the column ``fold`` of ``measured.csv`` for the scans of all folds together."""
 
 NOT_RUN, DATA_NEEDED = "not run", "not run (data needed)"
 REPRODUCED, BELOW, ABOVE = "reproduced", "below", "above"
 VERDICTS = (REPRODUCED, BELOW, ABOVE, NOT_RUN, DATA_NEEDED)
-"""A published value lies inside the 95 % interval of what was measured, or the interval lies below or above it;
-there is no finished run, where the data set is or is not here."""
+"""The published value lies inside the measured 95 % interval, or the interval lies below or above it; or there is no
+finished run, with or without the data set available."""
 
-_MOST_BYTES, _MOST_ROWS = 4_000_000, 20_000
+_MAX_BYTES, _MAX_ROWS = 4_000_000, 20_000
 
 
 @dataclass(frozen=True)
 class Published:
-    """A row of ``published.csv``: one figure, as its source prints it.
+    """A row of ``published.csv``: one published figure, as printed in its source.
 
     Attributes:
-        run: Run of the study that is to reproduce it; empty for a method that is not here.
-        method: What the source calls it.
+        run: Run of the study that reproduces it; empty for a method without a run.
+        method: Name of the method in the source.
         data: Name of the data set.
-        split: What the source says of training and test scans.
-        metric: Column of ``scans.csv`` it is to be compared with, such as ``dice``; else what it is, such as ``hours``.
-        label: Name of a label, or ``foreground``; empty where it is no score.
-        fold: Number of a fold; empty for a figure of all of them.
-        value: The digits that the source prints.
-        spread: The same for what stands behind its plus-minus; empty for none.
-        scale: 100 where the source prints percent, else 1.
-        overlap: Of the windows.
-        test_time_augmentation: Mirrored or otherwise changed views.
-        source: Where it is printed.
-        sure: ``read`` in the source itself, or ``secondary``.
+        split: Training and test scans, as the source describes them.
+        metric: Column of ``scans.csv`` to compare it with, such as ``dice``; else another quantity, such as ``hours``.
+        label: Name of a label, or ``foreground``; empty if the figure is not a score.
+        fold: Number of a fold; empty for a figure over all folds.
+        value: The value, with the digits that the source prints.
+        spread: The value after the plus-minus sign, likewise; empty for none.
+        scale: 100 if the source prints percent, else 1.
+        overlap: Overlap of the sliding windows.
+        test_time_augmentation: Mirrored or otherwise augmented views.
+        source: Where the figure is printed.
+        sure: ``read`` if taken from the source itself, or ``secondary``.
     """
 
     run: str
@@ -76,33 +76,33 @@ class Published:
 
     @property
     def decimals(self) -> int:
-        """Decimals that what was measured is shown with beside it."""
+        """Number of decimals for the measured figure beside it."""
         return 4 if self.scale == 1 else 2
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A row of ``measured.csv``: one figure that a run came to.
+    """A row of ``measured.csv``: one measured figure of a run.
 
     Attributes:
         run: Run of the study.
         fold: Number of the fold, ``all``, or several numbers joined by ``+``.
         metric: Column of ``scans.csv``.
         label: Name of a label, or ``foreground``.
-        value: Mean over scans; of the foreground the mean over labels of it. None where nothing was scored.
+        value: Mean over scans; for the foreground, the mean over labels of these means. None if nothing was scored.
         sd: Standard deviation over scans.
-        ci95_low: Low end of its 95 % interval (bootstrap over scans); None with fewer than two scans.
-        ci95_high: High end.
-        scans: How many have a score.
+        ci95_low: Lower bound of the 95 % interval (bootstrap over scans); None with fewer than two scans.
+        ci95_high: Upper bound.
+        scans: Number of scans with a score.
         seed: The run's seed.
-        steps: Training steps a fold.
-        hours: Wall time of all of it; None where not known.
-        hardware: What it ran on.
-        versions: Of Python and the packages.
-        commit: Of the code.
-        date: ISO date at which the last fold began.
-        reduced: In what the run was another protocol than the study's; empty for nothing.
-        provenance: File of the run's provenance, relative to the study's folder.
+        steps: Training steps per fold.
+        hours: Total wall time; None if unknown.
+        hardware: Hardware of the run.
+        versions: Versions of Python and the packages.
+        commit: Git commit of the code.
+        date: ISO date on which the last fold started.
+        reduced: How the run's protocol deviates from the study's; empty if it does not.
+        provenance: The run's provenance file, relative to the study's folder.
     """
 
     run: str
@@ -126,7 +126,7 @@ class Measured:
 
     @property
     def folds(self) -> list[str]:
-        """The folds it was measured on; ``all`` is one word."""
+        """The folds it was measured on; ``all`` counts as one entry."""
         return self.fold.split("+")
 
     @property
@@ -135,7 +135,7 @@ class Measured:
         return None if self.ci95_low is None or self.ci95_high is None else (self.ci95_low, self.ci95_high)
 
     def replaces(self, other: Measured) -> bool:
-        """Whether the other is the same figure of the same run, measured before, or over some of these folds only."""
+        """Whether the other row is an earlier measurement of the same figure, or one over a subset of these folds."""
         if any(getattr(self, key) != getattr(other, key) for key in ("run", "seed", "steps", "metric", "label")):
             return False
         if len(other.folds) > 1 and (self.fold == ALL or set(other.folds) < set(self.folds)):
@@ -145,14 +145,14 @@ class Measured:
 
 @dataclass(frozen=True)
 class Line:
-    """A published figure and what was measured of it.
+    """A published figure and its measured counterpart.
 
     Attributes:
         run: Run of the study.
-        published: The figure; None where nothing is published of this run.
-        measured: None where nothing was.
-        verdict: One of `VERDICTS`; empty for nothing to judge: no published figure, no such metric or no interval.
-        reduced: In what the run was another protocol; empty for nothing.
+        published: The published figure; None if nothing is published for this run.
+        measured: The measured figure; None if there is none.
+        verdict: One of `VERDICTS`; empty without a published figure, such a metric or an interval.
+        reduced: How the run's protocol deviates from the study's; empty if it does not.
     """
 
     run: str
@@ -166,29 +166,29 @@ Row = TypeVar("Row", Published, Measured)
 
 
 def read_published(study: Path) -> list[Published]:
-    """Read ``published.csv`` of a study; empty where there is none.
+    """Read ``published.csv`` of a study; empty if there is none.
 
     Args:
         study: The study's folder.
 
     Raises:
-        UserError: The file is no such table, naming the line and the column.
+        UserError: When the file is not such a table; the message names the row and column.
     """
     return _read(study / "published.csv", Published)
 
 
 def read_measured(study: Path) -> list[Measured]:
-    """Read ``measured.csv`` of a study; empty where there is none. Raises as `read_published`."""
+    """Read ``measured.csv`` of a study; empty if there is none. Raises as `read_published`."""
     return _read(study / "measured.csv", Measured)
 
 
 def write_rows(path: Path, kind: type[Row], rows: Iterable[Row]) -> None:
-    """Write a table so that reading it gives the same rows, whole or not at all."""
+    """Write a table atomically; reading it returns the same rows."""
     write_text(path, as_csv([field.name for field in fields(kind)], (asdict(row).values() for row in rows)))
 
 
 def as_csv(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
-    """Text of comma-separated values; None is an empty field."""
+    """Format rows as comma-separated values; None becomes an empty field."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(header)
@@ -197,15 +197,15 @@ def as_csv(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
 
 
 def verdict(published: Published, measured: Measured | None, data_here: bool = True) -> str:
-    """The verdict on one figure.
+    """The verdict on one published figure.
 
     Args:
-        published: The figure.
-        measured: What was measured of it; None where no run is finished or it has no such metric.
-        data_here: Whether the data set is, for where there is no run.
+        published: The published figure.
+        measured: The measured figure; None if no run is finished or it has no such metric.
+        data_here: Whether the data set is available, if there is no run.
 
     Returns:
-        One of `VERDICTS`; empty where too few scans were measured for an interval.
+        One of `VERDICTS`; empty if too few scans were measured for an interval.
     """
     if measured is None:
         return NOT_RUN if data_here else DATA_NEEDED
@@ -219,17 +219,17 @@ def verdict(published: Published, measured: Measured | None, data_here: bool = T
 def compare(
     run: str, published: Sequence[Published], measured: Sequence[Measured], data_here: bool = True
 ) -> list[Line]:
-    """Set what was measured of one run beside what is published of it.
+    """Compare the measured figures of one run with the published ones.
 
     Args:
         run: The run.
-        published: All figures of its study; those without a label are no scores and are passed over.
-        measured: All that was measured in its study.
-        data_here: Whether the data set is, for where there is no run.
+        published: All published figures of its study; those without a label are not scores and are skipped.
+        measured: All measured figures of its study.
+        data_here: Whether the data set is available, if there is no run.
 
     Returns:
-        A line for each published figure; where none is, one for each metric and label of all folds together, or one
-        line of nothing.
+        One line per published figure. If there is none, one line per metric and label over all folds, or a single empty
+        line.
     """
     own = [row for row in measured if row.run == run]
     lines = []
@@ -252,7 +252,7 @@ def compare(
 
 
 def _best(rows: Sequence[Measured], metric: str, label: str, fold: str) -> Measured | None:
-    """What speaks of a figure: the fold's row, or that of the most folds; the longest and latest of several."""
+    """The best match for a figure: the fold's row, or that of the most folds; ties go to the longest and latest."""
     found = [
         row
         for row in rows
@@ -267,28 +267,30 @@ def _read(path: Path, kind: type[Row]) -> list[Row]:
     if not path.is_file():
         return []
     columns = get_type_hints(kind)
-    if path.stat().st_size > _MOST_BYTES:
-        raise UserError(f"{path} has more than {_MOST_BYTES:,} bytes, so it is no table of figures.")
+    if path.stat().st_size > _MAX_BYTES:
+        raise UserError(f"{path} has more than {_MAX_BYTES:,} bytes, so it is not a table of figures.")
     try:
         with path.open(encoding="utf-8", newline="") as file:
             table = list(csv.reader(file, strict=True))
     except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"{path} is not a table of comma-separated values ({printable(error)}). Mend it.") from None
+        raise UserError(f"{path} is not a table of comma-separated values ({printable(error)}). Fix it.") from None
     if not table or table[0] != list(columns):
         raise UserError(f"{path} must begin with the line {','.join(columns)}.")
-    if len(table) > _MOST_ROWS:
-        raise UserError(f"{path} has more than {_MOST_ROWS:,} rows, so it is no table of figures.")
+    if len(table) > _MAX_ROWS:
+        raise UserError(f"{path} has more than {_MAX_ROWS:,} rows, so it is not a table of figures.")
     return [_row(path, number, cells, kind, columns) for number, cells in enumerate(table[1:], 2)]
 
 
 def _row(path: Path, number: int, cells: Sequence[str], kind: type[Row], columns: Mapping[str, Any]) -> Row:
     where = f"{path}, row {number}"
     if len(cells) != len(columns):
-        raise UserError(f"{where}: has {len(cells)} columns, not {len(columns)}. Mend it.")
+        raise UserError(f"{where}: has {len(cells)} columns, not {len(columns)}. Fix it.")
     values: dict[str, Any] = {}
-    for (name, wanted), cell in zip(columns.items(), cells, strict=True):
+    for (name, column_type), cell in zip(columns.items(), cells, strict=True):
         try:
-            values[name] = cell if wanted is str else _whole(cell) if wanted is int else _number(cell) if cell else None
+            values[name] = (
+                cell if column_type is str else _whole(cell) if column_type is int else _number(cell) if cell else None
+            )
         except ValueError as error:
             raise UserError(f"{where}: column {name!r} holds {printable(cell[:80])!r}; {error}.") from None
     try:
@@ -299,7 +301,7 @@ def _row(path: Path, number: int, cells: Sequence[str], kind: type[Row], columns
 
 def _whole(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,15}", text):
-        raise ValueError("expected a whole number")
+        raise ValueError("expected an integer")
     return int(text)
 
 

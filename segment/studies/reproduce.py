@@ -1,4 +1,4 @@
-"""Runs a published study, fold by fold, and sets our numbers beside the published ones."""
+"""Runs a published study fold by fold and compares the results with the published figures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from segment.files import read_mapping
 from segment.runs.folder import is_complete
 from segment.studies.budget import forecast, known_pace, measure, steps_within, trial_steps
 from segment.studies.conclusion import conclude
-from segment.studies.folds import finished_folds, sound_folds
+from segment.studies.folds import finished_folds, valid_folds
 from segment.studies.study import Study, citation, folds_of
 from segment.text import printable
 from segment.training.callbacks.stopwatch import Stopwatch
@@ -25,14 +25,14 @@ from segment.workflow.train import finished, train
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be reproduced.
+    """What to reproduce.
 
     Attributes:
         fold: One fold, or ``all``.
-        budget: Hours for all that is asked for; None for the study's steps.
-        steps: Training steps of a fold; None for the study's.
+        budget: Hours for everything that is requested; None for the study's steps.
+        steps: Training steps per fold; None for the study's.
         format: text or json.
-        entered: Folder of studies in which what was measured is entered; None: nowhere.
+        entered: Folder of studies in which to enter the results; None: nowhere.
     """
 
     fold: int | str
@@ -43,67 +43,68 @@ class Request:
 
 
 def reproduce(study: Study, request: Request) -> None:
-    """Say what the study needs, train what is not finished, print and write the table."""
-    # Programs read standard output; what training prints is for people.
-    aside = contextlib.redirect_stdout(sys.stderr) if request.format == "json" else contextlib.nullcontext()
-    with aside:
+    """Print what the study requires, train unfinished folds, print and write the table."""
+    # With JSON, standard output is for programs; the training's output is for people.
+    redirection = contextlib.redirect_stdout(sys.stderr) if request.format == "json" else contextlib.nullcontext()
+    with redirection:
         present = announce(study, request)
-        shares = sum(map(len, present.values()))
+        total_folds = sum(map(len, present.values()))
         for name, folds in present.items():
-            train_run(study, name, folds, request, shares)
+            train_run(study, name, folds, request, total_folds)
     conclude(study, list(present), request.format, request.entered)
 
 
 def announce(study: Study, request: Request) -> dict[str, list[int]]:
-    """Say what is to be reproduced, what it needs and takes, and what it will be set beside.
+    """Print what will be reproduced, what it requires, how long it takes, and the published figures.
 
     Returns:
-        The folds that were asked for of every run whose data set is here.
+        The requested folds of every run whose data set is available.
 
     Raises:
-        UserError: When none is, or a fold that is there diverged.
+        UserError: When no data set is available, or a finished fold diverged.
     """
     print(f"{study.name}: {citation(study)}\n")
     for name in study.runs:
-        sound_folds(study.output / name)  # so that one that diverged is told before the others are trained
+        valid_folds(study.output / name)  # to report a diverged fold before others are trained
     present, missing = {}, {}
-    for name in study.asked:
+    for name in study.requested:
         folder, one = study.output / name, study.experiments.experiment(name, 0)
-        needs, folds = required_data(one), asked_folds(request.fold, one)
-        steps = begun_steps(folder) or request.steps or one.trainer.max_steps
+        data, folds = required_data(one), requested_folds(request.fold, one)
+        steps = recorded_steps(folder) or request.steps or one.trainer.max_steps
         left = [fold for fold in folds if not is_complete(folder / f"fold{fold}")]
-        beside = [row for row in study.published if row.run == name and row.label and not row.fold]
-        listed = ", ".join(f"{row.metric} {row.label} {row.value}" for row in beside) or "nothing published"
+        figures = [row for row in study.published if row.run == name and row.label and not row.fold]
+        listed = ", ".join(f"{row.metric} {row.label} {row.value}" for row in figures)
         cost = f"{len(folds)} fold{'s' * (len(folds) > 1)} x {one.trainer.max_steps:,} steps"
-        told = "" if request.budget else forecast(known_pace(folder), len(left), steps)
-        print(f"{name}: {cost}, to be set beside {printable(listed)}. {needs}{told}")
-        # Data sets that are made on first use need not be there.
+        time_needed = "" if request.budget else forecast(known_pace(folder), len(left), steps)
+        published = f"Published: {printable(listed)}" if listed else "Nothing is published"
+        print(f"{name}: {cost}. {published}. {data}{time_needed}")
+        # Data sets that are generated on first use need not exist yet.
         if not one.data.made and not one.data.root.exists():
-            missing[name] = f"{needs} It is not at {one.data.root}. {how_to_get(one.data)}"
+            missing[name] = f"{data} It is not at {one.data.root}. {how_to_get(one.data)}"
         else:
             present[name] = folds
     if not present:
         raise UserError(f"study={study.name}: {' '.join(dict.fromkeys(missing.values()))}")
     for name, text in missing.items():
-        print(f"Note: {name} is left out. {text}", file=sys.stderr)
+        print(f"Note: {name} is skipped. {text}", file=sys.stderr)
     print(flush=True)
     return present
 
 
 def required_data(one: Experiment) -> str:
-    """Which data set a run needs, and its licence."""
+    """The data set that a run requires, and its licence."""
     data = one.data
-    return f"It needs the data set {data.name or data.root.name} (licence: {data.licence or 'see data/README.md'})."
+    return f"It requires the data set {data.name or data.root.name} (licence: {data.licence or 'see data/README.md'})."
 
 
 def how_to_get(data: DataSource) -> str:
     """How to get a data set."""
     how = f"Download it with `segment fetch data={data.name}`" if data.url else "data/README.md says how to get it"
-    return f"{how}; where it lies, data.root=FOLDER says."
+    return f"{how}. If you have it, give its folder: data.root=FOLDER."
 
 
-def asked_folds(fold: int | str, one: Experiment) -> list[int]:
-    """Numbers of the folds that were asked for of a run."""
+def requested_folds(fold: int | str, one: Experiment) -> list[int]:
+    """Numbers of the requested folds of a run."""
     if isinstance(fold, int) and not isinstance(fold, bool):
         return [fold]
     if fold != "all":
@@ -111,82 +112,82 @@ def asked_folds(fold: int | str, one: Experiment) -> list[int]:
     return list(range(folds_of(one)))
 
 
-def train_run(study: Study, name: str, folds: Sequence[int], request: Request, shares: int) -> None:
-    """Train the folds of one run that are not finished, then sum up when all are there.
+def train_run(study: Study, name: str, folds: Sequence[int], request: Request, total_folds: int) -> None:
+    """Train the unfinished folds of one run, then summarise them if all are finished.
 
     Args:
         study: The study.
         name: The run.
-        folds: Numbers of the folds that were asked for.
-        request: What was asked for.
-        shares: Among how many folds of all runs a budget is shared out.
+        folds: Numbers of the requested folds.
+        request: The request.
+        total_folds: Number of folds of all runs, which share the budget.
     """
     started, folder = time.time(), study.output / name
-    steps = fixed_steps(study, name, folds, request, shares)
-    begun = False
+    steps = steps_per_fold(study, name, folds, request, total_folds)
+    timed = False
     for number, fold in enumerate(folds):
         one = study.experiments.experiment(name, fold, steps)
         if finished(one.output, one.trainer):
             print(f"{name}, fold {fold} is finished: see {one.output / 'report.html'}", flush=True)
             continue
         print(f"{name}, fold {fold}", flush=True)
-        tell = teller(name, len(folds) - number, one.trainer.max_steps)
-        train(one, [] if begun else [Stopwatch(min(20, one.trainer.max_steps), tell)])
-        begun = True
+        report_pace = pace_reporter(name, len(folds) - number, one.trainer.max_steps)
+        train(one, [] if timed else [Stopwatch(min(20, one.trainer.max_steps), report_pace)])
+        timed = True
         if not is_complete(one.output):
-            raise KeyboardInterrupt  # which Lightning keeps to itself
+            raise KeyboardInterrupt  # which Lightning swallows
     whole = study.experiments.experiment(name, "all", steps)
     runs = finished_folds(folder)
     if len(runs) == folds_of(whole) > 1 and all((run.path / "model").is_dir() for run in runs.values()):
         sum_up(whole, list(runs.values()), started)
 
 
-def teller(name: str, folds: int, steps: int) -> Callable[[float], None]:
-    """Says how long the training takes, once the seconds of a step are known."""
+def pace_reporter(name: str, folds: int, steps: int) -> Callable[[float], None]:
+    """A function that prints how long the training takes, given the seconds per step."""
     return lambda pace: print(f"{name}:{forecast(pace, folds, steps)}", file=sys.stderr, flush=True)
 
 
-def fixed_steps(study: Study, name: str, folds: Sequence[int], request: Request, shares: int) -> int | None:
-    """How many steps each fold trains: those of the folds that are there, else as ``steps`` or ``budget`` say.
+def steps_per_fold(study: Study, name: str, folds: Sequence[int], request: Request, total_folds: int) -> int | None:
+    """Number of training steps per fold: as for existing folds, else from ``steps`` or ``budget``.
 
     Returns:
-        None where the study itself says it.
+        The number; None if it is the study's own.
 
     Raises:
-        UserError: When ``steps`` is more than the study's or another number than that of the folds that are there, or
-            the budget does not suffice.
+        UserError: When ``steps`` exceeds the study's or differs from that of existing folds, or the budget is too
+            small.
     """
-    wanted, hours, there = request.steps, request.budget, begun_steps(study.output / name)
-    if wanted is not None and hours is not None:
-        raise UserError("budget and steps: each decides how long a fold is trained. Give one of them.")
+    requested, hours, existing = request.steps, request.budget, recorded_steps(study.output / name)
+    if requested is not None and hours is not None:
+        raise UserError("budget and steps: each determines how long a fold is trained. Give only one of them.")
     if hours is not None and hours <= 0:
-        raise UserError(f"budget={hours}: must be a number of hours.")
+        raise UserError(f"budget={hours}: must be a positive number of hours.")
     one = study.experiments.experiment(name, folds[0])
     full = one.trainer.max_steps
-    if wanted is not None and not 0 < wanted <= full:
-        raise UserError(f"steps={wanted}: must be a number from 1 to the {full} steps of {study.name}'s {name}.")
-    if there is not None:
-        if wanted not in (None, there):
-            what = f"{study.output / name} has folds of {there} steps"
-            raise UserError(f"steps={wanted}: {what}. Give another output=, or no steps=.")
-        if there != full:
-            print(f"{name}: goes on with {there:,} of {full:,} steps, as the folds that are there.", flush=True)
-        steps = there
+    if requested is not None and not 0 < requested <= full:
+        raise UserError(f"steps={requested}: must be a number from 1 to the {full} steps of the study's {name}.")
+    if existing is not None:
+        if requested not in (None, existing):
+            what = f"{study.output / name} has folds of {existing} steps"
+            raise UserError(f"steps={requested}: {what}. Give another output=, or omit steps=.")
+        if existing != full:
+            print(f"{name}: continues with {existing:,} of {full:,} steps, like the existing folds.", flush=True)
+        steps = existing
     elif hours is None:
-        steps = wanted or full
+        steps = requested or full
     else:
         pace = measure(study.experiments.experiment(name, folds[0], trial=trial_steps(one)))
-        steps = steps_within(hours * 3600 / shares, one, pace, f"budget={hours}")
+        steps = steps_within(hours * 3600 / total_folds, one, pace, f"budget={hours}")
         print(
-            f"{name}: budget={hours} hours: {steps:,} of {full:,} steps in each fold, at {pace.step:.3g} s a step "
-            f"and {pace.scan:.3g} s a validated scan here; on another machine, steps={steps} is the same.",
+            f"{name}: budget={hours} hours: {steps:,} of {full:,} steps per fold, at {pace.step:.3g} s per step and "
+            f"{pace.scan:.3g} s per validation scan on this machine; on another one, give steps={steps} instead.",
             flush=True,
         )
     return None if steps == full else steps
 
 
-def begun_steps(folder: Path) -> int | None:
-    """How many steps the folds that are there were begun with; None where there is none."""
+def recorded_steps(folder: Path) -> int | None:
+    """Number of training steps that existing folds were started with; None if there is no fold."""
     for path in sorted(folder.glob("fold[0-9]*/config.yaml")):
         trainer = read_mapping(path).get("trainer")
         steps = trainer.get("max_steps") if isinstance(trainer, dict) else None

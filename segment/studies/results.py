@@ -1,4 +1,4 @@
-"""A folder of studies: what finished runs came to is entered there, and one page shows all studies side by side."""
+"""A folder of studies: results of finished runs are entered there, and one page shows all studies."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ from segment.text import printable
 
 PAGE = """# Studies
 
-Published figures, and what was measured here. Written by `segment reproduce page=experiments` from the studies'
-`published.csv` and `measured.csv` alone; what is changed here by hand is lost.
+Published figures and our measurements. `segment reproduce page=experiments` generates this page from the studies'
+`published.csv` and `measured.csv` alone; manual edits will be lost.
 
-A figure is **reproduced** when the published value lies inside the 95 % interval of what was measured (bootstrap over
-scans), **below** or **above** when the measured interval lies below or above it; it has no verdict where a run was not
-scored so, or on too few scans for an interval. *Reduced*: fewer steps or folds, or otherwise another protocol than the
-study's; the line under the table says which. Splits, overlap and test-time augmentation stand with the published value,
-and under the table for what was measured. Where a measured row has a provenance, `measured.csv` names its file.
+A figure is **reproduced** if the published value lies inside the measured 95 % interval (bootstrap over scans), and
+**below** or **above** if the measured interval lies below or above it. It has no verdict if the run was not scored with
+this metric, or on too few scans for an interval. *Reduced*: the run's protocol deviates from the study's, for example
+in fewer steps or folds; a line under the table says how. Split, overlap and test-time augmentation are given with the
+published value, and under the table for the measured one. `measured.csv` names the provenance file of a measured row.
 
 """
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one fold of a run, or several of them together, came to.
+    """The results of one fold of a run, or of several folds together.
 
     Attributes:
-        rows: Figures, as they are entered in ``measured.csv``; ``provenance`` still empty.
+        rows: Rows for ``measured.csv``, with ``provenance`` still empty.
         scans: Table of scans.
         summary: Content of ``summary.json``.
-        provenance: Content of ``provenance.json``, without paths of this machine.
+        provenance: Content of ``provenance.json``, without local paths.
     """
 
     rows: list[Measured]
@@ -56,13 +56,13 @@ class Result:
 
 
 def results(run: str, folds: Mapping[int, RunFolder], count: int, reduced: str) -> list[Result]:
-    """What the finished folds of a run came to: each by itself, then their scans together.
+    """The results of a run's finished folds: of each fold, then of all their scans together.
 
     Args:
         run: Name of the run.
-        folds: Run folder of each finished fold, by its number.
-        count: How many folds there are.
-        reduced: In what the run was another protocol than the study's; empty for nothing.
+        folds: Run folder of each finished fold, by number.
+        count: Number of folds of the run.
+        reduced: How the run's protocol deviates from the study's; empty if it does not.
     """
     alone = {
         str(fold): _result(run, str(fold), [folder], folder.scans, folder.summary, reduced)
@@ -113,13 +113,13 @@ def _result(
 
 
 def enter(study: Path, found: Sequence[Result]) -> None:
-    """Enter figures in ``measured.csv`` of a study, their provenance, summary and scans beside it.
+    """Enter results in ``measured.csv`` of a study, and write their provenance, summary and scans beside it.
 
-    A row of the same run, fold, seed, steps and hardware is replaced, and one of several folds by that of more.
+    A new row replaces one of the same run, fold, seed, steps and hardware, and one of several of its folds.
 
     Args:
         study: The study's folder.
-        found: What `results` gave.
+        found: The output of `results`.
     """
     rows = read_measured(study)
     before = {row.provenance for row in rows}
@@ -128,42 +128,42 @@ def enter(study: Path, found: Sequence[Result]) -> None:
         rows = [row for row in rows if not any(new.replaces(row) for new in result.rows)]
         taken = {row.provenance for row in rows}
         base = f"measured/{first.run}-fold{first.fold}-seed{first.seed}"
-        place = next(
+        target = next(
             name
             for name in (base, *(f"{base}-{n}" for n in range(2, 10_000)))
             if f"{name}/provenance.json" not in taken
         )
-        write_json(study / place / "provenance.json", plain(result.provenance))
-        write_summary(study / place / "summary.json", result.summary)
-        write_scans(study / place / "scans.csv", result.scans)
-        rows += [replace(row, provenance=f"{place}/provenance.json") for row in result.rows]
+        write_json(study / target / "provenance.json", plain(result.provenance))
+        write_summary(study / target / "summary.json", result.summary)
+        write_scans(study / target / "scans.csv", result.scans)
+        rows += [replace(row, provenance=f"{target}/provenance.json") for row in result.rows]
     write_rows(study / "measured.csv", Measured, rows)
-    for left in before - {row.provenance for row in rows}:
-        if folder := _entered(study, left):
+    for replaced in before - {row.provenance for row in rows}:
+        if folder := _entered_folder(study, replaced):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _entered(study: Path, provenance: str) -> Path | None:
-    """The folder that holds a provenance; None where it is none that `enter` made."""
+def _entered_folder(study: Path, provenance: str) -> Path | None:
+    """The folder of a provenance file; None unless `enter` created it."""
     folder = (study / provenance).parent
     return folder if provenance and folder.resolve().parent == (study / "measured").resolve() else None
 
 
 def write_page(folder: Path) -> None:
-    """Write ``README.md`` of a folder of studies; see `page`."""
+    """Write the ``README.md`` of a folder of studies; see `page`."""
     write_text(folder / "README.md", page(folder))
 
 
 def page(folder: Path) -> str:
-    """The page of a folder of studies in Markdown: every run, published beside measured.
+    """The page of a folder of studies in Markdown: published and measured figures of every run.
 
-    A data set counts as being here when a run of any study was measured on it.
+    A data set counts as available if a run of any study was measured on it.
 
     Args:
-        folder: Holds one folder a study: ``RUN.yaml``, ``published.csv``, ``measured.csv``, ``README.md``.
+        folder: Contains one folder per study: ``RUN.yaml``, ``published.csv``, ``measured.csv``, ``README.md``.
 
     Raises:
-        UserError: A table is damaged, naming the line and the column.
+        UserError: When a table is damaged; the message names the row and column.
     """
     names = sorted(study for study in folder.iterdir() if study.is_dir() and re.fullmatch(r"\w[\w.-]*", study.name))
     tables = {study: (read_published(study), read_measured(study), runs_of(study)) for study in names}
@@ -183,17 +183,19 @@ def page(folder: Path) -> str:
 
 
 def _protocols(study: Path, lines: Sequence[Line]) -> dict[str, str]:
-    """What each run was measured with, as the summary says that was entered with the figures of its most scans."""
+    """The protocol of each run, from the summary of its measured row with the most scans."""
     rows: dict[str, Measured] = {}
     for line in lines:
         if line.measured and (line.run not in rows or line.measured.scans > rows[line.run].scans):
             rows[line.run] = line.measured
-    files = {run: folder / "summary.json" for run, row in rows.items() if (folder := _entered(study, row.provenance))}
+    files = {
+        run: folder / "summary.json" for run, row in rows.items() if (folder := _entered_folder(study, row.provenance))
+    }
     return {run: protocol_line(read_summary(file)) for run, file in files.items() if file.is_file()}
 
 
 def runs_of(study: Path) -> dict[str, str | None]:
-    """Runs of a study by name: which data set each names in its defaults; None where it names none."""
+    """The data set in the defaults of each run of a study, by run; None if it names none."""
     return {
         run: next((data for file in files if (data := _data(read_mapping(file)))), None)
         for run, files in experiments.runs(study).items()
@@ -207,7 +209,7 @@ def _data(config: Mapping[str, Any]) -> str | None:
 
 
 def _redacted(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """A provenance without paths of the machine, and of each scan one hash in the place of its files."""
+    """A provenance without local paths, and with one hash per scan in place of its files."""
     record = dict(provenance)
     cases, dataset, weights = record.pop("cases", None), record.get("dataset"), record.get("weights")
     if isinstance(cases, dict):
@@ -229,7 +231,7 @@ def _digest(files: Any) -> str:
 
 
 def _hours(folder: RunFolder) -> float | None:
-    """Wall time of a fold; a run that was taken up again tells its last part only, its pace the whole training."""
+    """Wall time of a fold in hours; at least steps times pace, since a resumed run records its last part only."""
     cost = folder.summary.get("cost")
     pace = _number(cost.get("seconds_per_step")) if isinstance(cost, dict) else None
     wall = _number(folder.provenance.get("wall_seconds"))
@@ -261,7 +263,7 @@ def _commit(record: Mapping[str, Any]) -> str:
 
 
 def _each(texts: Iterator[str]) -> str:
-    """What the folds say, once where they agree."""
+    """The distinct texts of the folds."""
     return " / ".join(dict.fromkeys(texts))
 
 

@@ -1,4 +1,4 @@
-"""A study as it was asked for: its runs, its tables, and the configuration of every fold of a run."""
+"""A requested study: its runs, its tables, and the configuration of every fold of a run."""
 
 from __future__ import annotations
 
@@ -15,73 +15,74 @@ from segment.studies.ledger import Published, read_published
 from segment.text import printable
 from segment.workflow.experiment import Command, Experiment
 
-# What is said to this verb and not to training.
-OWN = ("study", "run", "fold", "budget", "steps", "output", "name", "write", "page", "format")
+# Options of `segment reproduce` itself, not passed on to training.
+OWN_OPTIONS = ("study", "run", "fold", "budget", "steps", "output", "name", "write", "page", "format")
 
 
 @dataclass(frozen=True)
 class Study:
-    """A study as it was asked for.
+    """A requested study.
 
     Attributes:
         name: Its name.
-        folder: Where its tables lie.
+        folder: Folder of its tables.
         published: All its published figures.
         runs: All its runs.
-        asked: Those that were asked for.
+        requested: The requested runs.
         output: Folder of its run folders.
-        experiments: Makes the experiments of its runs, with what was said of training on the command line.
+        experiments: Makes the experiments of its runs, with the training overrides of the command line.
     """
 
     name: str
     folder: Path
     published: list[Published]
     runs: list[str]
-    asked: list[str]
+    requested: list[str]
     output: Path
     experiments: StudyExperiments
 
 
 def find(name: str, run: str, output: Path, command: Command) -> Study:
-    """The study that was asked for.
+    """Find the requested study.
 
     Raises:
-        UserError: When there is none of this name, or no such run in it.
+        UserError: When there is no study of this name, or it has no such run.
     """
-    there = study_names()
-    if name not in there:
-        raise UserError(f"study={name}: there is no such study.{did_you_mean(name, there)} 'segment list studies'.")
+    known = study_names()
+    if name not in known:
+        hint = did_you_mean(name, known)
+        raise UserError(f"study={name}: there is no such study.{hint} 'segment list studies' lists all studies.")
     runs = run_names(name)
     if not runs:
-        raise UserError(f"study={name}: has no runs yet, only what is published.")
+        raise UserError(f"study={name}: has no runs yet, only published figures.")
     if run != "all" and run not in runs:
-        raise UserError(f"run={run}: {name} has no such run.{did_you_mean(run, runs)} {runs}")
+        raise UserError(f"run={run}: {name} has no such run.{did_you_mean(run, runs)} Choices: {', '.join(runs)}.")
     folders = study_folders(name)
     folder = next((folder for folder in folders if (folder / "published.csv").is_file()), folders[0])
-    given = [override(text) for text in command.overrides if text.lstrip("+~").split("=")[0] not in OWN]
-    folder_of_runs = output / name
+    overrides = [override(text) for text in command.overrides if text.lstrip("+~").split("=")[0] not in OWN_OPTIONS]
+    runs_folder = output / name
     return Study(
         name=name,
         folder=folder,
         published=read_published(folder),
         runs=runs,
-        asked=runs if run == "all" else [run],
-        output=folder_of_runs,
-        experiments=StudyExperiments(name, given, folder_of_runs),
+        requested=runs if run == "all" else [run],
+        output=runs_folder,
+        experiments=StudyExperiments(name, overrides, runs_folder),
     )
 
 
 def citation(study: Study) -> str:
-    """The first paragraph of the study's README; else the sources of its figures."""
+    """The first paragraph of the study's README, or else the sources of its figures."""
     with contextlib.suppress(OSError, UnicodeDecodeError), (study.folder / "README.md").open(encoding="utf-8") as file:
         for paragraph in file.read(20_000).split("\n\n"):
             text = " ".join(line for line in paragraph.splitlines() if not line.startswith("#")).strip()
             if text:
                 return printable(text)
-    return printable("; ".join(dict.fromkeys(row.source for row in study.published))) or "nothing is said of its source"
+    return printable("; ".join(dict.fromkeys(row.source for row in study.published))) or "no source given"
 
 
 def folds_of(experiment: Experiment) -> int:
-    """How many folds a run has."""
+    """Number of folds of a run."""
     splits = experiment.data.splits
     return experiment.folds if splits is None else count_folds(splits)

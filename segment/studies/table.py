@@ -1,4 +1,4 @@
-"""Published beside measured as text: cells of a table, Markdown, records for programs."""
+"""Formats published and measured figures: table cells, Markdown, and records for programs."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from segment.studies.ledger import ALL, Line, Measured, Published
 from segment.text import printable
 
 
-def cells(line: Line, told: bool = True) -> tuple[str, str, str, str, str, str]:
-    """A line as text under `HEADS`.
+def cells(line: Line, with_protocol: bool = True) -> tuple[str, str, str, str, str, str]:
+    """The cells of a line, as text, in the columns `HEADS`.
 
     Args:
         line: The line.
-        told: Whether the published figure comes with its `protocol`.
+        with_protocol: Whether to append the `protocol` to the published figure.
     """
     figure, found = line.published, line.measured
     word = f"{line.verdict} (reduced)" if line.reduced and found and line.verdict else line.verdict or "-"
     date = found.date if found else "-"
     if figure is None:
-        shown = (_named(found.metric, found.label, ""), "-", _measured(found, 1, 4)) if found else ("-", "-", "-")
-        return line.run, *shown, word, date
+        texts = (_named(found.metric, found.label, ""), "-", _measured(found, 1, 4)) if found else ("-", "-", "-")
+        return line.run, *texts, word, date
     value = f"{figure.value} ± {figure.spread}" if figure.spread else figure.value
-    value += f" ({protocol(figure)})" if told else ""
+    value += f" ({protocol(figure)})" if with_protocol else ""
     named = _named(figure.metric, figure.label, figure.fold)
     return line.run, named, value, _measured(found, figure.scale, figure.decimals) if found else "-", word, date
 
 
 def protocol(figure: Published) -> str:
-    """What a published figure was made with, as far as its source says."""
+    """The protocol of a published figure, as far as its source describes it."""
     sure = "" if figure.sure == "read" else "; secondary source"
     return f"{figure.split}; overlap {figure.overlap}; test-time augmentation {figure.test_time_augmentation}{sure}"
 
@@ -42,7 +42,7 @@ def _named(metric: str, label: str, fold: str) -> str:
 def _measured(row: Measured, scale: int, decimals: int) -> str:
     """``0.8875 (0.8761 - 0.8972), 52 scans, fold 0``."""
     if row.value is None:
-        return "nothing scored"
+        return "not scored"
     value = f"{row.value * scale:.{decimals}f}"
     ends = (
         " - ".join(f"{end * scale:.{decimals}f}" for end in row.interval) if row.interval else "too few for an interval"
@@ -55,7 +55,7 @@ HEADS = ("run", "figure", "published", "measured (95 % interval)", "verdict", "d
 
 
 def records(lines: Sequence[Line]) -> Iterator[dict[str, Any]]:
-    """Lines for programs: numbers as fractions, ``published`` as its source prints it."""
+    """Lines as records: numbers as fractions, ``published`` as its source prints it."""
     for line in lines:
         figure, found = line.published, line.measured
         either = figure or found
@@ -78,21 +78,21 @@ def records(lines: Sequence[Line]) -> Iterator[dict[str, Any]]:
 
 
 def markdown(lines: Sequence[Line], made_with: Mapping[str, str] | None = None) -> str:
-    """A table in Markdown; all text from files is escaped.
+    """Format a table in Markdown; all text from files is escaped.
 
     Args:
         lines: The lines.
-        made_with: What the measured figures of a run were made with, told under the table.
+        made_with: The protocol of each run's measured figures, for the notes under the table.
     """
     rows = [HEADS, ("---",) * len(HEADS), *(tuple(map(escaped, cells(line))) for line in lines)]
     notes = dict.fromkeys(f"{line.run}: {line.reduced}" for line in lines if line.reduced and line.measured)
     text = "".join(f"| {' | '.join(row)} |\n" for row in rows)
     text += f"\nReduced: {'. '.join(map(escaped, notes))}.\n" if notes else ""
-    return text + "".join(f"\nMeasured: {escaped(f'{run}: {told}')}\n" for run, told in (made_with or {}).items())
+    return text + "".join(f"\nMeasured: {escaped(f'{run}: {text}')}\n" for run, text in (made_with or {}).items())
 
 
 def escaped(text: str) -> str:
-    """Text from a file for Markdown: nothing in it is a tag, a link, a cell's end or an emphasis."""
+    """Escape text from a file for Markdown, so that it contains no tags, links, cell separators or emphasis."""
     plain = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     plain = re.sub(r"([\\`*\[\]|~#!])", r"\\\1", plain)
     return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", plain).replace("://", "&#58;//")

@@ -12,18 +12,18 @@ from segment.errors import UserError
 from segment.workflow.experiment import DataSource
 
 
-def sound(data: DataSource, hashes: Mapping[str, str] | None = None) -> Checked:
-    """Open and check the training scans of a data set, for a step that needs them sound.
+def checked_data(data: DataSource, hashes: Mapping[str, str] | None = None) -> Checked:
+    """Open and check the training scans of a data set, for a step that requires a valid data set.
 
     Args:
         data: The data set.
-        hashes: SHA-256 of files that are known already, by path.
+        hashes: Known SHA-256 hashes of files, by path.
 
     Returns:
-        The data set, the facts about every training scan, the hash of every file, and the warnings.
+        The data set, the survey of every training scan, the hash of every file, and the warnings.
 
     Raises:
-        UserError: One paragraph with the first errors and the command that lists all of them.
+        UserError: When there are errors; the message has the first ones and the command that lists all.
     """
     checked = inspect_data(data, tests=False, hashes=hashes)
     checked.require_sound(data.check)
@@ -35,11 +35,11 @@ def inspect_data(data: DataSource, tests: bool, hashes: Mapping[str, str] | None
 
     Args:
         data: The data set.
-        tests: Whether test scans are read too.
-        hashes: SHA-256 of files that are known already, by path.
+        tests: Whether to read test scans too.
+        hashes: Known SHA-256 hashes of files, by path.
 
     Raises:
-        UserError: When there is nothing at the data set's root.
+        UserError: When the data set's root does not exist.
     """
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:

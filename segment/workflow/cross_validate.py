@@ -1,4 +1,4 @@
-"""``fold=all``: every fold is trained into a run folder of its own, and one more sums up all validation scans."""
+"""``fold=all``: trains every fold into a separate run folder, and summarises all validation scans in one more."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ from segment.text import table
 from segment.workflow.experiment import Experiment
 from segment.workflow.train import written_plan
 
-_ADD_UP = ("wall_seconds", "train_seconds", "energy_kwh", "co2_kg")
+_SUMMED = ("wall_seconds", "train_seconds", "energy_kwh", "co2_kg")
 
 
 def cross_validate(experiment: Experiment, train: Callable[[Experiment], object]) -> float | None:
-    """Train every fold that is not finished, one after another, then sum up all validation scans together.
+    """Train every unfinished fold in order, then summarise all validation scans together.
 
-    The folds' run folders are those that ``fold=N`` would have; the summary lies beside them, named ``foldall``, or is
-    what ``name=`` or ``output=`` say, where the folds' names end with ``-foldN``.
+    The folds' run folders are those of ``fold=N``, and the summary's folder beside them is named ``foldall``. With
+    ``name=`` or ``output=``, that names the summary's folder, and ``-foldN`` is appended for the folds.
 
     Args:
         experiment: The experiment with ``fold=all``.
         train: Trains one fold.
 
     Returns:
-        Foreground Dice over all validation scans; None where there is none.
+        Foreground Dice over all validation scans; None if there is none.
     """
     if experiment.overfit or experiment.trainer.fast_dev_run:
-        raise UserError("fold=all: overfit and fast_dev_run look at one fold. Name it, such as fold=0.")
+        raise UserError("fold=all: overfit and fast_dev_run use a single fold. Give one, such as fold=0.")
     started = time.time()
     check_folder(experiment.output, experiment.settings(written_plan(experiment.output)))
     runs: list[Path] = []
@@ -56,22 +56,22 @@ def cross_validate(experiment: Experiment, train: Callable[[Experiment], object]
 
 
 def sum_up(experiment: Experiment, runs: Sequence[RunFolder], started: float) -> float | None:
-    """Write the run folder of the whole cross-validation from those of the folds, unless it is there.
+    """Write the run folder of the whole cross-validation from those of the folds, unless it is up to date.
 
     Args:
-        experiment: The experiment with ``fold=all``; its run folder is written.
-        runs: The folds' run folders, in their order, finished.
+        experiment: The experiment with ``fold=all``, whose run folder is written.
+        runs: The folds' finished run folders, in order.
         started: ``time.time()`` at the start of the command.
 
     Returns:
-        Foreground Dice over all validation scans; None where there is none.
+        Foreground Dice over all validation scans; None if there is none.
     """
     folder = experiment.output
     try:
         record = provenance.collect(experiment.seed, started, experiment.command.arguments, **_describe(folder, runs))
     except (LookupError, TypeError, AttributeError, OSError) as error:
         raise UserError(
-            f"{runs[0].path} or the run of another fold is damaged ({error}). Delete it to train this fold anew."
+            f"{runs[0].path} or the run of another fold is damaged ({error}). Delete it to train that fold again."
         ) from error
     scans = joined(run.scans for run in runs)
     protocol = merged_protocol(run.summary for run in runs) | {"fold": "all", "folds": len(runs)}
@@ -105,7 +105,7 @@ def _decimal(run: RunFolder) -> str:
 
 
 def _describe(folder: Path, runs: Sequence[RunFolder]) -> dict[str, Any]:
-    """Entries of provenance.json: which runs were summed up, and what they say of data, labels and scans."""
+    """Entries of provenance.json: the runs that were summarised, and their data set, labels and scans."""
     first = runs[0].provenance
     return {
         **{key: first.get(key) for key in ("dataset", "notice", "labels", "region_order", "steps", "max_time")},
@@ -119,32 +119,32 @@ def _describe(folder: Path, runs: Sequence[RunFolder]) -> dict[str, Any]:
             }
             for fold, run in enumerate(runs)
         ],
-        # Every scan was scored by a model that had not seen it.
+        # Every scan was scored by a model that was not trained on it.
         "split": {"train": [], "val": [case for run in runs for case in run.provenance["split"]["val"]]},
         "cases": {case: run.provenance["cases"][case] for run in runs for case in run.provenance["split"]["val"]},
     }
 
 
 def _cost(costs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What all folds took: times and energy added up, the largest peak, the mean of rates; else what all agree on."""
+    """Cost of all folds: sum of times and energy, largest peak, mean of rates; other values only if all agree."""
     total: dict[str, Any] = {}
     for key in costs[0]:
         values = [cost.get(key) for cost in costs]
         if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
             figures = [float(value) for value in values]  # type: ignore[arg-type]
-            added = sum(figures)
-            total[key] = added if key in _ADD_UP else max(figures) if key.startswith("peak_") else added / len(figures)
+            mean = sum(figures) / len(figures)
+            total[key] = sum(figures) if key in _SUMMED else max(figures) if key.startswith("peak_") else mean
         elif all(value == values[0] for value in values):
             total[key] = values[0]
     return total
 
 
 def _gather_predictions(target: Path, runs: Sequence[RunFolder], scans: pd.DataFrame) -> None:
-    """Lay the folds' masks together; a scan that several folds validated has no one mask and is left out."""
+    """Copy the folds' masks into one folder, except those of scans that several folds validated."""
     times = scans.drop_duplicates(["case", "fold"])["case"].value_counts()
     target.mkdir(parents=True, exist_ok=True)
     for run in runs:
         for file in sorted((run.path / "predictions").iterdir()):
             if is_image_file(file) and not file.is_symlink() and times.get(stem(file)) == 1:
-                with written_whole(target / file.name) as aside:
-                    shutil.copyfile(file, aside)
+                with written_whole(target / file.name) as temporary:
+                    shutil.copyfile(file, temporary)

@@ -1,6 +1,6 @@
-"""What one training is made from, as plain values and constructors: where configuration has ended.
+"""The description of a training as plain values and constructors, independent of the configuration system.
 
-Light to import, so that a mistake in a configuration is told before torch is loaded.
+Importing it is cheap, so that a mistake in a configuration is reported before torch is loaded.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:  # importing torch takes seconds
 
 @dataclass(frozen=True)
 class Command:
-    """The command that a piece of work belongs to.
+    """The command that is being run.
 
     Attributes:
-        arguments: What stands behind ``segment``, the verb first, as a user types it.
-        overrides: Those of them that override the configuration.
-        choices: The name that was chosen of every configuration group.
-        nested: Whether this process was started with other arguments, such as a sweep or ``fold=all``.
-        take_folder: Keeps a run folder for this command; refuses one that another job of its sweep has.
+        arguments: The arguments after ``segment``, the verb first, as a user types them.
+        overrides: Those arguments that override the configuration.
+        choices: The choice made in every configuration group.
+        nested: Whether this process was started with other arguments, such as those of a sweep or ``fold=all``.
+        take_folder: Reserves a run folder for this command; rejects one that another job of its sweep uses.
     """
 
     arguments: tuple[str, ...] = ()
@@ -41,22 +41,22 @@ class Command:
     take_folder: Callable[[Path], None] = lambda folder: None
 
 
-NO_COMMAND = Command()  # of what is called from Python
+NO_COMMAND = Command()  # for calls from Python
 
 
 @dataclass(frozen=True)
 class DataSource:
-    """A data set that was named, not opened yet.
+    """A data set that has been configured but not opened.
 
     Attributes:
-        open: Opens it; what is not sound goes to the reporter.
-        root: Where it lies.
-        name: Its name; None where its folder's name is taken.
-        licence: As its configuration says it.
-        url: Where to download it; None where it cannot be.
-        made: Whether it is made on first use.
-        cache: Folder of what is kept about its scans.
-        splits: A file of folds in place of the default ones.
+        open: Opens it; problems go to the reporter.
+        root: Its root folder or file.
+        name: Its name; None: the name of its folder.
+        licence: Its licence, from its configuration.
+        url: Download URL; None if it cannot be downloaded.
+        made: Whether it is generated on first use.
+        cache: Folder for cached information about its scans.
+        splits: A file of folds that replaces the default ones.
         check: The command that lists everything that is wrong with it.
     """
 
@@ -73,18 +73,18 @@ class DataSource:
 
 @dataclass(frozen=True)
 class PlanSettings:
-    """How scans are to be prepared and cut; None: nnU-Net's rules decide.
+    """How scans are prepared and cut into patches; None: nnU-Net's rules decide.
 
     Attributes:
-        file: A plan file, used as it stands.
-        preset: Whose rules: nnunet, resenc_m, resenc_l or resenc_xl.
-        memory: GB that patch and batch may fill when nnU-Net's network trains.
+        file: A plan file, used unchanged.
+        preset: The planning rules: nnunet, resenc_m, resenc_l or resenc_xl.
+        memory: GB that patch and batch may occupy when nnU-Net's network is trained.
         configuration: 2d, 3d_fullres or 3d_lowres.
         spacing: mm, z y x.
         patch_size: Voxels, z y x.
-        batch_size: Patches in a step.
-        normalization: One name for all channels or one for each.
-        where: Put before the keys in messages.
+        batch_size: Patches per batch.
+        normalization: One name for all channels or one per channel.
+        where: Prefix of the keys in messages.
     """
 
     file: Path | None = None
@@ -100,17 +100,17 @@ class PlanSettings:
 
 @dataclass(frozen=True)
 class TrainerSettings:
-    """What the rest of a run goes by of Lightning's Trainer; see there.
+    """The settings of Lightning's Trainer that other parts of a run depend on; see there.
 
     Attributes:
         accelerator: cpu, gpu, ...
-        devices: How many, or which.
+        devices: Number of devices, or their indices.
         precision: Lightning's name, never ``auto``.
-        max_steps: Optimiser steps.
+        max_steps: Number of optimiser steps.
         max_time: DD:HH:MM:SS, or None.
-        accumulate_grad_batches: Batches in an optimiser step.
-        check_val_every_n_epoch: Epochs between two validations.
-        fast_dev_run: How many steps are tried without keeping anything; 0 for a real run.
+        accumulate_grad_batches: Batches per optimiser step.
+        check_val_every_n_epoch: Epochs per validation.
+        fast_dev_run: Number of steps of a dry run that keeps nothing; 0 for a real run.
     """
 
     accelerator: str
@@ -125,23 +125,23 @@ class TrainerSettings:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a training is assembled from, once the plan is known.
+    """The components of a training, once the plan is known.
 
     Attributes:
-        network: Makes the network from ``spatial_dims``, ``in_channels`` and ``out_channels``.
-        architecture: What makes it again, as plain values; its constructor is named under ``_target_``.
+        network: Builds the network from ``spatial_dims``, ``in_channels`` and ``out_channels``.
+        architecture: The network's constructor (``_target_``) and arguments as plain values, to rebuild it.
         trusted: The modules that the architecture names.
-        loss: See `segment.training.modules.segmentation.SegmentationModule`, as are the next three.
-        loss_name: Its constructor's dotted name.
-        optimizer: Makes the optimiser from the parameters.
-        scheduler: Makes the schedule from the optimiser; None for a constant rate.
-        augment: None for none.
-        windows: How validation scans are covered for the final scores.
+        loss: The loss; see `segment.training.modules.segmentation.SegmentationModule`.
+        loss_name: Dotted name of the loss's constructor.
+        optimizer: Builds the optimiser from the parameters.
+        scheduler: Builds the learning rate schedule from the optimiser; None for a constant learning rate.
+        augment: The augmentation; None for none.
+        windows: Sliding windows over validation scans for the final scores.
         inference: The windows' arguments.
-        validation_windows: How they are covered while training.
-        callbacks: Those that the configuration names.
-        trainer: Makes the trainer from ``callbacks`` and ``logger``.
-        loggers: Makes each logger, by name.
+        validation_windows: Sliding windows for validation during training.
+        callbacks: The callbacks of the configuration.
+        trainer: Builds the trainer from ``callbacks`` and ``logger``.
+        loggers: Constructor of each logger, by name.
         sampling: Arguments of `segment.sampling.datamodule.PatchDataModule`.
         settings: The whole configuration, resolved.
     """
@@ -166,25 +166,25 @@ class Parts:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One training, or all folds of one.
+    """The training of one fold, or of all folds.
 
     Attributes:
-        name: Of the run.
-        output: Its run folder.
-        fold: Number of the fold that validates, or ``all``.
-        folds: How many there are, where no file says it.
+        name: Name of the run.
+        output: The run folder.
+        fold: Number of the validation fold, or ``all``.
+        folds: Number of folds, unless a splits file defines them.
         overfit: Train and score on this many training scans; 0 for a real run.
         seed: Everything random is a function of (seed, step, sample).
         weights: A run folder or a file of weights to start from; None for random ones.
-        steps_per_epoch: Batches between two checkpoints.
+        steps_per_epoch: Batches per epoch, that is per checkpoint.
         data: The data set.
-        plan: How its scans are prepared and cut.
-        trainer: What the rest goes by of the trainer.
-        metrics: What scans are scored by.
-        command: What made this run.
-        settings: The whole configuration, resolved with what was planned (None: nothing yet).
-        build: Makes the parts for what was planned.
-        one_fold: With ``fold=all``, the experiment of one fold.
+        plan: How its scans are prepared and cut into patches.
+        trainer: Settings of the trainer.
+        metrics: The metrics that scans are scored by.
+        command: The command of this run.
+        settings: Returns the whole configuration, resolved with the planned values (None: not planned yet).
+        build: Builds the components for the planned values.
+        one_fold: With ``fold=all``, returns the experiment of one fold.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What a run's plan is: read from the user's file, or decided from the data set."""
+"""The plan of a run: read from the user's file, or derived from the data set."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from segment.workflow.experiment import PlanSettings
 
 
 def decide(settings: PlanSettings, dataset: Dataset, surveys: Mapping[str, Survey]) -> DatasetPlan:
-    """What nnU-Net's rules decide for a data set, from its labelled scans.
+    """Plan a data set by nnU-Net's rules, from its labelled scans.
 
     Args:
-        settings: Whose rules, the memory, and what the user decides himself.
+        settings: The preset, the memory, and the user's own decisions.
         dataset: The data set.
-        surveys: Facts about its scans by case id.
+        surveys: Surveys of its scans by case id.
     """
     overrides = Overrides(settings.spacing, settings.patch_size, settings.batch_size, settings.normalization)
     fingerprint = fingerprint_of(dataset, surveys)
@@ -29,21 +29,21 @@ def decide(settings: PlanSettings, dataset: Dataset, surveys: Mapping[str, Surve
 
 
 def fingerprint_of(dataset: Dataset, surveys: Mapping[str, Survey]) -> Fingerprint:
-    """What nnU-Net's rules go by: all labelled scans, not one fold's; it counts the ignore label too."""
+    """The fingerprint for nnU-Net's rules: of all labelled scans, not only one fold's, ignore label included."""
     found = (surveys[case.id] for case in dataset.cases)
     return take_fingerprint(found, dataset.channels, len(dataset.labels.declared))
 
 
 def read_decided(path: Path, dataset: Dataset) -> DatasetPlan:
-    """A plan file, for a data set of as many channels.
+    """Read a plan file and check that it has as many channels as the data set.
 
     Raises:
-        UserError: When the file is no plan, or not of this data set.
+        UserError: When the file is not a plan, or its number of channels differs from the data set's.
     """
     decided = read_plan(path)
     if len(decided.channels) != len(dataset.channels):
         raise UserError(
             f"plan={path}: made for {len(decided.channels)} channel(s), but data set {dataset.name!r} has "
-            f"{len(dataset.channels)}. Write a plan of its own: segment plan data=... output=plan.yaml"
+            f"{len(dataset.channels)}. Write a new plan: segment plan data=... output=plan.yaml"
         )
     return decided

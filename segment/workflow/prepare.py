@@ -1,4 +1,4 @@
-"""The data side of a run: opened, checked, shared out into folds, planned and prepared. Writes to the cache only."""
+"""Opens, checks, splits, plans and prepares the data of a run. Writes to the cache only."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from segment.data.splits import Fold, folds, pick_fold
 from segment.errors import UserError
 from segment.preprocessing.plan import DatasetPlan, Plan
 from segment.preprocessing.store import Store
-from segment.workflow.check import sound
+from segment.workflow.check import checked_data
 from segment.workflow.experiment import DataSource, Experiment, PlanSettings
 from segment.workflow.plan import decide, read_decided
 
 
 @dataclass(frozen=True)
 class Work:
-    """The data side of a run: everything that was read before anything was written."""
+    """The prepared data of a run: everything that is read before anything is written."""
 
     dataset: Dataset
     folds: list[Fold]
@@ -48,24 +48,24 @@ def prepare(experiment: Experiment) -> Work:
 
 
 def planned_store(data: DataSource, settings: PlanSettings) -> tuple[Store, DatasetPlan]:
-    """Check a data set, decide its plan, and open the store of its prepared scans, which may be empty.
+    """Check and plan a data set, and open the store of its prepared scans, which may be empty.
 
     Args:
         data: The data set.
-        settings: What the user decides of the plan.
+        settings: The user's settings of the plan.
 
     Raises:
-        UserError: When the data set is not sound, or what was decided does not fit it.
+        UserError: When the data set is not valid, or the plan does not fit it.
     """
-    checked = sound(data)
+    checked = checked_data(data)
     dataset = checked.dataset
     assert dataset is not None
     if dataset.notice:
         print(f"Note: {dataset.notice}", file=sys.stderr)
     if checked.warnings:
         count = len(checked.warnings)
-        what = "one thing in the data set is" if count == 1 else f"{count} things in the data set are"
-        print(f"Note: {what} worth a look: {data.check}", file=sys.stderr)
+        warnings = "1 warning" if count == 1 else f"{count} warnings"
+        print(f"Note: {warnings} about the data set. To list them: {data.check}", file=sys.stderr)
     if settings.file is None:
         decided = decide(settings, dataset, checked.surveys)
     else:
@@ -73,14 +73,14 @@ def planned_store(data: DataSource, settings: PlanSettings) -> tuple[Store, Data
     plan = decided.pick(settings.configuration)
     if plan.previous_stage:
         raise UserError(
-            f"plan.configuration={settings.configuration}: the second stage of a cascade cannot be trained yet. "
-            f"Take one of {', '.join(name for name, p in decided.configurations.items() if not p.previous_stage)}."
+            f"plan.configuration={settings.configuration}: training the second stage of a cascade is not supported. "
+            f"Choose one of {', '.join(name for name, p in decided.configurations.items() if not p.previous_stage)}."
         )
-    given = settings.patch_size
-    if given is not None and len(given) != len(plan.patch_size):
+    patch_size = settings.patch_size
+    if patch_size is not None and len(patch_size) != len(plan.patch_size):
         raise UserError(
-            f"plan.patch_size={list(given)}: the plan's configuration has patches of {len(plan.patch_size)} axes. "
-            "Give as many numbers, or another plan.configuration."
+            f"plan.patch_size={list(patch_size)}: the plan's configuration has patches with {len(plan.patch_size)} "
+            "axes. Give as many numbers, or another plan.configuration."
         )
     return Store(data.cache / "prepared", dataset, plan, checked.hashes), decided
 

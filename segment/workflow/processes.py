@@ -1,7 +1,7 @@
-"""Trainings over several devices that this process was not started for run in a process of their own.
+"""Runs nested trainings that use several devices in a separate process.
 
-Lightning starts the further processes of such a training with the arguments of this one, which must therefore be those
-of this training alone.
+Lightning starts the other processes of such a training with the command-line arguments of the first one, which must
+therefore describe this training alone.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from segment.errors import UserError
 from segment.workflow.experiment import Experiment
 
 
-def started_apart(experiment: Experiment) -> bool:
-    """Run an experiment that is nested in a larger command by a command of its own, where it takes several devices.
+def run_separately(experiment: Experiment) -> bool:
+    """Run an experiment as a separate command if it is nested in a larger command and uses several devices.
 
     Returns:
-        Whether it was run so.
+        Whether it was run separately.
 
     Raises:
-        UserError: When its command fails, which has said why.
-        KeyboardInterrupt: When it is stopped.
+        UserError: When that command fails; it has printed the reason.
+        KeyboardInterrupt: When it is interrupted.
     """
     if not experiment.command.nested or experiment.trainer.devices in (1, "1", [0]):
         return False
@@ -30,5 +30,5 @@ def started_apart(experiment: Experiment) -> bool:
     if code in (130, -2):
         raise KeyboardInterrupt
     if code:
-        raise UserError(f"{experiment.output}: its training ended with exit code {code}, see above.")
+        raise UserError(f"{experiment.output}: its training failed with exit code {code}, see above.")
     return True

@@ -1,4 +1,4 @@
-"""Predicts the validation scans with the saved model, scores the files and writes every report of a run folder."""
+"""Predicts the validation scans with the saved model, scores the masks and writes all reports of a run folder."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ def score(
     record: Mapping[str, Any],
     cost: Mapping[str, Any],
 ) -> None:
-    """Fill a run folder from its model with predictions/, scans.csv, summary.json and all reports.
+    """Write predictions/, scans.csv, summary.json and all reports to a run folder, from its model.
 
-    The model is read back from model/, so the scores are those of what is shared.
+    The model is read back from model/, so the scores are those of the model that users will share.
 
     Args:
-        experiment: Its run folder holds model/.
-        parts: With the windows, and the modules that the model may name.
-        work: The data side of the run: its validation scans are predicted.
-        record: Contents of provenance.json.
-        cost: What the training took, as `segment.runs.summary.summarise` describes it.
+        experiment: The experiment; its run folder contains model/.
+        parts: Provides the inference windows, and the modules that the model may name.
+        work: The prepared data, whose validation scans are predicted.
+        record: Content of provenance.json.
+        cost: The training's cost, see `segment.runs.summary.summarise`.
     """
     folder = experiment.output
     model = load_model(folder, parts.trusted)
@@ -80,7 +80,7 @@ def score(
     write_summary(folder / "summary.json", summary)
     write_json(folder / "provenance.json", record)
     write_board(folder)
-    # Its presence says that the run is finished, so it comes last.
+    # Written last, because its presence marks the run as finished.
     write_page(folder)
     print(text_table(summary, scans))
     if dataset.notice:
@@ -91,16 +91,17 @@ def score(
 
 
 def predict_case(predictor: Predictor, store: Store, case: Case, target: Path) -> Tensor:
-    """Predict a scan into a file.
+    """Predict a scan and write its mask.
 
     Args:
-        predictor: What predicts it.
-        store: Prepared scans, which hold its reference.
+        predictor: The predictor.
+        store: The prepared scans, including the reference.
         case: The scan.
-        target: Where its mask is written, on the scan's own grid.
+        target: File for the mask, on the scan's own grid.
 
     Returns:
-        Its voxels by probability on the plan's grid, see `segment.metrics.precision_recall.threshold_counts`.
+        Counts of its voxels by probability on the plan's grid, see
+        `segment.metrics.precision_recall.threshold_counts`.
     """
     labels, reference = store.dataset.labels, store.load(case).reference
     assert reference is not None
@@ -112,5 +113,5 @@ def predict_case(predictor: Predictor, store: Store, case: Case, target: Path) -
 
 
 def device_of(accelerator: str) -> torch.device:
-    """The device that an accelerator's name stands for."""
+    """The torch device for an accelerator's name."""
     return torch.device({"gpu": "cuda", "cuda": "cuda", "mps": "mps"}.get(accelerator, "cpu"))

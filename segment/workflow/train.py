@@ -1,4 +1,4 @@
-"""Trains one fold, from the data set to the report: checks, plans, prepares, fits, scores."""
+"""Trains one fold, from the data set to the report: check, plan, prepare, fit, score."""
 
 from __future__ import annotations
 
@@ -44,22 +44,22 @@ from segment.training.pretrained import load_weights
 from segment.workflow.experiment import Experiment, Parts, TrainerSettings
 from segment.workflow.loggers import log_final, logged
 from segment.workflow.prepare import Work, prepare
-from segment.workflow.processes import started_apart
+from segment.workflow.processes import run_separately
 from segment.workflow.score import score
 
 
 def train(experiment: Experiment, callbacks: Sequence[pl.Callback] = ()) -> float | None:
-    """Train one fold, score every validation scan and report; on an existing run folder, go on where it stopped.
+    """Train one fold, score every validation scan and report; resume if the run folder exists.
 
     Args:
         experiment: The experiment of one fold.
-        callbacks: Told of the training beside those of the configuration.
+        callbacks: Lightning callbacks, in addition to those of the configuration.
 
     Returns:
-        Foreground Dice, mean over labels of the mean over scans; None where there is none.
+        Foreground Dice, mean over labels of the mean over scans; None if there is none.
 
     Raises:
-        UserError: When the run folder is that of another run, the data set is not sound, or the training diverges.
+        UserError: When the run folder belongs to another run, the data set is not valid, or the training diverges.
     """
     started, folder = time.time(), experiment.output
     silence_libraries()
@@ -67,11 +67,11 @@ def train(experiment: Experiment, callbacks: Sequence[pl.Callback] = ()) -> floa
     check_folder(folder, experiment.settings(written_plan(folder)))
     if finished(folder, experiment.trainer):
         check_result(folder)
-        print(f"{folder} is finished: see {folder / 'report.html'}. Another run needs another output= or name=.")
+        print(f"{folder} is finished: see {folder / 'report.html'}. For a new run, give another output= or name=.")
         if unscored := [metric.name for metric in experiment.metrics if metric.name not in scored(folder)]:
             print(f"Note: it was scored without {', '.join(unscored)}.")
         return foreground_dice(folder)
-    if started_apart(experiment):
+    if run_separately(experiment):
         return foreground_dice(folder)
     if experiment.trainer.accelerator == "cpu":
         keep_freed_memory()
@@ -83,20 +83,20 @@ def train(experiment: Experiment, callbacks: Sequence[pl.Callback] = ()) -> floa
         print(f"Starting from {load_weights(module.network, experiment.weights)}.")
     if experiment.trainer.fast_dev_run:
         trainer.fit(module, datamodule)
-        print("fast_dev_run: one step and one validation scan went through; nothing was kept.")
+        print("fast_dev_run: one step and one validation scan succeeded; nothing was kept.")
         return None
     if last.exists():
-        network_weights(last)  # so that a damaged one is told before the trainer meets it
+        network_weights(last)  # to report a damaged checkpoint before the trainer reads it
     write_settings(folder, parts.settings)
     write_folds(folder / "splits.json", work.folds)
     write_plan(folder / "plan.yaml", work.decided)
-    with single_process_left(), logged(trainer, parts, folder) as loggers:
+    with distributed_state_restored(), logged(trainer, parts, folder) as loggers:
         fit(trainer, module, datamodule, folder)
         if trainer.interrupted or not trainer.is_global_zero:
             return None
         if not last.exists():
             raise UserError(
-                f"trainer.max_time={experiment.trainer.max_time}: ended before the first step. Give the run more time."
+                f"trainer.max_time={experiment.trainer.max_time}: ended before the first step. Allow more time."
             )
         module.network.load_state_dict(network_weights(last))
         save(experiment, parts, work, module)
@@ -109,14 +109,14 @@ def train(experiment: Experiment, callbacks: Sequence[pl.Callback] = ()) -> floa
 
 
 def written_plan(folder: Path) -> Mapping[str, Any] | None:
-    """What was planned for the run that is in a folder, so that it can be compared before the data are read."""
+    """The planned values of the run in a folder, for comparison before the data are read; None if there is no run."""
     file = folder / "config.yaml"
     planned: Mapping[str, Any] | None = read_mapping(file).get("planned") if file.is_file() else None
     return planned
 
 
 def cost_of(trainer: pl.Trainer) -> dict[str, Any]:
-    """What the training took, as its callbacks measured it."""
+    """The training's cost, as its callbacks measured it."""
     cost: dict[str, Any] = {}
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         cost |= callback.cost() if isinstance(callback, Cost | Energy) else {}
@@ -124,10 +124,10 @@ def cost_of(trainer: pl.Trainer) -> dict[str, Any]:
 
 
 def fit(trainer: pl.Trainer, module: SegmentationModule, datamodule: PatchDataModule, folder: Path) -> None:
-    """Train, from the last checkpoint of the run folder where there is one.
+    """Train, from the run folder's last checkpoint if there is one.
 
     Raises:
-        Diverged: When a loss or gradient is not finite; the run folder then says so in `MARK`.
+        Diverged: When a loss or gradient is not finite; the file `MARK` in the run folder then records it.
     """
     last = folder / "checkpoints" / "last.ckpt"
     try:
@@ -140,33 +140,33 @@ def fit(trainer: pl.Trainer, module: SegmentationModule, datamodule: PatchDataMo
 
 
 def check_result(folder: Path) -> None:
-    """Refuse a finished run whose training diverged, as versions before 2026-12 took for a result.
+    """Reject a finished run whose training diverged, which versions before 2026-12 treated as a result.
 
     Raises:
-        UserError: Naming the step.
+        UserError: When it diverged; the message names the step.
     """
     if failed := divergence(folder):
         raise UserError(
-            f"{folder}: its training {failed.reason} ({failed.cause}), so it is no result. Delete it to train anew, "
-            "with a smaller optimizer.lr or another precision."
+            f"{folder}: its training {failed.reason} ({failed.cause}), so it has no valid result. Delete it and train "
+            "again, with a smaller optimizer.lr or another precision."
         )
 
 
 def check_accelerator(accelerator: str) -> None:
-    """Refuse a GPU that is not here, before any data is read.
+    """Reject a GPU that is not available, before any data are read.
 
     Raises:
-        UserError: Saying how to train without one.
+        UserError: When there is none; the message says how to train without one.
     """
     if accelerator in ("gpu", "cuda", "mps") and not (CUDAAccelerator.is_available() or MPSAccelerator.is_available()):
         raise UserError(
-            f"trainer.accelerator={accelerator}: torch {torch.__version__} finds no GPU here. Train with trainer=cpu, "
-            "or install a torch that fits the GPU's driver."
+            f"trainer.accelerator={accelerator}: torch {torch.__version__} finds no GPU. Train with trainer=cpu, or "
+            "install a torch build that fits the GPU's driver."
         )
 
 
 def foreground_dice(folder: Path) -> float | None:
-    """The one number of a finished run; None where every structure of every scan was empty."""
+    """Foreground Dice of a finished run; None if every structure of every scan was empty."""
     mean: float | None = read_summary(folder / "summary.json")["foreground"]["dice"]["mean"]
     return mean
 
@@ -177,7 +177,7 @@ def scored(folder: Path) -> Collection[str]:
 
 
 def finished(folder: Path, trainer: TrainerSettings) -> bool:
-    """Whether a run folder is complete, and no further time was given to a run that time had ended."""
+    """Whether a run folder is complete, and a run that max_time ended was not given another max_time."""
     if not is_complete(folder):
         return False
     record = read_mapping(folder / "provenance.json")
@@ -185,44 +185,44 @@ def finished(folder: Path, trainer: TrainerSettings) -> bool:
 
 
 def silence_libraries() -> None:
-    """Keep advertisements and the known, harmless warnings of libraries out of what a user reads."""
+    """Suppress advertisements and known, harmless warnings of libraries."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for message in (
         ".*LeafSpec.*",
         ".*exists and is not empty.*",
         ".*does not have many workers.*",
         ".*logging interval.*",
-        ".*dataloader is not resumable.*",  # it is: the sampler goes on from the number of batches done
+        ".*dataloader is not resumable.*",  # it is: the sampler resumes from the number of batches done
         ".*callbacks used to create the checkpoint.*",
     ):
         warnings.filterwarnings("ignore", message)
 
 
 @contextlib.contextmanager
-def single_process_left() -> Iterator[None]:
-    """Take away what a strategy of several processes leaves behind, so that the next run here starts processes anew."""
-    left = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
-    given = [key for key in left if key in os.environ]
+def distributed_state_restored() -> Iterator[None]:
+    """Undo what a multi-process strategy leaves behind, so that the next run in this process starts afresh."""
+    variables = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
+    present = [key for key in variables if key in os.environ]
     try:
         yield
     finally:
-        if "LOCAL_RANK" not in given and torch.distributed.is_available() and torch.distributed.is_initialized():
+        if "LOCAL_RANK" not in present and torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
-        for key in left:
-            if key not in given:
+        for key in variables:
+            if key not in present:
                 os.environ.pop(key, None)
 
 
 def assemble(
     experiment: Experiment, parts: Parts, work: Work, further: Sequence[pl.Callback] = ()
 ) -> tuple[SegmentationModule, pl.Trainer, PatchDataModule]:
-    """Make the network, the module, the trainer and the data module."""
+    """Build the network, the module, the trainer and the data module."""
     pl.seed_everything(experiment.seed, verbose=False)
     network = parts.network(**shape(work))
     divisor = getattr(network, "divisor", None)
     if divisor and all(size <= d for size, d in zip(work.plan.patch_size, divisor, strict=True)):
         raise UserError(
-            f"plan.patch_size={list(work.plan.patch_size)}: the network halves it down to a single voxel. "
+            f"plan.patch_size={list(work.plan.patch_size)}: the network downsamples it to a single voxel. "
             "Give a larger patch or a network with fewer stages."
         )
     check_loss(parts.loss, parts.loss_name, work.dataset.labels, len(work.plan.patch_size))
@@ -239,7 +239,7 @@ def assemble(
         seed=experiment.seed,
     )
     callbacks = [ScanMetrics(work.dataset, work.val, experiment.metrics), *parts.callbacks, *further]
-    # The run's loggers are made later, since they write; a dry run needs one that keeps nothing.
+    # The run's loggers are built later, since they write files; a dry run gets one that keeps nothing.
     trainer = parts.trainer(callbacks=callbacks, logger=bool(experiment.trainer.fast_dev_run))
     plan, extent = work.plan, None
     if parts.augment is not None:
@@ -259,7 +259,7 @@ def check_loss(loss: nn.Module, name: str, labels: Labels, dims: int) -> None:
     """Try a loss on a small image.
 
     Raises:
-        UserError: When it tells classes apart and the data set has regions, which overlap, or the other way round.
+        UserError: When it expects exclusive classes and the data set has overlapping regions, or vice versa.
     """
     logits = torch.zeros(1, labels.outputs, *[8] * dims)
     try:
@@ -268,23 +268,23 @@ def check_loss(loss: nn.Module, name: str, labels: Labels, dims: int) -> None:
         if labels.regions:
             raise UserError(
                 f"loss: {name} cannot be computed on regions ({', '.join(labels.regions)}), which overlap "
-                f"({printable(one_line(error))}). Take loss=dice_ce, or one with sigmoids."
+                f"({printable(one_line(error))}). Use loss=dice_ce, or a loss with sigmoids."
             ) from error
         raise UserError(
-            f"loss: {name} cannot be computed on labels that exclude each other ({printable(one_line(error))}). "
-            "Take loss=dice_ce."
+            f"loss: {name} cannot be computed on mutually exclusive labels ({printable(one_line(error))}). "
+            "Use loss=dice_ce."
         ) from error
 
 
 def planned(plan: Plan) -> dict[str, Any]:
-    """What a network's or a loss's file may take from the plan: ``${planned:features,DEFAULT}`` and so on."""
-    # nnU-Net gives the two coarsest resolutions of the decoder no weight.
+    """The plan's values for networks and losses, interpolated as ``${planned:features,DEFAULT}``."""
+    # nnU-Net gives the decoder's two coarsest resolutions zero weight.
     heads = max(0, len(plan.features) - 3) if plan.features else None
     return plan.as_dict() | {"deep_supervision": heads}
 
 
 def shape(work: Work) -> dict[str, int]:
-    """What the data decide about a network."""
+    """The network arguments that the data determine."""
     return {
         "spatial_dims": len(work.plan.patch_size),
         "in_channels": len(work.dataset.channels),
@@ -308,7 +308,7 @@ def save(experiment: Experiment, parts: Parts, work: Work, module: SegmentationM
 
 
 def describe(experiment: Experiment, work: Work, trainer: pl.Trainer) -> dict[str, Any]:
-    """Entries of provenance.json that this run alone knows."""
+    """Run-specific entries of provenance.json."""
     command = experiment.command
     chosen = {"choices": dict(command.choices), "overrides": list(command.overrides)} if command.choices else {}
     return {
@@ -330,14 +330,14 @@ def describe(experiment: Experiment, work: Work, trainer: pl.Trainer) -> dict[st
 
 
 def _weights(source: Path | None) -> dict[str, str]:
-    """File that the run started from, and its hash; nothing where it started from chance or the file is gone."""
+    """The weights file that the run started from, and its hash; empty for random weights or if the file is gone."""
     if source is None or not source.exists():
         return {}
     return hash_files([source if source.is_file() else find_model(source) / "weights.safetensors"])
 
 
 def _case(case: Case, hashes: Mapping[str, str]) -> dict[str, Any]:
-    """Where a scan's files lie, from whichever folder the run is looked at later, and what they hold."""
+    """Absolute paths and hashes of a scan's files."""
     return {
         "images": [str(file.absolute()) for file in case.images],
         "label": str(case.label.absolute()) if case.label else None,

@@ -11,7 +11,7 @@ from segment.config.compose import compose_command
 from segment.config.data import read_data
 from segment.data.check import surveys
 from segment.errors import UserError
-from segment.workflow.check import sound
+from segment.workflow.check import checked_data
 
 
 @pytest.fixture
@@ -24,12 +24,12 @@ def opened(make_dataset, tmp_path):
 
 def test_a_sound_data_set_gives_facts_and_hashes(opened, monkeypatch):
     data = opened[1]
-    checked = sound(data)
+    checked = checked_data(data)
     assert sorted(checked.surveys) == [case.id for case in checked.dataset.cases]
     assert {survey.shape for survey in checked.surveys.values()} == {(6, 8, 7)}
     assert len(checked.hashes) == 8
     monkeypatch.setattr(surveys, "examine", lambda *given: pytest.fail("a voxel was read"))
-    assert sound(data, checked.hashes) == checked
+    assert checked_data(data, checked.hashes) == checked
 
 
 def test_another_is_refused_with_its_first_errors_and_the_command_that_lists_all(opened):
@@ -37,7 +37,7 @@ def test_another_is_refused_with_its_first_errors_and_the_command_that_lists_all
     for case in ("a00", "b01", "c02", "d03"):
         change(root / IMAGE.replace("b01", case), np.zeros_like)
     with pytest.raises(UserError) as refused:
-        sound(data)
+        checked_data(data)
     said = str(refused.value)
     assert "4 errors" in said
     assert "`segment check data=auto data.root=" in said
@@ -53,7 +53,7 @@ def test_the_command_that_lists_all_looks_at_the_splits_too(opened, tmp_path):
     splits.write_text(json.dumps([{"train": ["x0", "x1"], "val": ["x2", "x3"]}]))
     given = ["data=auto", f"data.root={root}", f"cache={tmp_path / 'cache'}", f"splits={splits}"]
     with pytest.raises(UserError) as refused:
-        sound(read_data(*compose_command("train", given)))
+        checked_data(read_data(*compose_command("train", given)))
     assert f"splits={splits}` lists all 4." in str(refused.value)
 
 
@@ -62,6 +62,6 @@ def test_warnings_and_test_scans_stop_nothing(opened):
     (root / "imagesTs").mkdir()
     shutil.copy(root / IMAGE, root / "imagesTs" / "new.nii.gz")
     edit(root, test=["imagesTs/new.nii.gz"], numTraining=9)
-    checked = sound(data)
+    checked = checked_data(data)
     assert [problem.kind for problem in checked.problems] == ["description"]
     assert "new" not in checked.surveys

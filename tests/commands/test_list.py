@@ -148,7 +148,7 @@ def test_the_table_has_one_line_a_network_and_fits(listed, monkeypatch):
     assert unet[14:16] == ["Ronneberger", "et"]
     (own,) = [line.split() for line in lines if line.startswith("own ")]
     assert own == ["own", "3D", "-", "56", "-", "108", "1", "0", "example.org/paper", "Mine"]
-    assert any("a multiplication with its addition as two" in line for line in lines)
+    assert any("with a multiply-add counted as two" in line for line in lines)
 
 
 @pytest.mark.parametrize(

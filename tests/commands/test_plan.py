@@ -16,7 +16,7 @@ from segment.data.labels import Labels
 from segment.errors import UserError
 from segment.preprocessing.plan_file import read_plan
 from segment.workflow import plan as decide
-from segment.workflow.check import sound
+from segment.workflow.check import checked_data
 
 HIPPOCAMPUS = Path(__file__).parents[1] / "preprocessing" / "nnunet_plans" / "hippocampus.json"
 
@@ -124,7 +124,7 @@ def test_the_plan_of_task04_is_nnunets(shared_data, tmp_path):
     """On the real scans: the fingerprint that nnU-Net's extractor took, then its plan."""
     root = shared_data("Task04_Hippocampus")
     given = ["data=hippocampus", f"data.root={root}", f"cache={tmp_path}"]
-    checked = sound(read_data(*compose_command("plan", given)))
+    checked = checked_data(read_data(*compose_command("plan", given)))
     found = decide.fingerprint_of(checked.dataset, checked.surveys)
     theirs = json.loads(HIPPOCAMPUS.read_text())
     assert list(found.shapes) == [tuple(shape) for shape in theirs["fingerprint"]["shapes"]]

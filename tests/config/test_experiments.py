@@ -36,14 +36,13 @@ def mine(tmp_path, monkeypatch):
 def seen(monkeypatch):
     """What the command line names, while a configuration is composed."""
     found = {}
-
-    composed = hydra.compose
+    original = hydra.compose
 
     def look(*arguments, **options):
         found["options"] = choices.options("experiments/mine")
         found["groups"] = choices.options("experiments/mine", ObjectType.GROUP)
         found["studies"] = [row for row in choices.studies() if row["study"] == "mine"]
-        return composed(*arguments, **options)
+        return original(*arguments, **options)
 
     monkeypatch.setattr("hydra.compose", look)
     compose("train", [])

@@ -54,7 +54,7 @@ def test_two_jobs_never_share_a_run_folder(segment, make_dataset, tmp_path, caps
     # Their configurations differ in nothing that claims a run folder.
     assert segment("train", root, "-m", "trainer.log_every_n_steps=1,2", "name=same") == 2
     told = capsys.readouterr()
-    assert "output=runs/same: job 0 of this sweep has this run folder" in told.err
+    assert "output=runs/same: job 0 of this sweep uses this run folder" in told.err
     assert "Compare" not in told.out
 
 

@@ -210,7 +210,7 @@ def test_a_mistake_is_told_with_the_file_and_the_key(keys, value, message, plan_
         ("[1, 2]", "instead of a mapping"),
         ("", "instead of a mapping"),
         ("a: [", "not YAML"),
-        ("a: 1\na: 2\n", "the key 'a' stands there twice"),
+        ("a: 1\na: 2\n", "the key 'a' is duplicated"),
         ("a: &x [1]\nb: *x\n", "uses a YAML alias"),
         ("a: !!python/object/apply:os.system ['true']\n", "not YAML"),
         ("[" * 2000, "not YAML"),

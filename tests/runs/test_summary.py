@@ -99,7 +99,7 @@ def test_file_is_strict_json_and_reads_back(tmp_path, dice):
     [
         (None, "cannot be read"),
         ("{", "damaged"),
-        ("[1]", "should hold named values"),
+        ("[1]", "should contain named values"),
         ("{}", "'foreground' is missing"),
         ('{"foreground": {}, "labels": {}, "scans": 1, "empty": {}, "protocol": {}}', "'foreground' are incomplete"),
         ("[" * 100_000, "damaged"),

@@ -60,7 +60,7 @@ def test_the_verdict_where_nothing_can_be_said():
 
 def test_a_figure_is_set_beside_what_speaks_of_it():
     fold, two, other = replace(ROW, fold="0"), replace(ROW, fold="0+1"), replace(ROW, run="another")
-    short = replace(ROW, steps=10, reduced="trainer.max_steps 10 for 1000", date="2027-01-01")
+    short = replace(ROW, steps=10, reduced="trainer.max_steps 10 instead of 1000", date="2027-01-01")
     figures = [FIGURE, replace(FIGURE, fold="0"), replace(FIGURE, fold="3"), replace(FIGURE, run="")]
     lines = compare("net", figures, [short, fold, two, ROW, other])
     assert [line.measured for line in lines] == [ROW, fold, None]
@@ -71,7 +71,7 @@ def test_a_figure_is_set_beside_what_speaks_of_it():
     assert cells(line)[4] == "reproduced (reduced)"
     (line,) = compare("net", [FIGURE], [short])
     assert "trainer.max\\_steps" not in markdown([line])
-    assert "Reduced: net: trainer.max_steps 10 for 1000." in markdown([line])
+    assert "Reduced: net: trainer.max_steps 10 instead of 1000." in markdown([line])
 
 
 def test_what_was_measured_without_anything_published_has_no_verdict():
@@ -125,12 +125,12 @@ def test_tables_are_read_as_they_are_written(tmp_path):
         (lambda text: text.replace(".9007", "\x1b[31mnan"), "row 2: column 'value' holds '.*nan'"),
         (lambda text: text.replace(".9007", "nan"), "expected a number"),
         (lambda text: text.replace(",1,0.5", ",7,0.5"), "scale must be 1 or 100"),
-        (lambda text: text.replace("Liver,", "Liver,first"), "expected a whole number"),
+        (lambda text: text.replace("Liver,", "Liver,first"), "expected an integer"),
         (lambda text: text.replace(",A paper", ""), "has 13 columns, not 14"),
         (lambda text: text.replace("run,", "ran,", 1), "must begin with the line run,method"),
         (lambda text: text + '"', "not a table"),
         (lambda text: text + "x" * 200_000, "not a table|columns"),
-        (lambda text: text + "\n" * 5_000_000, "no table of figures"),
+        (lambda text: text + "\n" * 5_000_000, "not a table of figures"),
         (lambda text: text + f"{'a,' * 13}a\n" * 21_000, "more than 20,000 rows"),
         (lambda text: "", "must begin with"),
     ],

@@ -106,7 +106,7 @@ def test_a_study_says_what_it_needs_before_anything_is_trained(here):
     code, out, err = segment("study=theirs", "data.root=nowhere")
     assert code == 2
     assert out.startswith("theirs: Me et al. 2026, *Balls*.")
-    assert "2 folds x 4 steps, to be set beside dice ball_1 .5." in out
+    assert "2 folds x 4 steps. Published: dice ball_1 .5." in out
     for words in ("hippocampus", "CC-BY-SA", "segment fetch data=hippocampus", "nowhere", "data.root=FOLDER"):
         assert words in err
     assert "Traceback" not in err
@@ -125,8 +125,8 @@ def test_a_study_says_what_it_needs_before_anything_is_trained(here):
         (("study=mine", "fold=first"), "fold=first"),
         (("study=mine", "fold=7"), "fold=7 does not exist"),
         (("study=mine", "steps=5"), "from 1 to the 4 steps"),
-        (("study=mine", "steps=2", "budget=1"), "Give one of them"),
-        (("study=mine", "write=nowhere"), "nowhere is no folder"),
+        (("study=mine", "steps=2", "budget=1"), "Give only one of them"),
+        (("study=mine", "write=nowhere"), "nowhere is not a folder"),
         (("study=mine", "trainer.max_step=3"), "Did you mean 'trainer.max_steps'?"),
         (("study=mine", "format=xml"), "there is no such format"),
     ],
@@ -222,7 +222,7 @@ def test_a_fold_that_diverged_is_refused_as_a_result_and_trained_anew_once_it_is
         code, out, err = segment(*arguments)
         assert code == 2
         assert f"{bad}: this fold diverged (the loss is not finite from step 2)" in err
-        assert "Delete the folder to train the fold anew" in err
+        assert "Delete the folder to train the fold again" in err
         assert "optimizer.lr" in err
         assert "is finished" not in out
     assert tables() == before
@@ -261,7 +261,7 @@ def test_folds_of_other_machines_are_put_together(done):
     (OUT / "tiny" / "fold0" / "config.yaml").write_text(there.replace("max_steps: 4", "max_steps: 40"))
     code, _, err = segment("study=mine", "fold=1")
     assert code == 2
-    assert "another configuration than fold 0" in err
+    assert "differs from that of fold 0" in err
     (OUT / "tiny" / "fold0" / "config.yaml").write_text(there.replace("planned:", "planned:\n  a: ${oc.env:HOME}"))
     code, _, err = segment("study=mine", "fold=1")
     assert code == 2
@@ -283,12 +283,12 @@ def test_a_budget_is_measured_kept_and_told_beside_the_verdict(here, monkeypatch
     assert measured[0].step > 0
     assert measured[0].scan > 0
     assert (measured[0].scans, measured[0].views) == (3, 1)
-    assert "3 of 4 steps in each fold" in out
-    assert "reduced    tiny: trainer.max_steps 3 for 4; fold 0 only\n" in out
+    assert "3 of 4 steps per fold" in out
+    assert "reduced    tiny: trainer.max_steps 3 instead of 4; fold 0 only\n" in out
     assert "(reduced)" in out
     code, out, err = segment("study=mine", "fold=0")
     assert code == 0, err
-    assert "goes on with 3 of 4 steps" in out
+    assert "continues with 3 of 4 steps" in out
     assert len(measured) == 1
     code, _, err = segment("study=mine", "steps=4")
     assert code == 2
@@ -303,7 +303,7 @@ def test_a_budget_counts_validation_and_scoring():
     validations = steps / 100
     assert 490 < steps * 2 + validations * 10 + 80 <= 500
     assert steps_within(1e9, experiment, pace, "budget=1") == 1000
-    with pytest.raises(UserError, match=r"budget=1: is not enough.*80 s"):
+    with pytest.raises(UserError, match=r"budget=1: is too small.*80 s"):
         steps_within(81, experiment, pace, "budget=1")
 
 

@@ -93,7 +93,7 @@ def test_a_logger_that_is_not_installed_names_its_extra(run_train, make_dataset,
 
 def test_a_logger_that_cannot_begin_is_the_users_to_mend(run_train, make_dataset, tmp_path):
     root = make_dataset(tmp_path / "data", n=4)
-    with pytest.raises(UserError, match=r"logger=mlflow: cannot begin|logger\.mlflow: "):
+    with pytest.raises(UserError, match=r"logger=mlflow: cannot start|logger\.mlflow: "):
         run_train(root, "run", "logger=mlflow", "logger.mlflow.tracking_uri=nonsense://x")
     run = run_train(root, "run", "logger=csv", "trainer.max_steps=4")  # and the run is taken up without it
     assert (run / "report.html").exists()

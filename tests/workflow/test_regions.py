@@ -77,7 +77,7 @@ def test_a_loss_that_tells_classes_apart_is_refused(run_train, regions, tmp_path
 
 
 def test_a_loss_of_regions_is_refused_where_labels_exclude_each_other(run_train, make_dataset, tmp_path):
-    with pytest.raises(UserError, match=r"cannot be computed on labels that exclude each other.*loss=dice_ce"):
+    with pytest.raises(UserError, match=r"cannot be computed on mutually exclusive labels.*loss=dice_ce"):
         run_train(make_dataset(tmp_path / "data", n=4), "run", "loss=dice_sigmoid")
     assert not (tmp_path / "runs").exists()
 

@@ -146,7 +146,7 @@ def test_the_text_groups_by_kind_and_ends_with_the_verdict(miniature, command):
         "labelsTr/case_b01.nii.gz",
     ]
     assert lines[3].strip().startswith("-> Correct the mask")
-    assert lines[-1] == f"{root}: 4 scans read, 2 errors, 0 warnings: not sound."
+    assert lines[-1] == f"{root}: 4 scans read, 2 errors, 0 warnings: not valid."
 
 
 def test_strict_refuses_warnings_too(miniature, command):
@@ -155,7 +155,7 @@ def test_strict_refuses_warnings_too(miniature, command):
     assert command(root)[0] == 0
     code, said = command(root, "strict=true")
     assert code == 2
-    assert said.endswith("0 errors, 1 warning: sound.\n")
+    assert said.endswith("0 errors, 1 warning: valid.\n")
 
 
 def test_nothing_at_the_root_is_one_paragraph(tmp_path, monkeypatch, capsys):
@@ -250,7 +250,7 @@ def test_the_demo_set_is_sound(command, tmp_path):
     root = tmp_path / "demo"
     demo_dataset(root, scans=3)
     code, said = command(root, "data.scans=3", data="demo")
-    assert (code, said.splitlines()[-1]) == (0, f"{root}: 3 scans read, 0 errors, 2 warnings: sound.")
+    assert (code, said.splitlines()[-1]) == (0, f"{root}: 3 scans read, 0 errors, 2 warnings: valid.")
 
 
 def test_a_stranger_gets_json_alone_on_stdout_and_exit_code_2(miniature, tmp_path):
