@@ -1,8 +1,13 @@
-"""Array helpers: the bounding box of nonzero voxels, conversion to integers, and the smallest integer type."""
+"""Arrays: bounding boxes, whole numbers, the smallest types that hold them, counts of values."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
+
+MAX_VALUES = 4096  # a file with more distinct values is not a mask; bounds the size of the facts
+_BLOCK = 1 << 22  # voxels counted at once, so that a whole scan is never converted to 64 bits
 
 
 def smallest_type(values: np.ndarray) -> type[np.integer]:
@@ -57,3 +62,34 @@ def nonzero_box(image: np.ndarray) -> tuple[tuple[int, int], ...]:
     if not found[0].any():
         return tuple((0, size) for size in image.shape[1:])
     return tuple((int(places[0]), int(places[-1]) + 1) for places in map(np.flatnonzero, found))
+
+
+def count_values(mask: np.ndarray) -> dict[int, int] | None:
+    """Count how often each value occurs, in memory independent of the mask's size.
+
+    Args:
+        mask: Integers of any shape.
+
+    Returns:
+        Value to number of voxels, sorted by value; None if there are more than `MAX_VALUES` values.
+    """
+    counts: dict[int, int] = {}
+    for block in _blocks(mask):
+        if block.dtype == np.uint8:
+            numbers = np.bincount(block)
+            values = np.flatnonzero(numbers)
+            numbers = numbers[values]
+        else:
+            values, numbers = np.unique(block, return_counts=True)
+        if len(values) > MAX_VALUES:
+            return None
+        for value, number in zip(values.tolist(), numbers.tolist(), strict=True):
+            counts[value] = counts.get(value, 0) + number
+        if len(counts) > MAX_VALUES:
+            return None
+    return dict(sorted(counts.items()))
+
+
+def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:
+    flat = array.reshape(-1)
+    return (flat[start : start + _BLOCK] for start in range(0, flat.size, _BLOCK))

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -26,12 +27,13 @@ from segment.errors import UserError
 from segment.files import write_json, written_whole
 from segment.inference.precision import PRECISIONS, written_precision
 from segment.inference.prediction import Prediction
-from segment.inference.predictor import predictor_of
+from segment.inference.predictor import AUTOCAST, Predictor
 from segment.inference.settings import Settings, decide_settings
 from segment.inference.windows import SlidingWindows
 from segment.io.images import read_image
 from segment.io.memory import image_of
 from segment.networks.meta import on_meta
+from segment.networks.padding import channels_last
 from segment.networks.weights import not_finite
 from segment.preprocessing.plan import NORMALIZATIONS, Plan
 
@@ -353,3 +355,20 @@ def _trusted_class(target: str, trusted: tuple[str, ...]) -> type[nn.Module]:
     if not (isinstance(constructor, type) and issubclass(constructor, nn.Module)):
         raise UserError(f"{target!r} is not a network.")
     return constructor
+
+
+def predictor_of(model: Model, windows: SlidingWindows, device: torch.device, precision: str) -> Predictor:
+    """Create a predictor from a loaded model.
+
+    Args:
+        model: From :func:`segment.inference.model.load_model`.
+        windows: How a scan is divided into windows.
+        device: Where the network runs.
+        precision: Lightning's name: ``bf16-mixed`` and ``16-mixed`` run under autocast, anything else without.
+    """
+    network = channels_last(model.network, len(model.plan.spacing)).to(device)
+    if precision not in AUTOCAST:
+        return Predictor(network, model.plan, windows, model.labels)
+    return Predictor(
+        network, model.plan, windows, model.labels, lambda: torch.autocast(device.type, dtype=AUTOCAST[precision])
+    )

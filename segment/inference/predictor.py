@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,13 +19,9 @@ from segment.errors import UserError
 from segment.inference.windows import SlidingWindows
 from segment.io.geometry import canonical_grid
 from segment.io.images import Image, read_image
-from segment.networks.padding import channels_last
 from segment.preprocessing.plan import Plan
 from segment.preprocessing.prepare import Placement, prepare_image, prepared_shape, transposed
 from segment.preprocessing.restore import most_likely, restore
-
-if TYPE_CHECKING:
-    from segment.inference.model import Model  # which uses this module
 
 MAX_VOXELS = 1 << 31  # in a resampled scan; a whole body at 1 mm has a quarter of this
 
@@ -174,20 +170,3 @@ def decide(probabilities: Tensor, labels: Labels) -> Tensor:
     for region, index in zip(probabilities, labels.painted, strict=True):
         classes[region > 0.5] = index
     return classes
-
-
-def predictor_of(model: Model, windows: SlidingWindows, device: torch.device, precision: str) -> Predictor:
-    """Create a predictor from a loaded model.
-
-    Args:
-        model: From :func:`segment.inference.model.load_model`.
-        windows: How a scan is divided into windows.
-        device: Where the network runs.
-        precision: Lightning's name: ``bf16-mixed`` and ``16-mixed`` run under autocast, anything else without.
-    """
-    network = channels_last(model.network, len(model.plan.spacing)).to(device)
-    if precision not in AUTOCAST:
-        return Predictor(network, model.plan, windows, model.labels)
-    return Predictor(
-        network, model.plan, windows, model.labels, lambda: torch.autocast(device.type, dtype=AUTOCAST[precision])
-    )

@@ -11,8 +11,7 @@ from segment import provenance
 from segment.data.layouts.common import image_files, split_channel
 from segment.errors import UserError
 from segment.files import file_sha256, write_json
-from segment.inference.model import Model
-from segment.inference.predictor import predictor_of
+from segment.inference.model import Model, predictor_of
 from segment.inference.settings import Settings
 from segment.io.formats import is_image_file, listed, stem, suffix
 from segment.io.images import write_label

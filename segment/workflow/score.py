@@ -17,9 +17,9 @@ from segment.data.case import Case
 from segment.data.labels import IGNORE
 from segment.evaluation.score import score_pairs
 from segment.files import write_json
-from segment.inference.model import load_model
+from segment.inference.model import load_model, predictor_of
 from segment.inference.precision import scoring_precision
-from segment.inference.predictor import Predictor, predictor_of
+from segment.inference.predictor import Predictor
 from segment.io.formats import suffix
 from segment.io.images import write_label
 from segment.metrics.precision_recall import THRESHOLDS, threshold_counts

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from segment.data.labels import Labels
 from segment.errors import UserError
-from segment.inference.model import Model
-from segment.inference.predictor import Predictor, decide, predictor_of
+from segment.inference.model import Model, predictor_of
+from segment.inference.predictor import Predictor, decide
 from segment.inference.windows import SlidingWindows
 from segment.io.geometry import Grid
 from segment.preprocessing.plan import Plan

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from segment.arrays import nonzero_box, whole_numbers
+from segment.arrays import MAX_VALUES, count_values, nonzero_box, whole_numbers
 from segment.data.case import Case, Dataset
 from segment.data.check.headers import judge_header, obliqueness
 from segment.data.problems import WARNING, Problem, Report, problem_of
@@ -22,8 +22,6 @@ from segment.io.geometry import canonical_grid, grid_difference, to_canonical
 from segment.io.images import read_header, read_voxels
 
 QUANTILES = 1001  # evenly spaced, from minimum to maximum
-MAX_VALUES = 4096  # a file with more distinct values is not a mask; bounds the size of the facts
-_BLOCK = 1 << 22  # voxels counted at once, so that a whole scan is never converted to 64 bits
 
 
 @dataclass(frozen=True)
@@ -289,37 +287,6 @@ def _mask(path: Path, header: Header, dataset: Dataset, report: Report) -> tuple
         what = "The mask contains no voxel of any structure."
         report(Problem("empty", str(path), what, "Check whether the scan was left unannotated.", WARNING))
     return mask, counts
-
-
-def count_values(mask: np.ndarray) -> dict[int, int] | None:
-    """Count how often each value occurs, in memory independent of the mask's size.
-
-    Args:
-        mask: Integers of any shape.
-
-    Returns:
-        Value to number of voxels, sorted by value; None if there are more than `MAX_VALUES` values.
-    """
-    counts: dict[int, int] = {}
-    for block in _blocks(mask):
-        if block.dtype == np.uint8:
-            numbers = np.bincount(block)
-            values = np.flatnonzero(numbers)
-            numbers = numbers[values]
-        else:
-            values, numbers = np.unique(block, return_counts=True)
-        if len(values) > MAX_VALUES:
-            return None
-        for value, number in zip(values.tolist(), numbers.tolist(), strict=True):
-            counts[value] = counts.get(value, 0) + number
-        if len(counts) > MAX_VALUES:
-            return None
-    return dict(sorted(counts.items()))
-
-
-def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:
-    flat = array.reshape(-1)
-    return (flat[start : start + _BLOCK] for start in range(0, flat.size, _BLOCK))
 
 
 def _foreground(mask: np.ndarray, counts: Mapping[int, int], dataset: Dataset) -> np.ndarray:

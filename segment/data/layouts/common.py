@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
+from segment.arrays import count_values
 from segment.data.case import Case
-from segment.data.check.survey import count_values
 from segment.data.labels import MAX_LABELS, Labels
 from segment.data.problems import Problem, Report, raise_errors, reported
 from segment.errors import UserError
