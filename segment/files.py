@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from segment.errors import UserError
+from segment.text import one_line
 
 
 class PlainLoader(yaml.SafeLoader):
@@ -105,7 +106,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}). Is this the folder of a finished run?") from None
     except (ValueError, RecursionError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise UserError(f"{path} is damaged ({reason}). Run the command that wrote it again.") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} should contain named values but contains a {type(content).__name__}.")

@@ -13,6 +13,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from segment.errors import UserError, did_you_mean
+from segment.text import one_line
 
 
 def check_targets(config: DictConfig) -> None:
@@ -36,7 +37,7 @@ def check_target(key: str, node: dict[str, Any]) -> None:
     try:
         found = get_object(target)
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error)
         raise UserError(
             f"{key}._target_={target}: cannot be imported ({reason}). Is the module in this folder or on PYTHONPATH?"
         ) from error
@@ -94,7 +95,7 @@ def make(config: DictConfig, key: str, **more: Any) -> Any:
         cause = error.__cause__ or error
         if isinstance(cause, UserError):
             raise cause from error
-        raise UserError(f"{key}: {' '.join(str(cause).split())}") from error
+        raise UserError(f"{key}: {one_line(cause)}") from error
     return _with_key(made, key) if isinstance(made, functools.partial) else made
 
 
@@ -105,7 +106,7 @@ def _with_key(constructor: functools.partial, key: str) -> Callable[..., Any]:
         try:
             return constructor(*args, **kwargs)
         except (TypeError, ValueError, AssertionError) as error:
-            raise UserError(f"{key}: {' '.join(str(error).split())}") from error
+            raise UserError(f"{key}: {one_line(error)}") from error
 
     return construct
 

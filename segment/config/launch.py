@@ -128,7 +128,8 @@ def check_required(config: DictConfig, verb: str) -> None:
     for key in config:
         if OmegaConf.is_missing(config, key):
             raise MissingMandatoryValue(f"Missing mandatory value: {key!s}")
-    read_options(OPTIONS[verb], config)
+    if verb in OPTIONS:
+        read_options(OPTIONS[verb], config)
     on_disk = verb in ("train", "plan") and config.data.get("_target_") == ON_DISK
     if on_disk and not Path(str(config.data.root)).expanduser().exists():
         make(config, "data")  # the error says how to get it

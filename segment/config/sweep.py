@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from segment.command_line import assign, command, typed
 from segment.errors import UserError
 from segment.files import read_mapping, write_json
-from segment.text import printable, table
+from segment.text import one_line, printable, table
 from segment.workflow.experiment import Command
 
 
@@ -130,12 +130,12 @@ def run_job(
     try:
         score = work(config, replace(command, take_folder=take_folder))
     except UserError as mistake:
-        error = " ".join(str(mistake).split())
+        error = one_line(mistake)
     except (HydraException, OmegaConfBaseException) as mistake:
         error = explain_error(mistake)
     except Exception as crash:  # the other jobs must continue, whatever was raised
         traceback.print_exc()
-        error, crashed = f"{type(crash).__name__}: {' '.join(str(crash).split())}", True
+        error, crashed = f"{type(crash).__name__}: {one_line(crash)}", True
     if error is not None:
         print(f"segment: job {position.number} failed: {error}", file=sys.stderr, flush=True)
     score = float(score) if score is not None and math.isfinite(score) else None

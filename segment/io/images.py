@@ -18,6 +18,7 @@ from segment.errors import UserError
 from segment.files import written_whole
 from segment.io.formats import Header, ImageFormat, format_of, listed, require_possible_size, suffix, version_of
 from segment.io.geometry import Grid, grid_difference
+from segment.text import one_line
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,7 +224,7 @@ def _unreadable(path: Path, image_format: ImageFormat, error: Exception) -> User
     lines = str(error).strip().splitlines()
     detail = f" ({lines[-1].strip()})" if lines and not isinstance(error, RuntimeError) else ""
     if version_of(path):  # a custom format, whose reader may be at fault
-        detail = f" ({type(image_format).__name__}: {type(error).__name__}: {' '.join(str(error).split())})"
+        detail = f" ({type(image_format).__name__}: {type(error).__name__}: {one_line(error)})"
     return UserError(
         f"{path} cannot be read: truncated, damaged or not of the format of its suffix{detail}. Copy it again."
     )

@@ -16,6 +16,7 @@ from segment.errors import UserError, did_you_mean
 from segment.files import PlainLoader, write_text
 from segment.preprocessing.patches import MAX_BATCH, PRESETS
 from segment.preprocessing.plan import NORMALIZATIONS, DatasetPlan, Intensity, Plan
+from segment.text import one_line
 
 MAX_BYTES = 1 << 20
 MAX_CONFIGURATIONS = 64
@@ -124,7 +125,7 @@ def read_plan(path: Path) -> DatasetPlan:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}). Write a plan first: segment plan.") from None
     except (ValueError, RecursionError, OverflowError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error)[:300]
         raise UserError(f"{path}: not YAML ({reason}). Fix the line, or write it again: segment plan.") from None
     return _Reader(path).dataset(content)
 

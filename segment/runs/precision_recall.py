@@ -13,6 +13,7 @@ from segment.data.labels import MAX_LABELS
 from segment.errors import UserError
 from segment.files import write_text
 from segment.metrics.precision_recall import THRESHOLDS, precision_recall
+from segment.text import one_line
 
 COUNTS = ("true_positives", "false_positives", "true_negatives", "false_negatives")
 COLUMNS = ("label", "name", "threshold", *COUNTS, "precision", "recall")
@@ -57,7 +58,7 @@ def read_curves(path: Path) -> dict[str, np.ndarray]:
         curves = np.moveaxis(numbers.reshape(len(names), THRESHOLDS, 6), 1, 2)
         valid = np.isfinite(curves).all() and (curves >= 0).all() and len(set(names)) == len(names) <= MAX_LABELS
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise UserError(f"{path} cannot be read as curves ({' '.join(str(error).split())}).") from error
+        raise UserError(f"{path} cannot be read as curves ({one_line(error)}).") from error
     if not valid:
         raise UserError(f"{path} contains a value that is not valid in a curve. Run the command again to rewrite it.")
     return dict(zip(names.tolist(), curves, strict=True))

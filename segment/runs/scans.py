@@ -13,7 +13,7 @@ from segment.errors import UserError, did_you_mean
 from segment.files import write_text
 from segment.metrics.scan import STATUSES
 from segment.metrics.standard import STANDARD
-from segment.text import printable
+from segment.text import one_line, printable
 
 KEYS = ("case", "split", "fold", "label", "name")
 OVERLAPS = tuple(metric.name for metric in STANDARD)
@@ -75,7 +75,7 @@ def read_scans(path: Path) -> pd.DataFrame:
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}). Is this the folder of a finished run?") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a table of comma-separated values ({' '.join(str(error).split())}).") from None
+        raise UserError(f"{path} is not a table of comma-separated values ({one_line(error)}).") from None
     for column in COLUMNS:
         if column not in raw.columns:
             hint = did_you_mean(column, [name for name in raw.columns if name not in COLUMNS])

@@ -11,6 +11,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from segment.errors import UserError
 from segment.files import written_whole
 from segment.networks.weights import not_finite
+from segment.text import one_line
 
 
 class WholeFileCheckpoints(TorchCheckpointIO):
@@ -34,7 +35,7 @@ def network_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     except Exception as error:  # readers of invalid files may raise anything
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)[:200]
         raise UserError(
             f"{checkpoint}: is not a checkpoint of segment ({reason}). Delete it to start again."
         ) from error

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from segment.errors import UserError
 from segment.inference.model import find_model
 from segment.networks.weights import load_encoder, not_finite, resample_kernels
+from segment.text import one_line
 
 MAX_BYTES = 8 << 30
 PICKLED = (".pth", ".pt")
@@ -97,7 +98,7 @@ def _shape(value: Tensor | None) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+    return one_line(error)[:300]
 
 
 def _read(path: Path) -> dict[str, Tensor]:

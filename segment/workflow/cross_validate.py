@@ -16,6 +16,7 @@ from segment.data.splits import count_folds
 from segment.errors import UserError
 from segment.files import file_sha256, read_mapping, write_json, written_whole
 from segment.io.formats import is_image_file, stem
+from segment.metrics.standard import LEAD
 from segment.report.run_page import write_page
 from segment.report.tensorboard import write_board
 from segment.runs.folder import RunFolder, read_run
@@ -81,7 +82,7 @@ def sum_up(experiment: Experiment, runs: Sequence[RunFolder], started: float) ->
         _cost([run.summary.get("cost") or {} for run in runs]),
         recorded_infos(run.summary for run in runs),
     )
-    mean: float | None = summary["foreground"]["dice"]["mean"]
+    mean: float | None = summary["foreground"][LEAD.name]["mean"]
     page = folder / "report.html"
     if page.exists() and read_mapping(folder / "provenance.json").get("runs") == record["runs"]:
         print(f"{folder} is finished: see {page}.")
@@ -100,7 +101,7 @@ def sum_up(experiment: Experiment, runs: Sequence[RunFolder], started: float) ->
 
 
 def _decimal(run: RunFolder) -> str:
-    mean = run.summary["foreground"]["dice"]["mean"]
+    mean = run.summary["foreground"][LEAD.name]["mean"]
     return "-" if mean is None else f"{mean:.4f}"
 
 

@@ -16,6 +16,7 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from segment.errors import UserError
 from segment.report.tensorboard import final_scores
 from segment.runs.config import flatten
+from segment.text import one_line
 from segment.workflow.experiment import Parts
 
 
@@ -62,7 +63,7 @@ def _start(name: str, make: Callable[[], Logger], row: Mapping[str, Any]) -> Log
     except UserError:
         raise
     except Exception as error:  # a logging service may raise anything
-        raise UserError(f"logger={name}: cannot start ({' '.join(str(error).split())}).") from error
+        raise UserError(f"logger={name}: cannot start ({one_line(error)}).") from error
     return logger
 
 

@@ -25,6 +25,7 @@ from segment.errors import UserError
 from segment.files import hash_files, read_mapping, write_json
 from segment.inference.model import find_model, save_model
 from segment.inference.precision import scoring_precision
+from segment.metrics.standard import LEAD
 from segment.preprocessing.plan import Plan
 from segment.preprocessing.plan_file import write_plan
 from segment.runs.folder import is_complete
@@ -167,7 +168,7 @@ def check_accelerator(accelerator: str) -> None:
 
 def foreground_dice(folder: Path) -> float | None:
     """Foreground Dice of a finished run; None if every structure of every scan was empty."""
-    mean: float | None = read_summary(folder / "summary.json")["foreground"]["dice"]["mean"]
+    mean: float | None = read_summary(folder / "summary.json")["foreground"][LEAD.name]["mean"]
     return mean
 
 

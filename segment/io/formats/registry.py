@@ -12,6 +12,7 @@ from pathlib import Path
 from segment.errors import UserError
 from segment.files import file_sha256
 from segment.io.formats.base import ImageFormat
+from segment.text import one_line
 
 VARIABLE = "SEGMENT_FORMATS"  # modules, separated by commas; inherited by child processes
 
@@ -62,7 +63,7 @@ def import_formats(modules: str | Sequence[str]) -> None:
         try:
             importlib.import_module(name)
         except Exception as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = one_line(error)
             raise UserError(
                 f"formats: {name} cannot be imported ({reason}). Is it in this folder or on PYTHONPATH?"
             ) from error
