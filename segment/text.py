@@ -29,7 +29,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """The message of an exception, without line breaks."""
     return " ".join(str(error).split()) or type(error).__name__
 

@@ -246,7 +246,7 @@ def test_parts_are_built_by_their_names():
     schedule = segment.build("scheduler", "polynomial", "trainer.max_steps=7", optimizer=optimizer)
     assert schedule.total_iters == 7
     assert segment.build("loss", "tversky", alpha=0.2).alpha == 0.2
-    assert segment.build("inference", "windows", overlap=0.25).overlap == 0.25
+    assert segment.build("inference", "plain", overlap=0.25).overlap == 0.25
 
 
 @pytest.mark.parametrize(

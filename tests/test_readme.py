@@ -16,7 +16,7 @@ def test_the_block_of_python_runs(tmp_path, monkeypatch):
         ("data/demo.yaml", "scans: 24", "scans: 5"),
         ("trainer/cpu.yaml", "max_steps: 1000", "max_steps: 2"),
         ("sampler/patches.yaml", "steps_per_epoch: 50", "steps_per_epoch: 2"),
-        ("inference/windows.yaml", "mirror: all", "mirror: []"),
+        ("inference/mirror.yaml", "mirror: all", "mirror: []"),
     ):
         text = (BUILT_IN / "conf" / file).read_text(encoding="utf-8")
         assert old in text

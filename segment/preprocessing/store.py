@@ -131,14 +131,14 @@ class Store:
         room = Room(IN_FLIGHT)
 
         def prepare(case: Case) -> None:
-            with room.taken(self._bytes(case)):
+            with room.taken(self.bytes_in_memory(case)):
                 self._prepare(case)
 
         for _ in on_all_cores(prepare, missing):
             done += 1
             progress(done)
 
-    def _bytes(self, case: Case) -> int:
+    def bytes_in_memory(self, case: Case) -> int:
         """Estimated memory for preparing a scan: as read, reoriented, cropped, and resampled."""
         grid = canonical_grid(read_grid(case.images[0]))
         shape, spacing = transposed(grid.shape, self.plan), transposed(grid.spacing, self.plan)

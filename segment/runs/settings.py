@@ -25,6 +25,15 @@ FREE = (
     "name",
     "logger",
 )
+# What configurations written before December 2026 call them.
+MOVED = {
+    **{f"segment.data.{name}.": f"segment.data.synthetic.{name}." for name in ("demo", "fake")},
+    **{
+        f"segment.training.{name}.": f"segment.training.callbacks.{name}."
+        for name in ("cost", "energy", "panels", "precision_recall", "progress")
+    },
+    "segment.report.pictures.": "segment.visual.pictures.",
+}
 
 
 def check_folder(folder: Path, settings: Mapping[str, Any]) -> None:
@@ -79,9 +88,15 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[tuple
 
 
 def _flat(config: Mapping[str, Any]) -> dict[str, str]:
-    """Dotted key to the value's text, without paths inside the run folder, which follow from ``output``."""
+    """Dotted key to the value's text, without the paths inside the run folder, which follow from ``output``."""
     inside = f"{config.get('output')}/"
-    return {key: str(value) for key, value in leaves(config) if not f"{value}/".startswith(inside)}
+    return {key: _current(str(value)) for key, value in leaves(config) if not f"{value}/".startswith(inside)}
+
+
+def _current(value: str) -> str:
+    """A value with the present name of what has moved."""
+    prefix = next((old for old in MOVED if value.startswith(old)), "")
+    return MOVED.get(prefix, "") + value.removeprefix(prefix)
 
 
 def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

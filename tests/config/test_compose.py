@@ -107,9 +107,11 @@ def test_a_network_takes_from_the_plan_what_it_says_and_keeps_its_own_else():
     [
         ([], "nnunet"),
         (["network=nnunet_plain"], "nnunet"),
-        (["network=nnunet_resenc"], "resenc_m"),
-        (["network=nnunet_resenc", "plan.preset=resenc_l"], "resenc_l"),
-        (["plan.preset=resenc_xl", "network=nnunet_resenc"], "resenc_xl"),
+        (["network=nnunet_resenc_m"], "resenc_m"),
+        (["network=nnunet_resenc_l"], "resenc_l"),
+        (["network=nnunet_resenc_xl"], "resenc_xl"),
+        (["network=nnunet_resenc_m", "plan.preset=resenc_l"], "resenc_l"),
+        (["plan.preset=resenc_xl", "network=nnunet_resenc_m"], "resenc_xl"),
         (["network=unet", "plan.preset=resenc_m"], "resenc_m"),
     ],
 )
@@ -120,7 +122,7 @@ def test_the_network_says_whose_rules_plan_unless_the_user_does(overrides, prese
 def test_a_network_of_ones_own_may_begin_from_the_residual_encoder(tmp_path, monkeypatch):
     own = tmp_path / "conf" / "network"
     own.mkdir(parents=True)
-    (own / "mine.yaml").write_text("defaults: [nnunet_resenc, _self_]\nencoder: {features: [8, 16, 32]}\n")
+    (own / "mine.yaml").write_text("defaults: [nnunet_resenc_m, _self_]\nencoder: {features: [8, 16, 32]}\n")
     monkeypatch.chdir(tmp_path)
     config = composed("network=mine")
     assert config.plan.preset == "resenc_m"

@@ -52,7 +52,7 @@ TABLE = [
     Published("ternausnet", 2, 3, 1, 22_927_393, None, "Iglovikov 2018: the authors' UNet11 (243c7fe), run"),
     Published(f"nnunet_plain {TASK04}", 3, 1, 3, 5_603_177, None, "nnU-Net 2.8.1, 3d_fullres plan of MSD Task04"),
     Published(
-        "nnunet_resenc network.deep_supervision=4", 3, 1, 3, 102_350_575, None,
+        "nnunet_resenc_m network.deep_supervision=4", 3, 1, 3, 102_350_575, None,
         "dynamic-network-architectures 0.4.4, ResidualEncoderUNet of six stages (M, L and XL differ in the patch)",
     ),
     # The authors' code (0b78ed8), run, without its one scalar that takes no part; the digits are their README's.

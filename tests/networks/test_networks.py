@@ -94,7 +94,7 @@ def built(request) -> tuple[str, nn.Module]:
 def test_the_networks_of_the_field_are_there():
     assert set(FILES) >= {
         *("unet", "unet3d", "vnet", "attention_unet", "unetpp", "unetpp_ds", "unet3plus", "resunet", "r2unet"),
-        *("denseunet", "nnunet_plain", "nnunet_resenc", "segresnet"),
+        *("denseunet", "nnunet_plain", "nnunet_resenc_m", "segresnet"),
         *("dynunet", "unetr", "swinunetr", "transunet", "linknet", "ternausnet", "unet_encoder", "unet_small"),
         *(f"mednext_{size}" for size in "sbml"),
     }

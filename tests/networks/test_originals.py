@@ -180,7 +180,7 @@ def test_nnunet_resenc_is_the_authors(nnunet, shape, bottleneck):
         more = {"block": nnunet.BottleneckD, "bottleneck_channels": [f // bottleneck for f in shape["features"]]}
     theirs = original_nnunet(nnunet.ResidualEncoderUNet, shape, blocks, 1, **more)
     made = named_network(
-        "nnunet_resenc",
+        "nnunet_resenc_m",
         *strided(shape),
         f"network.encoder.depths={blocks}",
         f"network.deep_supervision={len(blocks) - 2}",
@@ -196,7 +196,7 @@ def test_nnunet_resenc_starts_as_the_authors(nnunet):
     theirs: Any = original_nnunet(nnunet.ResidualEncoderUNet, shape, [1, 3, 4], 1)
     theirs.apply(theirs.initialize)
     made = named_network(
-        "nnunet_resenc", *strided(shape), "network.encoder.depths=[1,3,4]", "network.deep_supervision=1"
+        "nnunet_resenc_m", *strided(shape), "network.encoder.depths=[1,3,4]", "network.deep_supervision=1"
     )
     ours: Any = made(spatial_dims=3, in_channels=2, out_channels=3)
     pairs = [(theirs.encoder.stem, ours.encoder.stem), *nnunet_pairs(theirs, ours)]

@@ -271,7 +271,7 @@ def test_scans_that_are_large_together_are_prepared_one_after_another(make_datas
         at_once[0] -= 1
 
     monkeypatch.setattr(Store, "_write", write)
-    monkeypatch.setattr(store_module, "IN_FLIGHT", store._bytes(dataset.cases[0]) * 3 // 2)
+    monkeypatch.setattr(store_module, "IN_FLIGHT", store.bytes_in_memory(dataset.cases[0]) * 3 // 2)
     store.prepare(dataset.cases)
     assert most == [1]
 

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from segment.commands import compare, predict
-from segment.config.compose import compose
+from segment.config.compose import compose, compose_command
+from segment.config.experiment import read_experiment
 from segment.inference.model import load_model
 from segment.runs.folder import read_run
+from segment.runs.settings import differences
 
 OLD = Path(__file__).parents[1] / "fixtures" / "runs_of_november_2026"
 RUNS = [OLD / "seed0", OLD / "seed1"]
@@ -27,6 +29,26 @@ def test_they_are_read(run):
     assert found.summary["scans"] == 3
     assert found.config["network"]["encoder"]["features"] == [4, 8]
     assert load_model(run).labels.declared == {"background": 0, "shell": 1, "core": 2}
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
+def test_they_are_those_that_the_same_command_makes_now(run, tmp_path):
+    """So that what was begun is gone on with, and what is finished is not trained again."""
+    overrides = [
+        *(
+            "data=auto",
+            f"data.root={OLD / 'scans'}",
+            "network=unet_small",
+            "network.encoder.features=[4,8]",
+            "trainer.max_steps=60",
+            "folds=2",
+        ),
+        *("sampler.steps_per_epoch=30", "trainer.precision=32-true", "plan.patch_size=[8,8,8]", "inference=plain"),
+        *("optimizer.lr=0.01", f"seed={run.name[-1]}", f"output=runs/{run.name}"),
+    ]
+    written = read_run(run).config
+    found = read_experiment(*compose_command("train", overrides)).settings(written["planned"])
+    assert differences(written, found) == []
 
 
 def test_they_are_compared_with_the_same_numbers(capsys):

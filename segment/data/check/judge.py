@@ -163,7 +163,7 @@ def judge_orientations(surveyed: Surveyed, report: Report) -> None:
             by_orientation[survey.orientation].append(case)
     if len(by_orientation) > 1:
         ranked = sorted(by_orientation.items(), key=lambda item: -len(item[1]))
-        listed = ", ".join(f"{codes} {len(cases)} ({_handedness(codes)})" for codes, cases in ranked)
+        listed = ", ".join(f"{codes} {len(cases)} ({handedness(codes)})" for codes, cases in ranked)
         rarest = ranked[-1][1][0].images[0]
         what = (
             f"The scans have different orientations: {listed}. They are reoriented consistently if the headers are "
@@ -178,7 +178,7 @@ def judge_orientations(surveyed: Surveyed, report: Report) -> None:
         report(Problem("orientation", path, what, "No action is needed if they were acquired this way.", WARNING))
 
 
-def _handedness(codes: str) -> str:
+def handedness(codes: str) -> str:
     """Handedness of the axes x, y, z; RAS is right-handed."""
     order = ["RL", "AP", "SI"]
     axes = [next(i for i, pair in enumerate(order) if code in pair) for code in codes]

@@ -86,7 +86,7 @@ def demo_dataset(root: str | Path = "data/demo", scans: int = 24, seed: int = 0,
 
 def _write(folder: Path, stamp: dict[str, int]) -> dict[str, Any]:
     """Write the scans and the licence; returns the entries of dataset.json."""
-    template = _template()
+    template = brain_template()
     listed = []
     for index in range(stamp["scans"]):
         name = f"demo_{index:03d}.nii.gz"
@@ -130,7 +130,7 @@ class Template:
     affine: np.ndarray
 
 
-def _template() -> Template:
+def brain_template() -> Template:
     """Read the template from the nilearn package without importing it, which would take seconds."""
     spec = importlib.util.find_spec("nilearn")
     folder = Path(spec.origin).parent / "datasets" / "data" if spec and spec.origin else Path("nilearn")

@@ -145,7 +145,7 @@ class Cost(pl.Callback):
         return self.wall + (0.0 if self.started is None else time.perf_counter() - self.started)
 
     def _measure_memory(self) -> None:
-        self.memory = max(self.memory, peak_memory_mb() + _children_memory_mb())
+        self.memory = max(self.memory, peak_memory_mb() + children_memory_mb())
         # 0 if no accelerator was used.
         self.accelerator_memory = max(self.accelerator_memory, torch.cuda.max_memory_allocated() / 1e6)
 
@@ -162,7 +162,7 @@ def _waited(trainer: pl.Trainer) -> float:
     return float(getattr(trainer.train_dataloader, "waited", 0.0))
 
 
-def _children_memory_mb() -> float:
+def children_memory_mb() -> float:
     """Memory in MB (10^6 bytes) used by the loader's processes alone; 0 where the system does not report it."""
     kilobytes = 0
     for child in multiprocessing.active_children():

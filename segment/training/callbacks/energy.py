@@ -61,9 +61,9 @@ class Energy(pl.Callback):
         """Start measuring, in the first process only, because it measures the whole machine."""
         if not trainer.is_global_zero:
             return
-        self.tracker = _tracker(self.country, self._receive)
+        self.tracker = make_tracker(self.country, self._receive)
         self.tracker.start()
-        self.measured &= _is_measured(self.tracker)
+        self.measured &= is_measured(self.tracker)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop measuring."""
@@ -104,7 +104,7 @@ class Energy(pl.Callback):
         self.latest = {"energy_kwh": float(total.energy_consumed), "co2_kg": float(total.emissions)}
 
 
-def _tracker(country: str | None, receive: Callable[[Any], None]) -> Any:
+def make_tracker(country: str | None, receive: Callable[[Any], None]) -> Any:
     """A tracker that passes its totals to ``receive`` when it is flushed or stopped, and writes and sends nothing.
 
     All settings that name a receiver are set here, so that codecarbon's configuration files cannot set them.
@@ -135,7 +135,7 @@ def _tracker(country: str | None, receive: Callable[[Any], None]) -> Any:
     )
 
 
-def _is_measured(tracker: Any) -> bool:
+def is_measured(tracker: Any) -> bool:
     """Whether every processor is measured by its counter; only codecarbon's private attributes tell this."""
     modes = [part._mode for part in getattr(tracker, "_hardware", ()) if hasattr(part, "_mode")]
     return all(mode in COUNTERS for mode in modes)

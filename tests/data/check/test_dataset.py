@@ -223,7 +223,7 @@ def test_a_missing_mask_and_constant_scans_are_told_once(miniature, check):
 )
 def test_the_handedness_of_axes_is_that_of_their_determinant(codes):
     turn = nib.orientations.inv_ornt_aff(nib.orientations.axcodes2ornt(codes), (1, 1, 1))[:3, :3]
-    assert judge._handedness(codes) == ("right-handed" if np.linalg.det(turn) > 0 else "left-handed")
+    assert judge.handedness(codes) == ("right-handed" if np.linalg.det(turn) > 0 else "left-handed")
 
 
 def test_test_scans_that_are_the_same_are_a_warning(miniature, check):

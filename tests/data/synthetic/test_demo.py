@@ -65,7 +65,7 @@ def test_scans_differ_as_clinical_ones_do(made):
 
 
 def test_a_scan_depends_on_seed_and_index_alone(made):
-    template = demo._template()
+    template = demo.brain_template()
     image, mask, affine = demo.make_scan(template, 0, 2)
     np.testing.assert_array_equal(read_image(made.cases[2].images).array[0], image.T)
     np.testing.assert_array_equal(read_label(made.cases[2].label).array, mask.T)

@@ -124,15 +124,15 @@ def test_the_figures_of_a_run_and_of_one_that_goes_on(clock, monkeypatch, tmp_pa
 
 def test_the_processes_of_the_loader_count_as_memory(monkeypatch):
     context = multiprocessing.get_context("spawn")
-    before = cost._children_memory_mb()
+    before = cost.children_memory_mb()
     child = context.Process(target=time.sleep, args=(60,))
     child.start()
     try:
-        assert cost._children_memory_mb() > before
+        assert cost.children_memory_mb() > before
     finally:
         child.kill()
         child.join()
-    assert cost._children_memory_mb() == before
+    assert cost.children_memory_mb() == before
 
 
 def test_without_a_step_there_is_no_figure():

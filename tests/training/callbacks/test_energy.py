@@ -85,11 +85,11 @@ def test_what_the_processor_counts_is_measured_and_all_else_estimated(mode, sour
     from codecarbon.external.hardware import CPU
     from codecarbon.external.ram import RAM
 
-    measured = energy._tracker(None, print)
+    measured = energy.make_tracker(None, print)
     processor = CPU.__new__(CPU)
     processor._mode = mode
     measured._hardware = [RAM(), processor]
-    assert energy._is_measured(measured) == (source == "measured")
+    assert energy.is_measured(measured) == (source == "measured")
     callback = energy.Energy()
     callback.load_state_dict({"sums": {"energy_kwh": 2.0, "co2_kg": 1.0}, "measured": source == "measured"})
     assert callback.cost() == {"energy_kwh": 2.0, "energy_source": source}
