@@ -81,7 +81,7 @@ def test_the_run_is_called_and_recorded_as_the_command_does_it(given, folder, mo
 
 
 def test_an_interrupted_training_is_an_interrupt_and_goes_on(given, folder):
-    with pytest.raises(KeyboardInterrupt, match="goes on"):
+    with pytest.raises(KeyboardInterrupt, match="resumes"):
         segment.train(*given, f"output={folder / 'stopped'}", callbacks=[Interrupt()])
     assert segment.train(*given, f"output={folder / 'stopped'}").scans["status"].notna().all()
 
@@ -172,12 +172,12 @@ def test_what_is_predicted_otherwise_than_scored_is_said(run, dataset):
     ("arguments", "options", "said"),
     [
         ((np.zeros((4, 4, 4)),), {}, "affine: an array needs one"),
-        ((np.zeros((4, 4, 4)), np.zeros((4, 4))), {}, "no \\(4, 4\\) matrix"),
-        ((np.zeros((4, 4, 4)), "no"), {}, "no \\(4, 4\\) matrix"),
+        ((np.zeros((4, 4, 4)), np.zeros((4, 4))), {}, "not a \\(4, 4\\) matrix"),
+        ((np.zeros((4, 4, 4)), "no"), {}, "not a \\(4, 4\\) matrix"),
         ((np.full((4, 4, 4), np.nan), np.eye(4)), {}, "64 voxel\\(s\\) that are NaN"),
         ((np.zeros((4, 4, 4, 2)), np.eye(4)), {}, "with 2 channel"),
         ((np.zeros((4, 4)), np.eye(4)), {}, "2D image"),
-        ((object(), np.eye(4)), {}, "is no scan"),
+        ((object(), np.eye(4)), {}, "is not a scan"),
         ((nib.Nifti1Image(np.zeros((4, 4, 4)), np.eye(4)), np.eye(4)), {}, "has its own"),
         (("nowhere.nii.gz",), {}, "nowhere.nii.gz does not exist"),
         (("nowhere.nii.gz",), {"precision": "bf61"}, "precision=bf61"),

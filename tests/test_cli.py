@@ -60,7 +60,7 @@ def test_every_verb_has_its_file_and_configuration(verb):
         (["evaluate", "predictions=nowhere", "references=nowhere", "output=out"], ["nowhere"]),
         (["list", "netwroks"], ["Did you mean 'networks'?"]),
         (["fetch"], ["data"]),
-        (["fetch", "data=demo"], ["no address"]),
+        (["fetch", "data=demo"], ["no download URL"]),
     ],
 )
 def test_a_mistake_ends_with_code_2_and_one_paragraph_that_names_it(tmp_path, arguments, said):

@@ -13,5 +13,5 @@ def test_fetch_downloads_what_the_data_set_names(tmp_path, monkeypatch):
     source = {"url": "http://127.0.0.1/a.tar", "md5": "0", "licence": "free"}
     fetch.run(OmegaConf.create({"data": {"name": "a", "root": str(tmp_path), "source": source}}))
     assert asked == {"destination": str(tmp_path), "url": "http://127.0.0.1/a.tar", "md5": "0"}
-    with pytest.raises(UserError, match="no address"):
+    with pytest.raises(UserError, match="no download URL"):
         fetch.run(OmegaConf.create({"data": {"name": "a", "root": str(tmp_path)}}))

@@ -106,7 +106,7 @@ def test_the_numbers_are_those_of_the_papers(rows):
         "divisor": [16, 16, 16],
         "deep supervision": 0,
         "paper": "https://arxiv.org/abs/1505.04597",
-        "about": "Ronneberger et al. 2015, U-Net: two convolutions a stage, max pool, up-convolution, concatenation",
+        "about": "Ronneberger et al. 2015, U-Net: two convolutions per stage, max pooling, up-convolution, concatenation",
     }
     features, operations, below = [64, 128, 256, 512, 1024], 2 * 64 * 2, 1
     for stage, channels in enumerate(features):
@@ -218,7 +218,7 @@ def test_one_network_as_a_table():
     assert head[-5:] == ["-", "-", "-", "130", "0.0%"]
     (first,) = [line.split() for line in lines if line.startswith("encoder.stages.0")]
     assert first[:4] == ["encoder.stages.0", "32", "1", "32x32x64"]  # with the padding to 32
-    assert any(line.endswith("over the voxels of 16x32x32.") for line in lines)
+    assert any(line.endswith("on an image of 16x32x32.") for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def test_models_that_do_not_say_their_precision_are_predicted_in_that_of_their_r
     assert settings(tmp_path / "masks")["notes"] == []
     shutil.move(model / "model", tmp_path / "alone")
     run("predict", predict, model=tmp_path / "alone", input=root / "imagesTr", output=tmp_path / "others")
-    assert "does not say" in " ".join(settings(tmp_path / "others")["notes"])
+    assert "precision of the scores is unknown" in " ".join(settings(tmp_path / "others")["notes"])
     with pytest.raises(UserError, match=r"precision=bf16-mixd.*Did you mean 'bf16-mixed'"):
         run(
             "predict",

@@ -132,6 +132,7 @@ def parallel(segment, make_dataset, tmp_path, *launcher: str) -> None:
     assert dice(run) >= 0
 
 
+@pytest.mark.slow
 def test_jobs_run_in_parallel_processes(segment, make_dataset, tmp_path, capsys):
     try:
         parallel(segment, make_dataset, tmp_path, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")

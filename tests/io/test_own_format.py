@@ -128,6 +128,7 @@ def test_without_the_key_nothing_is_known_of_it_and_a_missing_module_is_named(pl
     assert "contains no mask (.nii.gz, .nii, .mha, .nrrd, .png, .tif, .tiff)" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_damaged_file_of_it_is_named_with_the_check_that_can_read_it(place):
     damaged = place / "scans/images/case_03.raw3"
     damaged.write_bytes(damaged.read_bytes()[:-400])

@@ -233,7 +233,7 @@ LIGHT = (
 
 def fast(name: str, planes: int) -> bool:
     """Whether a case belongs to the fast tests of this machine."""
-    return (planes == 2 or name in LIGHT) if bf16_is_fast() else (planes == 2 and name in LIGHT)
+    return planes == 2 and (name in LIGHT or bf16_is_fast())
 
 
 BOTTLENECKS = [

@@ -106,8 +106,7 @@ def test_seeds_make_different_weights_and_the_same_seed_the_same(run_train, make
     assert not same(zero, one)
 
 
-@pytest.mark.parametrize("callbacks", ["default", "ema"])
-@pytest.mark.parametrize("stop", [4, 6])
+@pytest.mark.parametrize(("stop", "callbacks"), [(4, "ema"), (6, "default")])
 def test_a_run_that_time_ended_goes_on_to_the_same_weights(
     run_train, make_dataset, tmp_path, callbacks, stop, monkeypatch
 ):

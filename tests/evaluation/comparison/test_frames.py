@@ -16,4 +16,8 @@ def test_a_comparison_becomes_tables(tmp_path):
         assert row["rank"] == (1 if method == "b" else 2)
     row = pairs[pairs["structure"] == "posterior"].iloc[0]
     pair = found.pair("a", "b", "posterior")
-    assert ((row["low"], row["high"]), row["difference"], row["shown"]) == (pair.interval, pair.difference, pair.shown)
+    assert ((row["low"], row["high"]), row["difference"], row["significant"]) == (
+        pair.interval,
+        pair.difference,
+        pair.significant,
+    )
