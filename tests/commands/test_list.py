@@ -106,7 +106,8 @@ def test_the_numbers_are_those_of_the_papers(rows):
         "divisor": [16, 16, 16],
         "deep supervision": 0,
         "paper": "https://arxiv.org/abs/1505.04597",
-        "about": "Ronneberger et al. 2015, U-Net: two convolutions per stage, max pooling, up-convolution, concatenation",
+        "about": "Ronneberger et al. 2015, U-Net: two convolutions per stage, max pooling, up-convolution, "
+        "concatenation",
     }
     features, operations, below = [64, 128, 256, 512, 1024], 2 * 64 * 2, 1
     for stage, channels in enumerate(features):
