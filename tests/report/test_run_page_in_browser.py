@@ -165,7 +165,7 @@ def test_colours_follow_the_reader_and_a_phone_needs_no_sideways_scrolling(brows
         )
         assert (sum(map(int, ground[4:-1].split(","))) < 300) == dark
         assert plot == text
-        assert page.locator(".plot").count() == 3
+        assert page.locator(".plot").count() == 4
         assert page.evaluate("document.documentElement.scrollWidth") == 390
 
 
