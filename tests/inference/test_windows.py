@@ -4,13 +4,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.nn import functional
 
+from segment.config.build import make
+from segment.config.compose import compose
 from segment.inference.windows import SLAB, SlidingWindows
 
 FOLDER = Path(__file__).parents[2] / "conf" / "inference"
@@ -158,7 +158,7 @@ def test_what_stands_beside_a_number():
 @pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.yaml")))
 @pytest.mark.parametrize("shape", [(9, 12), (5, 6, 9)])
 def test_every_configured_inference_works(name, shape):
-    windows = instantiate(OmegaConf.load(FOLDER / f"{name}.yaml"), _convert_="all")
+    windows = make(compose("train", [f"inference={name}"]), "inference")
     network, image = convolution(len(shape)), image_of(shape)
     torch.testing.assert_close(windows(network, image, (4,) * len(shape)), whole(network, image), rtol=0, atol=1e-5)
 
