@@ -142,5 +142,12 @@ def test_the_table_knows_every_network():
     files = {path.stem for path in (Path(__file__).parents[2] / "conf" / "network").glob("*.yaml")}
     known = {row.name.split()[0] for row in TABLE}
     elsewhere = {"attention_unet", "unetr", "resunet", "denseunet", "dynunet"}
-    own = {"unet_small", "unet_encoder", "monai_unet"}  # nothing is published of them
+    # Ours, of which nothing is published, and those that are another one's network.
+    own = {"unet_small", "unet_encoder", "monai_unet", "nnunet_resenc_l", "nnunet_resenc_xl"}
     assert files == known | elsewhere | own
+
+
+@pytest.mark.parametrize("size", ["l", "xl"])
+def test_the_larger_residual_encoders_are_the_medium_one(size):
+    medium, larger = (built(f"nnunet_resenc_{name}", 3, 1, 3).state_dict() for name in ("m", size))
+    assert {key: value.shape for key, value in medium.items()} == {key: value.shape for key, value in larger.items()}
