@@ -73,7 +73,7 @@ def train(experiment: Experiment, callbacks: Sequence[pl.Callback] = ()) -> floa
             print(f"Note: it was scored without {', '.join(unscored)}.")
         return foreground_dice(folder)
     if run_separately(experiment):
-        return foreground_dice(folder)
+        return None if experiment.trainer.fast_dev_run else foreground_dice(folder)
     if experiment.trainer.accelerator == "cpu":
         keep_freed_memory()
     work = prepare(experiment)
