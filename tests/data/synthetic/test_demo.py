@@ -101,7 +101,7 @@ def test_nothing_is_left_when_writing_fails(tmp_path, monkeypatch):
         calls.append(args)
         raise RuntimeError("disk")
 
-    monkeypatch.setattr(demo, "_template", lambda: None)
+    monkeypatch.setattr(demo, "brain_template", lambda: None)
     monkeypatch.setattr(demo, "make_scan", fail)
     with pytest.raises(RuntimeError, match="disk"):
         demo.demo_dataset(tmp_path / "set", scans=2)
