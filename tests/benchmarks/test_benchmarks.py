@@ -1,18 +1,12 @@
 """Every program in benchmarks/ starts and prints its figures."""
 
-import os
 import re
 import runpy
 import sys
-import tempfile
-import traceback
 from pathlib import Path
 
-import monai.networks.nets  # noqa: F401
 import pytest
-import torch
-
-import segment.workflow.train  # noqa: F401  what the programs import, once for all their forks
+from forked import Forked
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 # The smallest work of each file, and the last figures that it prints; DATA is a small data set.
@@ -33,38 +27,21 @@ SMALLEST = {
 
 
 def started(file: Path, arguments: list[str], folder: Path) -> tuple[int, str]:
-    """Exit code and output of a program, run in a fork of this process: importing MONAI anew takes ten seconds."""
-    output = folder / "output.txt"
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            with output.open("w") as stream:
-                os.dup2(stream.fileno(), 1)
-                os.dup2(stream.fileno(), 2)
-            sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
-            os.chdir(folder)
-            os.environ.update(OMP_NUM_THREADS="1", TMPDIR=str(folder), HOME=str(folder))
-            tempfile.tempdir = None
-            torch.set_num_threads(1)  # the threads of this process do not live on in its fork
-            sys.path.insert(0, str(file.parent))
-            sys.argv = [str(file), *arguments]
-            runpy.run_path(str(file), run_name="__main__")
-            code = 0
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), output.read_text()
+    """Exit code and output of a program."""
+
+    def program() -> None:
+        sys.path.insert(0, str(file.parent))
+        sys.argv = [str(file), *arguments]
+        runpy.run_path(str(file), run_name="__main__")
+
+    environment = {"OMP_NUM_THREADS": "1", "TMPDIR": str(folder), "HOME": str(folder)}
+    done = Forked(program, folder, folder / "output.txt", environment)
+    return done.wait(), done.printed + done.errors
 
 
 # Processes of their own, each of which imports MONAI.
 PROGRAMS = [
-    pytest.param(name, marks=[pytest.mark.slow] * (name == "memory_and_waiting"))
+    pytest.param(name, marks=[pytest.mark.slow] * (name in ("memory_and_waiting", "whole_scan_memory")))
     for name in sorted(file.stem for file in FOLDER.glob("[!_]*.py"))
 ]
 

@@ -43,7 +43,9 @@ def test_each_example_has_its_test():
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "compare_runs")) for name in LEFT]
+    "name",
+    # The notebook compares two runs too, and the last test starts `evaluate_masks`.
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in ("compare_runs", "evaluate_masks"))) for name in LEFT],
 )
 def test_scripts_run_and_leave_their_result(name, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [name, *SMALL])
@@ -58,6 +60,7 @@ def test_a_script_runs_as_a_stranger_starts_it(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     assert "grey_matter" in done.stdout
+    assert (tmp_path / LEFT["evaluate_masks"]).exists()
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)

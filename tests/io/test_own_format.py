@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from forked import fork_segment
 from oriented import affine_of
 
 from segment import cli
@@ -68,10 +69,10 @@ def python(place: Path, *arguments: str, **more: str) -> subprocess.CompletedPro
     )  # fmt: skip
 
 
-def segment(place: Path, *arguments: str, own: str = "formats=[raw3]", **more: str) -> str:
-    done = python(place, "-m", "segment.cli", *arguments, *([own] if own else []), **more)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def segment(place: Path, *arguments: str) -> str:
+    done = fork_segment(*arguments, "formats=[raw3]", folder=place, output=place / "out.txt")
+    assert done.wait() == 0, done.errors
+    return done.printed
 
 
 def test_every_verb_reads_it_and_masks_are_written_in_it(place):
@@ -94,7 +95,9 @@ def test_every_verb_reads_it_and_masks_are_written_in_it(place):
     turned = nib.as_closest_canonical(nib.Nifti1Image(image.T, affine)).slicer[:, :, 1:]
     write(place / "new/plain.raw3", image, affine)
     write(place / "new/turned.raw3", np.ascontiguousarray(np.asarray(turned.dataobj).T), turned.affine)
-    segment(place, "predict", "model=runs/run", "input=new", "output=masks", own="", SEGMENT_FORMATS="raw3")
+    predict = ("predict", "model=runs/run", "input=new", "output=masks")
+    done = python(place, "-m", "segment.cli", *predict, SEGMENT_FORMATS="raw3")
+    assert done.returncode == 0, done.stderr
     assert sorted(file.name for file in (place / "masks").iterdir()) == [
         "plain.raw3",
         "predictions.json",

@@ -4,10 +4,7 @@ import contextlib
 import csv
 import io
 import json
-import os
 import shutil
-import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,6 +12,7 @@ from pathlib import Path
 import pytest
 from assembled import experiment_of
 from finished_runs import diverge
+from forked import fork_segment
 from omegaconf import DictConfig
 
 from segment import cli
@@ -194,16 +192,13 @@ def test_killed_between_and_inside_folds_it_ends_with_the_same_table(done, momen
     shutil.rmtree("runs")
 
     def kill_when(path: Path) -> None:
-        command = [sys.executable, "-m", "segment.cli", "reproduce", "study=mine"]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        process = subprocess.Popen(command, start_new_session=True, **quiet)
+        process = fork_segment("reproduce", "study=mine", folder=Path(), output=Path("output.txt"))
         deadline = time.monotonic() + 200
         while not path.exists():
             assert process.poll() is None, "the study ended before it could be killed"
             assert time.monotonic() < deadline
             time.sleep(0.002)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process.kill()
 
     for moment in moments:
         kill_when(OUT / "tiny" / moment)

@@ -38,6 +38,14 @@ def run_train(tmp_path) -> Callable[..., Path]:
 
 
 @pytest.fixture
+def without_pages(monkeypatch) -> None:
+    """Runs of this test draw neither page nor board, half the work of a tiny run: for tests of weights."""
+    page = "report.html"  # marks a run as finished
+    monkeypatch.setattr("segment.workflow.score.write_page", lambda folder: (folder / page).write_text("left out"))
+    monkeypatch.setattr("segment.workflow.score.write_board", lambda folder: None)
+
+
+@pytest.fixture
 def segment(tmp_path, monkeypatch) -> Callable[..., int]:
     """``segment("train", root, *overrides) -> exit code``: the command on the data at ``root``, started in tmp_path."""
     monkeypatch.chdir(tmp_path)

@@ -38,6 +38,7 @@ def test_a_learning_rate_that_is_far_too_high_ends_the_training(run_train, make_
     assert set(record["cases"]) <= {f"case_{'abcd'[number]}{number:02d}" for number in range(4)}
 
 
+@pytest.mark.usefixtures("without_pages")
 @pytest.mark.parametrize("callbacks", ["default", "ema"])
 @pytest.mark.parametrize("spoilt", ["NotFiniteAt", "GradientNotFiniteAt"])
 def test_one_step_that_is_not_finite_keeps_the_checkpoints_before_it(

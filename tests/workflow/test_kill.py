@@ -1,15 +1,12 @@
 """A run killed with SIGKILL at any moment and started again ends with the same weights, bit for bit."""
 
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from forked import Forked, fork_segment
 from safetensors.torch import load_file
 
 OVERRIDES = (
@@ -19,32 +16,25 @@ OVERRIDES = (
 )  # fmt: skip
 
 
-def start(root: Path, folder: Path, cache: Path, *overrides: str) -> subprocess.Popen:
+def start(root: Path, folder: Path, cache: Path, *overrides: str) -> Forked:
     given = [*OVERRIDES, f"data.root={root}", f"output={folder}", "name=x", f"cache={cache}", *overrides]
-    return subprocess.Popen(
-        [sys.executable, "-m", "segment.cli", "train", *given],
-        cwd=root,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    return fork_segment("train", *given, folder=root, output=folder.parent / "output.txt")
 
 
-def kill_when(process: subprocess.Popen, moment) -> None:
+def kill_when(process: Forked, moment) -> None:
     """SIGKILL the command and its workers as soon as ``moment()`` is true."""
     deadline = time.monotonic() + 120
     while not moment():
         assert process.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.002)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.kill()
 
 
 def test_killed_runs_go_on_to_the_same_weights(make_dataset, tmp_path):
     root, cache = make_dataset(tmp_path / "data", n=4), tmp_path / "cache"
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert start(root, whole, cache).wait(120) == 0
+    assert start(root, whole, cache).wait() == 0
     last = killed / "checkpoints" / "last.ckpt"
 
     def seen(path: Path):
@@ -66,7 +56,7 @@ def test_killed_runs_go_on_to_the_same_weights(make_dataset, tmp_path):
     kill_when(start(root, killed, cache, "sampler.workers=2"), changes(last, 2))
     kill_when(start(root, killed, cache), seen(killed / "predictions"))
     assert not (killed / "report.html").exists()
-    assert start(root, killed, cache).wait(120) == 0
+    assert start(root, killed, cache).wait() == 0
 
     a, b = (load_file(run / "model" / "weights.safetensors") for run in (whole, killed))
     assert a.keys() == b.keys()
@@ -91,7 +81,7 @@ def test_kills_at_random_moments_change_no_weight(make_dataset, tmp_path, accumu
     while not (whole / "config.yaml").exists():
         time.sleep(0.01)
     begun = time.monotonic()
-    assert process.wait(300) == 0
+    assert process.wait() == 0
     length = time.monotonic() - begun
     moments = random.Random(f"{accumulated}{precision}{callbacks}")
     for _ in range(5):
@@ -106,9 +96,8 @@ def test_kills_at_random_moments_change_no_weight(make_dataset, tmp_path, accumu
         while process.poll() is None and time.monotonic() < until:
             time.sleep(0.01)
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    assert start(root, killed, cache, *more).wait(300) == 0
+            process.kill()
+    assert start(root, killed, cache, *more).wait() == 0
     a, b = (load_file(run / "model" / "weights.safetensors") for run in (whole, killed))
     assert [key for key in a if not torch.equal(a[key], b[key])] == []
     assert (whole / "scans.csv").read_text() == (killed / "scans.csv").read_text()

@@ -17,6 +17,7 @@ NETWORKS = {
     "unet_small": ("network=unet_small", "plan.patch_size=[16,8,8]"),
     "nnunet_plain": ("network=nnunet_plain", "network.encoder.features=[4,8]", "plan.patch_size=[4,8,8]"),
 }
+pytestmark = pytest.mark.usefixtures("without_pages")
 STOP = "+callbacks.stop={_target_: stopping.StopAtBatch}"
 
 
@@ -30,8 +31,9 @@ def assert_same(run: Path, other: Path) -> None:
     assert [name for name, value in first.items() if not torch.equal(value, second[name])] == []
 
 
+FAST = (("unet_small", "32-true"), ("unet", "bf16-mixed"), ("nnunet_plain", "bf16-mixed"))
 BOTH = [
-    pytest.param(name, precision, marks=[pytest.mark.slow] * (precision == "32-true" and name != "unet_small"))
+    pytest.param(name, precision, marks=[pytest.mark.slow] * ((name, precision) not in FAST))
     for name in NETWORKS
     for precision in ("32-true", "bf16-mixed")
 ]
@@ -57,10 +59,10 @@ def test_workers_and_a_stop_change_no_weight(run_train, make_dataset, tmp_path, 
 @pytest.mark.parametrize(
     ("accumulated", "stop", "callbacks"),
     [
-        (3, 6, "ema"),  # after an epoch
         *[(2, 5, "ema"), (3, 7, "default")],  # within a step
+        pytest.param(3, 6, "ema", marks=pytest.mark.slow),  # after an epoch
+        pytest.param(2, 6, "default", marks=pytest.mark.slow),  # within an epoch
         *[pytest.param(*case, marks=pytest.mark.slow) for case in ((2, 4, "default"), (3, 8, "ema"))],
-        (2, 6, "default"),  # within an epoch
     ],
 )
 def test_accumulated_gradients_are_those_of_an_uninterrupted_run(

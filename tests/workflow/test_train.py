@@ -93,12 +93,14 @@ def test_a_pair_of_runs_is_complete_and_tensorboard_compares_them(
         assert "Final/foreground_dice" in text
 
 
+@pytest.mark.usefixtures("without_pages")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_weights_do_not_depend_on_the_number_of_workers(run_train, make_dataset, tmp_path, workers):
     root = make_dataset(tmp_path / "data", n=4)
     assert same(weights(run_train(root, "none")), weights(run_train(root, "some", f"sampler.workers={workers}")))
 
 
+@pytest.mark.usefixtures("without_pages")
 def test_seeds_make_different_weights_and_the_same_seed_the_same(run_train, make_dataset, tmp_path):
     root = make_dataset(tmp_path / "data", n=4)
     zero, again, one = (weights(run_train(root, name, f"seed={s}")) for name, s in (("a", 0), ("b", 0), ("c", 1)))
@@ -106,6 +108,7 @@ def test_seeds_make_different_weights_and_the_same_seed_the_same(run_train, make
     assert not same(zero, one)
 
 
+@pytest.mark.usefixtures("without_pages")
 @pytest.mark.parametrize(("stop", "callbacks"), [(4, "ema"), (6, "default")])
 def test_a_run_that_time_ended_goes_on_to_the_same_weights(
     run_train, make_dataset, tmp_path, callbacks, stop, monkeypatch
@@ -136,6 +139,7 @@ def tensors(run: Path, tag: str) -> list:
     return events.Tensors(tag)
 
 
+@pytest.mark.usefixtures("without_pages")
 def test_a_finished_run_is_left_alone_and_another_configuration_is_refused(run_train, make_dataset, tmp_path, capsys):
     root = make_dataset(tmp_path / "data", n=4)
     run = run_train(root, "run")
@@ -155,12 +159,14 @@ def test_2d_images_with_a_background_that_is_not_zero(run_train, make_dataset, t
     assert sorted(p.suffix for p in (run / "predictions").iterdir()) == [".png"]
 
 
+@pytest.mark.usefixtures("without_pages")
 def test_two_channels_and_two_labels(run_train, make_dataset, tmp_path):
     root = make_dataset(tmp_path / "data", layout="nnunet", n=4, channels=2)
     run = run_train(root, "run")
     assert json.loads((run / "model" / "model.json").read_text())["channels"] == ["channel_0", "channel_1"]
 
 
+@pytest.mark.usefixtures("without_pages")
 def test_a_splits_file_is_followed(run_train, make_dataset, tmp_path):
     root = make_dataset(tmp_path / "data", n=4)
     names = [f"case_{'abcd'[i]}{i:02d}" for i in range(4)]
@@ -216,6 +222,7 @@ def test_debug_configurations_run(run_train, make_dataset, tmp_path, debug, caps
         assert set(pd.read_csv(run / "scans.csv")["split"]) == {"train"}
 
 
+@pytest.mark.usefixtures("without_pages")
 def test_a_run_starts_from_the_weights_of_another(run_train, make_dataset, tmp_path, capsys):
     root = make_dataset(tmp_path / "data", n=4)
     first = run_train(root, "first")
@@ -228,6 +235,7 @@ def test_a_run_starts_from_the_weights_of_another(run_train, make_dataset, tmp_p
     assert json.loads((first / "provenance.json").read_text())["weights"] == {}
 
 
+@pytest.mark.usefixtures("without_pages")
 def test_published_weights_go_into_the_encoder(run_train, make_dataset, tmp_path):
     root = make_dataset(tmp_path / "data", n=4)
     encoder = (
