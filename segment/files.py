@@ -19,6 +19,8 @@ import yaml
 from segment.errors import UserError
 from segment.text import one_line
 
+MAX_BYTES = 1 << 28  # of a file of named values; provenance lists every file of a data set
+
 
 class PlainLoader(yaml.SafeLoader):
     """The safe loader, rejecting repeated keys and aliases (a few lines with aliases could expand without bound)."""
@@ -88,11 +90,13 @@ def hash_files(paths: Iterable[Path]) -> dict[str, str]:
         return {str(path): digest for path, digest in zip(unique, pool.map(file_sha256, unique), strict=True)}
 
 
-def read_mapping(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path, fix: str = "", largest: int = MAX_BYTES) -> dict[str, Any]:
     """Read a JSON or YAML file (chosen by suffix) whose top level is a mapping.
 
     Args:
         path: A ``.json``, ``.yaml`` or ``.yml`` file. YAML is read by the safe loader, which makes plain values only.
+        fix: What the user should do if it cannot be read, as a sentence; by default for a file of a run.
+        largest: Number of bytes beyond which it is not read.
 
     Returns:
         The mapping.
@@ -101,15 +105,20 @@ def read_mapping(path: Path) -> dict[str, Any]:
         UserError: When the file is missing, cannot be parsed or does not contain a mapping.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            data = file.read(largest + 1)
+        if len(data) > largest:
+            raise ValueError(f"it is larger than {largest:,} bytes")
+        text = data.decode("utf-8")
         content = json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=PlainLoader)
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}). Is this the folder of a finished run?") from None
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
-        reason = one_line(error)
-        raise UserError(f"{path} is damaged ({reason}). Run the command that wrote it again.") from None
+        fix = fix or "Is this the folder of a finished run?"
+        raise UserError(f"{path} cannot be read ({error.strerror}). {fix}") from None
+    except (ValueError, RecursionError, OverflowError, yaml.YAMLError) as error:
+        fix = fix or "Run the command that wrote it again."
+        raise UserError(f"{path} is damaged ({one_line(error)[:300]}). {fix}") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path} should contain named values but contains a {type(content).__name__}.")
+        raise UserError(f"{path} should contain named values but contains a {type(content).__name__}. {fix}".rstrip())
     return content
 
 

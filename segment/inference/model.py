@@ -7,14 +7,12 @@ import functools
 import importlib
 import inspect
 import itertools
-import json
-import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from safetensors import safe_open
@@ -24,7 +22,7 @@ from torch.nn.modules.module import register_module_module_registration_hook
 
 from segment.data.labels import Labels
 from segment.errors import UserError
-from segment.files import write_json, written_whole
+from segment.files import read_mapping, write_json, written_whole
 from segment.inference.precision import PRECISIONS, written_precision
 from segment.inference.prediction import Prediction
 from segment.inference.predictor import AUTOCAST, Predictor
@@ -35,14 +33,36 @@ from segment.io.memory import image_of
 from segment.networks.meta import on_meta
 from segment.networks.padding import channels_last
 from segment.networks.weights import not_finite
-from segment.preprocessing.plan import NORMALIZATIONS, Plan
+from segment.preprocessing.plan import Plan
+from segment.validation import one_of, read_as, whole
 
 FORMAT = 1  # of model.json; larger numbers are from newer versions
 TRUSTED_MODULES = ("segment.networks", "monai.networks.nets")
 MAX_JSON_BYTES = 1 << 20
 MAX_NUMBER = 1 << 16
 MAX_PARTS = 5_000  # modules in a network; the largest in use have about 1,500
-MAX_PATCH = 1 << 30  # voxels
+
+
+@dataclass(frozen=True)
+class Description:
+    """The content of a ``model.json``; what is not listed here is as in `Model`.
+
+    Attributes:
+        format: Version of the format.
+        network: ``_target_`` description of the network with all its arguments.
+        labels: Name of each label to its value or, for a region, its values.
+        region_order: The value that each region writes into a mask; None without regions.
+    """
+
+    format: Annotated[int, whole(1, FORMAT)]
+    dataset: str
+    network: dict[str, Any]
+    plan: Plan
+    labels: dict[str, Any]
+    channels: tuple[str, ...]
+    inference: dict[str, Any]
+    region_order: tuple[int, ...] | None = None
+    precision: Annotated[str, one_of(PRECISIONS)] | None = None
 
 
 @dataclass(frozen=True)
@@ -163,18 +183,18 @@ def save_model(
     state = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
     with written_whole(folder / "weights.safetensors") as temporary:
         save_file(state, temporary)
-    content = {
-        "format": FORMAT,
-        "dataset": dataset,
-        "network": dict(architecture),
-        "plan": plan.as_dict(),
-        "labels": labels.declared,
-        "region_order": list(labels.region_order) or None,
-        "channels": list(channels),
-        "inference": dict(inference),
-        "precision": precision,
-    }
-    write_json(folder / "model.json", content)
+    description = Description(
+        format=FORMAT,
+        dataset=dataset,
+        network=dict(architecture),
+        plan=plan,
+        labels=labels.declared,
+        channels=tuple(channels),
+        inference=dict(inference),
+        region_order=labels.region_order or None,
+        precision=precision,
+    )
+    write_json(folder / "model.json", asdict(description))
 
 
 def find_model(folder: Path) -> Path:
@@ -205,67 +225,51 @@ def load_model(folder: Path, trust: Sequence[str] = ()) -> Model:
     """
     folder = find_model(folder)
     path = folder / "model.json"
+    fix = "Copy the model folder again."
+    content = read_mapping(path, fix, MAX_JSON_BYTES)
+    _check_format(path, content.get("format"))
+    described = read_as(Description, content, path, unknown_keys=True, fix=fix)
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise ValueError(f"larger than {MAX_JSON_BYTES} bytes")
-        content = json.loads(path.read_text(encoding="utf-8"))
-        _check_format(path, content["format"])
-        plan = Plan.from_dict(content["plan"])
-        labels = Labels(content["labels"], content.get("region_order"))
-        channels = tuple(str(name) for name in content["channels"])
-        _check_plan(plan, content["network"], len(channels), labels.outputs)
-        inference, dataset, architecture = dict(content["inference"]), str(content["dataset"]), content["network"]
-        _check_windows(inference, len(plan.patch_size))
-        precision = content.get("precision")
-        if precision not in (None, *PRECISIONS):
-            raise ValueError(f"precision {precision!r} is not one of {PRECISIONS}")
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise UserError(f"{path}: not a model description ({error!r}). Copy the model folder again.") from error
-    network = _load_network(folder / "weights.safetensors", path, architecture, tuple(trust))
-    return Model(network, plan, labels, channels, inference, dataset, precision or written_precision(folder), folder)
+        labels = Labels(described.labels, described.region_order)
+        _check(described, labels.outputs)
+    except ValueError as error:
+        raise UserError(f"{path}: {str(error).rstrip('.')}. {fix}") from error
+    return Model(
+        network=_load_network(folder / "weights.safetensors", path, described.network, tuple(trust)),
+        plan=described.plan,
+        labels=labels,
+        channels=described.channels,
+        inference=described.inference,
+        dataset=described.dataset,
+        precision=described.precision or written_precision(folder),
+        folder=folder,
+    )
 
 
 def _check_format(path: Path, written: Any) -> None:
     """Raise for files from a newer version, in which the same keys may have another meaning."""
-    if type(written) is not int or written < 1:
-        raise ValueError(f"format {written!r} is not a positive integer")
-    if written > FORMAT:
+    if type(written) is int and written > FORMAT:
         raise UserError(
             f"{path}: has format {written}, but this version of segment reads formats up to {FORMAT}. Install a "
             "newer version of segment."
         )
 
 
-def _check_windows(inference: Mapping[str, Any], dims: int) -> None:
-    """Raise for windows that no training writes; unknown keys are reported when they are used."""
-    known = inspect.signature(SlidingWindows).parameters
+def _check(model: Description, outputs: int) -> None:
+    """Raise for a description that no training writes, before it is used to prepare a scan."""
+    axes, channels = len(model.plan.spacing), len(model.channels)
     try:
-        SlidingWindows(**{key: value for key, value in inference.items() if key in known}).flips(dims)
-    except UserError as error:
-        raise ValueError(str(error)) from error
-
-
-def _check_plan(plan: Plan, architecture: Any, channels: int, labels: int) -> None:
-    """Raise for a plan that no training writes, before it is used to prepare a scan."""
-    if not (len(plan.spacing) == len(plan.patch_size) in (2, 3) and len(plan.normalization) == channels):
-        raise ValueError(f"{plan} does not fit {channels} channels of 2D or 3D images")
-    if not all(0 < mm < math.inf for mm in plan.spacing) or plan.batch_size < 1:
-        raise ValueError(f"spacing and batch size of {plan} must be positive")
-    if min(plan.patch_size) < 1 or math.prod(plan.patch_size) > MAX_PATCH:
-        raise ValueError(f"a patch cannot have {plan.patch_size} voxels")
-    if not set(plan.normalization) <= set(NORMALIZATIONS):
-        raise ValueError(f"normalization {plan.normalization} is not one of {NORMALIZATIONS}")
-    axes = {2: ([], [0, 1], [0, 1, 2]), 3: ([], [0, 1, 2])}[len(plan.spacing)]
-    if sorted(plan.transpose) not in axes:
-        raise ValueError(f"{plan.transpose} is not an order of axes")
-    if len(plan.intensities) != channels and (plan.intensities or "ct" in plan.normalization):
-        raise ValueError(f"there are intensities for {len(plan.intensities)} channels, not {channels}")
-    if not all(math.isfinite(number) for channel in plan.intensities for number in vars(channel).values()):
-        raise ValueError(f"not all of {plan.intensities} are finite")
-    shape = {"spatial_dims": len(plan.spacing), "in_channels": channels, "out_channels": labels}
-    for key, value in shape.items():
-        if isinstance(architecture, dict) and architecture.get(key, value) != value:
-            raise ValueError(f"the network's {key} is {architecture[key]}, but the rest of the model needs {value}")
+        model.plan.check(channels)
+    except ValueError as error:
+        raise ValueError(f"plan.{error}") from error
+    for key, value in {"spatial_dims": axes, "in_channels": channels, "out_channels": outputs}.items():
+        if model.network.get(key, value) != value:
+            raise ValueError(f"network.{key} is {model.network[key]}, but the rest of the model needs {value}")
+    known = inspect.signature(SlidingWindows).parameters
+    try:  # unknown keys are reported when they are used
+        SlidingWindows(**{key: value for key, value in model.inference.items() if key in known}).flips(axes)
+    except (UserError, TypeError) as error:
+        raise ValueError(f"inference: {error}") from error
 
 
 @contextlib.contextmanager

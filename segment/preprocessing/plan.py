@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Annotated, Any, TypeVar
+
+from pydantic import Field, StrictBool
 
 from segment.errors import UserError, did_you_mean
+from segment.preprocessing.patches import MAX_BATCH, PRESETS
+from segment.validation import Number, matching, one_of, short, whole
 
 NORMALIZATIONS = ("zscore", "masked_zscore", "ct", "rescale", "rgb", "percentiles", "none")
+MAX_CHANNELS = 1024
+MAX_STAGES = 16
+MAX_VOXELS = 1 << 30  # of a patch
+
+# Ranges are checked where a plan is read from a file.
+T = TypeVar("T")
+PerAxis = Annotated[tuple[T, ...], Field(min_length=2, max_length=3)]
+PerStage = Annotated[tuple[T, ...], Field(max_length=MAX_STAGES)]
+Name = Annotated[str, Field(max_length=1000)]
+ConfigurationName = Annotated[str, matching(r"\w{1,64}", "letters, digits and _ only")]
+Millimetres = Annotated[Number, Field(ge=1e-9, le=1e6)]
+Transpose = Annotated[tuple[Annotated[int, whole(0, 2)], ...], Field(max_length=3)]
+Real = Annotated[Number, Field(ge=-1e38, le=1e38)]  # float32
 
 
 @dataclass(frozen=True)
@@ -23,10 +41,10 @@ class Intensity:
         high: 99.5th percentile.
     """
 
-    mean: float
-    sd: float
-    low: float
-    high: float
+    mean: Real
+    sd: Annotated[Real, Field(ge=0)]
+    low: Real
+    high: Real
 
 
 @dataclass(frozen=True)
@@ -53,18 +71,18 @@ class Plan:
         previous_stage: Configuration whose predictions are an additional input (cascade); empty for none.
     """
 
-    spacing: tuple[float, ...]
-    patch_size: tuple[int, ...]
-    batch_size: int
-    normalization: tuple[str, ...]
-    transpose: tuple[int, ...] = ()
+    spacing: PerAxis[Millimetres]
+    patch_size: PerAxis[Annotated[int, whole(1, 1 << 16)]]
+    batch_size: Annotated[int, whole(1, MAX_BATCH)]
+    normalization: tuple[Annotated[str, one_of(NORMALIZATIONS)], ...]
+    transpose: Transpose = ()
     intensities: tuple[Intensity, ...] = ()
-    strides: tuple[tuple[int, ...], ...] = ()
-    kernel_sizes: tuple[tuple[int, ...], ...] = ()
-    features: tuple[int, ...] = ()
-    blocks: tuple[int, ...] = ()
-    decoder_blocks: tuple[int, ...] = ()
-    batch_dice: bool = False
+    strides: PerStage[PerAxis[Annotated[int, whole(1, 8)]]] = ()
+    kernel_sizes: PerStage[PerAxis[Annotated[int, whole(1, 15)]]] = ()
+    features: PerStage[Annotated[int, whole(1, 1 << 13)]] = ()
+    blocks: PerStage[Annotated[int, whole(1, 64)]] = ()
+    decoder_blocks: PerStage[Annotated[int, whole(1, 64)]] = ()
+    batch_dice: StrictBool = False
     previous_stage: str = ""
 
     @property
@@ -73,43 +91,57 @@ class Plan:
         return len(self.transpose) == 3 and len(self.patch_size) == 2
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers, as written to model.json."""
+        """Plain lists and numbers, as written to model.json; `segment.validation.read_as` reads them."""
         return json.loads(json.dumps(asdict(self)))
 
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> Plan:
-        """Inverse of :meth:`as_dict`.
+    def check(self, channels: int) -> None:
+        """Check that the values fit together and fit the number of channels.
 
         Raises:
-            LookupError: If one of the first four entries is missing.
-            TypeError: If an entry has the wrong type.
-            ValueError: If a number is invalid.
+            ValueError: If they do not; begins with the key.
         """
+        axes = len(self.patch_size)
+        _expect("spacing", self.spacing, axes, "axes of patch_size")
+        orders = ([], [0, 1, 2]) if axes == 3 else ([], [0, 1], [0, 1, 2])
+        if sorted(self.transpose) not in orders:
+            raise ValueError(f"transpose: {list(self.transpose)} is not an order of the axes. Give each axis once.")
+        if math.prod(self.patch_size) > MAX_VOXELS:
+            raise ValueError(f"patch_size: has over {MAX_VOXELS} voxels. Give a smaller size.")
+        _expect("normalization", self.normalization, channels, "channels")
+        if "ct" in self.normalization and not self.intensities:
+            raise ValueError("normalization: ct needs intensities, which the plan lacks. Add them or use zscore.")
+        _expect("intensities", self.intensities, channels if self.intensities else 0, "channels")
 
-        def numbers(key: str) -> tuple[int, ...]:
-            return tuple(int(number) for number in content.get(key, ()))
+    def check_stages(self) -> None:
+        """Check that the stages of the network fit each other and the patch.
 
-        def rows(key: str) -> tuple[tuple[int, ...], ...]:
-            return tuple(tuple(int(number) for number in row) for row in content.get(key, ()))
+        Raises:
+            ValueError: If they do not; begins with the key.
+        """
+        axes, stages = len(self.patch_size), len(self.strides)
+        if not stages:
+            raise ValueError("strides: is missing. Give the strides of each stage.")
+        for name in ("strides", "kernel_sizes"):
+            for index, numbers in enumerate(getattr(self, name)):
+                _expect(f"{name}[{index}]", numbers, axes, "axes of patch_size")
+        for name in ("kernel_sizes", "features", "blocks"):
+            _expect(name, getattr(self, name), stages, "stages in strides")
+        _expect("decoder_blocks", self.decoder_blocks, stages - 1, "decoder stages, one fewer than strides")
+        even = next((size for sizes in self.kernel_sizes for size in sizes if size % 2 == 0), None)
+        if even is not None:
+            raise ValueError(f"kernel_sizes: {even} is even, so the kernel has no centre. Give odd numbers.")
+        divisor = [math.prod(strides) for strides in zip(*self.strides, strict=True)]
+        nearest = [math.ceil(size / by) * by for size, by in zip(self.patch_size, divisor, strict=True)]
+        if nearest != list(self.patch_size):
+            raise ValueError(
+                f"patch_size: {list(self.patch_size)} is not divisible by {divisor}, the product of strides. "
+                f"Give {nearest}, or change strides."
+            )
 
-        return cls(
-            spacing=tuple(float(mm) for mm in content["spacing"]),
-            patch_size=tuple(int(size) for size in content["patch_size"]),
-            batch_size=int(content["batch_size"]),
-            normalization=tuple(str(name) for name in content["normalization"]),
-            transpose=numbers("transpose"),
-            intensities=tuple(
-                Intensity(**{key: float(row[key]) for key in ("mean", "sd", "low", "high")})
-                for row in content.get("intensities", ())
-            ),
-            strides=rows("strides"),
-            kernel_sizes=rows("kernel_sizes"),
-            features=numbers("features"),
-            blocks=numbers("blocks"),
-            decoder_blocks=numbers("decoder_blocks"),
-            batch_dice=bool(content.get("batch_dice", False)),
-            previous_stage=str(content.get("previous_stage", "")),
-        )
+
+def _expect(key: str, values: Sequence[Any], count: int, what: str) -> None:
+    if len(values) != count:
+        raise ValueError(f"{key}: has {len(values)} entries for {count} {what}. Give {count}.")
 
 
 @dataclass(frozen=True)
@@ -132,17 +164,51 @@ class DatasetPlan:
         reasons: Reasons by ``KEY`` or ``CONFIGURATION.KEY``; ignored when comparing plans.
     """
 
-    dataset: str
-    preset: str
-    memory: float
-    scans: int
-    channels: tuple[str, ...]
-    median_shape: tuple[int, ...]
-    median_spacing: tuple[float, ...]
-    transpose: tuple[int, ...]
+    dataset: Name
+    preset: Annotated[str, one_of(PRESETS)]
+    memory: Annotated[Number, Field(ge=1e-6, le=1e4)]
+    scans: Annotated[int, whole(1, 10**9)]
+    channels: Annotated[tuple[Name, ...], Field(min_length=1, max_length=MAX_CHANNELS)]
+    median_shape: PerAxis[Annotated[int, whole(1, 1 << 31)]]
+    median_spacing: PerAxis[Millimetres]
+    transpose: Transpose
     intensities: tuple[Intensity, ...]
-    configurations: Mapping[str, Plan]
+    configurations: Annotated[Mapping[ConfigurationName, Plan], Field(min_length=1, max_length=64)]
     reasons: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    def check(self) -> None:
+        """Check that the values fit together.
+
+        Raises:
+            ValueError: If they do not; begins with the key.
+        """
+        axes = 3 if self.transpose else 2
+        if sorted(self.transpose) not in ([], [0, 1, 2]):
+            raise ValueError(f"transpose: {list(self.transpose)} does not contain 0, 1 and 2 once each.")
+        _expect("median_shape", self.median_shape, axes, "axes of the scans")
+        _expect("median_spacing", self.median_spacing, axes, "axes of the scans")
+        _expect("intensities", self.intensities, len(self.channels) if self.intensities else 0, "channels")
+        for index, channel in enumerate(self.intensities):
+            if channel.low > channel.high:
+                raise ValueError(
+                    f"intensities[{index}].low: {channel.low:g} is above high, {channel.high:g}. Swap them."
+                )
+        for name in self.configurations:
+            try:
+                self._check_configuration(name, axes)
+            except ValueError as error:
+                raise ValueError(f"configurations.{name}.{error}") from None
+
+    def _check_configuration(self, name: str, axes: int) -> None:
+        plan = self.configurations[name]
+        if len(plan.patch_size) > axes:
+            raise ValueError(f"patch_size: has {len(plan.patch_size)} entries, but the scans have {axes} axes.")
+        plan.check(len(self.channels))
+        plan.check_stages()
+        others = self.configurations.keys() - {name}
+        if plan.previous_stage and plan.previous_stage not in others:
+            hint = did_you_mean(plan.previous_stage[:100], others)
+            raise ValueError(f"previous_stage: {short(plan.previous_stage)} is not another configuration.{hint}")
 
     def pick(self, name: str | None = None) -> Plan:
         """One configuration.

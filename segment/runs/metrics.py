@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+
+from pydantic import StrictBool
 
 from segment.metrics.metric import DIAGONAL, MetricInfo
 from segment.metrics.standard import info_of_column
 from segment.text import printable
+from segment.validation import Number, one_of
 
 KEY = "metrics"
-_KINDS: dict[str, type | tuple[type, ...]] = {
-    "title": str, "unit": str, "higher_is_better": bool, "perfect": (int, float), "penalty": (int, float, str)
-}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class MetricRecord:
+    """The description of one metric in a summary; see `segment.metrics.metric.MetricInfo`."""
+
+    title: str
+    unit: str
+    higher_is_better: StrictBool
+    perfect: Number
+    penalty: Number | Annotated[str, one_of([DIAGONAL])]
 
 
 def record(infos: Iterable[MetricInfo]) -> dict[str, dict[str, Any]]:
@@ -58,20 +68,3 @@ def recorded_infos(summaries: Iterable[Mapping[str, Any]]) -> list[MetricInfo]:
         for name in summary.get(KEY, {}):
             found.setdefault(name, metric_info(summary, name))
     return list(found.values())
-
-
-def is_record(value: Any) -> bool:
-    """Whether a value from a file is a valid record of metrics."""
-    return isinstance(value, dict) and all(_is_entry(entry) for entry in value.values())
-
-
-def _is_entry(entry: Any) -> bool:
-    if not isinstance(entry, dict) or not _KINDS.keys() <= entry.keys():
-        return False
-    for key, kind in _KINDS.items():
-        value = entry[key]
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            return False
-        if isinstance(value, int | float) and not math.isfinite(value):
-            return False
-    return not isinstance(entry["penalty"], str) or entry["penalty"] == DIAGONAL

@@ -5,28 +5,63 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import AfterValidator, Field
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from segment.errors import UserError
 from segment.files import plain, read_mapping, write_text
 from segment.metrics.metric import DIAGONAL, MetricInfo
 from segment.metrics.standard import LEAD
-from segment.runs.metrics import KEY, is_record, metric_info, metric_infos, record
+from segment.runs.metrics import KEY, MetricRecord, metric_info, metric_infos, record
 from segment.runs.scans import OVERLAPS, metric_columns, scan_rows
 from segment.statistics.bootstrap import bootstrap_interval, mean_of_means
 from segment.text import printable
+from segment.validation import Number, read_as
 
 EMPTIES = ("both_empty", "missed", "invented")
 _LONGEST_NAME = 32
 _METRICS_PER_TABLE = 2
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """One metric of one structure; None where undefined."""
+
+    mean: Number | None
+    sd: Number | None
+    median: Number | None
+    ci95: tuple[Number | None, Number | None] | None
+    n: Number | None
+
+
+def _has_overlaps(scores: dict[str, Statistics]) -> dict[str, Statistics]:
+    if missing := set(OVERLAPS) - scores.keys():
+        raise ValueError(f"lacks the scores {', '.join(sorted(missing))}")
+    return scores
+
+
+Scores = Annotated[dict[str, Statistics], AfterValidator(_has_overlaps)]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The content of ``summary.json``, as `summarise` describes it; older ones lack the last two keys."""
+
+    foreground: Scores
+    labels: dict[str, Scores]
+    scans: Annotated[int, Field(strict=True)]
+    empty: dict[str, Any]
+    protocol: dict[str, Any]
+    metrics: dict[str, MetricRecord] = field(default_factory=dict)
+    cost: Any = None
 
 
 def summarise(
@@ -111,17 +146,7 @@ def read_summary(path: Path) -> dict[str, Any]:
         UserError: The file is missing, damaged or not a summary.
     """
     summary = read_mapping(path)
-    parts = {"foreground": dict, "labels": dict, "scans": int, "empty": dict, "protocol": dict}
-    for key, kind in parts.items():
-        if not isinstance(summary.get(key), kind):
-            raise UserError(f"{path} is not the summary of a run: {key!r} is missing or not a {kind.__name__}.")
-    groups = [("foreground", summary["foreground"]), *summary["labels"].items()]
-    for name, metrics in groups:
-        complete = isinstance(metrics, dict) and set(OVERLAPS) <= metrics.keys()
-        if not complete or not all(_is_statistics(entry) for entry in metrics.values()):
-            raise UserError(f"{path} is not the summary of a run: the scores of {printable(name)!r} are incomplete.")
-    if not is_record(summary.get(KEY, {})):
-        raise UserError(f"{path} is not the summary of a run: {KEY!r} does not describe its metrics.")
+    read_as(Summary, summary, path, unknown_keys=True, fix="Run the command that wrote it again.")
     return summary
 
 
@@ -310,19 +335,6 @@ def _statistics(values: np.ndarray) -> dict[str, Any]:
         "ci95": None if interval is None else list(interval),
         "n": len(per_scan),
     }
-
-
-def _is_statistics(entry: Any) -> bool:
-    """Whether an entry from a file has the form that `_statistics` returns."""
-
-    def number(value: Any) -> bool:
-        return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
-
-    if not isinstance(entry, dict) or not {"mean", "sd", "median", "ci95", "n"} <= entry.keys():
-        return False
-    interval = entry["ci95"]
-    pair = interval is None or (isinstance(interval, list) and len(interval) == 2 and all(map(number, interval)))
-    return pair and all(number(entry[key]) for key in ("mean", "sd", "median", "n"))
 
 
 def _numbers(scores: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
-import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BeforeValidator, Field
 
 from segment.errors import UserError
 from segment.files import write_text
 from segment.text import printable
+from segment.validation import matching, read_as
 
 ALL = "all"
 """Value of the column ``fold`` of ``measured.csv`` for the scans of all folds together."""
@@ -25,6 +26,10 @@ VERDICTS = (REPRODUCED, BELOW, ABOVE, NOT_RUN, DATA_NEEDED)
 finished run, with or without the data set available."""
 
 _MAX_BYTES, _MAX_ROWS = 4_000_000, 20_000
+
+NUMBER = r"[-+]?(\d+\.?\d*|\.\d+)"
+Count = Annotated[int, Field(ge=0, lt=10**15)]
+Figure = Annotated[Annotated[float, Field(allow_inf_nan=False)] | None, BeforeValidator(lambda text: text or None)]
 
 
 @dataclass(frozen=True)
@@ -54,25 +59,14 @@ class Published:
     split: str
     metric: str
     label: str
-    fold: str
-    value: str
-    spread: str
-    scale: int
+    fold: Annotated[str, matching(r"\d{0,15}", "an integer")]
+    value: Annotated[str, matching(NUMBER, "a number")]
+    spread: Annotated[str, matching(f"({NUMBER})?", "a number")]
+    scale: Annotated[Literal[1, 100], BeforeValidator(int)]
     overlap: str
     test_time_augmentation: str
     source: str
     sure: str
-
-    def __post_init__(self) -> None:
-        if self.scale not in (1, 100):
-            raise ValueError("scale must be 1 or 100")
-        for name, expect in (("value", _number), ("spread", _number), ("fold", _whole)):
-            text = getattr(self, name)
-            try:
-                if text or name == "value":
-                    expect(text)
-            except ValueError as error:
-                raise ValueError(f"column {name!r} holds {printable(text[:80])!r}; {error}") from None
 
     @property
     def decimals(self) -> int:
@@ -109,14 +103,14 @@ class Measured:
     fold: str
     metric: str
     label: str
-    value: float | None
-    sd: float | None
-    ci95_low: float | None
-    ci95_high: float | None
-    scans: int
-    seed: int
-    steps: int
-    hours: float | None
+    value: Figure
+    sd: Figure
+    ci95_low: Figure
+    ci95_high: Figure
+    scans: Count
+    seed: Count
+    steps: Count
+    hours: Figure
     hardware: str
     versions: str
     commit: str
@@ -266,7 +260,7 @@ def _best(rows: Sequence[Measured], metric: str, label: str, fold: str) -> Measu
 def _read(path: Path, kind: type[Row]) -> list[Row]:
     if not path.is_file():
         return []
-    columns = get_type_hints(kind)
+    columns = [field.name for field in fields(kind)]
     if path.stat().st_size > _MAX_BYTES:
         raise UserError(f"{path} has more than {_MAX_BYTES:,} bytes, so it is not a table of figures.")
     try:
@@ -274,42 +268,14 @@ def _read(path: Path, kind: type[Row]) -> list[Row]:
             table = list(csv.reader(file, strict=True))
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{path} is not a table of comma-separated values ({printable(error)}). Fix it.") from None
-    if not table or table[0] != list(columns):
+    if not table or table[0] != columns:
         raise UserError(f"{path} must begin with the line {','.join(columns)}.")
     if len(table) > _MAX_ROWS:
         raise UserError(f"{path} has more than {_MAX_ROWS:,} rows, so it is not a table of figures.")
-    return [_row(path, number, cells, kind, columns) for number, cells in enumerate(table[1:], 2)]
-
-
-def _row(path: Path, number: int, cells: Sequence[str], kind: type[Row], columns: Mapping[str, Any]) -> Row:
-    where = f"{path}, row {number}"
-    if len(cells) != len(columns):
-        raise UserError(f"{where}: has {len(cells)} columns, not {len(columns)}. Fix it.")
-    values: dict[str, Any] = {}
-    for (name, column_type), cell in zip(columns.items(), cells, strict=True):
-        try:
-            values[name] = (
-                cell if column_type is str else _whole(cell) if column_type is int else _number(cell) if cell else None
-            )
-        except ValueError as error:
-            raise UserError(f"{where}: column {name!r} holds {printable(cell[:80])!r}; {error}.") from None
-    try:
-        return kind(**values)
-    except ValueError as error:
-        raise UserError(f"{where}: {error}.") from None
-
-
-def _whole(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,15}", text):
-        raise ValueError("expected an integer")
-    return int(text)
-
-
-def _number(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise ValueError("expected a number")
-    return number
+    rows = []
+    for number, cells in enumerate(table[1:], 2):
+        where = f"{path}, row {number}"
+        if len(cells) != len(columns):
+            raise UserError(f"{where}: has {len(cells)} columns, not {len(columns)}. Fix it.")
+        rows.append(read_as(kind, dict(zip(columns, cells, strict=True)), where))
+    return rows

@@ -8,6 +8,7 @@ import pytest
 from segment.errors import UserError
 from segment.io.geometry import Grid, canonical_grid, canonical_spacing
 from segment.preprocessing.plan import DatasetPlan, Intensity, Plan, shape_at
+from segment.validation import read_as
 
 CODES = ["RAS", "LPS", "PIR", "ASL", "SRP", "IPL"]
 
@@ -57,10 +58,10 @@ def test_a_plan_survives_json():
         batch_dice=True,
         previous_stage="3d_lowres",
     )
-    assert Plan.from_dict(json.loads(json.dumps(plan.as_dict()))) == plan
+    assert read_as(Plan, json.loads(json.dumps(plan.as_dict())), "model.json") == plan
     assert plan.sliced
     short = Plan((1.0, 0.5), (64, 48), 2, ("zscore", "none"))
-    assert Plan.from_dict({key: short.as_dict()[key] for key in list(short.as_dict())[:4]}) == short
+    assert read_as(Plan, {key: short.as_dict()[key] for key in list(short.as_dict())[:4]}, "model.json") == short
 
 
 def test_a_configuration_is_picked_by_name_or_the_3d_one_at_full_resolution():

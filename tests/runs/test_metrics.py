@@ -41,13 +41,21 @@ def test_summaries_of_before_are_read_by_the_names_of_their_metrics(scans, tmp_p
 
 
 @pytest.mark.parametrize(
-    "change", [{"higher_is_better": "no"}, {"perfect": True}, {"penalty": "large"}, {"title": 1}, {"unit": None}]
+    ("change", "error"),
+    [
+        ({"higher_is_better": "no"}, "higher_is_better: 'no' should be a valid boolean"),
+        ({"perfect": True}, "perfect: True should be a number"),
+        ({"perfect": float("inf")}, "perfect: inf should be a finite number"),
+        ({"penalty": "large"}, "penalty: 'large' should be"),
+        ({"title": 1}, "title: 1 should be a valid string"),
+        ({"unit": None}, "unit: None should be a valid string"),
+    ],
 )
-def test_a_damaged_record_is_no_direction(scans, tmp_path, change):
+def test_a_damaged_description_of_a_metric_is_refused(scans, tmp_path, change, error):
     summary = summarise(scans, {}, metrics=[WARP])
     summary["metrics"]["warping"] |= change
     (tmp_path / "summary.json").write_text(json.dumps(summary))
-    with pytest.raises(UserError, match=r"summary\.json.*'metrics' does not describe its metrics"):
+    with pytest.raises(UserError, match=rf"summary\.json: metrics\.warping\.{error}"):
         read_summary(tmp_path / "summary.json")
 
 

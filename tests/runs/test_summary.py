@@ -100,8 +100,11 @@ def test_file_is_strict_json_and_reads_back(tmp_path, dice):
         (None, "cannot be read"),
         ("{", "damaged"),
         ("[1]", "should contain named values"),
-        ("{}", "'foreground' is missing"),
-        ('{"foreground": {}, "labels": {}, "scans": 1, "empty": {}, "protocol": {}}', "'foreground' are incomplete"),
+        ("{}", "foreground: is missing"),
+        (
+            '{"foreground": {}, "labels": {}, "scans": 1, "empty": {}, "protocol": {}}',
+            "foreground: lacks the scores dice, iou",
+        ),
         ("[" * 100_000, "damaged"),
     ],
 )

@@ -122,10 +122,10 @@ def test_tables_are_read_as_they_are_written(tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda text: text.replace(".9007", "\x1b[31mnan"), "row 2: column 'value' holds '.*nan'"),
-        (lambda text: text.replace(".9007", "nan"), "expected a number"),
-        (lambda text: text.replace(",1,0.5", ",7,0.5"), "scale must be 1 or 100"),
-        (lambda text: text.replace("Liver,", "Liver,first"), "expected an integer"),
+        (lambda text: text.replace(".9007", "\x1b[31mnan"), r"row 2: value: '\\x1b\[31mnan' should be"),
+        (lambda text: text.replace(".9007", "nan"), "value: 'nan' should be a number"),
+        (lambda text: text.replace(",1,0.5", ",7,0.5"), "scale: 7 should be 1 or 100"),
+        (lambda text: text.replace("Liver,", "Liver,first"), "fold: 'first' should be an integer"),
         (lambda text: text.replace(",A paper", ""), "has 13 columns, not 14"),
         (lambda text: text.replace("run,", "ran,", 1), "must begin with the line run,method"),
         (lambda text: text + '"', "not a table"),
