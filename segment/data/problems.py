@@ -6,8 +6,10 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from segment.errors import UserError
+from segment.validation import one_of
 
 ERROR, WARNING = "error", "warning"
 
@@ -51,11 +53,11 @@ class Problem:
         severity: ``error``: training would fail or give wrong results; ``warning``: worth checking.
     """
 
-    kind: str
+    kind: Annotated[str, one_of(KINDS)]
     file: str
     what: str
     fix: str
-    severity: str = ERROR
+    severity: Annotated[str, one_of((ERROR, WARNING))] = ERROR
 
     def __str__(self) -> str:
         return f"{self.file}: {self.what} {self.fix}".strip()

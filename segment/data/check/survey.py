@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import nibabel as nib
 import numpy as np
+from pydantic import Field
 
 from segment.arrays import MAX_VALUES, count_values, nonzero_box, whole_numbers
 from segment.data.case import Case, Dataset
@@ -36,7 +37,7 @@ class ForegroundIntensity:
 
     mean: float
     sd: float
-    quantiles: tuple[float, ...]
+    quantiles: Annotated[tuple[float, ...], Field(min_length=QUANTILES, max_length=QUANTILES)]
 
 
 @dataclass(frozen=True)
@@ -67,42 +68,9 @@ class Survey:
     digest: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; `from_dict` reads it."""
+        """Plain data for JSON; `segment.validation.read_as` reads it."""
         # Not asdict, which copies thousands of quantiles one by one.
         return vars(self) | {"intensities": [vars(channel) for channel in self.intensities]}
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> Survey:
-        """Read what `as_dict` wrote.
-
-        Args:
-            content: Plain data.
-
-        Raises:
-            KeyError, TypeError, ValueError: If it is something else.
-        """
-        box = [(int(start), int(stop)) for start, stop in content["box"]]
-        shape = tuple(int(size) for size in content["shape"])
-        spacing = tuple(float(size) for size in content["spacing"])
-        if not len(shape) == len(spacing) == len(box) or len(shape) not in (2, 3):
-            raise ValueError("not a survey")
-        intensities = [
-            ForegroundIntensity(float(item["mean"]), float(item["sd"]), tuple(float(q) for q in item["quantiles"]))
-            for item in content["intensities"]
-        ]
-        if any(len(item.quantiles) != QUANTILES for item in intensities):
-            raise ValueError("not a survey")
-        return cls(
-            shape=shape,
-            spacing=spacing,
-            box=tuple(box),
-            intensities=tuple(intensities),
-            counts={int(value): int(count) for value, count in content["counts"].items()},
-            orientation=str(content["orientation"]),
-            oblique=float(content["oblique"]),
-            constant=bool(content["constant"]),
-            digest=str(content["digest"]),
-        )
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from segment.data.case import Case, Dataset
-from segment.data.check.survey import Examination, Survey, examine
-from segment.data.problems import ERROR, KINDS, WARNING, Problem
-from segment.files import write_text
+from segment.data.check.survey import Examination, examine
+from segment.errors import UserError
+from segment.files import read_mapping, write_text
 from segment.io.formats import version_of
 from segment.parallel import Room, on_all_cores
+from segment.validation import read_as
 
 FORMAT = 1  # increase whenever the facts or checks of a file change
 VOXELS_IN_FLIGHT = 1 << 26  # about 1 GB at 12 to 16 bytes per voxel while reading
@@ -88,13 +89,9 @@ def _write_cache(path: Path, case: Case, found: Examination) -> None:
 
 def _read_cache(path: Path, case: Case) -> Examination | None:
     """The cached result; None if it is missing or invalid."""
-    files = case.files
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
-        problems = [Problem(**item) for item in content["problems"]]
-        if not all(item.kind in KINDS and item.severity in (ERROR, WARNING) for item in problems):
-            return None
-        survey = None if content["survey"] is None else Survey.from_dict(content["survey"])
-        return Examination(survey, tuple(replace(item, file=str(files[int(item.file)])) for item in problems))
-    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+        found = read_as(Examination, read_mapping(path), path)
+        problems = [replace(problem, file=str(case.files[int(problem.file)])) for problem in found.problems]
+    except (UserError, ValueError, IndexError):
         return None
+    return replace(found, problems=tuple(problems))

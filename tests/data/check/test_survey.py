@@ -17,6 +17,7 @@ from segment.files import hash_files
 from segment.io.formats import registry
 from segment.io.geometry import to_canonical
 from segment.io.images import read_image
+from segment.validation import read_as
 
 
 def survey_case(case, dataset) -> Survey:
@@ -93,14 +94,14 @@ def test_without_a_label_or_foreground_there_are_no_intensities_and_zeros_have_t
         survey_case(zero, dataset_of(zero, channels=("a",)))
 
 
-def test_json_and_back_and_what_is_no_survey(two_channels):
+def test_a_survey_is_read_back_from_json(two_channels):
     case = two_channels[0]
     survey = survey_case(case, dataset_of(case, ignore=3))
     content = json.loads(json.dumps(survey.as_dict()))
-    assert Survey.from_dict(content) == survey
+    assert read_as(Survey, content, "cached") == survey
     content["intensities"][0]["quantiles"].pop()
-    with pytest.raises(ValueError, match="not a survey"):
-        Survey.from_dict(content)
+    with pytest.raises(UserError, match=r"intensities\[0\]\.quantiles: has 1000 entries"):
+        read_as(Survey, content, "cached")
 
 
 def test_facts_are_remembered_and_a_changed_byte_or_label_is_noticed(make_dataset, tmp_path, monkeypatch):
