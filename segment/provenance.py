@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import os
 import platform
 import re
 import resource
@@ -14,6 +13,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from segment.instruction_set import onednn_isa
 
@@ -52,13 +53,14 @@ def code_version() -> dict[str, Any]:
 
 def hardware() -> dict[str, Any]:
     """Processor, cores available to this process, memory, instruction sets of torch and oneDNN, and accelerators."""
+    import joblib
     import torch
 
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "cores": joblib.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "onednn_isa": onednn_isa(),
         "accelerators": names,

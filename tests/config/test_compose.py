@@ -128,3 +128,15 @@ def test_a_network_of_ones_own_may_begin_from_the_residual_encoder(tmp_path, mon
     assert config.plan.preset == "resenc_m"
     assert config.network.encoder.features == [8, 16, 32]
     assert config.network.encoder.stage.block._target_.endswith("ResidualBlock")
+
+
+@pytest.mark.parametrize("verb", ["train", "plan", "check"])
+def test_the_cache_lies_in_the_users_cache_folder(verb, monkeypatch):
+    monkeypatch.delenv("SEGMENT_CACHE", raising=False)
+    monkeypatch.setenv("HOME", "/home/user")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert composed("data=demo", verb=verb).cache == "/home/user/.cache/segment"
+    monkeypatch.setenv("XDG_CACHE_HOME", "/scratch")
+    assert composed("data=demo", verb=verb).cache == "/scratch/segment"
+    monkeypatch.setenv("SEGMENT_CACHE", "/mine")
+    assert composed("data=demo", verb=verb).cache == "/mine"

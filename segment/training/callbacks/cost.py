@@ -6,9 +6,9 @@ import contextlib
 import multiprocessing
 import time
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
+import psutil
 import pytorch_lightning as pl
 import torch
 
@@ -163,11 +163,9 @@ def _waited(trainer: pl.Trainer) -> float:
 
 
 def children_memory_mb() -> float:
-    """Memory in MB (10^6 bytes) used by the loader's processes alone; 0 where the system does not report it."""
-    kilobytes = 0
+    """Memory in MB (10^6 bytes) that only the loader's processes use, without what they share with this one."""
+    total = 0
     for child in multiprocessing.active_children():
-        with contextlib.suppress(OSError):  # not on Linux, or the process has just ended
-            for line in Path(f"/proc/{child.pid}/smaps_rollup").read_text().splitlines():
-                if line.startswith(("Private_Clean:", "Private_Dirty:")):
-                    kilobytes += int(line.split()[1])
-    return kilobytes * 1024 / 1e6
+        with contextlib.suppress(psutil.Error):  # the process has just ended
+            total += psutil.Process(child.pid).memory_full_info().uss
+    return total / 1e6
