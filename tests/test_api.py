@@ -58,7 +58,7 @@ def test_every_public_name_is_documented():
         assert getattr(segment, name).__doc__.strip(), name
 
 
-def test_train_gives_the_run_and_goes_on_where_it_is_finished(folder, given, run, capsys):
+def test_train_returns_the_run_and_reuses_a_finished_one(folder, given, run, capsys):
     assert run.path == folder / "first"
     assert (run.path / "report.html").exists()
     assert run.table.loc[("foreground", "dice"), "mean"] == run.summary["foreground"]["dice"]["mean"]
@@ -71,7 +71,7 @@ def test_train_gives_the_run_and_goes_on_where_it_is_finished(folder, given, run
     assert HydraConfig.instance().cfg is None
 
 
-def test_the_run_is_called_and_recorded_as_the_command_does_it(given, folder, monkeypatch):
+def test_run_has_the_name_and_record_of_the_command(given, folder, monkeypatch):
     monkeypatch.chdir(folder)
     named = segment.train(*given, "seed=3")
     assert named.path.parent == Path("runs")
@@ -80,13 +80,13 @@ def test_the_run_is_called_and_recorded_as_the_command_does_it(given, folder, mo
     assert "seed=3" in named.provenance["overrides"]
 
 
-def test_an_interrupted_training_is_an_interrupt_and_goes_on(given, folder):
+def test_interrupted_training_raises_keyboard_interrupt_and_resumes(given, folder):
     with pytest.raises(KeyboardInterrupt, match="resumes"):
         segment.train(*given, f"output={folder / 'stopped'}", callbacks=[Interrupt()])
     assert segment.train(*given, f"output={folder / 'stopped'}").scans["status"].notna().all()
 
 
-def test_every_fold_gives_the_run_of_all(given, folder):
+def test_fold_all_returns_the_summarising_run(given, folder):
     every = segment.train(*given, f"output={folder / 'all'}", "fold=all", "folds=2")
     assert len(every.scans["case"].unique()) == 5
 
@@ -110,7 +110,7 @@ def test_mistakes_are_one_paragraph(overrides, said, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_that_is_no_result_is_not_loaded(tmp_path):
+def test_run_without_a_result_is_not_loaded(tmp_path):
     (tmp_path / "config.yaml").write_text("seed: 0\n")
     with pytest.raises(segment.UserError, match="not finished"):
         segment.load_run(str(tmp_path))
@@ -138,7 +138,7 @@ def test_a_model_predicts_files_images_and_arrays_alike(run, dataset):
     assert len(np.unique(by_file.mask)) > 1
 
 
-def test_an_image_that_lies_otherwise_gives_the_same_mask_turned(run, dataset):
+def test_reoriented_image_gives_the_reoriented_mask(run, dataset):
     model = segment.load_model(run.path / "model")
     image = nib.load(dataset.cases[0].images[0])
     turned = image.as_reoriented(nib.orientations.axcodes2ornt(("P", "I", "R")))
@@ -160,7 +160,7 @@ def test_predictions_are_saved_on_the_grid_of_their_scan(run, dataset, tmp_path)
     assert "background" in repr(prediction)
 
 
-def test_what_is_predicted_otherwise_than_scored_is_said(run, dataset):
+def test_differences_from_the_scored_settings_are_reported(run, dataset):
     model = segment.load_model(run)
     with pytest.warns(UserWarning, match=r"overlap is 0.25 here, 0.5 for the model's scores"):
         prediction = model.predict(dataset.cases[0].images, inference={"overlap": 0.25})
@@ -186,12 +186,12 @@ def test_what_is_predicted_otherwise_than_scored_is_said(run, dataset):
         (("nowhere.nii.gz",), {"inference": {"overlap": 2}}, "overlap=2"),
     ],
 )
-def test_what_is_no_scan_or_setting_is_refused(run, arguments, options, said):
+def test_invalid_scans_and_settings_are_refused(run, arguments, options, said):
     with pytest.raises(segment.UserError, match=said):
         segment.load_model(run).predict(*arguments, **options)
 
 
-def test_evaluate_gives_tables_for_folders_and_for_files(run, dataset, tmp_path):
+def test_evaluate_returns_tables_for_folders_and_files(run, dataset, tmp_path):
     masks = sorted((run.path / "predictions").iterdir())
     references = [case.label for case in dataset.cases if case.id == masks[0].name.removesuffix(".nii.gz")]
     scans, summary = segment.evaluate(masks, references)
@@ -205,7 +205,7 @@ def test_evaluate_gives_tables_for_folders_and_for_files(run, dataset, tmp_path)
         segment.evaluate(run.path / "predictions", references[0].parent)
 
 
-def test_files_that_are_no_pairs_are_refused(dataset):
+def test_unpaired_files_are_refused(dataset):
     labels = [case.label for case in dataset.cases]
     with pytest.raises(segment.UserError, match="5 predictions and 2 references"):
         segment.evaluate(labels, labels[:2])
@@ -215,7 +215,7 @@ def test_files_that_are_no_pairs_are_refused(dataset):
         segment.evaluate(labels[:2], [labels[0], labels[0]])
 
 
-def test_compare_gives_the_tables_of_the_command(run, given, folder, tmp_path):
+def test_compare_returns_the_tables_of_the_command(run, given, folder, tmp_path):
     other = segment.train(*given, "optimizer.lr=0.02", f"output={folder / 'second'}")
     methods, pairs, conclusion, notes = segment.compare([run, str(other.path)], names=["a", "b"], output=tmp_path / "c")
     for name, own in (("a", run), ("b", other)):
@@ -263,12 +263,12 @@ def test_parts_are_built_by_their_names():
         (("data", "auto"), {"root": "nowhere"}, "nowhere does not exist"),
     ],
 )
-def test_what_cannot_be_built_is_said(arguments, options, said):
+def test_invalid_parts_are_refused(arguments, options, said):
     with pytest.raises(segment.UserError, match=said):
         segment.build(*arguments, **options)
 
 
-def test_ones_own_choices_are_found_beside_the_script(tmp_path, monkeypatch):
+def test_own_configurations_are_found_beside_the_script(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "conf" / "loss").mkdir(parents=True)
     (tmp_path / "conf" / "loss" / "mine.yaml").write_text("_target_: torch.nn.HuberLoss\ndelta: 2.0\n")
@@ -278,7 +278,7 @@ def test_ones_own_choices_are_found_beside_the_script(tmp_path, monkeypatch):
         segment.build("loss", "empty")
 
 
-def test_batches_come_without_a_trainer_and_go_on(given):
+def test_loader_works_without_a_trainer_and_continues(given):
     data = segment.datamodule(*given)
     assert data.plan.patch_size == (8, 16, 16)
     loader = data.train_dataloader()

@@ -33,7 +33,7 @@ def empty_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("text", AWKWARD)
-def test_a_path_is_taken_as_it_stands_whatever_characters_it_has(text):
+def test_path_values_may_contain_any_characters(text):
     assert read(override(f"output={text}")) == text
     assert unquoted(quoted(text)) == text
     # Of what Hydra was given, what a user would type.

@@ -12,7 +12,7 @@ def names(folder) -> set[str]:
     return {file.name for file in folder.iterdir()}
 
 
-def test_a_file_takes_its_place_when_the_block_ends(tmp_path):
+def test_file_appears_when_the_block_ends(tmp_path):
     path = tmp_path / "new" / "folder" / "scan.nii.gz"
     with files.written_whole(path) as aside:
         assert aside.parent == path.parent
@@ -25,7 +25,7 @@ def test_a_file_takes_its_place_when_the_block_ends(tmp_path):
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("former", [None, "former"])
-def test_an_exception_leaves_nothing_and_the_former_file(tmp_path, error, former):
+def test_exception_leaves_the_previous_file(tmp_path, error, former):
     path = tmp_path / "a.txt"
     if former:
         path.write_text(former)
@@ -52,7 +52,7 @@ def test_a_written_file_has_the_usual_permissions(tmp_path):
         os.umask(former)
 
 
-def test_text_and_json_come_back(tmp_path):
+def test_text_and_json_are_read_back(tmp_path):
     files.write_text(tmp_path / "a.txt", "ä ≤ 3\n")
     assert (tmp_path / "a.txt").read_bytes() == "ä ≤ 3\n".encode()
     content = {"b": [1, 2.5, None], "a": {"x": "y"}}
@@ -62,7 +62,7 @@ def test_text_and_json_come_back(tmp_path):
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
-def test_json_without_nan_and_the_former_file_stays(tmp_path, number):
+def test_nan_is_refused_and_the_previous_file_is_kept(tmp_path, number):
     files.write_json(tmp_path / "a.json", {"dice": 1.0})
     with pytest.raises(ValueError, match="JSON compliant"):
         files.write_json(tmp_path / "a.json", {"dice": [number]})

@@ -47,7 +47,7 @@ def processor(monkeypatch):
 
 
 @pytest.mark.parametrize("name", FEATURES)
-def test_without_a_cap_it_is_what_the_processor_has(processor, name):
+def test_instruction_set_without_a_cap_is_that_of_the_processor(processor, name):
     processor(name)
     assert onednn_isa() == name
     assert bf16_is_fast() == ("BF16" in name or "AVX10" in name)
@@ -71,7 +71,7 @@ def test_without_a_cap_it_is_what_the_processor_has(processor, name):
         ("", "AVX10_1_512_AMX_FP16"),
     ],
 )
-def test_the_environment_caps_it(processor, monkeypatch, cap, used):
+def test_environment_variable_caps_the_instruction_set(processor, monkeypatch, cap, used):
     processor("AVX10_1_512_AMX_FP16")
     for variable in ("DNNL_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA"):
         monkeypatch.setenv(variable, cap)
@@ -90,7 +90,7 @@ def test_the_new_name_of_the_variable_wins(processor, monkeypatch):
     assert onednn_isa() == "AVX2"
 
 
-def test_a_cap_gives_nothing_that_the_processor_lacks(processor, monkeypatch):
+def test_cap_does_not_exceed_the_processor(processor, monkeypatch):
     processor("AVX2")
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_AMX")
     assert onednn_isa() == "AVX2"
@@ -135,7 +135,7 @@ def test_where_there_is_no_onednn_on_x86(processor, monkeypatch):
         (("avx2", "avx512", "vnni", "avx512_bf16", "amx_tile"), "AVX10_1_512_AMX"),
     ],
 )
-def test_an_older_torch_tells_less(processor, monkeypatch, told, used):
+def test_older_torch_reports_less(processor, monkeypatch, told, used):
     monkeypatch.delattr(torch.cpu, "get_capabilities")
     for feature in ("avx2", "avx512", "vnni", "avx512_bf16", "amx_tile"):
         monkeypatch.setattr(torch.cpu, f"_is_{feature}_supported", lambda feature=feature: feature in told)
@@ -144,7 +144,7 @@ def test_an_older_torch_tells_less(processor, monkeypatch, told, used):
 
 @pytest.mark.skipif(instruction_set.onednn_isa() not in IN_WORDS, reason="oneDNN's words for it are not known here")
 @pytest.mark.parametrize("cap", ["", "avx", "AVX512_CORE"])
-def test_it_is_what_onednn_says_of_itself(cap):
+def test_instruction_set_equals_that_reported_by_onednn(cap):
     environment = {**os.environ, "ONEDNN_VERBOSE": "1", "ONEDNN_MAX_CPU_ISA": cap, "DNNL_MAX_CPU_ISA": ""}
     said = subprocess.run([sys.executable, "-c", ASKED], env=environment, capture_output=True, text=True, check=True)
     lines = said.stdout.splitlines()
@@ -152,6 +152,6 @@ def test_it_is_what_onednn_says_of_itself(cap):
     assert theirs == IN_WORDS[lines[-1].removeprefix("ours:")]
 
 
-def test_torch_is_imported_only_when_asked():
+def test_torch_is_imported_lazily():
     code = "import sys, segment.instruction_set, segment.provenance; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -63,7 +63,7 @@ def test_the_wheel_says_that_it_is_typed(installed):
     assert (installed / "segment" / "py.typed").is_file()
 
 
-def test_ones_own_network_loss_and_data_set_from_outside(installed, make_dataset, tmp_path):
+def test_own_network_loss_and_data_set_are_used_from_outside(installed, make_dataset, tmp_path):
     make_dataset(tmp_path / "scans", n=4)
     (tmp_path / "mine.py").write_text(NETWORK)
     for group, text in {

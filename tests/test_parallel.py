@@ -32,20 +32,20 @@ def test_results_come_in_the_order_of_the_items(n):
 
 
 @pytest.mark.parametrize("n", [5, 30])
-def test_the_first_error_comes_through_as_it_is(n):
+def test_first_error_is_raised_unchanged(n):
     with pytest.raises(UserError, match=r"^the third$"):
         list(on_all_cores(refuse_the_third, range(n)))
 
 
 @many_cores
-def test_many_items_are_shared_out_over_processes():
+def test_many_items_are_distributed_over_processes():
     found = set(on_all_cores(lambda item: time.sleep(0.01) or os.getpid(), range(MANY)))
     assert len(found) == cores()
     assert os.getpid() not in found
 
 
 @many_cores
-def test_a_process_that_is_killed_is_told_of():
+def test_killed_process_is_reported():
     def die(item):
         if item == 5:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -107,7 +107,7 @@ def test_room_is_shared_by_threads_and_processes(n):
     assert most.value == 1
 
 
-def test_room_makes_the_next_one_wait_and_lets_one_too_large_in_alone():
+def test_room_blocks_the_next_request_and_admits_an_oversized_one_alone():
     room, order = Room(10), []
 
     def enter(voxels):

@@ -19,7 +19,7 @@ class Wide(nn.Module):
         return image[..., 1:-1, 1:-1], reference[..., 1:-1, 1:-1]
 
 
-def test_a_function_gets_the_patch_and_tells_nothing():
+def test_plain_function_receives_the_patch_and_has_no_description():
     made = complete(brighter)
     image, reference = made(torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4), [3], (1.0, 1.0), (4, 4))
     assert image.unique().tolist() == [1]
@@ -28,7 +28,7 @@ def test_a_function_gets_the_patch_and_tells_nothing():
     assert made.words(3, (4, 4), 1) is None
 
 
-def test_what_it_has_is_kept():
+def test_existing_methods_are_kept():
     wide = Wide()
     made = complete(wide)
     assert made.extent(3, (4, 4), (1.0, 1.0)) == [6, 6]
@@ -37,7 +37,7 @@ def test_what_it_has_is_kept():
     assert made(torch.zeros(1, 1, 6, 6), torch.zeros(1, 1, 6, 6), [3], (1.0, 1.0), (4, 4))[0].shape[-2:] == (4, 4)
 
 
-def test_what_has_all_is_taken_as_it_is():
+def test_complete_augmentation_is_returned_unchanged():
     class Mine(Augmentation):
         def __call__(self, image, reference, samples, spacing, patch_size):
             return image, reference

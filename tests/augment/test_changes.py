@@ -16,7 +16,7 @@ def draws(change: changes.Change, channels: int = 2, n: int = 1500) -> list[np.n
     return [change.draw(generator(5, sample, "change"), channels) for sample in range(n)]
 
 
-def test_samples_and_channels_meet_a_change_as_often_as_asked():
+def test_changes_occur_with_the_given_probability():
     found = draws(changes.Brightness(0.3, (0.5, 1.5), channel_probability=0.6))
     rows = np.stack([np.full((2, 3), np.nan) if f is None else f for f in found])
     taken = ~np.isnan(rows[..., 0])
@@ -26,7 +26,7 @@ def test_samples_and_channels_meet_a_change_as_often_as_asked():
     assert all(f is None or not np.isnan(f[:, 0]).all() for f in found)
 
 
-def test_numbers_are_uniform_in_the_range_and_of_each_channel_and_axis():
+def test_parameters_are_uniform_per_channel_and_axis():
     rows = np.stack(draws(changes.Blur(1, (0.5, 1.0))))
     assert rows.min() >= 0.5
     assert rows.max() <= 1
@@ -36,7 +36,7 @@ def test_numbers_are_uniform_in_the_range_and_of_each_channel_and_axis():
     assert np.abs(np.corrcoef(rows.reshape(len(rows), -1).T) - np.eye(6)).max() < 4 / math.sqrt(1500)
 
 
-def test_balanced_numbers_lie_below_1_as_often_as_above():
+def test_balanced_parameters_are_below_1_as_often_as_above():
     rows = np.stack(draws(changes.Gamma(1, (0.7, 1.5), balanced=True)))[..., 0]
     assert (rows < 1).mean() == pytest.approx(0.5, abs=4 * math.sqrt(0.25 / rows.size))
     assert rows[rows < 1].mean() == pytest.approx(0.85, abs=0.01)
@@ -44,14 +44,14 @@ def test_balanced_numbers_lie_below_1_as_often_as_above():
     assert ((rows >= 0.7) & (rows <= 1.5)).all()
 
 
-def test_channels_may_share_one_number():
+def test_channels_may_share_one_parameter():
     for rows in draws(changes.Noise(1, (0, 0.1), together=True), channels=4, n=20):
         assert len(np.unique(rows[:, 0])) == 1
     for rows in draws(changes.Noise(1, (0, 0.1), channel_probability=0.5, together=True), channels=4, n=20):
         assert rows is None or len(np.unique(rows[~np.isnan(rows[:, 0]), 0])) == 1
 
 
-def test_neither_a_chance_nor_more_channels_shift_the_numbers():
+def test_probability_and_channel_count_do_not_shift_the_parameters():
     always = draws(changes.Contrast(1, (0.5, 2)), n=60)
     for other in (changes.Contrast(0.5, (0.5, 2)), changes.Contrast(1, (0.5, 2), channel_probability=0.5)):
         for drawn, rows in zip(draws(other, n=60), always, strict=True):
@@ -64,7 +64,7 @@ def test_neither_a_chance_nor_more_channels_shift_the_numbers():
 
 @pytest.mark.parametrize("kind", ALL)
 @pytest.mark.parametrize("shape", [(9, 10), (6, 7, 8)])
-def test_channels_that_do_not_meet_a_change_stay_as_they_are(kind, shape):
+def test_unselected_channels_stay_unchanged(kind, shape):
     image = torch.randn(2, *shape)
     before = image.clone()
     numbers = np.array([[np.nan] * 3, [0.6, 0.7, 0.8]])
@@ -73,7 +73,7 @@ def test_channels_that_do_not_meet_a_change_stay_as_they_are(kind, shape):
     assert not torch.equal(image[1], before[1])
 
 
-def test_thick_slices_are_coarsened_in_plane_alone():
+def test_thick_slices_are_coarsened_only_in_plane():
     image = torch.randn(1, 4, 12, 12)
     apart = image.clone()
     drawn = np.full((1, 3), 0.5)
@@ -99,7 +99,7 @@ def test_options_reach_the_image():
     assert all(not torch.equal(a, b) for i, a in enumerate(results) for b in results[:i])
 
 
-def test_words_tell_the_numbers():
+def test_description_contains_the_parameters():
     drawn = np.array([[0.123, 0, 0], [np.nan] * 3])
     assert changes.Noise(1, (0, 1)).words(drawn) == "noise 0.12, -"
     assert changes.Gamma(1, (0.5, 2), inverted=True).words(drawn) == "inverted gamma 0.12, -"
@@ -116,6 +116,6 @@ def test_words_tell_the_numbers():
         (lambda: changes.Blur(0.5, (2, 1)), "Blur.*range"),
     ],
 )
-def test_what_cannot_be_is_refused_by_name(make, said):
+def test_invalid_parameters_are_refused_by_name(make, said):
     with pytest.raises(UserError, match=said):
         make()

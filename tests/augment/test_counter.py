@@ -11,7 +11,7 @@ numbers = st.integers(0, 2**40)
 
 @settings(max_examples=30, deadline=None)
 @given(numbers, numbers, st.sampled_from(["augment", "patch", "noise"]))
-def test_only_the_three_arguments_decide(seed, sample, purpose):
+def test_numbers_depend_only_on_the_three_arguments(seed, sample, purpose):
     first = generator(seed, sample, purpose).random(5)
     generator(seed, sample + 1, purpose).random(100)
     np.testing.assert_array_equal(generator(seed, sample, purpose).random(5), first)
@@ -31,7 +31,7 @@ def test_consecutive_samples_are_uniform_together():
     assert abs(np.corrcoef(first[1:], first[:-1])[0, 1]) < 4 / np.sqrt(2_000)
 
 
-def test_fields_are_decided_by_seed_sample_and_purpose_alone():
+def test_fields_depend_only_on_seed_sample_and_purpose():
     cpu = torch.device("cpu")
     fields = [
         torch.randn(50, generator=field_generator(*key, cpu))

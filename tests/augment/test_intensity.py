@@ -69,7 +69,7 @@ def test_blur_keeps_a_constant_and_spreads_a_point_by_sigma_along_each_axis(shap
 
 
 @pytest.mark.parametrize("shape", [(1, 9), (2, 3), (1, 2, 5)])
-def test_axes_shorter_than_the_kernel_are_blurred_all_the_same(shape):
+def test_axes_shorter_than_the_kernel_are_blurred_too(shape):
     image = normalised(shape)
     blurred = changed(intensity.blur, image, [2.0] * len(shape))
     assert torch.isfinite(blurred).all()
@@ -110,7 +110,7 @@ def test_gamma_bends_monotonously_and_keeps_mean_and_deviation(shape, inverted):
 
 
 @every_shape
-def test_low_resolution_takes_values_of_the_image_and_leaves_factor_one_alone(shape):
+def test_low_resolution_uses_image_values_and_factor_one_changes_nothing(shape):
     image = normalised(shape)
     assert torch.equal(changed(intensity.low_resolution, image, [1.0] * len(shape)), image)
     coarse = changed(intensity.low_resolution, image, [0.5] * len(shape))
@@ -137,6 +137,6 @@ def test_blank_fills_boxes_with_the_mean():
         (intensity.low_resolution, ((0.5,) * 3,)),
     ],
 )
-def test_a_constant_patch_stays_as_it_is(change, numbers):
+def test_constant_patch_stays_unchanged(change, numbers):
     image = torch.full((4, 5, 6), 0.7)
     torch.testing.assert_close(changed(change, image, *numbers), image)

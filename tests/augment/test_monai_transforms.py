@@ -19,7 +19,7 @@ def transforms(seed=0):
     )
 
 
-def test_a_sample_is_the_same_in_any_batch_and_another_with_another_number_or_seed():
+def test_sample_depends_on_its_number_and_the_seed_but_not_on_the_batch():
     image, reference = torch.randn(1, 1, *PATCH).expand(6, -1, -1, -1, -1), torch.zeros(6, 1, *PATCH).byte()
     reference[:, :, 2:5] = 255
     together = transforms()(image, reference, range(6), (1, 1, 1), PATCH)
@@ -34,7 +34,7 @@ def test_a_sample_is_the_same_in_any_batch_and_another_with_another_number_or_se
     assert not torch.equal(transforms(1)(image, reference, range(6), (1, 1, 1), PATCH)[0], together[0])
 
 
-def test_image_and_reference_are_flipped_alike_and_the_inputs_stay():
+def test_image_and_reference_are_flipped_together_and_inputs_stay_unchanged():
     image = torch.rand(4, 1, *PATCH)
     reference = (image * 200).to(torch.uint8)
     before = image.clone()
@@ -46,7 +46,7 @@ def test_image_and_reference_are_flipped_alike_and_the_inputs_stay():
     assert type(flipped) is torch.Tensor
 
 
-def test_mistakes_are_told():
+def test_invalid_arguments_are_refused():
     with pytest.raises(UserError, match=r"RandFlip is not a dictionary transform.*RandFlipd"):
         MonaiTransforms([RandFlip()])
     grow = MonaiTransforms([SpatialPadd(["image", "label"], [12, 12, 12])])

@@ -67,7 +67,7 @@ def test_a_sample_is_bit_for_bit_the_same_in_any_batch_and_order(samples, patch_
         assert torch.equal(reference[i : i + 1], alone[1])
 
 
-def test_stacked_patches_do_as_well_as_a_list():
+def test_stacked_patches_equal_a_list_of_patches():
     recipe = everything(spatial=None)
     images, references = batch(recipe, [1, 2, 3], *PATCHES[1])
     listed = recipe(images, references, [1, 2, 3], PATCHES[1][1], PATCHES[1][0])
@@ -76,7 +76,7 @@ def test_stacked_patches_do_as_well_as_a_list():
     assert torch.equal(listed[1], stacked[1])
 
 
-def test_another_sample_or_seed_looks_different_and_the_same_ones_alike():
+def test_samples_and_seeds_change_the_result_reproducibly():
     patch, spacing = (10, 10, 10), (1.0,) * 3
     image, reference = torch.randn(1, 1, 30, 30, 30).expand(4, -1, -1, -1, -1), torch.zeros(4, 1, 30, 30, 30).byte()
     first, again, other = (
@@ -87,7 +87,7 @@ def test_another_sample_or_seed_looks_different_and_the_same_ones_alike():
     assert all(not torch.equal(a, b) for a, b in zip(first, other, strict=True))
 
 
-def test_noise_of_two_samples_channels_or_kinds_is_not_the_same_noise():
+def test_noise_differs_between_samples_channels_and_kinds():
     image = torch.zeros(2, 2, 20, 20)
     noises = {name: changes.Noise(1, (1, 1)) for name in ("noise", "more_noise")}
     fields = [
@@ -142,7 +142,7 @@ def test_flips_are_fair_and_independent():
     assert np.abs(np.corrcoef(flips.T) - np.eye(3)).max() < 4 / math.sqrt(2000)
 
 
-def test_one_choice_does_not_shift_the_others():
+def test_one_random_choice_does_not_shift_the_others():
     patch = (8, 8, 8)
     whole = everything().parameters(range(60), patch, 2)
     fewer = everything(
@@ -164,7 +164,7 @@ def test_only_the_named_axes_are_mirrored(mirror, flipped):
     assert {axis for row in rows for axis, flip in enumerate(row.flips) if flip} == flipped
 
 
-def test_mirroring_is_numpys_flip_and_twice_is_nothing():
+def test_mirroring_equals_numpy_flip_and_is_its_own_inverse():
     image = torch.arange(2 * 60.0).view(1, 2, 3, 4, 5)
     reference = image[:, :1].to(torch.uint8)
     recipe = Recipe(mirror="all", seed=3)
@@ -177,7 +177,7 @@ def test_mirroring_is_numpys_flip_and_twice_is_nothing():
         assert torch.equal(twice[0], image)
 
 
-def test_slices_that_move_in_plane_do_not_mix_and_move_alike():
+def test_slices_move_in_plane_together_without_mixing():
     patch, spacing = (3, 16, 16), (5.0, 1.0, 1.0)
     recipe = Recipe(Spatial(rotation_probability=1, elastic_probability=1), seed=2)
     box = recipe.extent(0, patch, spacing)
@@ -210,7 +210,7 @@ def test_a_constant_patch_gives_no_nan():
         assert torch.isfinite(result).all()
 
 
-def test_words_tell_what_happens():
+def test_description_lists_the_changes():
     recipe = everything(seed=1)
     for sample in range(30):
         row = recipe.parameters([sample], (8, 8, 8), 1)[0]
@@ -220,12 +220,12 @@ def test_words_tell_what_happens():
     assert Recipe().words(0, (8, 8, 8), 1) == []
 
 
-def test_a_change_may_be_taken_out_by_null():
+def test_null_removes_a_change():
     recipe = Recipe(changes={"noise": changes.Noise(1, (1, 1)), "blur": None})
     assert list(recipe.changes) == ["noise"]
 
 
-def test_unknown_words_are_refused_by_name():
+def test_unknown_keys_are_refused_by_name():
     with pytest.raises(UserError, match="dummy_2d"):
         Recipe(dummy_2d="sometimes")
     with pytest.raises(UserError, match=r"augment\.mirror"):
@@ -266,7 +266,7 @@ def test_every_configured_recipe_works(name, patch, spacing):
     assert torch.equal(alone[1][0], labels[7])
 
 
-def test_nnunets_recipe_is_nnunets():
+def test_nnunet_recipe_equals_nnunet():
     rows = configured("nnunet").parameters(range(1500), (32, 32, 32), 2)
     happened = {
         name: np.mean([name in row.changes for row in rows])
@@ -284,7 +284,7 @@ def test_nnunets_recipe_is_nnunets():
     assert list(configured("nnunet").changes) == list(happened)  # nnU-Net's order
 
 
-def test_motion_comes_before_mirrors_and_both_before_intensities():
+def test_motion_precedes_mirroring_and_both_precede_intensity_changes():
     recipe = Recipe(Spatial(scale_probability=1, scale=(0.5, 0.5)), "all", {"shift": changes.Shift(1, (1, 1))}, seed=1)
     patch = (6, 6)
     row = next(row for row in recipe.parameters(range(20), patch, 1) if any(row.flips))
@@ -297,7 +297,7 @@ def test_motion_comes_before_mirrors_and_both_before_intensities():
 
 
 @pytest.mark.gpu
-def test_on_a_gpu_the_same_happens_to_a_sample_but_for_its_noise():
+def test_gpu_result_differs_only_in_the_noise():
     recipe = everything(seed=5)
     recipe.changes.pop("noise")
     patch, spacing = PATCHES[1]

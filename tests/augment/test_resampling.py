@@ -74,7 +74,7 @@ def by_definition(image, reference, matrix, shape, bend=None):
     bent=st.booleans(),
     seed=st.integers(0, 9),
 )
-def test_it_is_linear_interpolation_and_the_class_with_the_largest_share(source, shape, angles, scale, bent, seed):
+def test_image_is_interpolated_linearly_and_reference_takes_the_largest_share(source, shape, angles, scale, bent, seed):
     random = torch.Generator().manual_seed(seed)
     image = torch.randn(2, *source, generator=random)
     values = torch.tensor([0, 0, 1, 2, 255], dtype=torch.uint8)  # 255: nobody annotated
@@ -91,7 +91,7 @@ def test_it_is_linear_interpolation_and_the_class_with_the_largest_share(source,
 
 @settings(max_examples=15, deadline=None)
 @given(scales=st.lists(st.floats(0.3, 2.0), min_size=3, max_size=3), seed=st.integers(0, 9))
-def test_a_change_of_scale_alone_gives_the_same_by_its_shorter_way(scales, seed):
+def test_pure_scaling_has_the_same_result_on_its_fast_path(scales, seed):
     random = torch.Generator().manual_seed(seed)
     image, shape = torch.randn(2, 9, 12, 7, generator=random), (8, 10, 6)
     reference = torch.randint(0, 3, (1, 9, 12, 7), generator=random, dtype=torch.uint8)
@@ -109,7 +109,7 @@ def test_the_result_is_that_of_batchgeneratorsv2():
     assert labels.flatten().tolist() == PEER["classes"]
 
 
-def test_of_two_classes_with_equal_shares_the_nearest_voxels_is_taken():
+def test_ties_between_classes_go_to_the_nearest_voxel():
     # At a quarter of the way from the 1 to the 2 below, 1 and the 3s at the side share the weight equally.
     reference = torch.tensor([[[0, 0, 0, 0], [0, 2, 2, 0], [0, 1, 3, 0], [0, 0, 0, 0]]], dtype=torch.uint8)
     _, labels = resample(reference.float(), reference, np.eye(2), (1, 1), torch.tensor([[[0.5]], [[-0.1]]]))
@@ -118,7 +118,7 @@ def test_of_two_classes_with_equal_shares_the_nearest_voxels_is_taken():
 
 @pytest.mark.parametrize(("dims", "which"), [(2, 0), (3, 0), (3, 1), (3, 2)])
 @pytest.mark.parametrize("quarters", [1, 2, 3])
-def test_quarter_turns_of_a_cube_are_those_of_numpy(dims, which, quarters):
+def test_quarter_turns_of_a_cube_equal_numpy(dims, which, quarters):
     image = torch.rand(2, *[7] * dims)
     reference = torch.randint(0, 4, (1, *[7] * dims), dtype=torch.uint8)
     angles = [0.0] * (1 if dims == 2 else 3)
@@ -182,7 +182,7 @@ def test_half_the_field_of_view_doubles_a_diameter():
     assert dice(moved > 0.5, large) > 0.9
 
 
-def test_outside_the_box_the_image_is_0_and_the_reference_background():
+def test_outside_the_box_image_and_reference_are_0():
     image, reference = torch.full((1, 8, 8), 3.0), torch.full((1, 8, 8), 255, dtype=torch.uint8)
     moved, labels = turn(image, reference, [math.pi / 4], scale=2.0)
     assert moved[0, 0, 0] == labels[0, 0, 0] == 0
@@ -209,7 +209,7 @@ def test_splines_reproduce_constants_and_lines_and_exceed_no_control_point(shape
     assert float(field.abs().max()) <= np.abs(control).max() + 1e-6
 
 
-def test_image_and_reference_are_bent_alike_and_a_bend_of_whole_voxels_is_a_shift():
+def test_image_and_reference_are_deformed_together_and_whole_voxels_are_a_shift():
     reference = ball((20, 20, 20), (1, 1, 1), (0, 0, 0), 5)
     bend = torch.zeros(3, 20, 20, 20)
     bend[1] = 3
@@ -219,7 +219,7 @@ def test_image_and_reference_are_bent_alike_and_a_bend_of_whole_voxels_is_a_shif
 
 
 @pytest.mark.gpu
-def test_on_a_gpu_it_is_the_same():
+def test_gpu_result_is_the_same():
     image, reference = torch.randn(2, 20, 30, 25), torch.randint(0, 4, (1, 20, 30, 25), dtype=torch.uint8)
     matrix = rotation_matrix([0.3, -0.2, 0.5]) * 1.2
     here, there = (resample(image.to(d), reference.to(d), matrix, (16, 20, 18)) for d in ("cpu", "cuda"))

@@ -24,7 +24,7 @@ def test_rotation_matrices_are_rotations(angles):
     assert np.linalg.det(matrix) == pytest.approx(1)
 
 
-def test_chances_hold_and_are_independent():
+def test_probabilities_hold_and_are_independent():
     motions = drawn(Spatial(rotation_probability=0.3, scale_probability=0.4, scale=(0.5, 2), elastic_probability=0.2))
     happened = np.array(
         [[m is not None and hit(m) for hit in (
@@ -39,7 +39,7 @@ def test_chances_hold_and_are_independent():
     assert np.mean([m is None for m in motions]) == pytest.approx(still, abs=0.06)
 
 
-def test_ranges_are_used_to_their_ends():
+def test_ranges_are_covered_to_their_ends():
     motions = drawn(
         Spatial(1, 25, 1, 1, (0.7, 1.4), elastic_probability=1, elastic_spacing=(0.1, 0.3), elastic_strength=(0.1, 0.2))
     )
@@ -55,14 +55,14 @@ def test_ranges_are_used_to_their_ends():
     assert all(len(set(m.scale)) == 1 for m in motions)
 
 
-def test_axes_may_be_turned_and_scaled_by_themselves():
+def test_single_axes_can_be_rotated_and_scaled():
     motions = drawn(Spatial(1, 25, 0.5, 1, (0.7, 1.4), scale_axes_together=False))
     turned = np.array([[angle != 0 for angle in m.angles] for m in motions if m])
     assert turned.mean(axis=0).tolist() == pytest.approx([0.5] * 3, abs=4 * math.sqrt(0.25 / 1500))
     assert all(len(set(m.scale)) == 3 for m in motions if m)
 
 
-def test_one_chance_does_not_shift_the_others():
+def test_one_probability_does_not_shift_the_others():
     few = drawn(Spatial(1, 30, scale_probability=0.2, scale=(0.7, 1.4)), n=50)
     many = drawn(Spatial(1, 30, scale_probability=1, scale=(0.7, 1.4), elastic_probability=1), n=50)
     assert [m.angles for m in few] == [m.angles for m in many]
@@ -73,7 +73,7 @@ def test_one_chance_does_not_shift_the_others():
     ("patch", "in_plane", "degrees", "angles"),
     [((64, 64, 64), False, 30, 3), ((8, 64, 64), True, 180, 1), ((64, 64), False, 180, 1), ((64, 128), False, 15, 1)],
 )
-def test_the_largest_angle_is_nnunets(patch, in_plane, degrees, angles):
+def test_largest_angle_equals_nnunet(patch, in_plane, degrees, angles):
     motions = drawn(Spatial(rotation_probability=1), patch, in_plane, n=400)
     assert {len(m.angles) for m in motions} == {angles}
     assert {m.axes for m in motions} == {len(patch) - in_plane}
@@ -96,7 +96,7 @@ def test_thick_slices_are_moved_in_plane(patch, dummy_2d, answer):
     assert moves_in_plane(patch, dummy_2d) is answer
 
 
-def test_the_box_is_the_patch_where_nothing_is_needed_and_the_bounding_box_of_a_turned_one():
+def test_box_is_the_bounding_box_of_the_rotated_patch():
     assert source_extent(Motion((0.0,), (0.8, 0.8)), (16, 20), (1, 1)) == (16, 20)
     quarter = source_extent(Motion((math.pi / 2,), (1.0, 1.0)), (16, 24), (1, 1))
     assert quarter == (24, 24)
@@ -123,12 +123,12 @@ def test_boxes_grow_by_even_numbers_within_bounds(patch, angles, scale, distance
 @pytest.mark.parametrize(
     ("wanted", "dims", "axes"), [("all", 3, [0, 1, 2]), ("all", 2, [0, 1]), ([2], 3, [2]), ([], 2, [])]
 )
-def test_axes_by_word_or_list(wanted, dims, axes):
+def test_axes_are_given_as_a_word_or_a_list(wanted, dims, axes):
     assert spatial_axes(wanted, dims, "key") == axes
 
 
 @pytest.mark.parametrize(("wanted", "dims"), [([2], 2), ([-1], 3), ("xy", 2), ([0.5], 2)])
-def test_an_axis_that_is_not_there_is_named(wanted, dims):
+def test_missing_axis_is_named(wanted, dims):
     with pytest.raises(UserError, match=r"augment\.mirror"):
         spatial_axes(wanted, dims, "augment.mirror")
 
@@ -144,14 +144,14 @@ def test_an_axis_that_is_not_there_is_named(wanted, dims):
         ({"elastic_spacing": (0.0, 0.5)}, "elastic_spacing"),
     ],
 )
-def test_what_cannot_be_is_refused_by_name(given, key):
+def test_invalid_parameters_are_refused_by_name(given, key):
     with pytest.raises(UserError, match=rf"augment\.spatial\.{key}="):
         Spatial(**given)
     with pytest.raises(UserError, match="dummy_2d"):
         moves_in_plane((1, 1, 1), "maybe")
 
 
-def test_motions_are_told_in_words():
+def test_description_lists_the_motions():
     words = Motion((math.radians(-12.4), 0.001, 0.5), (1.2, 1.2, 1.2), 0.3, 0.1).words()
     assert words == ["rotated -12° 0° 29°", "field of view 1.20", "elastic 0.30 x 0.10"]
     assert Motion((0.0,), (1.0, 0.9)).words() == ["field of view 1.00 0.90"]

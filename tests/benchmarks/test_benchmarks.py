@@ -47,7 +47,7 @@ PROGRAMS = [
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_it_starts_and_prints_its_figures(name, make_dataset, tmp_path):
+def test_benchmark_runs_and_prints_its_figures(name, make_dataset, tmp_path):
     assert name in SMALLEST, f"benchmarks/{name}.py: say here which arguments make its smallest work"
     arguments, figures = SMALLEST[name]
     if "DATA" in arguments:

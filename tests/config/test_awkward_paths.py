@@ -43,7 +43,7 @@ def call(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_verb_takes_a_path_as_it_stands(name, trained, call, segment, capsys):
+def test_every_verb_accepts_paths_with_any_characters(name, trained, call, segment, capsys):
     root, run = trained
     here = Path(name)
     for copy in ("run", "other"):
@@ -67,7 +67,7 @@ def test_every_verb_takes_a_path_as_it_stands(name, trained, call, segment, caps
     assert f"{name}/run is finished" in capsys.readouterr().out
 
 
-def test_runs_of_older_versions_are_read_though_their_names_hold_equals_signs_and_commas(trained, call, capsys):
+def test_runs_with_equals_signs_and_commas_in_their_names_are_read(trained, call, capsys):
     root, run = trained
     old = ["runs/demo-fold0-seed0-network.encoder.features=_4,8_-trainer.max_steps=150", "runs/demo-optimizer.lr=0.01"]
     for name in old:
@@ -77,7 +77,7 @@ def test_runs_of_older_versions_are_read_though_their_names_hold_equals_signs_an
     assert call("compare", "runs=runs/*", "resamples=100") == 0
 
 
-def test_home_is_found_behind_the_key(trained, call, tmp_path, monkeypatch):
+def test_tilde_after_a_key_is_the_home_folder(trained, call, tmp_path, monkeypatch):
     root, run = trained
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     shutil.copytree(run, tmp_path / "home" / "my run")
@@ -91,7 +91,7 @@ def pasted(line: str) -> list[str]:
     return json.loads(subprocess.run(["bash", "-c", f"{show}\n{line}"], capture_output=True, check=True).stdout)
 
 
-def test_commands_that_are_printed_or_recorded_can_be_pasted(make_dataset, segment, call, tmp_path, capsys):
+def test_printed_and_recorded_commands_can_be_pasted(make_dataset, segment, call, tmp_path, capsys):
     root = make_dataset(tmp_path / "it's my data", n=4)
     given = ("hydra.sweep.dir=sweep", "seed=0,1", "output=it's (here) [x]/run ${seed}")
     assert segment("train", Path("it's my data"), "-m", *given) == 0

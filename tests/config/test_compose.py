@@ -37,7 +37,7 @@ def test_every_option_composes_and_binds(option):
     OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
 
 
-def test_groups_are_those_of_the_house():
+def test_configuration_groups_are_the_documented_ones():
     assert {option.split("=")[0] for option in OPTIONS} >= {
         "data", "network", "loss", "optimizer", "scheduler", "augment", "sampler", "trainer", "inference", "logger",
         "callbacks",
@@ -53,7 +53,7 @@ def test_a_misspelt_parameter_is_named_before_anything_is_read(group):
         check_targets(config)
 
 
-def test_a_constructor_that_refuses_its_arguments_is_told_as_the_users_mistake():
+def test_constructor_errors_are_user_errors():
     config = composed("inference.overlap=1.5")
     with pytest.raises(UserError, match=r"inference.*overlap=1.5"):
         make(config, "inference")
@@ -83,7 +83,7 @@ def test_the_users_own_studies_are_found(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("group", ["dice", "dice_ce", "dice_focal", "tversky"])
 @pytest.mark.parametrize("batch_dice", [True, False])
-def test_dice_is_taken_over_the_batch_where_the_plan_says_so(group, batch_dice):
+def test_batch_dice_follows_the_plan(group, batch_dice):
     config = composed(f"loss={group}")
     config.planned = planned(Plan((1.0,) * 3, (8,) * 3, 2, ("zscore",), batch_dice=batch_dice))
     assert config.loss.batch is batch_dice
@@ -91,7 +91,7 @@ def test_dice_is_taken_over_the_batch_where_the_plan_says_so(group, batch_dice):
     assert config.loss.batch is not batch_dice
 
 
-def test_a_network_takes_from_the_plan_what_it_says_and_keeps_its_own_else():
+def test_network_takes_only_what_it_names_from_the_plan():
     config = composed("network=nnunet_plain")
     before = OmegaConf.to_container(config.network, resolve=True)
     short = Plan((1.0,) * 3, (8,) * 3, 2, ("zscore",))
@@ -115,11 +115,11 @@ def test_a_network_takes_from_the_plan_what_it_says_and_keeps_its_own_else():
         (["network=unet", "plan.preset=resenc_m"], "resenc_m"),
     ],
 )
-def test_the_network_says_whose_rules_plan_unless_the_user_does(overrides, preset):
+def test_network_sets_the_plan_preset_unless_the_user_does(overrides, preset):
     assert composed(*overrides).plan.preset == preset
 
 
-def test_a_network_of_ones_own_may_begin_from_the_residual_encoder(tmp_path, monkeypatch):
+def test_custom_network_may_extend_the_residual_encoder(tmp_path, monkeypatch):
     own = tmp_path / "conf" / "network"
     own.mkdir(parents=True)
     (own / "mine.yaml").write_text("defaults: [nnunet_resenc_m, _self_]\nencoder: {features: [8, 16, 32]}\n")
@@ -131,7 +131,7 @@ def test_a_network_of_ones_own_may_begin_from_the_residual_encoder(tmp_path, mon
 
 
 @pytest.mark.parametrize("verb", ["train", "plan", "check"])
-def test_the_cache_lies_in_the_users_cache_folder(verb, monkeypatch):
+def test_cache_is_in_the_cache_folder_of_the_user(verb, monkeypatch):
     monkeypatch.delenv("SEGMENT_CACHE", raising=False)
     monkeypatch.setenv("HOME", "/home/user")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)

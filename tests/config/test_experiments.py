@@ -55,7 +55,7 @@ def test_there_is_a_run_for_each_method_and_data_set(mine, seen):
     assert seen["groups"] == ["data", "parts"]
 
 
-def test_each_says_what_it_is_with_its_data_set(seen):
+def test_each_run_describes_itself_and_its_data_set(seen):
     said = {row["name"].partition("=")[2]: row["about"] for row in seen["studies"]}
     assert said["heart_unet"] == "A U-Net on the heart"
     assert said["msd_bare"] == "Nothing but the liver"
@@ -63,7 +63,7 @@ def test_each_says_what_it_is_with_its_data_set(seen):
     assert said["heart_twice"] == "The heart, in a file of its own"
 
 
-def test_a_run_is_composed_of_both_files_the_data_sets_last():
+def test_run_combines_both_files_with_the_data_set_last():
     config = compose("train", ["+experiments/mine=heart_unet"])
     assert (config.data.name, config.network.encoder.features[0]) == ("heart", 64)
     assert (config.plan.batch_size, config.plan.patch_size, config.seed) == (3, [16, 16, 16], 3)
@@ -73,12 +73,12 @@ def test_a_run_is_composed_of_both_files_the_data_sets_last():
     assert (config.data.name, config.seed) == ("liver", 5)
 
 
-def test_a_file_of_ones_own_goes_before_the_pair():
+def test_own_file_takes_precedence_over_the_pair():
     assert compose("train", ["+experiments/mine=heart_twice"]).seed == 2
     assert compose("train", ["+experiments/mine=msd_twice"]).seed == 1
 
 
 @pytest.mark.parametrize("name", ["DATA_unet", "heart", "heart_", "lung_unet"])
-def test_a_method_without_a_data_set_is_no_run(name):
+def test_method_without_a_data_set_is_not_a_run(name):
     with pytest.raises(HydraException, match=name):
         compose("train", [f"+experiments/mine={name}"])

@@ -38,7 +38,7 @@ def name_of(*overrides: str) -> str:
         ([STUDY, "data=auto", "data.root=a/b"], "hippocampus-two_cores-fold0-seed0-data_auto"),
     ],
 )
-def test_a_run_is_called_after_what_was_chosen(overrides, name):
+def test_run_name_contains_the_choices(overrides, name):
     assert name_of(*overrides) == name
 
 
@@ -53,7 +53,7 @@ def test_a_run_is_called_after_what_was_chosen(overrides, name):
         (["plan.spacing=[0.9,0.99]"], ["plan.spacing=0.9x0.99"], "demo-unet_small-fold0-seed0-spacing0.9x0.99"),
     ],
 )
-def test_names_that_would_be_alike_end_with_a_hash(one, other, start):
+def test_ambiguous_names_end_with_a_hash(one, other, start):
     names = [name_of(*overrides) for overrides in (one, other)]
     assert len(set(names)) == 2
     for name in names:
@@ -61,7 +61,7 @@ def test_names_that_would_be_alike_end_with_a_hash(one, other, start):
         assert re.fullmatch(r"[A-Za-z0-9._-]{1,120}", name)
 
 
-def test_long_names_are_cut_and_still_differ():
+def test_long_names_are_shortened_and_stay_distinct():
     widths = [f"network.encoder.features=[{','.join([str(width)] * 40)}]" for width in (8, 16)]
     names = {name_of(override) for override in widths}
     names |= {name_of("data=auto", f"data.root={'long' * 40}{end}") for end in "ab"}
@@ -75,7 +75,7 @@ def test_long_names_are_cut_and_still_differ():
     ("name", "better"),
     [("a=1,b", "a_1_b"), ("my run", "my_run"), ("Müller", "Muller"), ("a/b", "a_b"), ("..", "_"), ("日本", "_")],
 )
-def test_a_name_with_other_characters_is_refused_with_the_nearest_one_without(name, better, segment, tmp_path, capsys):
+def test_invalid_name_is_refused_with_a_valid_suggestion(name, better, segment, tmp_path, capsys):
     assert segment("train", tmp_path, f"name={name}") == 2
     assert (told := capsys.readouterr().err).startswith(f"segment: name={name}: ")
     assert f"name={better};" in told

@@ -25,7 +25,7 @@ def dice(run: Path) -> float:
     return json.loads((run / "summary.json").read_text())["foreground"]["dice"]["mean"]
 
 
-def test_failed_jobs_do_not_stop_a_sweep_and_finished_ones_are_passed_over(segment, make_dataset, tmp_path, capsys):
+def test_failed_jobs_do_not_stop_a_sweep_and_finished_jobs_are_skipped(segment, make_dataset, tmp_path, capsys):
     root = make_dataset(tmp_path / "data", n=4)
     here = "hydra.sweep.dir=runs/.sweeps/mine"
     assert segment("train", root, "-m", here, "seed=99999999999,0", "fold=9,0") == 1  # no such seed: a crash
@@ -69,7 +69,7 @@ def test_two_jobs_never_share_a_run_folder(segment, make_dataset, tmp_path, caps
         (["a-fold0", "other/a-fold1"], [], None),
     ],
 )
-def test_a_pattern_finds_the_runs_of_a_sweep_and_no_other(swept, others, pattern, tmp_path):
+def test_glob_matches_exactly_the_runs_of_a_sweep(swept, others, pattern, tmp_path):
     for name in (*swept, *others):
         (tmp_path / name).mkdir(parents=True)
     found = pattern_of([f"{tmp_path}/{name}" for name in swept])
@@ -89,7 +89,7 @@ def test_ctrl_c_ends_a_sweep(segment, make_dataset, tmp_path, capsys):
     assert "Job 1" not in told
 
 
-def test_a_search_finds_the_highest_dice_and_comes_to_the_same_trials_again(segment, make_dataset, tmp_path, capsys):
+def test_search_finds_the_highest_dice_and_is_reproducible(segment, make_dataset, tmp_path, capsys):
     root = make_dataset(tmp_path / "data", n=4)
     search = ("-m", "hydra/sweeper=optuna", "optimizer.lr=tag(log,interval(1e-4,1e-1))", "hydra.sweeper.n_trials=2")
     search += ("name=trial${hydra:job.num}",)
@@ -110,7 +110,7 @@ def test_a_search_finds_the_highest_dice_and_comes_to_the_same_trials_again(segm
     assert runs(tmp_path) == sorted(scores)
 
 
-def test_a_search_without_a_score_tells_why(segment, make_dataset, tmp_path, capsys):
+def test_search_without_a_score_gives_the_reason(segment, make_dataset, tmp_path, capsys):
     root = make_dataset(tmp_path / "data", n=4)
     search = ("-m", "hydra/sweeper=optuna", "seed=choice(0,1)", "hydra.sweeper.n_trials=2", "fold=9")
     assert segment("train", root, *search) == 2
@@ -142,7 +142,7 @@ def test_jobs_run_in_parallel_processes(segment, make_dataset, tmp_path, capsys)
 
 
 @pytest.mark.slow
-def test_jobs_run_as_those_of_a_cluster_do(segment, make_dataset, tmp_path, capsys):
+def test_cluster_launcher_runs_jobs(segment, make_dataset, tmp_path, capsys):
     parallel(segment, make_dataset, tmp_path, "hydra/launcher=submitit_local")
     assert "[1] seed=9999999999: ValueError" in capsys.readouterr().err
 

@@ -102,14 +102,14 @@ def left(tmp_path):
 
 @pytest.mark.parametrize("name", ["t.tar", "t.tar.gz", "t.tgz", "t.zip"])
 @pytest.mark.parametrize("folder", [None, "Task"])
-def test_an_archive_becomes_the_folder(get, tmp_path, name, folder):
+def test_archive_is_unpacked_into_the_folder(get, tmp_path, name, folder):
     pack = zip_of(GOOD) if name.endswith("zip") else tar_of(GOOD, "w" if name == "t.tar" else "w:gz")
     assert get(name, pack, archive_folder=folder) == tmp_path / "set"
     assert left(tmp_path) == ["set/dataset.json", "set/imagesTr/a.nii.gz"]
     assert (tmp_path / "set/imagesTr/a.nii.gz").read_bytes() == bytes(5000)
 
 
-def test_what_is_there_is_left_alone(get, server, tmp_path):
+def test_existing_folder_is_left_unchanged(get, server, tmp_path):
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "mine").write_text("x")
     out = io.StringIO()
@@ -118,7 +118,7 @@ def test_what_is_there_is_left_alone(get, server, tmp_path):
     assert left(tmp_path) == ["set/mine"]
 
 
-def test_a_plain_file_lies_in_the_folder(get, tmp_path):
+def test_plain_file_is_stored_in_the_folder(get, tmp_path):
     md5 = hashlib.md5(b"abc").hexdigest()
     get("a.csv", b"abc", sha256=None, md5=md5)
     assert left(tmp_path) == ["set/a.csv"]
@@ -138,7 +138,7 @@ def test_a_source_without_checksum_or_of_another_kind_is_refused(get, tmp_path):
         download((tmp_path / "x.tar").as_uri(), tmp_path / "set", sha256="0")
 
 
-def test_a_broken_connection_is_taken_up_where_it_broke(get, server, tmp_path):
+def test_broken_connection_is_resumed(get, server, tmp_path):
     server.break_after = [300, 400]
     content = bytes(range(256)) * 8
     get("a.bin", content)
@@ -168,7 +168,7 @@ def test_a_server_that_cannot_resume_sends_the_file_again(get, server, tmp_path,
     assert (tmp_path / "set/a.bin").read_bytes() == content
 
 
-def test_a_finished_part_is_used_and_a_foreign_one_is_thrown_away(get, server, tmp_path):
+def test_complete_part_is_used_and_a_wrong_one_is_deleted(get, server, tmp_path):
     content = bytes(2048)
     (tmp_path / "a.bin.part").write_bytes(content)
     get("a.bin", content)
@@ -181,7 +181,7 @@ def test_a_finished_part_is_used_and_a_foreign_one_is_thrown_away(get, server, t
     assert (tmp_path / "set/b.bin").read_bytes() == content
 
 
-def test_addresses_that_do_not_answer_are_named(get, server, tmp_path):
+def test_unreachable_addresses_are_named(get, server, tmp_path):
     with pytest.raises(UserError, match=r"gone\.tar returned 404"):
         get("gone.tar", None, sha256="0")
     assert server.ranges == [None]  # not tried again
@@ -231,7 +231,7 @@ def test_an_archive_that_unpacks_too_large_keeps_nothing(get, tmp_path, pack):
     get(name, pack, limits=Limits(bytes=1_000_000))
 
 
-def test_a_zip_that_lies_about_its_sizes_is_stopped(get, tmp_path):
+def test_zip_with_wrong_sizes_is_stopped(get, tmp_path):
     pack = bytearray(zip_of([("big", bytes(10**6))]))
     for at in (pack.find(b"PK\x03\x04") + 22, pack.find(b"PK\x01\x02") + 24):  # the two places of the unpacked size
         pack[at : at + 4] = (10).to_bytes(4, "little")

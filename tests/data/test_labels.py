@@ -6,7 +6,7 @@ from segment.data.labels import IGNORE, Labels
 BRATS = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3}
 
 
-def test_background_comes_first_whatever_its_value_then_labels_by_value():
+def test_background_is_first_and_labels_are_sorted_by_value():
     d = Labels({"b": 7, "background": 255, "a": 0})
     assert list(d.items()) == [("background", 255), ("a", 0), ("b", 7)]
     assert d.background == "background"
@@ -25,7 +25,7 @@ def test_encode_and_decode_are_inverses(kind):
     assert d.decode(indices).dtype == np.uint8
 
 
-def test_values_far_apart_and_negative():
+def test_distant_and_negative_values_are_encoded():
     d = Labels({"background": 0, "low": -1024, "high": 2_000_000_000})
     mask = np.array([0, -1024, 2_000_000_000, 0], np.int32)
     np.testing.assert_array_equal(d.encode(mask), [0, 1, 2, 0])
@@ -51,14 +51,14 @@ def test_encode_names_undeclared_values_and_refuses_fractions():
     assert d.encode(np.zeros((0, 3), int)).shape == (0, 3)
 
 
-def test_labels_must_have_values_of_their_own():
+def test_label_values_must_be_unique():
     with pytest.raises(ValueError, match="share a value"):
         Labels({"background": 0, "a": 1, "b": 1})
     with pytest.raises(ValueError, match="between 1 and 254"):
         Labels({str(i): i for i in range(256)})
 
 
-def test_regions_are_unions_and_each_writes_the_value_that_is_its_own():
+def test_regions_are_unions_and_write_their_own_value():
     labels = Labels(BRATS)
     assert list(labels.values()) == [0, 1, 2, 3]
     assert labels.structures == {"whole": (1, 2, 3), "core": (2, 3), "enhancing": (3,)}
@@ -94,12 +94,12 @@ def test_values_of_regions_need_not_be_in_the_order_of_the_regions():
         ({}, None, "between 1"),
     ],
 )
-def test_labels_that_no_mask_can_hold_are_refused(declared, order, words):
+def test_labels_outside_the_range_of_masks_are_refused(declared, order, words):
     with pytest.raises(ValueError, match=words):
         Labels(declared, order)
 
 
-def test_ignored_voxels_have_an_index_of_their_own():
+def test_ignored_voxels_have_a_separate_index():
     labels = Labels({"background": 0, "a": 5, "ignore": 9})
     assert (len(labels), labels.outputs, labels.ignore) == (2, 2, 9)
     np.testing.assert_array_equal(labels.encode(np.array([0, 5, 9])), [0, 1, IGNORE])

@@ -101,7 +101,7 @@ def test_the_regions_of_brats_are_those_of_the_challenge(tmp_path):
         ("volume-{case}.nii", None, r"the templates data\.image and data\.label are required"),
     ],
 )
-def test_templates_that_are_not_sound_are_named(tmp_path, image, label, said):
+def test_invalid_templates_are_named(tmp_path, image, label, said):
     root = write("lits", tmp_path)
     with pytest.raises(UserError, match=said):
         open_dataset(root, layout="pattern", image=image, label=label, labels={"a": 1})
@@ -134,7 +134,7 @@ def test_a_mask_is_no_image_where_both_templates_fit_it(tmp_path):
     assert [path.name for case in found.cases for path in case.images] == ["imaging.nii.gz"] * 3
 
 
-def test_a_field_that_stands_twice_is_the_same_and_hidden_folders_are_left_out(tmp_path):
+def test_repeated_fields_must_match_and_hidden_folders_are_skipped(tmp_path):
     root = write("brats2018", tmp_path)
     shutil.copy(root / "LGG/Brats18_C_1/Brats18_C_1_t1.nii.gz", root / "LGG/Brats18_C_1/another_t1.nii.gz")
     shutil.copytree(root / "HGG", root / ".copy")

@@ -38,7 +38,7 @@ def test_the_folds_of_the_real_hippocampus_are_nnunets(shared_data):
     assert folds(real) == nnunet_folds([case.id for case in real.cases])
 
 
-def test_every_case_validates_once():
+def test_every_case_is_in_one_validation_fold():
     ids = [f"c{number:03d}" for number in range(23)]
     made = folds(dataset(ids), n=4, seed=7)
     assert sorted(name for fold in made for name in fold["val"]) == ids
@@ -70,14 +70,14 @@ def test_one_case_or_group_cannot_be_split(ids, groups):
 
 
 @pytest.mark.parametrize("fold", [5, -1, "0", True])
-def test_a_fold_that_does_not_exist(fold):
+def test_missing_fold_is_refused(fold):
     made = folds(dataset(list("abcdef")))
     assert pick_fold(made, 4) == made[4]
     with pytest.raises(UserError, match=f"fold={fold} does not exist: there are 5 folds, 0 to 4"):
         pick_fold(made, fold)
 
 
-def test_a_splits_file_goes_round(tmp_path):
+def test_splits_file_is_read_back(tmp_path):
     data = dataset(list("abcdef"))
     write_folds(tmp_path / "splits_final.json", folds(data))
     assert folds(data, n=2, file=tmp_path / "splits_final.json") == folds(data)

@@ -103,7 +103,7 @@ def test_a_published_figure_of_a_run_is_of_its_data_set(study):
 
 
 @every_study
-def test_every_measured_figure_stands_beside_its_run(study):
+def test_every_measured_figure_has_its_provenance(study):
     assert columns(study, "measured.csv") == MEASURED
     for row in rows(study, "measured.csv"):
         assert row["run"] in runs(study)

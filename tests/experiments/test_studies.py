@@ -94,7 +94,7 @@ def test_there_is_a_light_run_of_each_study():
 
 
 @pytest.mark.parametrize("study", STUDIES)
-def test_a_study_says_what_it_is_and_where_it_deviates(study):
+def test_study_describes_itself_and_its_deviations(study):
     text = (EXPERIMENTS / study / "README.md").read_text(encoding="utf-8")
     assert text.startswith("# ")
     for heading in ("## Data", "## Protocol", "## Deviates"):
@@ -124,7 +124,7 @@ PROTOCOL = {
 
 
 @pytest.mark.parametrize("run", PROTOCOL)
-def test_a_run_is_set_as_published(run):
+def test_run_has_the_published_settings(run):
     config = composed(run)
     found = {key: _at(config, key) for key in PROTOCOL[run]}
     assert found == PROTOCOL[run]
@@ -157,7 +157,7 @@ def split_runs() -> list[str]:
 
 
 @pytest.mark.parametrize("run", split_runs())
-def test_a_published_split_is_followed_wherever_one_starts(run, tmp_path, monkeypatch):
+def test_published_split_is_found_from_any_folder(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = composed(run)
     monkeypatch.setitem(CASES, config.data.name, SCANS[config.data.name])

@@ -29,12 +29,12 @@ from segment.inference.model import load_model
     ],
     ids=["empty", "cut", "list", "null", "no-keys", "bytes", "deep-list", "deep-object", "pickle"],
 )
-def test_a_description_that_is_none_is_refused(folder, content):
+def test_file_without_a_description_is_refused(folder, content):
     (folder / "model.json").write_bytes(content)
     refused(folder)
 
 
-def test_a_description_of_megabytes_is_refused_unread(folder):
+def test_oversized_description_is_refused_unread(folder):
     with (folder / "model.json").open("a") as file:
         file.write(" " * (1 << 20))
     assert "larger" in refused(folder)
@@ -79,7 +79,7 @@ def test_a_missing_entry_is_refused(folder, key):
         {"transpose": [0, 2, 3]},
     ],
 )
-def test_a_plan_that_cannot_be_is_refused(folder, wrong):
+def test_invalid_plan_is_refused(folder, wrong):
     edit(folder, plan=PLAN.as_dict() | wrong)
     refused(folder)
 
@@ -96,7 +96,7 @@ def test_a_plan_that_cannot_be_is_refused(folder, wrong):
         {"background": 0},
     ],
 )
-def test_labels_that_cannot_be_are_refused(folder, labels):
+def test_invalid_labels_are_refused(folder, labels):
     edit(folder, labels=labels)
     refused(folder)
 
@@ -140,7 +140,7 @@ def _reshape(state: dict) -> None:
     ],
     ids=["missing", "empty", "garbage", "cut", "long-header", "large-tensor", "tensor-missing", "tensor-more", "shape"],
 )
-def test_weights_that_do_not_fit_are_refused(folder, damage):
+def test_unsuitable_weights_are_refused(folder, damage):
     damage(folder / "weights.safetensors")
     refused(folder, "weights.safetensors")
 
@@ -156,7 +156,7 @@ class Bomb:
 
 
 @pytest.mark.parametrize("write", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
-def test_a_pickle_that_is_called_safetensors_is_refused_and_does_not_run(folder, tmp_path, write):
+def test_pickle_with_the_name_of_safetensors_is_refused_and_does_not_run(folder, tmp_path, write):
     write({"state_dict": Bomb(tmp_path / "ran")}, folder / "weights.safetensors")
     refused(folder, "weights.safetensors")
     assert not (tmp_path / "ran").exists()
@@ -176,24 +176,24 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
     ],
     ids=str,
 )  # fmt: skip
-def test_windows_that_cannot_be_are_refused(folder, wrong):
+def test_invalid_windows_are_refused(folder, wrong):
     edit(folder, inference=INFERENCE | wrong)
     refused(folder)
 
 
 @pytest.mark.parametrize("precision", ["bf17", 16, ["32-true"]])
-def test_a_precision_that_is_none_is_refused(folder, precision):
+def test_unknown_precision_is_refused(folder, precision):
     edit(folder, precision=precision)
     refused(folder)
 
 
-def test_a_newer_format_is_refused_with_a_sentence(folder):
+def test_newer_format_is_refused_with_an_explanation(folder):
     edit(folder, format=2)
     assert "has format 2, but this version of segment reads formats up to 1" in refused(folder)
 
 
 @pytest.mark.parametrize("written", [0, "1", None, True, 1.5])
-def test_a_format_that_is_none_is_refused(folder, written):
+def test_invalid_format_is_refused(folder, written):
     edit(folder, format=written)
     refused(folder)
 

@@ -17,7 +17,7 @@ from segment.inference.model import build, load_model, save_model
 NETWORKS = Path(__file__).parents[2] / "conf" / "network"
 
 
-def test_a_saved_model_comes_back(tmp_path):
+def test_saved_model_is_loaded_unchanged(tmp_path):
     network = save(tmp_path / "model")
     for place in (tmp_path, tmp_path / "model"):  # the run folder or the model folder itself
         model = load_model(place)
@@ -32,7 +32,7 @@ def test_a_saved_model_comes_back(tmp_path):
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in NETWORKS.glob("*.yaml")))
-def test_every_configured_network_can_be_shared(name, tmp_path):
+def test_every_configured_network_can_be_saved_and_loaded(name, tmp_path):
     node = compose("train", [f"network={name}"]).network
     architecture = OmegaConf.to_container(node, resolve=True)
     architecture |= {"spatial_dims": 2, "in_channels": 1, "out_channels": 3}
@@ -42,7 +42,7 @@ def test_every_configured_network_can_be_shared(name, tmp_path):
         torch.testing.assert_close(load_model(tmp_path).network(image), network(image), rtol=0, atol=0)
 
 
-def test_weights_of_another_device_layout_or_training_state_are_saved_plainly(tmp_path):
+def test_weights_are_saved_whatever_their_layout_or_mode(tmp_path):
     network = build(TINY).to(memory_format=torch.channels_last).train()
     save_model(tmp_path, network, TINY, PLAN, LABELS, ("ct",), INFERENCE, "demo")
     stored = load_file(tmp_path / "weights.safetensors")
@@ -50,7 +50,7 @@ def test_weights_of_another_device_layout_or_training_state_are_saved_plainly(tm
     assert network.training
 
 
-def test_a_failing_save_leaves_the_former_model(folder, monkeypatch):
+def test_failed_save_leaves_the_previous_model(folder, monkeypatch):
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
     with pytest.raises(ValueError, match="JSON compliant"):
         save_model(folder, build(TINY), TINY | {"he_slope": float("nan")}, PLAN, LABELS, ("ct",), INFERENCE, "demo")
@@ -128,7 +128,7 @@ def test_a_refused_target_says_how_to_trust_it(folder, evil):
     assert "trust=[evil_module]" in refused(folder)
 
 
-def test_trust_lets_ones_own_module_through_and_no_other(tmp_path, evil):
+def test_trust_admits_only_the_given_module(tmp_path, evil):
     architecture = {"_target_": "evil_module.Network", "spatial_dims": 2, "in_channels": 1, "out_channels": 3}
     save_model(tmp_path / "m", torch.nn.Conv2d(1, 3, 1), architecture, PLAN, LABELS, ("ct",), {}, "demo")
     refused(tmp_path / "m", trust=["evil_modules_neighbour"])
@@ -211,7 +211,7 @@ def test_a_gigantic_network_is_refused_before_anything_is_allocated(folder, feat
     [tiny(depths=65_000), tiny(features=[4] * 60_000)],
     ids=["convolutions", "stages"],
 )
-def test_a_network_of_endless_parts_is_refused_in_good_time(folder, network):
+def test_network_of_too_many_modules_is_refused_quickly(folder, network):
     edit(folder, network=network)
     refused(folder)
 
@@ -223,7 +223,7 @@ def swin(**wrong) -> dict:
     return {"_target_": PADDED, "divisor": 32, "network": node | wrong} | shape
 
 
-def test_a_constructor_that_reads_values_is_built_too(tmp_path):
+def test_constructor_may_read_values(tmp_path):
     network = save(tmp_path, swin())
     image = torch.rand(1, 1, 33, 64)
     with torch.inference_mode():
@@ -231,7 +231,7 @@ def test_a_constructor_that_reads_values_is_built_too(tmp_path):
 
 
 @pytest.mark.timeout(20)
-def test_a_constructor_cannot_be_made_to_read_values_without_end(folder):
+def test_constructor_cannot_read_unlimited_values(folder):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     edit(folder, network=swin(depths=[65_000] * 50_000))  # a schedule of 13 GB
     assert "3250000000 values" in refused(folder)

@@ -71,7 +71,7 @@ def blob(shape: tuple[int, ...]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("codes", CODES)
-def test_the_mask_lies_on_the_files_own_grid(tmp_path, codes):
+def test_mask_is_on_the_grid_of_the_file(tmp_path, codes):
     array = blob((10, 14, 12))
     world = write(tmp_path / "scan.nii.gz", codes, array)
     predictor = Predictor(Threshold(), plan_of(), SlidingWindows(), LABELS)
@@ -84,7 +84,7 @@ def test_the_mask_lies_on_the_files_own_grid(tmp_path, codes):
 
 
 @pytest.mark.parametrize("codes", CODES)
-def test_the_mask_lies_on_the_files_own_grid_after_resampling(tmp_path, codes):
+def test_mask_is_on_the_grid_of_the_file_after_resampling(tmp_path, codes):
     array = blob((20, 24, 22))
     write(tmp_path / "scan.nii.gz", codes, array)
     predictor = Predictor(Threshold(), plan_of((2.0, 1.2, 1.4), (8, 16, 16)), SlidingWindows(), LABELS)
@@ -119,7 +119,7 @@ def test_channels_come_from_one_file_each_in_order(tmp_path):
         (plan_of((1.0, 1.0), (8, 8)), "3D image with 1 channel.*2D images with 1"),
     ],
 )
-def test_an_image_of_another_kind_is_refused(tmp_path, plan, words):
+def test_image_with_other_channels_or_axes_is_refused(tmp_path, plan, words):
     write(tmp_path / "scan.nii.gz", "RAS", blob((4, 5, 6)))
     with pytest.raises(UserError, match=rf"scan\.nii\.gz: .*{words}"):
         Predictor(Threshold(), plan, SlidingWindows(), LABELS).predict_files([tmp_path / "scan.nii.gz"])
@@ -134,7 +134,7 @@ def test_a_scan_that_would_grow_without_bound_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_the_network_predicts_in_evaluation_mode_and_gets_its_mode_back(training):
+def test_network_predicts_in_evaluation_mode_and_its_mode_is_restored(training):
     network = Threshold().train(training)
     predictor = Predictor(network, plan_of((1.0, 1.0), (8, 8)), SlidingWindows(), LABELS)
     predictor.predict_prepared(torch.zeros(1, 8, 8), SQUARE)
@@ -181,7 +181,7 @@ def test_regions_above_one_half_write_their_class_later_ones_over_earlier_ones()
 
 @pytest.mark.parametrize("codes", CODES)
 @pytest.mark.parametrize("labels", [LABELS, Labels({"background": 0, "whole": [1, 2], "core": 2})])
-def test_probabilities_lie_on_the_grid_of_the_mask(tmp_path, codes, labels):
+def test_probabilities_are_on_the_grid_of_the_mask(tmp_path, codes, labels):
     array = np.pad(blob((10, 14, 12)), 3)  # what is 0 all round is cut off before the network sees it
     write(tmp_path / "scan.nii.gz", codes, array)
     network = Threshold() if not labels.regions else Share()

@@ -39,7 +39,7 @@ def counting(network: nn.Module, seen: list[tuple[int, ...]]) -> nn.Module:
 
 @settings(max_examples=25, deadline=None)
 @given(st.data())
-def test_windows_of_a_pointwise_network_are_the_whole(data):
+def test_windows_of_a_pointwise_network_equal_the_whole_scan(data):
     dims = data.draw(st.sampled_from([2, 3]))
     shape = data.draw(st.tuples(*[st.integers(1, 20)] * dims))
     window = data.draw(st.tuples(*[st.integers(2, 12)] * dims))
@@ -97,7 +97,7 @@ def test_every_combination_of_axes_is_flipped_once(mirror, dims, flips):
         ((16, 24, 33), 0.5, 8),  # at 0 and 8; at 0, 8, 16 and 17
     ],
 )
-def test_windows_overlap_as_asked_and_go_through_in_batches(shape, overlap, count):
+def test_windows_overlap_as_requested_and_run_in_batches(shape, overlap, count):
     seen = []
     network = counting(convolution(len(shape)), seen)
     SlidingWindows(overlap=overlap, batch_size=2)(network, image_of(shape), (16,) * len(shape))
@@ -135,7 +135,7 @@ def test_logits_of_neighbouring_windows_are_blended_by_a_gaussian():
     np.testing.assert_allclose(probabilities[1, 0, :4], 1 / (1 + np.exp(-first)), atol=1e-5)
 
 
-def test_nothing_is_kept_for_gradients_and_the_image_stays():
+def test_no_gradients_are_recorded_and_the_image_is_unchanged():
     image = image_of((8, 8)).requires_grad_()
     before = image.detach().clone()
     probabilities = SlidingWindows(mirror="all")(convolution(2), image, (8, 8))
@@ -149,7 +149,7 @@ def test_values_out_of_range_are_refused(wrong):
         SlidingWindows(**wrong)
 
 
-def test_what_stands_beside_a_number():
+def test_describe_gives_overlap_and_augmentation():
     assert SlidingWindows(overlap=0.25).describe() == {"overlap": 0.25, "test_time_augmentation": "none"}
     assert SlidingWindows(mirror="all").describe()["test_time_augmentation"] == "mirror all"
     assert SlidingWindows(mirror=(0, 2)).describe()["test_time_augmentation"] == "mirror [0, 2]"
@@ -163,7 +163,7 @@ def test_every_configured_inference_works(name, shape):
     torch.testing.assert_close(windows(network, image, (4,) * len(shape)), whole(network, image), rtol=0, atol=1e-5)
 
 
-def test_half_precision_is_averaged_in_single():
+def test_half_precision_logits_are_averaged_in_fp32():
     network, image = convolution(2), image_of((9, 12))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         probabilities = SlidingWindows(mirror="all")(network, image, (6, 6))

@@ -47,7 +47,7 @@ def write(path, **told):
     return path
 
 
-def test_a_format_of_ones_own_is_read_written_and_listed(raw3, tmp_path):
+def test_custom_format_is_read_written_and_listed(raw3, tmp_path):
     image = images.read_image(write(tmp_path / "a.RAW3"))
     np.testing.assert_array_equal(image.array, np.arange(24).reshape(1, 2, 3, 4))
     images.write_label(tmp_path / "b.nii.gz", np.ones((2, 3, 4), int), tmp_path / "a.RAW3")
@@ -73,13 +73,13 @@ def test_a_format_of_ones_own_is_read_written_and_listed(raw3, tmp_path):
         ({"dtype": "no"}, "cannot be read.*Raw3: TypeError"),
     ],
 )
-def test_its_headers_are_no_more_trusted_than_others(raw3, tmp_path, monkeypatch, told, said):
+def test_headers_of_a_custom_format_are_checked_too(raw3, tmp_path, monkeypatch, told, said):
     monkeypatch.setattr(raw3.Raw3, "read_voxels", lambda *_: pytest.fail("voxels were read"))
     with pytest.raises(UserError, match=said):
         images.read_image(write(tmp_path / "a.raw3", **told))
 
 
-def test_what_it_cannot_hold_is_refused(raw3, tmp_path):
+def test_unsupported_content_is_refused(raw3, tmp_path):
     images.write_label(tmp_path / "a.nii", np.ones((3, 4), int), _flat(tmp_path))
     with pytest.raises(UserError, match=r"\.raw3 cannot store this mask \(2D"):
         images.write_label(tmp_path / "a.raw3", np.ones((3, 4), int), tmp_path / "a.nii")
@@ -114,14 +114,14 @@ def test_the_longest_suffix_is_the_format(register):
         (".new", r"give a tuple: \('\.new',\)"),
     ],
 )
-def test_suffixes_that_cannot_be_are_refused(register, suffixes, said):
+def test_invalid_suffixes_are_refused(register, suffixes, said):
     kind = type("Mine", (type(registry.format_of("a.nii")),), {"suffixes": suffixes})
     with pytest.raises((ValueError, TypeError), match=said):
         register(kind())
     assert ".new" not in formats.suffixes()
 
 
-def test_what_is_no_format_is_refused(register):
+def test_objects_that_are_not_formats_are_refused(register):
     class Half(formats.ImageFormat):
         suffixes = (".half",)
 
@@ -133,7 +133,7 @@ def test_what_is_no_format_is_refused(register):
         register(object())
 
 
-def test_modules_are_imported_once_and_told_to_processes(register, tmp_path, monkeypatch):
+def test_modules_are_imported_once_and_passed_to_processes(register, tmp_path, monkeypatch):
     (tmp_path / "good_format.py").write_text("")
     (tmp_path / "bad_format.py").write_text("1 / 0")
     monkeypatch.syspath_prepend(tmp_path)

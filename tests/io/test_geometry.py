@@ -68,7 +68,7 @@ def test_canonical_axes_run_up_forward_right(tmp_path):
     assert turned.flags.c_contiguous
 
 
-def test_flat_arrays_stay_as_they_are():
+def test_2d_arrays_stay_unchanged():
     grid = Grid((3, 4), np.diag([-2.0, -1.0, 1.0, 1.0]))
     array = np.arange(24).reshape(2, 3, 4)
     assert to_canonical(array, grid) is array

@@ -51,7 +51,7 @@ def test_read_image_gives_values_and_affine_of_every_format(tmp_path, end, codes
 @pytest.mark.parametrize("source", [".nii.gz", ".mha", ".nrrd"])
 @pytest.mark.parametrize("target", [".nii.gz", ".nii", ".mha", ".nrrd"])
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "PIR"])
-def test_write_label_lies_where_the_scan_lies_for_both_libraries(tmp_path, source, target, codes):
+def test_written_label_has_the_position_of_the_scan_in_both_libraries(tmp_path, source, target, codes):
     scan = write_scan(tmp_path / f"scan{source}", affine_of(codes))
     mask = np.random.default_rng(0).integers(0, 4, SHAPE).astype(np.int64)
     path = tmp_path / f"mask{target}"
@@ -98,7 +98,7 @@ def test_write_label_takes_the_smallest_type(tmp_path, value, kind):
     assert images.read_label(tmp_path / "mask.nii.gz").array.max() == value
 
 
-def test_a_mask_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+def test_failed_write_leaves_the_previous_mask(tmp_path, monkeypatch):
     scan = write_scan(tmp_path / "scan.nii.gz", affine_of("RAS"))
     images.write_label(tmp_path / "mask.nii.gz", np.ones(SHAPE, int), scan)
 
@@ -125,7 +125,7 @@ def test_write_label_refuses_another_shape_and_fractions(tmp_path):
 
 
 @pytest.mark.parametrize("end", [".png", ".tif", ".tiff", ".nii.gz", ".mha"])
-def test_flat_images_go_round(tmp_path, end):
+def test_2d_images_are_read_back(tmp_path, end):
     pixels = np.random.default_rng(1).integers(0, 255, (7, 9)).astype(np.uint8)
     Pillow.fromarray(pixels).save(tmp_path / "scan.png", dpi=(300, 300))
     image = images.read_image(tmp_path / "scan.png")
@@ -309,7 +309,7 @@ NRRD = "NRRD0004\ntype: uint8\ndimension: 3\nsizes: 6 5 4\nencoding: raw\n"
         MHA + "Comment = long\n" * 100_000 + "ElementDataFile = secret.raw\n",
     ],
 )
-def test_no_way_to_write_a_header_reads_another_file(tmp_path, monkeypatch, header):
+def test_no_spelling_of_a_header_reads_another_file(tmp_path, monkeypatch, header):
     monkeypatch.chdir(tmp_path)  # so that the other file would be found either way
     (tmp_path / "secret.raw").write_bytes(bytes(120))
     path = tmp_path / ("a.nrrd" if header.startswith("NRRD") else "a.mha")
@@ -331,7 +331,7 @@ def test_no_way_to_write_a_header_reads_another_file(tmp_path, monkeypatch, head
         MHA + "Comment = long\n" * 10_000 + "ElementDataFile = LOCAL\n",
     ],
 )
-def test_voxels_behind_any_sound_header_are_read(tmp_path, header):
+def test_voxels_after_any_valid_header_are_read(tmp_path, header):
     path = tmp_path / ("a.nrrd" if header.startswith("NRRD") else "a.mha")
     path.write_bytes(header.encode() + bytes(range(120)))
     np.testing.assert_array_equal(images.read_image(path).array.reshape(-1), np.arange(120))

@@ -75,7 +75,7 @@ def segment(place: Path, *arguments: str) -> str:
     return done.printed
 
 
-def test_every_verb_reads_it_and_masks_are_written_in_it(place):
+def test_every_verb_reads_and_writes_the_format(place):
     data = ("data=auto", "data.root=scans")
     told = json.loads(segment(place, "check", *data, "format=json", "cache=cache"))
     assert (told["scans"], told["errors"]) == (18, 0)
@@ -119,7 +119,7 @@ def test_every_verb_reads_it_and_masks_are_written_in_it(place):
     np.testing.assert_array_equal(there.to_numpy(), here.to_numpy())
 
 
-def test_without_the_key_nothing_is_known_of_it_and_a_missing_module_is_named(place):
+def test_format_needs_the_key_and_a_missing_module_is_named(place):
     mask = "scans/labels/case_00.raw3"
     done = python(place, "-m", "segment.cli", "predict", "model=none", f"input={mask}", "output=out", "formats=[raw4]")
     assert done.returncode == 2
@@ -132,7 +132,7 @@ def test_without_the_key_nothing_is_known_of_it_and_a_missing_module_is_named(pl
 
 
 @pytest.mark.slow
-def test_a_damaged_file_of_it_is_named_with_the_check_that_can_read_it(place):
+def test_damaged_file_is_named_with_the_check_command(place):
     damaged = place / "scans/images/case_03.raw3"
     damaged.write_bytes(damaged.read_bytes()[:-400])
     training = ("train", "data=auto", "data.root=scans", *TRAINING)
@@ -147,7 +147,7 @@ def test_every_verb_has_the_key(verb):
     assert compose(verb, ["data=auto"] if verb in ("check", "fetch") else []).formats == []
 
 
-def test_a_process_that_begins_with_nothing_knows_it(place):
+def test_spawned_process_knows_the_format(place):
     (place / "begin.py").write_text(
         "import multiprocessing, sys\nfrom pathlib import Path\n"
         "from segment.io.formats import import_formats, suffixes\nfrom segment.io.images import read_image\n"

@@ -61,7 +61,7 @@ def test_random_logits_give_a_finite_scalar_with_gradient(name, dims):
 
 @every_loss
 @both_dimensions
-def test_right_is_lower_than_undecided_and_undecided_lower_than_wrong(name, dims):
+def test_loss_increases_from_right_over_undecided_to_wrong(name, dims):
     reference = nested_boxes(dims)
     loss = AnyScale(build(name))
     right, wrong = logits_for(reference), logits_for((reference + 1) % CLASSES)
@@ -125,7 +125,7 @@ def test_ignored_voxels_count_in_nothing(name, dims):
     torch.testing.assert_close(loss(logits[one], reference[one]), AnyScale(build(name))(logits[one], reference[one]))
 
 
-def test_a_batch_without_annotation_gives_a_loss_of_nought_with_a_gradient():
+def test_batch_without_annotation_has_zero_loss_with_a_gradient():
     logits = torch.randn(1, CLASSES, 4, 4, requires_grad=True)
     loss = AnyScale(build("dice_ce"), ignore=255)(logits, torch.full((1, 1, 4, 4), 255))
     loss.backward()
@@ -133,7 +133,7 @@ def test_a_batch_without_annotation_gives_a_loss_of_nought_with_a_gradient():
 
 
 @both_dimensions
-def test_regions_are_told_one_by_one(dims):
+def test_regions_are_encoded_one_by_one(dims):
     reference = nested_boxes(dims)
     loss = AnyScale(build("dice_ce"), regions=[(1, 2), (2,)])
     whole, core = (reference > 0), (reference == 2)
@@ -181,7 +181,7 @@ def test_scales_weigh_one_half_and_quarter_over_their_sum(dims):
 
 
 @every_loss
-def test_a_right_answer_at_every_scale_scores_as_one_at_full_resolution(name):
+def test_correct_output_at_every_scale_equals_full_resolution(name):
     # What makes figures with and without deep supervision comparable.
     reference = torch.zeros(1, 1, 16, 16, dtype=torch.uint8)
     reference[..., :8], reference[..., :8, 8:] = 1, 2

@@ -57,7 +57,7 @@ def test_one_policy_for_all_metrics(convert):
     assert all(math.isnan(score) for score in found["neither"].scores.values())
 
 
-def test_voxels_that_nobody_annotated_are_in_neither_mask():
+def test_unannotated_voxels_are_in_neither_mask():
     prediction, reference = scan(1, 1, 0, 0, 0, 0, 0, 1), scan(0, 1, 1, 0, 0, 0, 0, 255)
     (score,) = score_scan(prediction, reference, {"a": [1]}, 2, 255, (Volume(),), SPACING)
     assert score.scores == {"volume_mm3": 0}
@@ -76,7 +76,7 @@ def test_all_metrics_see_the_same_masks_which_none_can_change():
 
 
 @pytest.mark.parametrize(("value", "said"), [(math.nan, "nan"), (math.inf, "inf"), (None, "None"), ("x", "'x'")])
-def test_a_score_that_would_vanish_is_refused(value, said):
+def test_non_finite_score_is_refused(value, said):
     class Bad(Corner):
         def compute(self, prediction, reference, spacing):
             return value
@@ -103,7 +103,7 @@ def test_counts_and_masks_give_the_same_score(metric):
 
 
 @pytest.mark.parametrize("metric", [*STANDARD, Volume(), Corner()], ids=lambda metric: metric.name)
-def test_sound_metrics_pass(metric):
+def test_valid_metrics_pass(metric):
     check_metric(metric)
 
 
@@ -133,17 +133,17 @@ def test_a_metric_of_flat_images_passes():
         ({"compute": lambda self, prediction, reference: 0.0}, "cannot score a square"),
     ],
 )
-def test_a_metric_that_would_mislead_is_refused(changes, said):
+def test_inconsistent_metric_is_refused(changes, said):
     with pytest.raises(ValueError, match=said):
         check_metric(type("Changed", (Corner,), changes)(), taken=("dice",))
 
 
-def test_what_is_no_metric_is_refused():
+def test_objects_that_are_not_metrics_are_refused():
     with pytest.raises(ValueError, match=r"dict is not a segment\.metrics\.metric\.Metric"):
         check_metric({"name": "x"})
 
 
-def test_of_a_column_without_a_metric_the_name_says_how_it_reads():
+def test_column_without_a_metric_is_described_by_its_name():
     assert info_of_column("dice") == STANDARD[0].info
     distance, share = info_of_column("hd95_mm"), info_of_column("sensitivity")
     assert (distance.heading, distance.higher_is_better, distance.perfect) == ("HD95 (mm)", False, 0)

@@ -52,7 +52,7 @@ def test_symmetric_bounded_consistent_and_blind_to_flips(pair, data):
 
 @given(mask_pairs())
 @settings(max_examples=60, deadline=None)
-def test_equals_sets_of_positions(pair):
+def test_overlap_equals_that_of_position_sets(pair):
     prediction, reference, n_classes = pair
     dice, iou = of_classes(prediction, reference, n_classes)
     for label in range(n_classes):
@@ -102,6 +102,6 @@ def test_boolean_masks_are_two_classes():
         ([0.0, 1.0], [0, 1], "integer type"),
     ],
 )
-def test_what_cannot_be_counted_is_refused(convert, prediction, reference, problem):
+def test_invalid_masks_are_refused(convert, prediction, reference, problem):
     with pytest.raises(ValueError, match=problem):
         confusion(convert(prediction), convert(reference), 3)

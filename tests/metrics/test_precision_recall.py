@@ -43,7 +43,7 @@ def test_curves_over_two_scans_are_those_of_all_their_voxels(monkeypatch, region
         np.testing.assert_allclose(found[index], expected(probability, np.isin(reference, classes)), rtol=1e-12)
 
 
-def test_certainty_and_nan_have_their_place():
+def test_probabilities_of_0_1_and_nan_are_counted():
     probabilities = torch.tensor([[[0.0, 1.0, 0.5, torch.nan]]])
     counts = threshold_counts(probabilities, torch.tensor([[0, 1, 1, 1]]), {"a": (1,)}, regions=True)
     assert counts[0, 0].nonzero().flatten().tolist() == [0]

@@ -31,7 +31,7 @@ def test_one_policy_for_empty_structures(predicted, referenced, status, score):
         assert math.isnan(value) if score is None else value == score
 
 
-def test_structures_that_do_not_meet_score_zero_but_are_not_missed():
+def test_disjoint_structures_score_zero_but_are_not_missed():
     score = score_scan(np.array([1, 0, 0]), np.array([0, 0, 1]), {"a": [1]}, 2)[0]
     assert (score.status, score.scores) == ("ok", {"dice": 0.0, "iou": 0.0})
 

@@ -100,7 +100,7 @@ def convolution(kind: type[nn.Module], kernel: int | tuple[int, int, int], **mor
     ],
     ids=lambda layer: str(layer).replace(" ", ""),
 )
-def test_a_convolution_over_a_small_map_has_its_gradients(layer, layout, extents):
+def test_convolution_over_a_small_map_has_correct_gradients(layer, layout, extents):
     image = torch.randn(2, 16, *extents, generator=torch.Generator().manual_seed(1))
     check(layer.to(memory_format=layout), image.contiguous(memory_format=layout))
 
@@ -118,7 +118,7 @@ def test_a_convolution_over_a_small_map_has_its_gradients(layer, layout, extents
         ((3, 9), 3, 1, False),
     ],
 )
-def test_weight_gradients_of_maps_smaller_than_the_kernel_alone_are_computed_in_fp32(extents, kernel, dilation, small):
+def test_only_weight_gradients_of_maps_smaller_than_the_kernel_are_computed_in_fp32(extents, kernel, dilation, small):
     """So that all others stay as fast as they are."""
     axes = len(extents)
     image, weight = torch.zeros(1, 4, *extents, dtype=torch.bfloat16), torch.zeros(4, 4, *[kernel] * axes)
@@ -147,7 +147,7 @@ def test_single_planes_under_kernels_of_several_are_computed_in_fp32(planes, ker
 
 @pytest.mark.parametrize("extents", [(1, 4, 4), (1, 9, 9)])
 @pytest.mark.parametrize(("channels", "kernel", "stride"), [(1, 3, 1), (3, 3, 2), (12, 5, 1)])
-def test_a_network_s_first_layer_has_its_values_over_a_single_plane(channels, kernel, stride, extents):
+def test_first_layer_is_correct_over_a_single_plane(channels, kernel, stride, extents):
     torch.manual_seed(0)
     layer = nn.Conv3d(channels, 16, kernel, stride=stride, padding=kernel // 2)
     check(layer, torch.randn(2, channels, *extents, generator=torch.Generator().manual_seed(1)))
@@ -169,7 +169,7 @@ def test_large_strided_kernels_write_into_no_other_memory(extents, channels, dty
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_what_is_computed_in_fp32_comes_back_in_bf16(bias):
+def test_results_computed_in_fp32_are_returned_in_bf16(bias):
     layer = nn.Conv3d(4, 4, 3, stride=2, padding=1, bias=bias).bfloat16()
     image = torch.randn(1, 4, 2, 3, 2, generator=torch.Generator().manual_seed(1)).bfloat16().requires_grad_()
     output = layer(image)
@@ -197,7 +197,7 @@ def test_functions_and_plain_bf16_tensors_are_covered_too():
     assert float((rounded.grad.float() - exact).norm() / exact.norm()) < 0.02
 
 
-def test_second_derivatives_of_a_convolution_stay():
+def test_second_derivatives_of_a_convolution_are_unchanged():
     layer = convolution(nn.Conv3d, 3)
     image = torch.randn(1, 16, 2, 3, 3, generator=torch.Generator().manual_seed(1)).requires_grad_()
     (first,) = torch.autograd.grad(layer(image).square().sum(), image, create_graph=True)
@@ -244,7 +244,7 @@ BOTTLENECKS = [
 
 
 @pytest.mark.parametrize(("name", "planes"), BOTTLENECKS)
-def test_every_network_has_its_gradients_with_few_planes_at_the_bottleneck(name, planes):
+def test_every_network_has_correct_gradients_with_few_planes_at_the_bottleneck(name, planes):
     network = build(name)
     depth, *plane = getattr(network, "divisor", (16, 16, 16))
     shape = (planes * depth, plane[0] * (2 if plane[0] < 32 else 1), plane[1])

@@ -48,18 +48,18 @@ def test_a_block_divides_each_axis_by_its_stride(block, axes, channels):
 
 @pytest.mark.parametrize("block", STRIDED.values(), ids=STRIDED)
 @pytest.mark.parametrize("wrong", [{"kernel_size": [3, 3, 3]}, {"stride": [2]}])
-def test_as_many_numbers_as_axes(block, wrong):
+def test_numbers_must_match_the_axes(block, wrong):
     with pytest.raises(ValueError, match="2 axes"):
         block(2, 4, 4, **wrong)
 
 
-def test_one_number_stands_for_all_axes():
+def test_one_number_applies_to_all_axes():
     assert per_axis(2, 3) == (2, 2, 2)
     assert per_axis([1, 2], 2) == (1, 2)
 
 
 @pytest.mark.parametrize("block", STRIDED.values(), ids=STRIDED)
-def test_a_block_leaves_its_input_as_it_is(block):
+def test_block_does_not_modify_its_input(block):
     # The activations work in place; a skip that reads the input afterwards must not see that.
     style = {} if block is MedNeXtBlock else {"norm": None, "act": blocks.LEAKY}
     for more in ({}, style):
@@ -84,7 +84,7 @@ def test_conv_block_follows_nnunet_or_its_arguments():
     assert not list(ConvBlock(2, 2, 4, norm=None, act=None).modules())[2:]
 
 
-def test_prelu_learns_one_slope_a_channel():
+def test_prelu_learns_one_slope_per_channel():
     block = ConvBlock(2, 1, 3, 1, norm=None, act="prelu", bias=False)
     assert block.adn.A.weight.shape == (3,)
     with torch.no_grad():
@@ -95,7 +95,7 @@ def test_prelu_learns_one_slope_a_channel():
 
 @pytest.mark.parametrize("bottleneck", [1, 2])
 @pytest.mark.parametrize(("channels", "stride"), [(4, 1), (4, (1, 2)), (2, 1), (2, 2)])
-def test_a_residual_block_starts_as_its_skip(bottleneck, channels, stride):
+def test_residual_block_is_initially_its_skip(bottleneck, channels, stride):
     block = ResidualBlock(2, channels, 4, stride=stride, bottleneck=bottleneck)
     image = noise(2, channels, 4, 4)
     skip = functional.avg_pool2d(image, stride, stride)
@@ -116,7 +116,7 @@ def test_a_residual_block_without_zero_init_or_norm():
         assert not torch.allclose(block(image), functional.leaky_relu(image, 0.01), atol=0.01)
 
 
-def test_where_the_bottleneck_has_its_stride_kernel_and_dropout():
+def test_bottleneck_places_stride_kernel_and_dropout():
     block = ResidualBlock(3, 6, 8, [1, 3, 3], [1, 2, 2], bottleneck=4, dropout=0.5)
     convolutions = [part.conv for part in block.convolutions]
     assert [(c.in_channels, c.out_channels) for c in convolutions] == [(6, 2), (2, 2), (2, 8)]

@@ -78,7 +78,7 @@ def built(name: str, dims: int, channels: int, classes: int) -> nn.Module:
 
 
 @pytest.mark.parametrize("known", TABLE, ids=lambda known: f"{known.name.split()[0]}-{known.exact}")
-def test_parameters_are_those_published(known):
+def test_parameters_equal_the_published(known):
     count = count_parameters(built(known.name, known.dims, known.channels, known.classes))
     assert count == known.exact, known.source
     if known.printed is not None:

@@ -75,7 +75,7 @@ N = 5 * 7  # voxels
         (partial(nn.Sequential, nn.InstanceNorm2d(6, affine=True), nn.LeakyReLU(), nn.MaxPool2d(2)), 0),
     ],
 )
-def test_operations_are_those_of_arithmetic(layer, operations):
+def test_operations_are_counted_by_arithmetic(layer, operations):
     with on_meta():
         network = layer().to("meta")
     assert describe(network, 2, (5, 7), channels=6).operations == operations
@@ -151,7 +151,7 @@ def test_a_u_net_part_by_part_by_arithmetic():
 
 
 @every_network
-def test_what_is_left_out_to_save_time_counts_nothing(network):
+def test_skipped_computations_do_not_change_the_count(network):
     made = build(network, 2)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         made(torch.empty(1, 1, 64, 64, device="meta"))
@@ -159,7 +159,7 @@ def test_what_is_left_out_to_save_time_counts_nothing(network):
 
 
 @every_network
-def test_on_meta_a_network_has_the_tensors_that_it_has_elsewhere(network):
+def test_meta_network_has_the_same_tensors(network):
     made, real = build(network, 2), network(spatial_dims=2, in_channels=1, out_channels=2)
     assert all(value.is_meta for value in made.state_dict().values())
     shapes = [{name: (value.shape, value.dtype) for name, value in n.state_dict().items()} for n in (made, real)]
@@ -196,7 +196,7 @@ def test_each_map_of_an_encoder_and_of_its_decoder_is_a_part(encoder):
         assert len(parts) <= len(wanted) + 1
 
 
-def test_heads_that_only_train_are_told():
+def test_heads_used_only_in_training_are_marked():
     found = describe(build(partial(PLAIN, deep_supervision=2), 2), 2)
     assert found.deep_supervision == 2
     last = found.parts[-1]
@@ -218,7 +218,7 @@ def test_networks_are_compared_at_a_size_that_they_take_without_padding(divisor,
     assert usual_size(divisor) == size
 
 
-def test_the_padding_that_a_size_asks_for_is_counted():
+def test_required_padding_is_counted():
     network = build(PLAIN, 2)
     assert describe(network, 2, (13, 14)).operations == describe(network, 2, (16, 16)).operations
 
@@ -229,7 +229,7 @@ def test_a_network_of_any_size_is_described_without_memory():
     assert found.operations_per_voxel > 10**11
 
 
-def test_on_meta_numbers_that_constructors_read_are_real_and_weights_are_not():
+def test_meta_constructors_read_real_numbers_but_no_weights():
     with on_meta():
         assert torch.linspace(0, 1, 3).tolist() == [0, 0.5, 1]
         assert torch.linspace(0, 1, steps=3).tolist() == [0, 0.5, 1]
@@ -242,7 +242,7 @@ def test_on_meta_numbers_that_constructors_read_are_real_and_weights_are_not():
     assert torch.ones(3).normal_(5, 0.1).sum() > 10
 
 
-def test_decoder_stages_at_one_resolution_are_told_apart():
+def test_decoder_stages_at_one_resolution_are_distinguished():
     network = build(partial(UNet, encoder="resnet18_pooled", decoder=partial(UNetDecoder, finest_stride=2)), 2)
     names = [part.name for part in describe(network, 2).parts]
     assert {"decoder.ups.2, joins.2, stages.2", "decoder.ups.3, joins.3, stages.3"} <= set(names)

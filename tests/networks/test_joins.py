@@ -26,7 +26,7 @@ def test_a_join_says_how_many_channels_it_gives(join, dims):
     assert made.out_channels == (6 if join is Add else 10)
 
 
-def test_concatenation_puts_the_way_up_first():
+def test_concatenation_puts_the_upsampled_map_first():
     skip, up, below = maps(2)
     result = Concatenate(2, 4, 6, 8)(skip, up, below)
     assert torch.equal(result[:, :6], up)
@@ -79,7 +79,7 @@ def test_attention_by_hand():
     torch.testing.assert_close(gate(skip, up, below)[:, 6:], functional.relu(-attention * skip), rtol=1e-4, atol=1e-6)
 
 
-def test_the_gating_signal_may_be_coarser_still_and_steers():
+def test_gating_signal_may_be_coarser_and_affects_the_result():
     skip, up, below = maps(2)
     gate = AttentionGate(2, 4, 6, 8).eval()
     coarse = functional.avg_pool2d(below, 2)

@@ -91,7 +91,7 @@ def built(request) -> tuple[str, nn.Module]:
     return request.param, build(request.param, 2, seed=5).eval()
 
 
-def test_the_networks_of_the_field_are_there():
+def test_expected_networks_exist():
     assert set(FILES) >= {
         *("unet", "unet3d", "vnet", "attention_unet", "unetpp", "unetpp_ds", "unet3plus", "resunet", "r2unet"),
         *("denseunet", "nnunet_plain", "nnunet_resenc_m", "segresnet"),

@@ -31,7 +31,7 @@ def test_padding_repeats_the_far_border():
     assert pad_to_divisor(image, (1, 3)) is image
 
 
-def test_one_multiple_along_every_axis_becomes_two_along_the_last():
+def test_padding_avoids_a_single_multiple_on_every_axis():
     assert pad_to_divisor(torch.rand(1, 1, 3, 4), (4, 4)).shape == (1, 1, 4, 8)
     assert pad_to_divisor(torch.rand(1, 1, 3, 5), (4, 4)).shape == (1, 1, 4, 8)
     assert pad_to_divisor(torch.rand(1, 1, 5, 4), (4, 4)).shape == (1, 1, 8, 4)
@@ -52,7 +52,7 @@ class OnlyMultiples(nn.Module):
 
 
 @pytest.mark.parametrize("shape", [(5, 8), (7, 9, 3), (8, 8, 8)])
-def test_any_size_goes_through_a_network_that_needs_multiples(shape):
+def test_padded_network_accepts_any_size(shape):
     network = PadToDivisor(OnlyMultiples, 4, spatial_dims=len(shape), in_channels=2, out_channels=3)
     image = torch.rand(1, 2, *shape)
     torch.testing.assert_close(network(image), 2 * image)

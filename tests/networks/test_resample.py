@@ -42,7 +42,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 @pytest.mark.parametrize("name", DOWN)
 @settings(max_examples=15, deadline=None)
 @given(axes=AXES, channels=CHANNELS)
-def test_every_way_down_divides_each_axis_by_its_stride(name, axes, channels):
+def test_every_downsampling_divides_each_axis_by_its_stride(name, axes, channels):
     stride, voxels = zip(*axes, strict=True)
     way = DOWN[name](len(axes), *channels, 3, stride).train()
     result = way(torch.randn(2, channels[0], *(n * s for n, s in zip(voxels, stride, strict=True))))
@@ -53,7 +53,7 @@ def test_every_way_down_divides_each_axis_by_its_stride(name, axes, channels):
 @pytest.mark.parametrize("name", UP)
 @settings(max_examples=15, deadline=None)
 @given(axes=AXES, channels=CHANNELS)
-def test_every_way_up_multiplies_each_axis_by_its_stride(name, axes, channels):
+def test_every_upsampling_multiplies_each_axis_by_its_stride(name, axes, channels):
     stride, voxels = zip(*axes, strict=True)
     way = UP[name](len(axes), *channels, 3, stride).train()
     result = way(torch.randn(2, channels[0], *voxels))
@@ -62,7 +62,7 @@ def test_every_way_up_multiplies_each_axis_by_its_stride(name, axes, channels):
 
 
 @pytest.mark.parametrize("way", [*DOWN.values(), *UP.values()], ids=[*DOWN, *UP])
-def test_a_way_has_a_stride_of_two_unless_told_and_refuses_other_axes(way):
+def test_resampling_has_stride_2_by_default_and_refuses_other_axes(way):
     if way is not MedNeXtBlock:  # a block whose stride is 1 unless told
         size = way(2, 4, 4)(noise(1, 4, 4, 4)).shape[2:]
         assert size in [(2, 2), (8, 8)]
@@ -71,7 +71,7 @@ def test_a_way_has_a_stride_of_two_unless_told_and_refuses_other_axes(way):
 
 
 @pytest.mark.parametrize("way", [*DOWN.values(), *UP.values()], ids=[*DOWN, *UP])
-def test_a_way_leaves_its_input_as_it_is(way):
+def test_resampling_does_not_modify_its_input(way):
     image = noise(1, 4, 4, 4)
     before = image.clone()
     way(2, 4, 4, 3, 2)(image)
@@ -130,7 +130,7 @@ def test_a_transposed_convolution_of_odd_size_is_torchs_with_output_padding(size
 
 @pytest.mark.parametrize(("dims", "linear"), [(2, "bilinear"), (3, "trilinear")])
 @pytest.mark.parametrize("mode", ["linear", "aligned", "nearest"])
-def test_interpolation_is_torchs(dims, linear, mode):
+def test_interpolation_equals_torch(dims, linear, mode):
     stride = (3, 1, 2)[:dims]
     more = {"align_corners": mode == "aligned"} if mode != "nearest" else {"mode": "nearest"}
     image = noise(2, 2, *(3, 2, 4)[:dims])
@@ -148,7 +148,7 @@ def test_an_unknown_interpolation_is_refused():
         Interpolation(2, 2, 2, mode="cubic")
 
 
-def test_the_ways_of_linknet_and_mednext_take_their_arguments():
+def test_resampling_of_linknet_and_mednext_passes_arguments_on():
     way = LinkNetUp(2, 16, 6)
     assert [way[0].conv.out_channels, way[1][0].out_channels, way[2].conv.in_channels] == [4, 4, 4]
     assert way[1][0].kernel_size == (3, 3)

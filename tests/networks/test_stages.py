@@ -61,7 +61,7 @@ def test_a_stage_keeps_the_size_and_its_kernel_is_one_an_axis(stage, dims, depth
 
 
 @every_stage
-def test_its_depth_counts_its_blocks_and_all_of_them_learn(stage):
+def test_depth_is_the_number_of_blocks_and_all_have_gradients(stage):
     counts = []
     for depth in (1, 2, 4):
         made = stage(2, 2, 4 * depth, depth).train()
@@ -72,7 +72,7 @@ def test_its_depth_counts_its_blocks_and_all_of_them_learn(stage):
 
 
 @every_stage
-def test_a_stage_leaves_its_input_as_it_is(stage):
+def test_stage_does_not_modify_its_input(stage):
     for more in ({}, {"norm": None, "act": LEAKY}):
         image = noise(1, 4, 4, 4)
         before = image.clone()
@@ -112,7 +112,7 @@ def test_running_statistics_count_every_batch_once(checkpointing):
         assert [int(block.adn.N.num_batches_tracked) for block in made] == [count, count]
 
 
-def test_checkpointing_keeps_less_and_only_while_training():
+def test_checkpointing_stores_less_and_only_in_training():
     made = BlockStage(2, 2, 8, 4)
 
     def kept() -> int:

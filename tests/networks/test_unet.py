@@ -31,7 +31,7 @@ def tiny(dims: int = 2, deep_supervision: int = 0, decoder: dict | None = None, 
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-def test_coarser_logits_come_only_while_training(dims):
+def test_coarser_logits_are_returned_only_in_training(dims):
     network = tiny(dims, deep_supervision=2)
     image = torch.rand(1, 1, *[16] * dims)
     outputs = network.train()(image)
@@ -56,7 +56,7 @@ def test_deep_supervision_reaches_the_coarsest_map_with_its_own_strides():
 
 @settings(max_examples=20, deadline=None)
 @given(size=st.lists(st.integers(1, 19), min_size=2, max_size=3), deep=st.integers(0, 2), batch=st.integers(1, 2))
-def test_any_size_comes_back(size, deep, batch):
+def test_output_has_the_size_of_any_input(size, deep, batch):
     # Also a size whose coarsest map would have one voxel, which no instance norm takes while training.
     network = tiny(len(size), deep_supervision=deep).train()
     logits = network(torch.rand(batch, 1, *size))
@@ -85,13 +85,13 @@ def test_anisotropic_strides_and_kernels():
     assert network(torch.rand(1, 1, 5, 9, 11)).shape == (1, 3, 5, 9, 11)
 
 
-def test_the_number_of_convolutions_is_that_of_the_arguments():
+def test_arguments_set_the_number_of_convolutions():
     network = tiny(depths=3, decoder={"depths": 1})
     assert [len(stage) for stage in network.encoder.stages] == [3, 3, 3, 3]
     assert [len(stage) for stage in network.decoder.stages] == [1, 1, 1]
 
 
-def test_norm_activation_and_dropout_are_those_of_the_arguments():
+def test_arguments_set_norm_activation_and_dropout():
     stage = partial(BlockStage, norm="batch", act=["relu", {"inplace": False}], dropout=0.25)
     network = tiny(stage=stage, decoder={"stage": stage})
     kinds = {type(module) for module in network.modules()}
@@ -115,7 +115,7 @@ def test_norm_activation_and_dropout_are_those_of_the_arguments():
         {"decoder": {"features": [2, 2]}},
     ],
 )
-def test_lists_that_do_not_fit_are_refused(wrong):
+def test_lists_of_wrong_length_are_refused(wrong):
     with pytest.raises(ValueError, match=r"differ|axes|strides|deep_supervision|do not fit"):
         tiny(**wrong)
 
@@ -193,7 +193,7 @@ def test_a_head_that_doubles_the_resolution_goes_with_a_decoder_that_ends_at_hal
         make(deep_supervision=1)
 
 
-def test_checkpointing_is_told_to_every_stage_and_changes_nothing():
+def test_checkpointing_reaches_every_stage_and_changes_nothing():
     image = torch.rand(2, 1, 16, 16)
     results = []
     for checkpointing in (False, True):

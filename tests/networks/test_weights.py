@@ -42,7 +42,7 @@ def copy_of(network: nn.Module) -> dict[str, Tensor]:
 @pytest.mark.parametrize(
     "name", ["alexnet", "vgg11", "resnet18", "resnet50", "densenet121", "mobilenet_v2", "efficientnet"]
 )
-def test_every_tensor_arrives_and_the_classifier_stays_out(name):
+def test_every_tensor_except_the_classifier_is_loaded(name):
     encoder, state = encoder_of(name), published(name)
     load_encoder(encoder, state)
     left = {key for key in state if not key.startswith(CLASSIFIERS)}
@@ -67,7 +67,7 @@ def test_old_files_without_counters_and_with_dots_in_names_are_taken():
     assert layer.norm2.num_batches_tracked == 0
 
 
-def test_half_precision_is_taken_as_the_networks():
+def test_half_precision_is_converted_to_that_of_the_network():
     encoder, state = encoder_of("alexnet", 3, 1), published("alexnet")
     load_encoder(encoder, {key: value.half() for key, value in state.items()})
     assert encoder.trunk[3].weight.dtype == torch.float32
@@ -216,7 +216,7 @@ def test_only_the_first_convolution_takes_other_channels():
     assert "'features.3.weight'" in refusal(encoder_of("alexnet"), published("alexnet") | {"features.3.weight": weight})
 
 
-def test_an_absurd_tensor_costs_nothing():
+def test_absurd_tensor_shape_is_not_allocated():
     absurd = torch.zeros(()).expand(1 << 40, 3, 11, 11)
     assert "1099511627776" in refusal(encoder_of("alexnet", 3, 1), published("alexnet") | {"features.0.weight": absurd})
 
@@ -270,7 +270,7 @@ def test_equal_kernels_are_copied():
         ("5.bias", (3,)),
     ],
 )
-def test_nothing_but_smaller_depthwise_kernels_may_differ(key, shape):
+def test_only_smaller_depthwise_kernels_may_differ(key, shape):
     network, state = mednext(5, 2), mednext(3, 2).state_dict()
     state[key] = shape and torch.zeros(shape)
     if shape is None:

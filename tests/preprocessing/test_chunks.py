@@ -21,14 +21,14 @@ def stored(tmp_path_factory) -> tuple[Chunked, np.ndarray]:
 
 @settings(max_examples=50, deadline=None)
 @given(st.data())
-def test_any_box_is_what_was_written(stored, data):
+def test_any_box_is_read_as_written(stored, data):
     chunked, array = stored
     box = tuple(slice(*sorted(data.draw(st.tuples(*[st.integers(0, n)] * 2)))) for n in array.shape[1:])
     np.testing.assert_array_equal(chunked[(..., *box)], array[(..., *box)])
     np.testing.assert_array_equal(chunked[(1, *box)], array[(1, *box)])
 
 
-def test_it_looks_like_an_array(stored):
+def test_chunked_array_behaves_like_an_array(stored):
     chunked, array = stored
     assert (chunked.shape, chunked.dtype, chunked.ndim, len(chunked)) == (array.shape, np.float32, 4, 2)
     np.testing.assert_array_equal(np.asarray(chunked), array)
@@ -77,7 +77,7 @@ def test_threads_and_forked_processes_read_the_same(stored):
 
 
 @pytest.mark.parametrize("content", [b"", b"no array", bytes(1000)])
-def test_a_file_that_is_no_array_is_told(tmp_path, content):
+def test_invalid_file_is_refused(tmp_path, content):
     (tmp_path / "image.b2nd").write_bytes(content)
     with pytest.raises(UserError, match=r"image\.b2nd.*damaged"):
         Chunked(tmp_path / "image.b2nd", (4, 4), np.uint8)[...]
@@ -85,7 +85,7 @@ def test_a_file_that_is_no_array_is_told(tmp_path, content):
         Chunked(tmp_path / "none.b2nd", (4, 4), np.uint8)[...]
 
 
-def test_another_shape_than_told_is_refused(stored):
+def test_unexpected_shape_is_refused(stored):
     with pytest.raises(UserError, match="contains float32"):
         Chunked(Path(stored[0].path), (1, 40, 70, 33), np.float32)[...]
 

@@ -52,7 +52,7 @@ def test_many_scans_are_summarised_without_changing_the_numbers():
     check(found.intensities[0], scans, tolerance=0.02)
 
 
-def test_whole_numbers_and_constant_scans_are_no_trouble():
+def test_integer_and_constant_scans_are_summarised():
     scans = [np.full(100, 7.0), np.repeat([0.0, 7.0], 50)]
     found = take_fingerprint([survey(scan) for scan in scans], ("a",), 2).intensities[0]
     assert (found.mean, found.low, found.high) == (5.25, 0.0, 7.0)
@@ -79,7 +79,7 @@ def test_no_foreground_anywhere_leaves_no_intensities():
     assert take_fingerprint([survey(), survey()], ("CT",), 2).intensities == ()
 
 
-def test_what_cannot_be_planned_is_refused():
+def test_unusable_data_set_is_refused():
     with pytest.raises(UserError, match="no labelled scans"):
         take_fingerprint([], ("a",), 2)
     with pytest.raises(UserError, match="some scans are 2D and some 3D"):

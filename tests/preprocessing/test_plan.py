@@ -42,7 +42,7 @@ def test_halves_are_rounded_as_nnunet_rounds_them():
     assert shape_at((1,), (0.1,), (4.0,)) == (1,)
 
 
-def test_a_plan_survives_json():
+def test_plan_is_read_back_from_json():
     plan = Plan(
         spacing=(1.0, 0.5),
         patch_size=(64, 48),

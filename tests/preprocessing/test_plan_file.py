@@ -38,7 +38,7 @@ def plan_path(tmp_path) -> Path:
 
 
 @pytest.mark.parametrize("make", [large, flat])
-def test_what_is_written_is_read_back(make, plan_path):
+def test_written_plan_is_read_back(make, plan_path):
     plan = make()
     write_plan(plan_path, plan)
     found = read_plan(plan_path)
@@ -62,7 +62,7 @@ def test_the_reason_stands_beside_each_decision():
     assert "the preset" not in text
 
 
-def test_a_reason_cannot_leave_its_comment(plan_path):
+def test_reason_stays_within_its_comment(plan_path):
     plan = replace(flat(), reasons={"scans": "one\nmemory: 1\r\x85\u2028preset: x\x07"})
     write_plan(plan_path, plan)
     assert read_plan(plan_path) == plan
@@ -93,7 +93,9 @@ FIELDS = [
     dataset=st.text(max_size=50),
     dice=st.booleans(),
 )
-def test_edits_survive(plan_path, name, batch, factor, spacing, features, kernel, blocks, normalization, dataset, dice):
+def test_edits_are_read_back(
+    plan_path, name, batch, factor, spacing, features, kernel, blocks, normalization, dataset, dice
+):
     plan = large()
     old = plan.configurations[name]
     dims, stages = len(old.patch_size), len(old.strides)
@@ -115,7 +117,7 @@ def test_edits_survive(plan_path, name, batch, factor, spacing, features, kernel
     assert read_plan(plan_path) == edited
 
 
-def test_an_edit_by_hand_counts(plan_path):
+def test_edits_by_hand_are_read(plan_path):
     text = plan_text(large())
     text = re.sub(r"(3d_fullres:\n(?:.*\n)*?    batch_size: )\d+", r"\g<1>7", text)
     text += "  mine:\n    inherits_from: 2d\n    batch_size: 5\n    batch_dice: false\n"
@@ -230,7 +232,7 @@ def test_a_file_without_a_plan_is_refused(text, message, plan_path):
         read_plan(plan_path)
 
 
-def test_a_file_that_is_not_text_or_not_there_is_refused(plan_path, tmp_path):
+def test_missing_or_binary_file_is_refused(plan_path, tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
         read_plan(plan_path)
     plan_path.write_bytes(b"\xff\xfe\x00")
@@ -251,7 +253,7 @@ ANYTHING = st.recursive(
     value=ANYTHING,
     key=st.sampled_from(["preset", "transpose", "channels", "intensities", "configurations", "spacing", "strides"]),
 )
-def test_any_value_ends_in_a_plan_or_in_a_refusal(plan_path, value, key):
+def test_any_value_gives_a_plan_or_a_user_error(plan_path, value, key):
     changed = yaml.safe_load(plan_text(flat()))
     (changed if key in changed else changed["configurations"]["2d"])[key] = value
     plan_path.write_text(json.dumps(changed))

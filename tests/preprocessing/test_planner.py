@@ -57,14 +57,14 @@ def ours(name: str, number: int) -> DatasetPlan:
     return plan_dataset(fingerprint_of(name), name, theirs["preset"], theirs["memory"], overrides)
 
 
-def test_there_is_much_to_compare_with():
+def test_many_nnunet_plans_are_compared():
     assert len(FILES) >= 12
     assert {plan["preset"] for content in FILES.values() for plan in content["plans"]} == set(PRESETS)
     assert {case.values[2] for case in CASES} == {"2d", "3d_fullres", "3d_lowres", "3d_cascade_fullres"}
 
 
 @pytest.mark.parametrize(("name", "number", "configuration"), CASES)
-def test_a_configuration_is_nnunets(name, number, configuration):
+def test_configuration_equals_nnunet(name, number, configuration):
     theirs = FILES[name]["plans"][number]["configurations"]
     plan, expected = ours(name, number).configurations[configuration], theirs[configuration]
     if "inherits_from" in expected:
@@ -80,7 +80,7 @@ def test_a_configuration_is_nnunets(name, number, configuration):
 
 
 @pytest.mark.parametrize(("name", "number"), sorted({case.values[:2] for case in CASES}))
-def test_which_configurations_there_are_and_the_order_of_the_axes_are_nnunets(name, number):
+def test_configurations_and_axis_order_equal_nnunet(name, number):
     plan, theirs = ours(name, number), FILES[name]["plans"][number]
     assert set(plan.configurations) == set(theirs["configurations"])
     assert list(plan.transpose or (0, 1, 2)) == theirs["transpose"]

@@ -40,7 +40,7 @@ transposes = st.sampled_from([(), (0, 1, 2), (1, 0, 2), (2, 0, 1), (1, 2, 0)])
 
 @settings(max_examples=40, deadline=None)
 @given(grids(), st.integers(2, 5), transposes)
-def test_without_resampling_a_mask_comes_back_exactly(grid, n, transpose):
+def test_mask_without_resampling_is_restored_exactly(grid, n, transpose):
     mask = np.random.default_rng(0).integers(0, n, grid.shape).astype(np.uint8)
     spacing = transposed(canonical_spacing(grid), plan_of((1,) * 3, transpose=transpose))
     plan = plan_of(spacing, transpose=transpose)
@@ -53,7 +53,7 @@ def test_without_resampling_a_mask_comes_back_exactly(grid, n, transpose):
 
 @settings(max_examples=40, deadline=None)
 @given(grids(), st.tuples(*[st.floats(0.5, 2)] * 3), transposes)
-def test_image_and_reference_end_on_one_grid_and_come_back_in_the_source_shape(grid, factor, transpose):
+def test_image_and_reference_share_a_grid_and_are_restored_to_the_source_shape(grid, factor, transpose):
     plan = plan_of((1,) * 3, transpose=transpose)
     spacing = tuple(mm * f for mm, f in zip(transposed(canonical_spacing(grid), plan), factor, strict=True))
     plan = plan_of(spacing, transpose=transpose)
@@ -91,7 +91,7 @@ def test_a_scan_is_cropped_to_what_is_not_zero_and_pasted_back(grid, transpose, 
     np.testing.assert_array_equal(restore(ones, placement, plan), expected)
 
 
-def test_the_scan_that_is_given_is_not_changed():
+def test_input_scan_is_not_modified():
     # On RAS axes and without a border nothing needs a copy but the normalising.
     image = np.random.default_rng(0).normal(9, 2, (1, 4, 5, 6)).astype(np.float32)
     before = image.copy()
@@ -117,7 +117,7 @@ def test_a_scan_is_normalised_without_its_border_and_before_it_is_resampled():
     assert prepared.std() < 0.9  # what is averaged afterwards varies less
 
 
-def test_slices_keep_their_own_distance():
+def test_slice_spacing_is_kept():
     grid = Grid((7, 20, 30), np.diag([0.5, 1.0, 4.0, 1.0]))
     plan = Plan((2.0, 1.0), (8, 8), 1, ("none",), (0, 1, 2))
     image = np.random.default_rng(0).normal(size=(1, 7, 20, 30)).astype(np.float32)
@@ -174,7 +174,7 @@ def ball(shape: tuple[int, ...], radius: float, spacing: tuple[float, ...]) -> n
         ((48, 60), (1.0, 0.8), (1.25, 1.0)),
     ],
 )
-def test_a_ball_comes_back_through_resampling(shape, spacing, target):
+def test_ball_is_restored_after_resampling(shape, spacing, target):
     grid = Grid(shape, np.diag([*spacing[::-1], *[1.0] * (4 - len(shape))]))
     mask = ball(shape, 16, spacing)
     plan = plan_of(target)
@@ -218,7 +218,7 @@ def test_splines_are_cubic_and_do_not_overshoot():
 
 @settings(max_examples=20, deadline=None)
 @given(grids(), transposes)
-def test_an_image_is_turned_as_its_mask_is(grid, transpose):
+def test_image_and_mask_are_reoriented_together(grid, transpose):
     mask = np.random.default_rng(2).integers(1, 9, grid.shape).astype(np.uint8)
     plan = plan_of((1,) * 3, transpose=transpose)
     plan = plan_of(transposed(canonical_spacing(grid), plan), 1, "none", transpose)

@@ -27,7 +27,7 @@ def test_separable_products_are_the_spline_of_the_whole_array(old, new, seed):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_also_where_the_matrix_is_cut_into_bands(monkeypatch):
+def test_separable_products_in_bands_are_the_same(monkeypatch):
     image = np.random.default_rng(0).normal(size=(1, 150, 9, 200)).astype(np.float32)
     whole = resample_image(image, (290, 5, 133), None)
     np.testing.assert_allclose(whole[0], zoomed(image[0], (290, 5, 133), 3), atol=1e-5)
@@ -64,7 +64,7 @@ def test_flat_images_are_resampled_in_their_plane():
         ((1.0, 1.0, 1.0), (1.0, 1.0, 1.0), None),
     ],
 )
-def test_which_axis_is_coarse(spacing, target, axis):
+def test_coarse_axis_is_found(spacing, target, axis):
     assert coarse_axis(spacing, target) == axis
 
 

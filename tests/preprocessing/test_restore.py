@@ -31,7 +31,7 @@ def test_restoring_interpolates_probabilities_not_classes(probability, expected)
     ("source", "target"),
     [((1.0, 1.0, 1.0), (1.3, 0.8, 1.1)), ((4.0, 1.0, 1.0), (3.0, 1.2, 0.9)), ((1.0, 1.2, 4.0), (1.5, 1.0, 3.0))],
 )
-def test_scores_are_interpolated_as_a_whole_would_be_whatever_the_slabs(source, target, monkeypatch):
+def test_scores_do_not_depend_on_the_slabs(source, target, monkeypatch):
     grid, plan = Grid((13, 17, 15), np.diag([*source[::-1], 1.0])), plan_of(target)
     shape = prepared_shape(grid.shape, source, plan)
     scores = np.random.default_rng(0).normal(size=(4, *shape)).astype(np.float32)

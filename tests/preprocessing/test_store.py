@@ -49,13 +49,13 @@ def save(path, array: np.ndarray, like=None) -> None:
     nib.save(nib.Nifti1Image(array.T, np.eye(4) if like is None else like), path)
 
 
-def test_what_another_reader_prepared_is_not_taken(prepared, dataset, monkeypatch):
+def test_scans_prepared_by_another_reader_are_not_used(prepared, dataset, monkeypatch):
     before = prepared.path(dataset.cases[0])
     monkeypatch.setitem(registry._versions, ".nii.gz", "another reader")
     assert prepared.path(dataset.cases[0]) != before
 
 
-def test_a_prepared_scan_is_what_its_files_hold(prepared, dataset):
+def test_prepared_scan_equals_its_files(prepared, dataset):
     case = dataset.cases[0]
     scan = prepared.load(case)
     image, label = (np.asarray(nib.load(file).dataobj).T for file in (case.images[0], case.label))
@@ -157,14 +157,14 @@ def test_another_label_name_or_value_is_another_entry_but_not_another_patch(prep
     assert ct[0].path(case) != ct[1].path(case)
 
 
-def test_image_and_label_do_not_change_places(prepared, dataset):
+def test_swapped_image_and_label_are_another_entry(prepared, dataset):
     case = dataset.cases[0]
     swapped = Case(case.id, (case.label,), case.images[0])
     assert prepared.path(swapped) != prepared.path(case)
 
 
 @pytest.mark.parametrize("failing", ["image.b2nd", "reference.b2nd"])
-def test_an_interrupted_preparation_leaves_nothing_and_is_taken_up_again(dataset, tmp_path, monkeypatch, failing):
+def test_interrupted_preparation_leaves_nothing_and_resumes(dataset, tmp_path, monkeypatch, failing):
     real = store_module.write_chunked
 
     def full_disk(file, array, patch):
@@ -198,7 +198,7 @@ def damage(folder, name: str, how: str) -> None:
 @pytest.mark.parametrize("how", ["gone", "truncated", "flipped", "digit"])
 @pytest.mark.parametrize("name", ["image.b2nd", "reference.b2nd", "locations.npy", "entry.txt"])
 @pytest.mark.parametrize("noticed_by", ["prepare", "load"])
-def test_a_damaged_entry_is_noticed_and_made_again(prepared, dataset, name, how, noticed_by):
+def test_damaged_entry_is_prepared_again(prepared, dataset, name, how, noticed_by):
     first, second = dataset.cases
     sound, other = prepared.load(first).image[...], entries(prepared.path(second))
     damage(prepared.path(first), name, how)
@@ -211,7 +211,7 @@ def test_a_damaged_entry_is_noticed_and_made_again(prepared, dataset, name, how,
     assert entries(prepared.path(second)) == other
 
 
-def test_another_placement_in_an_entry_is_not_believed(prepared, dataset):
+def test_changed_placement_in_an_entry_is_detected(prepared, dataset):
     file = prepared.path(dataset.cases[0]) / "entry.txt"
     text = file.read_text()
     assert "[0, 12]" in text
@@ -219,7 +219,7 @@ def test_another_placement_in_an_entry_is_not_believed(prepared, dataset):
     assert prepared.load(dataset.cases[0]).placement.box[0] == (0, 12)
 
 
-def test_a_shorter_file_is_noticed_whatever_its_time(prepared, dataset):
+def test_shorter_file_is_detected_whatever_its_time(prepared, dataset):
     file = prepared.path(dataset.cases[0]) / "reference.b2nd"
     written = file.stat().st_mtime_ns
     damage(file.parent, file.name, "truncated")
@@ -227,7 +227,7 @@ def test_a_shorter_file_is_noticed_whatever_its_time(prepared, dataset):
     assert prepared.load(dataset.cases[0]).reference[...].shape == (12, 16, 14)
 
 
-def test_damage_that_only_reading_shows_is_told_and_mended_by_the_next_start(prepared, dataset):
+def test_damage_found_while_reading_is_reported_and_fixed_by_the_next_start(prepared, dataset):
     scan = prepared.load(dataset.cases[0])
     file = prepared.path(dataset.cases[0]) / "image.b2nd"
     told = file.stat()
@@ -240,7 +240,7 @@ def test_damage_that_only_reading_shows_is_told_and_mended_by_the_next_start(pre
     assert np.isfinite(scan.image[...]).all()
 
 
-def test_a_copied_store_is_used_as_it_is(prepared, dataset, tmp_path, monkeypatch):
+def test_copied_store_is_used_unchanged(prepared, dataset, tmp_path, monkeypatch):
     shutil.copytree(prepared.folder, tmp_path / "copy", copy_function=shutil.copy)  # with other times
     monkeypatch.setattr(store_module, "read_image", lambda paths: pytest.fail("prepared again"))
     copy = open_store(tmp_path / "copy", dataset)
@@ -276,7 +276,7 @@ def test_scans_that_are_large_together_are_prepared_one_after_another(make_datas
     assert most == [1]
 
 
-def test_a_partly_annotated_scan_keeps_what_is_not(make_dataset, tmp_path):
+def test_partly_annotated_scan_keeps_the_ignore_value(make_dataset, tmp_path):
     root = make_dataset(tmp_path / "scans", n=1)
     dataset = open_dataset(root, labels={"background": 0, "ball_2": 2, "ignore": 1})
     store = open_store(tmp_path / "store", dataset)
@@ -341,7 +341,7 @@ def test_an_undeclared_label_value_is_refused(dataset, tmp_path):
     assert "77" in str(refusal.value)
 
 
-def test_an_error_leaves_no_half_entry_and_the_sound_scans_count(dataset, tmp_path):
+def test_error_leaves_no_partial_entry_and_valid_scans_are_kept(dataset, tmp_path):
     dataset.cases[1].images[0].write_bytes(b"no image")
     store = open_store(tmp_path / "store", dataset)
     with pytest.raises(UserError, match="case_b01"):

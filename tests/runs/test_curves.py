@@ -15,7 +15,7 @@ def write(folder, values, tag="train/loss", suffix=""):
             writer.add_scalar(tag, value, step)
 
 
-def test_a_resumed_runs_curve_is_one_whose_later_file_counts(tmp_path):
+def test_later_file_of_a_resumed_run_takes_precedence(tmp_path):
     write(tmp_path, {0: 4.0, 10: 3.0, 20: 9.0}, suffix=".a")
     write(tmp_path, {20: 2.0, 30: float("nan"), 40: 1.0}, suffix=".b")
     write(tmp_path, {40: 0.5}, tag="val/foreground_dice", suffix=".c")
@@ -25,13 +25,13 @@ def test_a_resumed_runs_curve_is_one_whose_later_file_counts(tmp_path):
     assert found["train/loss"].to_dict() == {0: 4.0, 10: 3.0, 20: 2.0, 40: 1.0}
 
 
-def test_a_resumed_run_takes_nothing_over_from_where_it_goes_on(tmp_path):
+def test_resumed_run_replaces_the_curve_from_its_first_step(tmp_path):
     write(tmp_path, {0: 4.0, 10: 3.0, 15: math.nan, 20: math.nan}, suffix=".a")
     write(tmp_path, {12: 2.0, 24: 1.0}, suffix=".b")  # logged at other steps than before
     assert read_curves(tmp_path, TAGS, whole=True)["train/loss"].to_dict() == {0: 4.0, 10: 3.0, 12: 2.0, 24: 1.0}
 
 
-def test_the_whole_curve_holds_every_point_and_what_is_not_finite(tmp_path):
+def test_whole_curve_contains_all_points_and_non_finite_values(tmp_path):
     write(tmp_path, {step: math.nan if step == 7 else math.inf if step == 4000 else 1.0 for step in range(5000)})
     curve = read_curves(tmp_path, TAGS, whole=True)["train/loss"]
     assert len(curve) == 5000
@@ -45,7 +45,7 @@ def table(run, version, text):
     (run / "csv" / f"version_{version}" / "metrics.csv").write_text(text)
 
 
-def test_the_loss_of_a_run_is_read_from_its_tables_where_there_are_no_events(tmp_path):
+def test_loss_is_read_from_csv_tables_without_event_files(tmp_path):
     assert loss_curve(tmp_path).empty
     table(tmp_path, 9, "epoch,step,train/loss,lr\n0,0,2.0,\n0,1,,0.1\n0,1,nan,\n0,2,inf,\n")
     assert loss_curve(tmp_path).fillna(-1.0).to_dict() == {0: 2.0, 1: -1.0, 2: math.inf}
@@ -56,7 +56,7 @@ def test_the_loss_of_a_run_is_read_from_its_tables_where_there_are_no_events(tmp
     assert loss_curve(tmp_path).to_dict() == {0: 9.0}
 
 
-def test_a_long_curve_is_thinned_but_keeps_its_end(tmp_path):
+def test_long_curve_is_thinned_and_keeps_its_end(tmp_path):
     write(tmp_path, {step: step for step in range(5000)})
     curve = read_curves(tmp_path, TAGS)["train/loss"]
     assert len(curve) == 2000
@@ -78,7 +78,7 @@ def damage_text(file):
 
 
 @pytest.mark.parametrize(("damage", "left"), [(damage_length, {}), (damage_text, {}), (damage_cut, {0: 4.0})])
-def test_damaged_files_neither_stop_the_page_nor_claim_memory(tmp_path, damage, left):
+def test_damaged_files_are_skipped_without_allocating_memory(tmp_path, damage, left):
     write(tmp_path, {0: 4.0, 1: 3.0})
     damage(next(tmp_path.iterdir()))
     assert {step: value for curve in read_curves(tmp_path, TAGS).values() for step, value in curve.items()} == left

@@ -39,7 +39,7 @@ def test_the_worst_three_and_the_median_are_named_once_each(make_run, scans, exp
     assert [notable.score for notable in found] == sorted(notable.score for notable in found)
 
 
-def test_scans_in_other_orientation_are_drawn_alike(make_run):
+def test_orientation_does_not_change_the_drawing(make_run):
     path = make_run()
     before = notable_scans(read_run(path))[0].picture
     for file in [*(path.parents[1] / "sources").iterdir(), *(path / "predictions").iterdir()]:
@@ -83,7 +83,7 @@ def spoil_value(path, provenance):
         (lambda path, provenance: provenance.update(labels={"a": "zero"}), []),
     ],
 )
-def test_scans_whose_files_are_gone_get_no_picture(make_run, caplog, spoil, left):
+def test_scans_without_files_have_no_picture(make_run, caplog, spoil, left):
     path = make_run()
     provenance = json.loads((path / "provenance.json").read_text())
     spoil(path, provenance)
@@ -123,7 +123,7 @@ def test_configuration_is_plain_data(tmp_path, text):
         read_mapping(tmp_path / "config.yaml")
 
 
-def test_text_appears_whole_or_not_at_all(tmp_path):
+def test_text_is_written_atomically(tmp_path):
     target = tmp_path / "deep" / "file.txt"
     write_text(target, "first\r\n")
     assert target.read_bytes() == b"first\r\n"

@@ -15,27 +15,27 @@ def run(tmp_path) -> Path:
     return write_run(tmp_path / "run", scores_like_dice(6, 2, 0))
 
 
-def test_a_finished_run_is_sound_with_a_finite_loss_or_none_that_can_be_read(run, tmp_path):
+def test_finished_run_with_finite_or_unreadable_loss_is_valid(run, tmp_path):
     assert failure(run) is None
     write_losses(run, {0: 1.0, 8: 0.5})
     assert failure(run) is None
     assert failure(tmp_path / "nowhere") is None
 
 
-def test_a_run_of_before_whose_loss_is_nan_diverged_though_it_was_scored(run):
+def test_older_scored_run_with_nan_loss_diverged(run):
     found = failure(diverge(run, 8))
     assert found == Failure(run, diverged=True, step=8, cause="the loss is not finite")
     assert str(found) == f"{run} (diverged at step 8)"
 
 
-def test_an_infinite_loss_in_the_table_of_a_logger_is_one_too(run):
+def test_infinite_loss_in_a_csv_table_is_a_divergence(run):
     (run / "csv" / "version_0").mkdir(parents=True)
     (run / "csv" / "version_0" / "metrics.csv").write_text("step,train/loss\n0,1.0\n3,inf\n")
     assert failure(run).step == 3
 
 
 @pytest.mark.parametrize(("later", "step"), [({8: 0.8, 9: 0.7}, None), ({8: 0.8, 9: math.inf}, 9), ({9: 0.7}, 8)])
-def test_a_run_that_was_resumed_before_it_diverged_is_judged_by_what_it_did_then(run, later, step):
+def test_resumed_run_is_judged_by_its_latest_curve(run, later, step):
     write_losses(run, {7: 0.9, 8: math.nan, 9: math.nan, 10: math.nan}, suffix=".a")
     write_losses(run, later, suffix=".b")
     found = failure(run)
@@ -52,14 +52,14 @@ def test_a_run_that_was_resumed_before_it_diverged_is_judged_by_what_it_did_then
         ("{", None, "diverged", "its loss or gradients are not finite"),
     ],
 )
-def test_a_mark_says_that_a_run_diverged_whatever_it_holds(run, mark, step, reason, cause):
+def test_damaged_mark_counts_as_divergence(run, mark, step, reason, cause):
     stop_short(run)
     (run / "diverged.json").write_text(mark if isinstance(mark, str) else json.dumps(mark))
     found = failure(run)
     assert (found.diverged, found.step, found.reason, found.cause) == (True, step, reason, cause)
 
 
-def test_a_run_without_scores_is_not_finished_and_a_folder_of_something_else_is_no_run(run, tmp_path):
+def test_run_without_scores_is_unfinished_and_other_folders_are_not_runs(run, tmp_path):
     found = failure(stop_short(run))
     assert (found.diverged, found.reason) == (False, "not finished")
     assert divergence(run) is None
@@ -70,7 +70,7 @@ def test_a_run_without_scores_is_not_finished_and_a_folder_of_something_else_is_
 @pytest.mark.parametrize(
     "runs", [[{"folder": "../fold0"}, {"folder": "../fold1"}, {"folder": "../gone"}], "x", [1, {}]]
 )
-def test_a_sum_of_folds_is_as_sound_as_its_folds(run, tmp_path, runs):
+def test_summary_of_folds_diverged_if_a_fold_did(run, tmp_path, runs):
     for name in ("fold0", "fold1"):
         write_run(tmp_path / name, scores_like_dice(6, 2, 0))
     (run / "provenance.json").write_text(json.dumps({"runs": runs}))

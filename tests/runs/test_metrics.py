@@ -24,7 +24,7 @@ def scans():
     return scan_rows_of(scores, ["a", "b", "c"], further={"warping": np.array([[1, 2], [30, 40], [5, 6]])})
 
 
-def test_what_was_recorded_is_read_back(scans, tmp_path):
+def test_recorded_metrics_are_read_back(scans, tmp_path):
     write_summary(tmp_path / "summary.json", summarise(scans, {}, metrics=[WARP]))
     summary = read_summary(tmp_path / "summary.json")
     assert metric_info(summary, "warping") == WARP
@@ -33,7 +33,7 @@ def test_what_was_recorded_is_read_back(scans, tmp_path):
     assert summarise(scans, {})["metrics"]["warping"]["higher_is_better"]  # nothing but the name is known
 
 
-def test_summaries_of_before_are_read_by_the_names_of_their_metrics(scans, tmp_path):
+def test_older_summaries_are_described_by_metric_names(scans, tmp_path):
     summary = summarise(scans.rename(columns={"warping": "hd95_mm"}), {})
     del summary["metrics"]
     write_summary(tmp_path / "summary.json", summary)
@@ -59,7 +59,7 @@ def test_a_damaged_description_of_a_metric_is_refused(scans, tmp_path, change, e
         read_summary(tmp_path / "summary.json")
 
 
-def test_the_table_has_two_metrics_a_block_each_with_its_own_worst_scan(scans):
+def test_table_has_two_metrics_per_block_with_their_worst_scan(scans):
     assert list(scan_scores(scans, WARP).index) == ["b", "c", "a"]
     text = text_table(summarise(scans, {}, metrics=[WARP]), scans)
     first, second = text.split("\n\n")[:2]
@@ -72,7 +72,7 @@ def test_the_table_has_two_metrics_a_block_each_with_its_own_worst_scan(scans):
     assert "invented (scored 0, Warping error (mm) 50)" in text
 
 
-def test_a_metric_that_not_all_folds_have_is_no_mean_over_some(scans):
+def test_metric_missing_in_a_fold_is_dropped(scans):
     whole = joined([scans, scans.drop(columns="warping")])
     assert "warping" not in whole
     assert len(whole) == 2 * len(scans)

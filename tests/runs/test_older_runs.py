@@ -23,7 +23,7 @@ RUNS = [OLD / "seed0", OLD / "seed1"]
 
 
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
-def test_they_are_read(run):
+def test_older_runs_are_read(run):
     found = read_run(run)
     assert len(found.scans) == 6
     assert found.summary["scans"] == 3
@@ -32,7 +32,7 @@ def test_they_are_read(run):
 
 
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
-def test_they_are_those_that_the_same_command_makes_now(run, tmp_path):
+def test_older_runs_have_the_configuration_of_the_same_command_today(run, tmp_path):
     """So that what was begun is gone on with, and what is finished is not trained again."""
     overrides = [
         *(
@@ -51,7 +51,7 @@ def test_they_are_those_that_the_same_command_makes_now(run, tmp_path):
     assert differences(written, found) == []
 
 
-def test_they_are_compared_with_the_same_numbers(capsys):
+def test_older_runs_compare_with_the_same_numbers(capsys):
     expected = json.loads((OLD / "compared.json").read_text())
     compare.run(compose("compare", [f"runs=[{RUNS[0]},{RUNS[1]}]", "by=run", "format=json"]))
     found = json.loads(capsys.readouterr().out)
@@ -63,7 +63,7 @@ def test_they_are_compared_with_the_same_numbers(capsys):
         assert {key: ours[key] for key in shared} == {key: theirs[key] for key in shared}
 
 
-def test_they_predict_the_same_masks(tmp_path):
+def test_older_runs_predict_the_same_masks(tmp_path):
     given = [f"model={RUNS[0]}", f"input={OLD / 'scans' / 'imagesTr'}", f"output={tmp_path}", "precision=32-true"]
     predict.run(compose("predict", given))
     for file in sorted((OLD / "masks").iterdir()):

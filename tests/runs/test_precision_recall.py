@@ -30,7 +30,7 @@ def test_curves_are_read_as_they_were_written(tmp_path):
         lambda text: text + "9,x,0,1,1,1,1,1,1\n" * THRESHOLDS * 300,
     ],
 )
-def test_a_damaged_file_is_told(tmp_path, spoil):
+def test_damaged_file_is_refused(tmp_path, spoil):
     file = tmp_path / "curves.csv"
     write_curves(file, ["a", "b"], COUNTS)
     file.write_text(spoil(file.read_text()))

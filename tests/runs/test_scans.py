@@ -35,7 +35,7 @@ def pairs(tmp_path):
     return pair_folders(tmp_path / "predictions", tmp_path / "references")
 
 
-def test_one_row_a_scan_and_label_with_the_policy(pairs):
+def test_each_scan_and_label_has_one_row(pairs):
     scans = score_pairs(pairs, Labels(LABELS), "val", 3)
     assert tuple(scans.columns) == COLUMNS == tuple(HEADER.split(","))
     assert scans[["case", "name"]].to_numpy().tolist() == [[c, n] for c in ("s1", "s2", "s3") for n in ("a", "b")]
@@ -47,7 +47,7 @@ def test_one_row_a_scan_and_label_with_the_policy(pairs):
 
 
 @pytest.mark.parametrize("fold", [0, None])
-def test_reading_gives_back_what_was_written(pairs, tmp_path, fold):
+def test_written_table_is_read_back(pairs, tmp_path, fold):
     scans = score_pairs(pairs, Labels(LABELS), "val", fold).assign(hd95_mm=[0.1, 1 / 3, 2, 1e-17, np.nan, 7])
     scans["case"] = ["007", "007", "NA", "NA", 'a,"b"', 'a,"b"']
     write_scans(tmp_path / "run" / "scans.csv", scans[["hd95_mm", *COLUMNS]])
@@ -87,7 +87,7 @@ ROW = "x,val,0,1,a,0.5,0.3,9,8,ok"
         (f"{HEADER}\n{ROW.replace('x', chr(27) + '[2J')}\n{ROW.replace('ok', chr(27) + '[2J')}", r"contains '�\[2J'"),
     ],
 )
-def test_garbage_is_named_with_its_file(tmp_path, text, words):
+def test_invalid_table_is_refused_by_file(tmp_path, text, words):
     path = tmp_path / "scans.csv"
     if text is not None:
         path.write_text(text)
@@ -96,7 +96,7 @@ def test_garbage_is_named_with_its_file(tmp_path, text, words):
     assert str(path) in str(caught.value)
 
 
-def test_bytes_that_are_no_text_are_a_user_error(tmp_path):
+def test_binary_file_is_a_user_error(tmp_path):
     (tmp_path / "scans.csv").write_bytes(b"\xff\xfe\x00\x9f" * 9)
     with pytest.raises(UserError, match="not a table"):
         read_scans(tmp_path / "scans.csv")
@@ -158,7 +158,7 @@ def test_missing_prediction_is_refused_by_name(pairs, tmp_path):
         pair_folders(tmp_path / "predictions", tmp_path / "references")
 
 
-def test_prediction_without_reference_is_refused_unless_told(pairs, tmp_path):
+def test_prediction_without_reference_is_refused_by_default(pairs, tmp_path):
     for number in range(5):
         save(tmp_path / "predictions" / f"t{number}.nii", mask())
     folders = tmp_path / "predictions", tmp_path / "references"
@@ -167,7 +167,7 @@ def test_prediction_without_reference_is_refused_unless_told(pairs, tmp_path):
     assert pair_folders(*folders, ignore_extra=True) == pairs
 
 
-def test_folders_without_masks_and_twins_are_refused(tmp_path, pairs):
+def test_folders_without_masks_and_duplicate_names_are_refused(tmp_path, pairs):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "dataset.json").write_text("{}")
     with pytest.raises(UserError, match="empty contains no mask"):

@@ -39,7 +39,7 @@ def table(dice=DICE, names=("liver", "tumour"), **columns):
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"fold": "Int64"}).assign(**columns)
 
 
-def test_numbers_by_hand():
+def test_summary_equals_numbers_by_hand():
     summary = summarise(table(), PROTOCOL)
     assert list(summary) == ["foreground", "labels", "scans", "empty", "metrics", "protocol", "cost"]
     assert summary["scans"] == 4
@@ -154,7 +154,7 @@ def test_table_shows_every_number_and_the_worst_scan():
         ({}, "4 scans · split not recorded · window overlap not recorded · test-time augmentation not recorded"),
     ],
 )
-def test_below_the_table_stands_what_the_numbers_were_made_with(protocol, line):
+def test_protocol_is_printed_below_the_table(protocol, line):
     last = lines(table(), protocol)[-2:]
     assert last[0] == line
     assert last[1] == "empty structures: 1 in both masks (left out of means), 1 missed and 1 invented (scored 0)"
@@ -165,7 +165,7 @@ def test_one_scan_has_dashes_in_place_of_spread():
     assert liver.split() == ["liver", "0.5000", "-", "-", "0.3333", "-", "-", "1", "s1", "0.5000"]
 
 
-def test_columns_stay_aligned_and_names_cannot_play_tricks():
+def test_columns_stay_aligned_with_hostile_names():
     names = ("[red]liver[/red]", "\x1b[31mtumour" + "r" * 90)
     text = lines(table({"long " * 30: (0.5, 0.6), "b": (0.7, 0.8)}, names))
     assert "\x1b" not in "".join(text)

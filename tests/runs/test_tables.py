@@ -16,7 +16,7 @@ def test_a_summary_becomes_a_table():
         assert row["low"] < row["mean"] < row["high"]
 
 
-def test_what_is_not_defined_is_nan():
+def test_undefined_numbers_are_nan():
     table = summary_table(summarise(scan_rows_of(np.array([[0.5, np.nan]]), scan_names(1)), {}))
     assert table.loc[("foreground", "dice"), ["sd", "low", "high"]].isna().all()
     assert table.loc[("posterior", "dice"), "n"] == 0

@@ -46,13 +46,13 @@ def marked(shape: tuple[int, ...], *voxels: tuple[tuple[int, ...], int]) -> np.n
 # Which samples an epoch takes
 
 
-def test_an_epoch_goes_on_from_where_the_training_stands():
+def test_epoch_continues_from_the_step_of_the_training():
     taken = [list(SampleNumbers(3, 2, lambda done=done: done)) for done in (0, 1, 2, 3, 7)]
     assert taken == [[0, 1, 2, 3, 4, 5], [2, 3, 4, 5], [4, 5], [6, 7, 8, 9, 10, 11], [14, 15, 16, 17]]
     assert len(SampleNumbers(3, 2, lambda: 0)) == 6
 
 
-def test_what_was_done_is_asked_when_an_epoch_begins():
+def test_completed_batches_are_queried_when_an_epoch_begins():
     done = [0]
     numbers = SampleNumbers(2, 1, lambda: done[0])
     assert list(numbers) == [0, 1]
@@ -135,7 +135,7 @@ def wider(sample: int) -> tuple[int, ...]:
     return (8, 5) if sample % 2 else (4, 9)
 
 
-def test_a_larger_box_has_the_patch_in_its_middle_and_zeros_outside_the_scan():
+def test_larger_box_is_centred_on_the_patch_and_padded_with_zeros():
     reference = np.random.default_rng(0).integers(1, 3, (9, 11)).astype(np.uint8)
     plain = patches([reference], (4, 5))
     larger = Patches(plain.store, plain.cases, 0, extent=wider)
@@ -166,7 +166,7 @@ def test_boxes_of_one_size_are_stacked_and_others_listed():
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_listed_boxes_come_from_workers_as_they_are(workers):
+def test_workers_pass_lists_of_boxes_unchanged(workers):
     source = patches([np.ones((9, 11), np.uint8)], (4, 5))
     source.extent = wider
     loader = DataLoader(source, 2, sampler=range(4), num_workers=workers, collate_fn=collate)
@@ -187,7 +187,7 @@ def test_image_and_reference_are_cut_at_the_same_place():
 
 
 @pytest.mark.parametrize(("foreground", "size"), [(1.0, (5, 4, 5)), (0.5, (5, 4, 5)), (0.0, (5, 4, 5))])
-def test_the_share_centred_on_foreground_is_that_asked_for(foreground, size):
+def test_requested_share_of_patches_is_centred_on_foreground(foreground, size):
     shape = (30, 30, 30)
     reference = marked(shape, ((15, 15, 15), 1), ((10, 20, 12), 2))
     source = patches([reference], size, foreground)
@@ -202,7 +202,7 @@ def test_the_share_centred_on_foreground_is_that_asked_for(foreground, size):
         )
 
 
-def test_each_class_has_the_same_chance_and_so_has_each_of_its_voxels():
+def test_classes_and_their_voxels_are_drawn_uniformly():
     reference = marked((20, 20), ((10, 10), 2))
     reference[4:8, 4:8] = 1
     source = patches([reference], (3, 3), 1.0)
@@ -226,7 +226,7 @@ def test_corners_are_uniform_up_to_both_ends():
     assert list(counts.values()) == pytest.approx([100] * 16, abs=4 * math.sqrt(100))
 
 
-def test_scans_have_the_same_chance():
+def test_scans_are_drawn_uniformly():
     source = patches([marked((6, 6)), marked((40, 40)), marked((6, 6))], (4, 4))
     seen = [int(source[number]["image"].min()) // 10_000 for number in range(1200)]
     assert np.bincount(seen).tolist() == pytest.approx([400] * 3, abs=4 * math.sqrt(400 * 2 / 3))
@@ -282,7 +282,7 @@ def centres(source: Patches, samples: int = 300) -> list[int]:
     return [int(source[number]["reference"][(0, *[1] * len(source.patch_size))]) for number in range(samples)]
 
 
-def test_structures_have_the_same_chance_however_small():
+def test_structures_are_drawn_uniformly_whatever_their_size():
     reference = np.zeros((20, 20, 20), np.uint8)
     reference[2:18, 2:18, 2:18] = 1
     reference[9, 9, 9] = 2
@@ -291,7 +291,7 @@ def test_structures_have_the_same_chance_however_small():
     assert 0.4 < found.count(2) / len(found) < 0.6
 
 
-def test_regions_are_structures_and_a_scan_without_one_gives_its_chance_to_the_others():
+def test_regions_are_drawn_as_structures_and_absent_ones_are_skipped():
     labels = Labels({"background": 0, "whole": [1, 2], "core": 2})
     both = np.zeros((12, 12), np.uint8)
     both[2:6, 2:6], both[8, 8] = 1, 2
@@ -302,7 +302,7 @@ def test_regions_are_structures_and_a_scan_without_one_gives_its_chance_to_the_o
     assert set(centres(Patches(shelf([alone], (3, 3), labels), numbered(1), 0, foreground=1.0))) == {1}
 
 
-def test_patches_that_lie_anywhere_lie_where_somebody_annotated():
+def test_random_patches_are_placed_in_annotated_areas():
     reference = np.full((30, 20, 20), IGNORE, np.uint8)
     reference[7] = 0
     reference[7, 5:9, 5:9] = 1

@@ -45,12 +45,12 @@ ROW = Measured(
         ("90.07", 100, REPRODUCED), ("92.01", 100, BELOW), ("87.99", 100, ABOVE),
     ],
 )  # fmt: skip
-def test_the_verdict_is_the_intervals(value, scale, word):
+def test_verdict_follows_the_interval(value, scale, word):
     figure = replace(FIGURE, value=value, scale=scale)
     assert verdict(figure, ROW) == word
 
 
-def test_the_verdict_where_nothing_can_be_said():
+def test_verdict_without_a_measurement_or_interval():
     assert verdict(FIGURE, None) == NOT_RUN
     assert verdict(FIGURE, None, data_here=False) == DATA_NEEDED
     assert verdict(FIGURE, replace(ROW, ci95_low=None, ci95_high=None)) == ""
@@ -58,7 +58,7 @@ def test_the_verdict_where_nothing_can_be_said():
     assert line.verdict == ""
 
 
-def test_a_figure_is_set_beside_what_speaks_of_it():
+def test_figure_is_matched_with_the_best_measurement():
     fold, two, other = replace(ROW, fold="0"), replace(ROW, fold="0+1"), replace(ROW, run="another")
     short = replace(ROW, steps=10, reduced="trainer.max_steps 10 instead of 1000", date="2027-01-01")
     figures = [FIGURE, replace(FIGURE, fold="0"), replace(FIGURE, fold="3"), replace(FIGURE, run="")]
@@ -74,14 +74,14 @@ def test_a_figure_is_set_beside_what_speaks_of_it():
     assert "Reduced: net: trainer.max_steps 10 instead of 1000." in markdown([line])
 
 
-def test_what_was_measured_without_anything_published_has_no_verdict():
+def test_measurement_without_a_published_figure_has_no_verdict():
     (line,) = compare("net", [replace(FIGURE, run="")], [ROW, replace(ROW, fold="0")])
     assert (line.measured, line.verdict, cells(line)[2]) == (ROW, "", "-")
     (line,) = compare("net", [], [], data_here=False)
     assert cells(line) == ("net", "-", "-", "-", DATA_NEEDED, "-")
 
 
-def test_folds_that_come_in_one_by_one_leave_no_earlier_sums(tmp_path):
+def test_sums_over_fewer_folds_are_replaced(tmp_path):
     table = pd.DataFrame(columns=list(COLUMNS))
     stranger = tmp_path / "stranger"
     write_rows(
@@ -145,7 +145,7 @@ def test_damaged_tables_are_refused_by_file_and_row(tmp_path, change, said):
     assert "\x1b" not in str(error.value)
 
 
-def test_nothing_from_a_table_is_more_than_text():
+def test_table_text_is_escaped():
     for text in (
         "<script>x</script>",
         "[a](javascript:x)",
@@ -187,7 +187,7 @@ def test_a_page_shows_every_run_of_every_study(tmp_path):
     assert "0.9000 (0.8800 - 0.9200), 50 scans, all folds" in text
 
 
-def test_the_page_says_what_each_run_was_measured_with(tmp_path):
+def test_page_states_how_each_run_was_measured(tmp_path):
     study = tmp_path / "study"
     for folder, scans, overlap in (("measured/net", 6, 0.5), ("measured/fold0", 4, 0.25), ("stranger", 9, 0.75)):
         table = scan_rows_of(scores_like_dice(scans, 2, 0), scan_names(scans))

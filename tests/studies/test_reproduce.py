@@ -99,7 +99,7 @@ def tables() -> list[bytes]:
     return [(OUT / name).read_bytes() for name in ("table.md", "table.csv")]
 
 
-def test_a_study_says_what_it_needs_before_anything_is_trained(here):
+def test_requirements_are_stated_before_training(here):
     make_study(here, "theirs", "hippocampus", "nowhere")
     code, out, err = segment("study=theirs", "data.root=nowhere")
     assert code == 2
@@ -129,14 +129,14 @@ def test_a_study_says_what_it_needs_before_anything_is_trained(here):
         (("study=mine", "format=xml"), "there is no such format"),
     ],
 )
-def test_mistakes_are_told_and_leave_nothing(here, arguments, said):
+def test_mistakes_are_reported_and_write_nothing(here, arguments, said):
     code, _, err = segment(*arguments)
     assert code == 2
     assert said in err
     assert not Path("runs").exists()
 
 
-def test_without_a_study_they_are_listed(here):
+def test_studies_are_listed_without_a_name(here):
     code, out, _ = segment("format=json")
     assert code == 0
     assert {"study": "mine", "name": "+experiments/mine=tiny", "about": "Balls in balls."} in json.loads(out)
@@ -187,7 +187,7 @@ BETWEEN, INSIDE = "fold0/report.html", "fold1/checkpoints/last.ckpt"
 
 
 @pytest.mark.parametrize("moments", [[INSIDE], pytest.param([BETWEEN, INSIDE], marks=pytest.mark.slow)])
-def test_killed_between_and_inside_folds_it_ends_with_the_same_table(done, moments):
+def test_killed_reproduction_resumes_to_the_same_table(done, moments):
     expected = tables()
     shutil.rmtree("runs")
 
@@ -227,7 +227,7 @@ def test_a_fold_that_diverged_is_refused_as_a_result_and_trained_anew_once_it_is
     assert tables() == before
 
 
-def test_folds_of_other_machines_are_put_together(done):
+def test_folds_of_several_machines_are_combined(done):
     expected = tables()
     shutil.move(OUT / "tiny" / "fold0", "fold0")
     shutil.rmtree(OUT / "tiny" / "foldall")
@@ -264,7 +264,7 @@ def test_folds_of_other_machines_are_put_together(done):
     assert str(Path.home()) not in err
 
 
-def test_a_budget_is_measured_kept_and_told_beside_the_verdict(here, monkeypatch):
+def test_budget_is_measured_kept_and_reported(here, monkeypatch):
     measured = []
 
     def measure(config):
@@ -302,14 +302,14 @@ def test_a_budget_counts_validation_and_scoring():
         steps_within(81, experiment, pace, "budget=1")
 
 
-def test_fewer_steps_bring_the_schedule_down_too():
+def test_fewer_steps_shorten_the_schedule():
     config = DictConfig({"trainer": {"max_steps": 13200}, "scheduler": {"step_size": 12000, "gamma": 0.01}})
     assert shortened(config, 132) == ("trainer.max_steps=132", "scheduler.step_size=120")
     config.scheduler = {"milestones": [100, 200], "T_max": "${trainer.max_steps}"}
     assert shortened(config, 6600) == ("trainer.max_steps=6600", "scheduler.milestones=[50,100]")
 
 
-def test_what_was_measured_is_entered_and_shown(done):
+def test_measurements_are_recorded_and_displayed(done):
     study, written = done / "experiments" / "mine", OUT / "tiny" / "fold0" / "provenance.json"
     told = json.loads(written.read_text())
     written.write_text(json.dumps(told | {"overrides": [f"data.root={done}"]}))

@@ -9,7 +9,7 @@ from segment.training.checkpoints import WholeFileCheckpoints, network_weights
 STATE = {"network.a.weight": torch.arange(4.0), "network.b.network.bias": torch.ones(2), "loss.weight": torch.zeros(1)}
 
 
-def test_a_checkpoint_comes_back(tmp_path):
+def test_checkpoint_is_read_back(tmp_path):
     path = tmp_path / "checkpoints" / "last.ckpt"  # the folder is made
     io = WholeFileCheckpoints()
     io.save_checkpoint({"state_dict": STATE, "global_step": 7}, path)
@@ -20,7 +20,7 @@ def test_a_checkpoint_comes_back(tmp_path):
 
 
 @pytest.mark.parametrize("error", [OSError("No space left on device"), KeyboardInterrupt()])
-def test_a_save_that_fails_half_way_leaves_the_former_checkpoint(tmp_path, monkeypatch, error):
+def test_failed_save_leaves_the_previous_checkpoint(tmp_path, monkeypatch, error):
     path, io = tmp_path / "last.ckpt", WholeFileCheckpoints()
     io.save_checkpoint({"state_dict": STATE, "global_step": 1}, path)
     before = path.read_bytes()
@@ -36,7 +36,7 @@ def test_a_save_that_fails_half_way_leaves_the_former_checkpoint(tmp_path, monke
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
 
 
-def test_the_networks_weights_lose_their_prefix_once_and_others_stay_out(tmp_path):
+def test_network_weights_lose_their_prefix_and_others_are_left_out(tmp_path):
     torch.save({"state_dict": STATE, "epoch": 3}, tmp_path / "last.ckpt")
     weights = network_weights(tmp_path / "last.ckpt")
     assert set(weights) == {"a.weight", "b.network.bias"}

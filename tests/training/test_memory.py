@@ -15,7 +15,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a setting of glibc")
-def test_memory_that_was_freed_is_not_faulted_in_again():
+def test_freed_memory_is_not_faulted_in_again():
     def faults(choice: str) -> int:
         return int(subprocess.run([sys.executable, "-c", PROGRAM, choice], capture_output=True, check=True).stdout)
 

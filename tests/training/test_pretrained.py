@@ -68,7 +68,7 @@ def refused(network: nn.Module, path: Path) -> str:
 
 
 @pytest.mark.parametrize("name", ["a.safetensors", "a.pth", "a.pt", "A.PTH"])
-def test_a_file_goes_into_the_encoder_only(name, tmp_path):
+def test_file_is_loaded_into_the_encoder_only(name, tmp_path):
     source, network = Network(seed=1), Network(seed=2)
     before = state_of(network)
     path = save(state_of(source.encoder), tmp_path / name)
@@ -77,7 +77,7 @@ def test_a_file_goes_into_the_encoder_only(name, tmp_path):
     assert equal(network, before | {f"encoder.{key}": value for key, value in source.encoder.state_dict().items()})
 
 
-def test_published_weights_go_into_a_classic_encoder_of_a_volume(tmp_path):
+def test_published_weights_load_into_a_3d_classic_encoder(tmp_path):
     source, network = alexnet(2, 3), nn.Module()
     network.encoder = alexnet(3, 2)
     published = {source.published_name(key): value for key, value in source.state_dict().items()}
@@ -98,7 +98,7 @@ def test_an_encoder_may_adapt_the_weights_itself(tmp_path):
     assert "does not fit" in refused(network, save({"weight": torch.zeros(7)}, tmp_path / "b.pth"))
 
 
-def test_parameters_are_taken_and_training_leaves_the_file_alone(tmp_path):
+def test_weights_are_copied_and_training_does_not_change_the_file(tmp_path):
     path = save(Network(seed=1).encoder.state_dict(keep_vars=True), tmp_path / "a.pth")
     content, network = path.read_bytes(), Network(seed=2)
     load_weights(network, path)
@@ -109,7 +109,7 @@ def test_parameters_are_taken_and_training_leaves_the_file_alone(tmp_path):
     assert all(parameter.is_leaf and parameter.requires_grad for parameter in network.parameters())
 
 
-def test_weights_from_an_accelerator_are_taken_anywhere(tmp_path):
+def test_weights_from_an_accelerator_load_on_any_device(tmp_path):
     path, network = save(state_of(Network(seed=1).encoder), tmp_path / "a.pt"), Network(seed=2)
     content = path.read_bytes()
     place, elsewhere = (b"X" + len(name).to_bytes(4, "little") + name for name in (b"cpu", b"cuda:9"))
@@ -134,14 +134,14 @@ def test_a_network_without_an_encoder_says_so(tmp_path):
 
 
 @pytest.mark.parametrize("place", ["", "model"])
-def test_a_run_or_model_folder_gives_the_whole_network(place, tmp_path):
+def test_run_or_model_folder_loads_the_whole_network(place, tmp_path):
     source, network = Network(seed=1), Network(seed=2)
     text = load_weights(network, run_folder(tmp_path, source) / place)
     assert equal(network, source.state_dict())
     assert text == f"network: 11 tensors from {tmp_path / 'model' / 'weights.safetensors'}"
 
 
-def test_heads_of_another_number_of_classes_keep_their_own_start(tmp_path):
+def test_heads_with_other_classes_keep_their_initial_weights(tmp_path):
     source, network = Network(seed=1), Network(classes=5, seed=2)
     before = state_of(network)
     text = load_weights(network, run_folder(tmp_path, source))
@@ -152,7 +152,7 @@ def test_heads_of_another_number_of_classes_keep_their_own_start(tmp_path):
 
 
 @pytest.mark.parametrize(("there", "here"), [(1, 2), (2, 1)])
-def test_heads_that_only_one_side_has_are_no_hindrance(there, here, tmp_path):
+def test_heads_missing_on_one_side_are_ignored(there, here, tmp_path):
     source, network = Network(heads=there, seed=1), Network(heads=here, seed=2)
     before = state_of(network)
     text = load_weights(network, run_folder(tmp_path, source))
@@ -227,7 +227,7 @@ def test_a_truncated_file_is_refused(suffix, part, tmp_path):
     ]
     + [{"0.bias": value} for value in (torch.zeros(4, device="meta"), torch.eye(4).to_sparse(), torch.zeros(4) * 1j)],
 )
-def test_what_is_no_state_dict_is_refused(content, tmp_path):
+def test_files_without_a_state_dict_are_refused(content, tmp_path):
     assert "has no state dict" in refused(Network(), save(content, tmp_path / "a.pth"))
 
 
@@ -238,7 +238,7 @@ def test_values_of_a_kind_that_cannot_be_copied_leave_nothing_half_loaded(tmp_pa
     refused(Network(), save(state, tmp_path / "a.pth"))
 
 
-def test_a_compressed_archive_is_refused_before_it_unfolds(tmp_path):
+def test_compressed_archive_is_refused_before_it_is_unpacked(tmp_path):
     path = save(state_of(Network(seed=1).encoder), tmp_path / "a.pth")
     with zipfile.ZipFile(path) as archive:
         entries = {name: archive.read(name) for name in archive.namelist()}
@@ -258,7 +258,7 @@ def test_a_file_that_is_too_large_is_not_opened(suffix, tmp_path, monkeypatch):
     assert "are more than" in refused(Network(), path)
 
 
-def test_a_tensor_repeated_beyond_all_memory_is_refused(tmp_path):
+def test_tensor_larger_than_its_file_is_refused(tmp_path):
     path = save({"0.weight": torch.zeros(1).expand(1 << 40, 3, 3, 3)}, tmp_path / "a.pth")
     assert path.stat().st_size < 1 << 20
     assert "larger than the file" in refused(Network(), path)

@@ -28,7 +28,7 @@ def rates(name: str, steps: int) -> list[float]:
 
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("steps", [1, 2, 5, 9, 10, 11, 20, 100])
-def test_every_schedule_lasts_for_any_number_of_steps(name, steps):
+def test_every_schedule_works_for_any_number_of_steps(name, steps):
     assert all(math.isfinite(rate) and -1e-12 <= rate <= 0.5 + 1e-12 for rate in rates(name, steps))
 
 
@@ -38,7 +38,7 @@ def test_every_schedule_lasts_for_any_number_of_steps(name, steps):
     ("polynomial", 0.5, 0.5 * 0.5**0.9, 0.0),
     ("one_cycle", 0.02, 0.302, 0.0),
 ])  # fmt: skip
-def test_rates_at_the_beginning_in_the_middle_and_at_the_end(name, first, middle, last):
+def test_rates_at_the_start_middle_and_end(name, first, middle, last):
     seen = rates(name, 100)
     assert [seen[0], seen[50], seen[100 if name != "one_cycle" else 99]] == pytest.approx(
         [first, middle, last], abs=2e-2

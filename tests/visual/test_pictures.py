@@ -40,7 +40,7 @@ def test_anterior_is_up_and_the_patients_left_on_the_right():
     assert column < 0.3
 
 
-def test_flat_images_are_shown_as_they_lie():
+def test_2d_images_are_shown_unrotated():
     mask = np.zeros((300, 300), int)
     mask[10:40, 20:60] = 1
     picture = panel(np.random.default_rng(0).random((1, 300, 300)), mask, mask, 2, (1, 1))
@@ -135,7 +135,7 @@ def test_first_channel_is_shown_but_flat_colour_images_in_colour():
     assert (grey[..., 0] == grey[..., 2]).all()
 
 
-def test_colours_are_distinct_and_begin_again():
+def test_colours_are_distinct_and_repeat():
     palette = colours(20)
     assert len(np.unique(palette[:8], axis=0)) == 8
     np.testing.assert_array_equal(palette[8], palette[1])
@@ -146,7 +146,7 @@ def test_arrays_that_do_not_fit_are_refused():
         panel(np.zeros((1, 4, 5)), np.zeros((4, 5), int), np.zeros((5, 4), int), 2, (1, 1))
 
 
-def test_png_holds_the_picture():
+def test_png_contains_the_picture():
     picture = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png(picture)))), picture)
 

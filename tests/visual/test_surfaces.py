@@ -24,7 +24,7 @@ def of_colour(surfaces, colour) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("most", [60_000, 4_000])
-def test_a_ball_has_its_size_and_place_in_millimetres_however_few_vertices(most):
+def test_ball_has_its_size_and_position_in_mm_with_few_vertices(most):
     reference = ball().astype(np.uint8)
     surfaces = side_by_side(reference, np.zeros_like(reference), 2, SPACING, most)
     assert len(surfaces.vertices) <= most
@@ -63,6 +63,6 @@ def test_empty_masks_and_values_beyond_the_labels_make_no_surface():
     assert side_by_side(mask, mask + 3, 3, SPACING) is None
 
 
-def test_an_absurd_spacing_allocates_nothing_absurd():
+def test_absurd_spacing_allocates_little_memory():
     mask = np.ones((4, 5, 6), np.uint8)
     assert len(side_by_side(mask, mask, 2, (1e-6, 1e6, 1.0)).vertices) < 5_000

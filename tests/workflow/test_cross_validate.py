@@ -14,7 +14,7 @@ from segment.errors import UserError
 from segment.runs.folder import read_run
 
 
-def test_all_folds_are_trained_and_summed_up_and_a_stopped_one_goes_on(run_train, make_dataset, tmp_path, capsys):
+def test_all_folds_are_trained_and_summarised_and_a_stopped_one_resumes(run_train, make_dataset, tmp_path, capsys):
     root = make_dataset(tmp_path / "data", n=5)
     choices = ("folds=2", "trainer.max_steps=2")
     whole = run_train(root, "cv", *choices, "fold=all")
@@ -83,7 +83,7 @@ def test_every_fold_starts_processes_of_its_own(make_dataset, tmp_path):
 
 
 @pytest.mark.parametrize("choice", ["debug=fast_dev_run", "debug=overfit"])
-def test_what_looks_at_one_fold_refuses_all(run_train, make_dataset, tmp_path, choice):
+def test_options_for_single_folds_refuse_all(run_train, make_dataset, tmp_path, choice):
     with pytest.raises(UserError, match="fold=all"):
         run_train(make_dataset(tmp_path / "data", n=4), "run", "fold=all", choice)
     assert not (tmp_path / "runs").exists()

@@ -28,7 +28,7 @@ def check_no_result(run: Path, step: int) -> dict:
 
 
 @pytest.mark.parametrize("rate", ["1e6", "1e30", "1e36"])
-def test_a_learning_rate_that_is_far_too_high_ends_the_training(run_train, make_dataset, tmp_path, rate):
+def test_far_too_high_learning_rate_ends_the_training(run_train, make_dataset, tmp_path, rate):
     root = make_dataset(tmp_path / "data", n=4)
     with pytest.raises(Diverged, match=r"diverged at step \d+ of 40: .*learning rate.*smaller optimizer\.lr"):
         run_train(root, "run", f"optimizer.lr={rate}", "trainer.max_steps=40", "sampler.steps_per_epoch=4")
@@ -41,9 +41,7 @@ def test_a_learning_rate_that_is_far_too_high_ends_the_training(run_train, make_
 @pytest.mark.usefixtures("without_pages")
 @pytest.mark.parametrize("callbacks", ["default", "ema"])
 @pytest.mark.parametrize("spoilt", ["NotFiniteAt", "GradientNotFiniteAt"])
-def test_one_step_that_is_not_finite_keeps_the_checkpoints_before_it(
-    run_train, make_dataset, tmp_path, monkeypatch, spoilt, callbacks
-):
+def test_non_finite_step_keeps_earlier_checkpoints(run_train, make_dataset, tmp_path, monkeypatch, spoilt, callbacks):
     root = make_dataset(tmp_path / "data", n=4)
     given = (
         "trainer.max_steps=6", "trainer.precision=bf16-mixed", f"callbacks={callbacks}", SPOILT.format(spoilt)
@@ -66,7 +64,7 @@ def test_one_step_that_is_not_finite_keeps_the_checkpoints_before_it(
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_values_and_weights_that_are_not_finite_after_a_step_end_it_too(run_train, make_dataset, tmp_path):
+def test_non_finite_weights_after_a_step_end_the_training(run_train, make_dataset, tmp_path):
     root = make_dataset(tmp_path / "data", n=4)
     given = (
         "optimizer.lr=1e30", "optimizer.weight_decay=1e9", "scheduler=constant", "sampler.steps_per_epoch=1",
@@ -80,7 +78,7 @@ def test_values_and_weights_that_are_not_finite_after_a_step_end_it_too(run_trai
 
 
 @pytest.mark.parametrize("rate", ["1e39", "-1", "nan"])
-def test_a_learning_rate_that_is_none_is_refused(run_train, make_dataset, tmp_path, rate):
+def test_invalid_learning_rate_is_refused(run_train, make_dataset, tmp_path, rate):
     root = make_dataset(tmp_path / "data", n=4)
     with pytest.raises(UserError, match=r"optimizer"):
         run_train(root, "run", f"optimizer.lr={rate}", "scheduler=constant")
@@ -105,7 +103,7 @@ def spoil_checkpoint(run: Path) -> Path:
     return file
 
 
-def test_weights_that_are_not_finite_are_refused_wherever_they_are_read(run_train, make_dataset, tmp_path, monkeypatch):
+def test_non_finite_weights_are_refused_everywhere(run_train, make_dataset, tmp_path, monkeypatch):
     root = make_dataset(tmp_path / "data", n=4)
     stop = "+callbacks.stop={_target_: stopping.StopAt}"
     monkeypatch.setenv("STOP_AT", "2")
@@ -122,7 +120,7 @@ def test_weights_that_are_not_finite_are_refused_wherever_they_are_read(run_trai
         run_train(root, "other", f"weights={run}")
 
 
-def test_a_finished_run_that_diverged_before_this_was_noticed_is_refused(run_train, make_dataset, tmp_path):
+def test_older_diverged_run_is_refused(run_train, make_dataset, tmp_path):
     run = run_train(make_dataset(tmp_path / "data", n=4), "run")
     diverge(run, step=3)
     with pytest.raises(UserError, match=r"diverged at step 3.*Delete it"):

@@ -31,7 +31,7 @@ def kill_when(process: Forked, moment) -> None:
     process.kill()
 
 
-def test_killed_runs_go_on_to_the_same_weights(make_dataset, tmp_path):
+def test_killed_runs_resume_to_the_same_weights(make_dataset, tmp_path):
     root, cache = make_dataset(tmp_path / "data", n=4), tmp_path / "cache"
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert start(root, whole, cache).wait() == 0

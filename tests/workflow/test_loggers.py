@@ -72,7 +72,7 @@ def test_every_logger_gets_curves_configuration_and_final_scores(run_train, make
     assert [*home.rglob("*")] == []
 
 
-def test_a_run_is_taken_up_again_with_another_logger_and_keeps_its_earlier_curves(run_train, make_dataset, tmp_path):
+def test_resumed_run_with_another_logger_keeps_its_earlier_curves(run_train, make_dataset, tmp_path):
     root = make_dataset(tmp_path / "data", n=4)
     run = run_train(root, "run", "logger=csv", "trainer.max_steps=2")
     first = (run / "csv" / "version_0" / "metrics.csv").read_text()
@@ -91,7 +91,7 @@ def test_a_logger_that_is_not_installed_names_its_extra(run_train, make_dataset,
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_logger_that_cannot_begin_is_the_users_to_mend(run_train, make_dataset, tmp_path):
+def test_logger_that_fails_to_start_is_a_user_error(run_train, make_dataset, tmp_path):
     root = make_dataset(tmp_path / "data", n=4)
     with pytest.raises(UserError, match=r"logger=mlflow: cannot start|logger\.mlflow: "):
         run_train(root, "run", "logger=mlflow", "logger.mlflow.tracking_uri=nonsense://x")

@@ -70,7 +70,7 @@ def test_scores_of_masks_from_elsewhere_know_the_regions(regions, tmp_path):
     assert (scans["dice"] == 1).all()
 
 
-def test_a_loss_that_tells_classes_apart_is_refused(run_train, regions, tmp_path):
+def test_loss_for_exclusive_classes_is_refused(run_train, regions, tmp_path):
     with pytest.raises(UserError, match=r"cannot be computed on regions.*whole, core.*loss=dice_ce"):
         run_train(regions, "run", "loss=dice")
     assert not (tmp_path / "runs").exists()
@@ -82,7 +82,7 @@ def test_a_loss_of_regions_is_refused_where_labels_exclude_each_other(run_train,
     assert not (tmp_path / "runs").exists()
 
 
-def test_slices_of_3d_scans_train_a_flat_network(run_train, make_dataset, tmp_path):
+def test_slices_of_3d_scans_train_a_2d_network(run_train, make_dataset, tmp_path):
     root = make_dataset(tmp_path / "data", n=4, spacing=(3.0, 1.0, 1.0))
     run = run_train(
         root, "run", "plan.configuration=2d", "plan.patch_size=[16,16]", "plan.batch_size=4", "trainer.max_steps=30",

@@ -40,7 +40,7 @@ BOTH = [
 
 
 @pytest.mark.parametrize(("name", "precision"), BOTH)
-def test_workers_and_a_stop_change_no_weight(run_train, make_dataset, tmp_path, monkeypatch, name, precision):
+def test_workers_and_resuming_change_no_weight(run_train, make_dataset, tmp_path, monkeypatch, name, precision):
     root = make_dataset(tmp_path / "data", n=4)
     given = (
         *NETWORKS[name], f"trainer.precision={precision}", "trainer.max_steps=4", "sampler.steps_per_epoch=2",

@@ -32,7 +32,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
-def test_a_pair_of_runs_is_complete_and_tensorboard_compares_them(
+def test_two_runs_are_complete_and_shown_side_by_side_in_tensorboard(
     run_train, make_dataset, tmp_path, capsys, tensorboard_server
 ):
     root = make_dataset(tmp_path / "data", n=6)
@@ -110,7 +110,7 @@ def test_seeds_make_different_weights_and_the_same_seed_the_same(run_train, make
 
 @pytest.mark.usefixtures("without_pages")
 @pytest.mark.parametrize(("stop", "callbacks"), [(4, "ema"), (6, "default")])
-def test_a_run_that_time_ended_goes_on_to_the_same_weights(
+def test_run_stopped_by_max_time_resumes_to_the_same_weights(
     run_train, make_dataset, tmp_path, callbacks, stop, monkeypatch
 ):
     root = make_dataset(tmp_path / "data", n=4)
@@ -140,7 +140,7 @@ def tensors(run: Path, tag: str) -> list:
 
 
 @pytest.mark.usefixtures("without_pages")
-def test_a_finished_run_is_left_alone_and_another_configuration_is_refused(run_train, make_dataset, tmp_path, capsys):
+def test_finished_run_is_kept_and_another_configuration_is_refused(run_train, make_dataset, tmp_path, capsys):
     root = make_dataset(tmp_path / "data", n=4)
     run = run_train(root, "run")
     before = {file: file.stat().st_mtime_ns for file in run.rglob("*") if file.is_file()}
@@ -256,14 +256,14 @@ def test_published_weights_go_into_the_encoder(run_train, make_dataset, tmp_path
 
 
 @pytest.mark.parametrize("wrong", ["nowhere.pth", "data"])
-def test_weights_that_are_none_are_refused_before_anything_is_written(run_train, make_dataset, tmp_path, wrong):
+def test_invalid_weights_are_refused_before_anything_is_written(run_train, make_dataset, tmp_path, wrong):
     root = make_dataset(tmp_path / "data", n=4)
     with pytest.raises(UserError, match=f"weights={tmp_path / wrong}"):
         run_train(root, "run", f"weights={tmp_path / wrong}")
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_patch_that_the_network_halves_away_is_refused(run_train, make_dataset, tmp_path):
+def test_patch_smaller_than_the_strides_is_refused(run_train, make_dataset, tmp_path):
     root = make_dataset(tmp_path / "data", n=4)
     with pytest.raises(UserError, match=r"plan\.patch_size=\[8, 16, 16\]"):
         run_train(root, "run", "network.encoder.features=[4,4,4,4,4]")

@@ -85,7 +85,7 @@ def miniature(make_dataset, tmp_path):
 
 @pytest.mark.parametrize("layout", ["msd", "nnunet", "folders", "table"])
 @pytest.mark.parametrize(("shape", "channels"), [((6, 8, 7), 2), ((16, 16), 1)])
-def test_a_sound_data_set_has_no_problems(make_dataset, tmp_path, check, layout, shape, channels):
+def test_valid_data_set_has_no_problems(make_dataset, tmp_path, check, layout, shape, channels):
     root = make_dataset(tmp_path / "in", layout, n=4, shape=shape, channels=channels)
     code, report = check(root, "strict=true")
     assert code == 0
@@ -93,7 +93,7 @@ def test_a_sound_data_set_has_no_problems(make_dataset, tmp_path, check, layout,
 
 
 @pytest.mark.parametrize("broken", BREAKAGES, ids=lambda broken: broken.name)
-def test_what_is_broken_is_found_and_named(miniature, check, broken):
+def test_each_defect_is_found_and_named(miniature, check, broken):
     root = miniature(broken.layout, broken.channels)
     overrides = broken.do(root) or []
     code, report = check(root, *overrides)
@@ -114,7 +114,7 @@ def test_what_is_broken_is_found_and_named(miniature, check, broken):
         assert report["errors"] == 0, report["problems"]
 
 
-def test_enough_ways_to_break_a_data_set_are_tried():
+def test_every_kind_of_problem_is_tested():
     assert len({broken.name for broken in BREAKAGES}) == len(BREAKAGES) >= 40
     assert {broken.kind for broken in BREAKAGES} == set(KINDS)
 
@@ -158,7 +158,7 @@ def test_strict_refuses_warnings_too(miniature, command):
     assert said.endswith("0 errors, 1 warning: valid.\n")
 
 
-def test_nothing_at_the_root_is_one_paragraph(tmp_path, monkeypatch, capsys):
+def test_missing_root_is_one_paragraph(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["segment", "check", "data=hippocampus", f"data.root={tmp_path / 'gone'}"])
     with pytest.raises(SystemExit) as stop:
         cli.main()
@@ -167,7 +167,7 @@ def test_nothing_at_the_root_is_one_paragraph(tmp_path, monkeypatch, capsys):
     assert re.fullmatch(r"segment: .*gone: does not exist.*segment fetch data=hippocampus.*\n", said.err)
 
 
-def test_a_root_that_was_left_out_is_named_by_its_key(monkeypatch, capsys):
+def test_missing_root_key_is_named(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["segment", "check", "data=auto"])
     with pytest.raises(SystemExit) as stop:
         cli.main()
@@ -176,7 +176,7 @@ def test_a_root_that_was_left_out_is_named_by_its_key(monkeypatch, capsys):
     assert said.err.startswith("segment: data.root")
 
 
-def test_the_second_time_reads_no_voxel_and_finds_the_same(miniature, tmp_path, monkeypatch):
+def test_second_check_uses_the_cache_and_finds_the_same(miniature, tmp_path, monkeypatch):
     root = miniature()
     label_truncated(root)
     real, read = surveys.examine, []
@@ -209,7 +209,7 @@ def test_hashes_that_are_known_are_not_computed_again(miniature, tmp_path, monke
     assert again.hashes == first.hashes
 
 
-def test_a_missing_mask_and_constant_scans_are_told_once(miniature, check):
+def test_missing_masks_and_constant_scans_are_reported_once(miniature, check):
     root = miniature()
     (root / LABEL).unlink()
     for case in ("a00", "c02"):
@@ -221,12 +221,12 @@ def test_a_missing_mask_and_constant_scans_are_told_once(miniature, check):
 @pytest.mark.parametrize(
     "codes", ["".join(code) for code in itertools.product("RL", "AP", "SI")] + ["PIR", "SRA", "ARS", "RSA", "IPL"]
 )
-def test_the_handedness_of_axes_is_that_of_their_determinant(codes):
+def test_handedness_is_the_sign_of_the_determinant(codes):
     turn = nib.orientations.inv_ornt_aff(nib.orientations.axcodes2ornt(codes), (1, 1, 1))[:3, :3]
     assert judge.handedness(codes) == ("right-handed" if np.linalg.det(turn) > 0 else "left-handed")
 
 
-def test_test_scans_that_are_the_same_are_a_warning(miniature, check):
+def test_identical_test_scans_are_a_warning(miniature, check):
     root = miniature()
     (root / "imagesTs").mkdir()
     for name in ("new", "newer"):
@@ -240,20 +240,20 @@ def test_test_scans_that_are_the_same_are_a_warning(miniature, check):
 
 
 @pytest.mark.parametrize("name", ["Task04_Hippocampus", "isbi2012_em"])
-def test_real_data_are_sound(shared_data, command, name):
+def test_real_data_are_valid(shared_data, command, name):
     code, said = command(shared_data(name), data={"Task04_Hippocampus": "hippocampus"}.get(name, name))
     assert code == 0
     assert " 0 errors, " in said
 
 
-def test_the_demo_set_is_sound(command, tmp_path):
+def test_demo_data_set_is_valid(command, tmp_path):
     root = tmp_path / "demo"
     demo_dataset(root, scans=3)
     code, said = command(root, "data.scans=3", data="demo")
     assert (code, said.splitlines()[-1]) == (0, f"{root}: 3 scans read, 0 errors, 2 warnings: valid.")
 
 
-def test_a_stranger_gets_json_alone_on_stdout_and_exit_code_2(miniature, tmp_path):
+def test_command_prints_only_json_and_exits_with_2(miniature, tmp_path):
     root = miniature()
     label_truncated(root)
     given = ["data=auto", f"data.root={root}", f"cache={tmp_path / 'cache'}", "format=json"]

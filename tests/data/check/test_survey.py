@@ -104,7 +104,7 @@ def test_a_survey_is_read_back_from_json(two_channels):
         read_as(Survey, content, "cached")
 
 
-def test_facts_are_remembered_and_a_changed_byte_or_label_is_noticed(make_dataset, tmp_path, monkeypatch):
+def test_surveys_are_cached_by_content_and_labels(make_dataset, tmp_path, monkeypatch):
     root = make_dataset(tmp_path / "in", n=3, shape=(4, 6, 5))
     dataset, folder, read = open_dataset(root), tmp_path / "facts", []
     real = surveys.examine
@@ -135,7 +135,7 @@ def test_facts_are_remembered_and_a_changed_byte_or_label_is_noticed(make_datase
     assert len(read) == 3
 
 
-def test_remembered_problems_name_the_files_where_they_now_lie(make_dataset, tmp_path):
+def test_cached_problems_name_the_present_files(make_dataset, tmp_path):
     found = []
     for name in ("one", "two"):
         root = make_dataset(tmp_path / name, n=1, shape=(4, 6, 5))

@@ -40,7 +40,7 @@ def test_every_layout_is_recognised_and_read(make_dataset, tmp_path, layout, giv
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_labels_and_channels_given_by_the_user_win(make_dataset, tmp_path, layout):
+def test_labels_and_channels_of_the_user_take_precedence(make_dataset, tmp_path, layout):
     root = make_dataset(tmp_path, layout, n=2, shape=(4, 5, 6), channels=2)
     dataset = open_dataset(root, labels={"rim": 1, "core": 2}, channels=["T1", "T2"], name="x", notice="n", licence="l")
     assert dict(dataset.labels) == {"background": 0, "rim": 1, "core": 2}
@@ -105,7 +105,7 @@ def test_the_licence_is_the_users_or_the_sources_or_the_data_sets_own(make_datas
     assert open_dataset(root, source={"licence": "CC0"}).licence == "CC0"
 
 
-def test_an_unknown_layout_says_what_was_looked_for(tmp_path):
+def test_error_for_an_unknown_layout_lists_what_was_searched(tmp_path):
     with pytest.raises(UserError, match=r"not recognised\. Looked for: dataset\.json.*CSV.*images/ and labels/"):
         open_dataset(tmp_path)
     with pytest.raises(UserError, match="Did you mean 'folders'"):
@@ -141,7 +141,7 @@ def test_images_without_a_mask_and_masks_without_an_image_are_named(make_dataset
         open_dataset(root)
 
 
-def test_a_file_name_that_ends_in_digits_is_a_case_when_a_mask_bears_it(tmp_path):
+def test_file_name_ending_in_digits_is_a_case_if_a_mask_has_it(tmp_path):
     for folder in ("images", "labels"):
         (tmp_path / folder).mkdir()
         for name in ("scan_0001", "scan_0002"):
@@ -173,7 +173,7 @@ def test_test_images_become_test_cases(make_dataset, tmp_path, layout):
     assert tests[0].images[0].is_file()
 
 
-def test_msd_test_images_may_be_absent_as_a_whole_but_not_in_part(make_dataset, tmp_path):
+def test_msd_test_images_may_be_missing_all_together_but_not_in_part(make_dataset, tmp_path):
     root = make_dataset(tmp_path, "msd", n=2, shape=(4, 5, 6))
     edit(root, test=["./imagesTs/new.nii.gz"])
     assert open_dataset(root).test_cases == ()
@@ -210,7 +210,7 @@ def test_a_dataset_json_may_not_name_files_outside(make_dataset, tmp_path, path)
         (None, "must map names"),
     ],
 )
-def test_labels_that_are_not_sound_are_named(make_dataset, tmp_path, labels, said):
+def test_invalid_labels_are_named(make_dataset, tmp_path, labels, said):
     root = make_dataset(tmp_path, "nnunet", n=2, shape=(4, 5, 6))
     edit(root, labels=labels)
     with pytest.raises(UserError, match=f"dataset.json: .*{said}"):
@@ -308,7 +308,7 @@ def test_mistakes_in_a_table_are_named(tmp_path, text, said):
         open_dataset(tmp_path, labels={"a": 1})
 
 
-def test_one_folder_a_patient(make_dataset, tmp_path):
+def test_one_folder_per_patient(make_dataset, tmp_path):
     source = make_dataset(tmp_path / "source", "folders", n=3, shape=(4, 5, 6), channels=2)
     root = tmp_path / "brats"
     for case in ("case_a00", "case_b01", "case_c02"):

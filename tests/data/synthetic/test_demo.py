@@ -74,18 +74,18 @@ def test_a_scan_depends_on_seed_and_index_alone(made):
     assert other.shape != image.shape or (other != image).any()
 
 
-def test_it_is_written_once(made, monkeypatch):
+def test_data_set_is_written_once(made, monkeypatch):
     monkeypatch.setattr(demo, "_write", None)
     assert demo.demo_dataset(made.root, scans=4) == made
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"scans": 5}])
-def test_another_stamp_is_refused(made, change):
+def test_folder_of_another_version_is_refused(made, change):
     with pytest.raises(UserError, match=r"set contains the demo set .*Choose another data\.root, or delete"):
         demo.demo_dataset(made.root, **{"scans": 4, **change})
 
 
-def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path):
+def test_foreign_folder_is_refused_and_left_unchanged(tmp_path):
     (tmp_path / "dataset.json").write_text(json.dumps({"training": []}))
     with pytest.raises(UserError, match="something other than the demo set"):
         demo.demo_dataset(tmp_path)
@@ -94,7 +94,7 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path):
         demo.demo_dataset(tmp_path / "new", scans=0)
 
 
-def test_nothing_is_left_when_writing_fails(tmp_path, monkeypatch):
+def test_failed_write_leaves_nothing(tmp_path, monkeypatch):
     calls = []
 
     def fail(*args):

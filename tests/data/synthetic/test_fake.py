@@ -78,7 +78,7 @@ def test_writing_a_scan_takes_no_memory_for_the_scan(tmp_path):
     assert peak < 200 * 64 * 64 * 2  # its voxels alone
 
 
-def test_it_is_written_once_and_another_stamp_is_refused(made, monkeypatch):
+def test_data_set_is_written_once_and_another_version_is_refused(made, monkeypatch):
     monkeypatch.setattr(fake, "_write", None)
     assert fake_dataset(made.root, 3, SHAPE, SPACING, labels=2, seed=5) == made
     for change in ({"seed": 6}, {"scans": 4}, {"shape": (24, 30, 41)}, {"labels": 3}, {"compressed": False}):
@@ -104,7 +104,7 @@ def test_impossible_values_are_refused_by_the_name_of_their_key(wrong, key, tmp_
     assert not (tmp_path / "set").exists()
 
 
-def test_nothing_is_left_when_writing_fails_and_other_folders_are_left_alone(tmp_path, monkeypatch):
+def test_failed_write_leaves_nothing_and_foreign_folders_unchanged(tmp_path, monkeypatch):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "dataset.json").write_text(json.dumps({"training": []}))
     with pytest.raises(UserError, match="something other than the fake set"):

@@ -59,7 +59,7 @@ def test_every_stage_reads_the_encoder_at_its_scale_and_finer_and_the_decoder_wh
 
 
 @both
-def test_its_maps_are_what_it_says(like):
+def test_feature_maps_match_their_description(like):
     decoder = FullScaleDecoder(len(like.strides[0]), like, width=5)
     image = maps(like)
     results = decoder(image)
@@ -74,7 +74,7 @@ def test_its_maps_are_what_it_says(like):
     assert [b[-1].conv.kernel_size for b in decoder.branches] == [k for k in kernels[:-1] for _ in range(n)]
 
 
-def test_the_callers_list_of_maps_stays_as_it_is():
+def test_list_of_maps_is_not_modified():
     image = maps(FLAT)
     before = list(image)
     FullScaleDecoder(2, FLAT, width=4)(image)
@@ -89,7 +89,7 @@ def test_an_encoder_that_starts_coarse_is_refused():
 @pytest.mark.parametrize(
     ("in_channels", "deep_supervision", "count"), [(1, 0, 26_970_625), (3, 0, 26_971_777), (1, 4, 26_988_485)]
 )
-def test_it_has_as_many_parameters_as_the_authors(in_channels, deep_supervision, count):
+def test_parameters_equal_those_of_the_authors(in_channels, deep_supervision, count):
     # Counted on models/UNet_3Plus.py of ZJUGiveLab/UNet-Version, commit 8ecd067, for one class; 26.97 M in the paper.
     style = {"norm": "batch", "act": "relu"}
     stage = partial(BlockStage, **style)

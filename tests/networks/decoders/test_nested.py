@@ -66,7 +66,7 @@ def test_maps_come_deepest_first():
         assert [not torch.allclose(a, b) for a, b in zip(before, after, strict=True)] == expected
 
 
-def test_kernels_strides_depth_and_stage_are_those_of_the_arguments():
+def test_arguments_set_kernels_strides_depth_and_stage():
     decoder = NestedDecoder(3, THICK, depth=3)
     assert [len(stage) for stage in decoder.stages.values()] == [3, 3, 3]
     assert decoder.stages["0_2"][0].conv.kernel_size == (1, 3, 3)
@@ -112,7 +112,7 @@ def test_every_parameter_learns_with_all_heads():
 
 
 @pytest.mark.parametrize(("deep_supervision", "count"), [(0, 9_041_601), (3, 9_041_700)])
-def test_it_has_as_many_parameters_as_the_authors(deep_supervision, count):
+def test_parameters_equal_those_of_the_authors(deep_supervision, count):
     # As commented in keras/helper_functions.py of MrGiovanni/UNetPlusPlus, commit 2659ddc, for 1 channel and 1 class.
     stage = partial(BlockStage, norm=None, act="relu")
     encoder = partial(StagedEncoder, features=[32, 64, 128, 256, 512], stage=stage, down=MaxPool)

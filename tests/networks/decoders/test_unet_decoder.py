@@ -52,7 +52,7 @@ def channels(modules: nn.ModuleList) -> list[int]:
     features=st.lists(st.sampled_from([4, 6, 8]), min_size=3, max_size=3),
     dims=st.integers(2, 3),
 )
-def test_maps_are_as_large_and_have_as_many_channels_as_it_says(join, up, first, steps, features, dims):
+def test_feature_maps_match_their_description(join, up, first, steps, features, dims):
     strides = [tuple(first[:dims])]
     for step in steps:
         strides.append(tuple(a * b for a, b in zip(strides[-1], step, strict=False)))
@@ -70,7 +70,7 @@ def test_maps_are_as_large_and_have_as_many_channels_as_it_says(join, up, first,
     assert decoder.features[-len(strides) :] == like.features
 
 
-def test_it_goes_on_by_twos_without_a_skip_where_the_encoder_starts_coarse():
+def test_decoder_upsamples_by_two_without_skips_beyond_the_encoder():
     four = UNetDecoder(2, encoder([16, 32], [4, 8]))
     assert four.strides == [(1, 1), (2, 2), (4, 4), (8, 8)]
     assert four.features == [4, 8, 16, 32]
@@ -100,7 +100,7 @@ def test_it_may_end_at_a_coarser_map():
         ([1, 2, 6, 7], [1, 2, 6, 7]),
     ],
 )
-def test_channels_of_the_way_up(up_features, asked):
+def test_upsampling_channels_are_set(up_features, asked):
     like = encoder([10, 20, 40], [4, 8, 16])
     decoder = UNetDecoder(2, like, features=[3, 5, 10, 20], up_features=up_features)
     assert channels(decoder.ups) == [5, 10, 20, 40]
@@ -109,12 +109,12 @@ def test_channels_of_the_way_up(up_features, asked):
     assert [m.shape[1] for m in decoder(maps(like, (32, 32)))] == decoder.features == [3, 5, 10, 20, 40]
 
 
-def test_a_way_up_that_keeps_its_channels_is_taken_at_its_word():
+def test_upsampling_may_keep_its_channels():
     decoder = UNetDecoder(2, encoder([4, 8, 16], [1, 2, 4]), up=Interpolation)
     assert channels(decoder.stages) == [8 + 4, 16 + 8]
 
 
-def test_every_stage_may_be_of_its_own_kind_finest_first():
+def test_stages_may_differ_and_are_given_finest_first():
     like = encoder([4, 8, 16], [2, 4, 8])
     decoder = UNetDecoder(
         2,
@@ -132,7 +132,7 @@ def test_every_stage_may_be_of_its_own_kind_finest_first():
     assert [m.shape[1] for m in decoder(maps(like, (16, 16)))] == [3, 4, 8, 16]
 
 
-def test_kernels_are_those_of_the_encoders_stages_and_three_where_it_has_none():
+def test_kernels_follow_the_encoder_and_are_3_beyond_it():
     like = encoder([4, 8, 16], [2, 4, 8], kernel_sizes=[(5, 1), (1, 5), (3, 3)])
     decoder = UNetDecoder(2, like)
     assert [stage[0].conv.kernel_size for stage in reversed(decoder.stages)] == [(3, 3), (5, 1), (1, 5)]
@@ -140,7 +140,7 @@ def test_kernels_are_those_of_the_encoders_stages_and_three_where_it_has_none():
     assert {stage[0].conv.kernel_size for stage in UNetDecoder(2, like).stages} == {(3, 3)}
 
 
-def test_each_gives_every_stage_and_the_way_into_it_its_own_argument():
+def test_each_sets_arguments_of_single_stages_and_their_upsampling():
     like = encoder([4, 8, 16], [1, 2, 4])
     decoder = UNetDecoder(2, like, stage=MedNeXtStage, up=MedNeXtUp, join=Add, each={"expansion": [2, 3]})
     assert [stage[0].expand.out_channels for stage in reversed(decoder.stages)] == [2 * 4, 3 * 8]
@@ -161,7 +161,7 @@ class Recorder(nn.Module):
         return up
 
 
-def test_a_join_sees_its_skip_the_way_up_and_the_map_below():
+def test_join_receives_skip_upsampled_map_and_the_map_below():
     like = encoder([4, 8, 16], [1, 2, 4])
     decoder = UNetDecoder(2, like, features=[3, 5], join=Recorder)
     image = maps(like, (8, 8))
@@ -189,7 +189,7 @@ def test_with_gating_every_join_sees_the_gated_coarsest_map_of_the_encoder():
     assert channels(decoder.ups) == [8, 10]
 
 
-def test_stages_without_blocks_leave_what_the_join_gives():
+def test_stages_without_blocks_pass_the_join_on():
     like = encoder([4, 8, 16], [1, 2, 4])
     decoder = UNetDecoder(2, like, depths=[0, 1], join=Add)
     results = decoder(maps(like, (8, 8)))
@@ -219,7 +219,7 @@ def test_an_encoder_of_one_map_at_full_resolution_is_passed_on():
     assert decoder.features == [4]
 
 
-def test_every_parameter_learns_and_no_part_of_the_encoder_is_kept():
+def test_every_parameter_has_a_gradient_and_the_encoder_is_not_stored():
     whole = nn.Conv2d(1, 1, 1)
     whole.features, whole.strides = [4, 8, 16], [(2, 2), (4, 4), (8, 8)]
     gating = partial(ConvBlock, out_channels=6, kernel_size=1)
@@ -247,13 +247,13 @@ def test_every_parameter_learns_and_no_part_of_the_encoder_is_kept():
         ({"encoder": encoder([4, 8], [6, 12])}, "not a power of two"),
     ],
 )
-def test_lists_that_do_not_fit_are_refused(wrong, why):
+def test_lists_of_wrong_length_are_refused(wrong, why):
     given = {"encoder": encoder([4, 8, 16], [2, 4, 8]), "features": [2, 4, 8]} | wrong
     with pytest.raises(ValueError, match=why):
         UNetDecoder(2, **given)
 
 
-def test_what_encoders_say_of_their_maps():
+def test_encoders_describe_their_maps():
     assert finer((1, 1)) == []
     assert finer((8, 2)) == [(1, 1), (2, 1), (4, 1)]
     assert step_between((1, 2, 2), (2, 4, 2)) == (2, 2, 1)

@@ -102,7 +102,7 @@ def test_unetr_has_the_published_number_of_parameters():
 
 
 @pytest.mark.parametrize(("dims", "size"), [(2, (33, 50)), (3, (17, 32, 20))])
-def test_unetr_takes_any_size_supervises_every_level_and_all_of_it_learns(dims, size):
+def test_unetr_accepts_any_size_and_all_parameters_have_gradients(dims, size):
     torch.manual_seed(0)
     network = small_unetr(dims, 2, deep_supervision=3).train()
     outputs = network(torch.randn(1, 2, *size))
@@ -111,7 +111,7 @@ def test_unetr_takes_any_size_supervises_every_level_and_all_of_it_learns(dims, 
     assert not [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
 
 
-def test_layers_can_be_computed_anew_instead_of_kept():
+def test_layers_can_be_checkpointed():
     image, calls, gradients = torch.randn(1, 1, 32, 32), [], []
     for checkpointing in (False, True):
         torch.manual_seed(0)
@@ -135,14 +135,14 @@ def test_patches_of_eight_voxels_make_three_levels():
 
 
 @pytest.mark.parametrize("wrong", [{"patch_size": 8}, {"patch_size": (16, 8)}, {"taps": (1, 2, 4)}])
-def test_maps_that_make_no_unetr_are_refused(wrong):
+def test_unsuitable_maps_are_refused(wrong):
     encoder = ViT(2, 1, **({"hidden": 24, "depth": 4, "heads": 4, "mlp": 48, "taps": (1, 2, 3, 4)} | wrong))
     with pytest.raises(ValueError, match="maps of patches"):
         UNETRDecoder(2, encoder)
 
 
 @pytest.mark.parametrize(("dims", "size"), [(2, (32, 20)), (3, (32, 32, 32))])
-def test_swin_unetr_takes_small_images_and_all_of_it_learns(monkeypatch, dims, size):
+def test_swin_unetr_accepts_small_images_and_all_parameters_have_gradients(monkeypatch, dims, size):
     monkeypatch.setattr(swin_unetr, "rearrange", rearrange)
     torch.manual_seed(0)
     network = described("swinunetr", network={"feature_size": 12})(spatial_dims=dims, in_channels=2, out_channels=3)

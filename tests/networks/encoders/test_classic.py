@@ -79,13 +79,13 @@ def reproducible_weights(tensors: list[tuple[str, list[int]]]) -> dict[str, Tens
     return state
 
 
-def test_all_published_encoders_are_there():
+def test_all_published_encoders_exist():
     assert set(LAYOUT) == set(PARAMETERS) == set(RESPONSES)
     assert set(LAYOUT) <= set(CLASSIC)
 
 
 @every_published
-def test_the_parameters_are_the_published_ones_without_the_classifier(name):
+def test_parameters_equal_the_published_without_the_classifier(name):
     with torch.device("meta"):
         encoder = CLASSIC[name](spatial_dims=2, in_channels=3)
     assert sum(p.numel() for p in encoder.parameters()) == PARAMETERS[name]
@@ -93,7 +93,7 @@ def test_the_parameters_are_the_published_ones_without_the_classifier(name):
 
 
 @every_published
-def test_the_responses_are_the_originals(name):
+def test_outputs_equal_those_of_the_original(name):
     encoder = CLASSIC[name](spatial_dims=2, in_channels=3).eval()
     load_encoder(encoder, reproducible_weights(trunk(name)))
     with torch.inference_mode():
@@ -135,7 +135,7 @@ def test_the_maps_are_fractions_of_a_volume_and_no_parameter_lies_behind_the_las
 
 
 @pytest.mark.parametrize("name", ["alexnet", "resnet18", "mobilenet_v2", "efficientnet"])
-def test_a_volume_goes_through(name):
+def test_volumes_are_encoded(name):
     encoder = CLASSIC[name](spatial_dims=3, in_channels=1).eval()
     with torch.inference_mode():
         maps = encoder(torch.randn(1, 1, 32, 32, 32, generator=torch.Generator().manual_seed(2)))

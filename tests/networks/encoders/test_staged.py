@@ -45,7 +45,7 @@ def convolutions(module: nn.Module) -> list[nn.Module]:
     dims=st.integers(2, 3),
     features=st.lists(st.sampled_from([2, 4, 6]), min_size=3, max_size=3),
 )
-def test_maps_are_as_large_and_have_as_many_channels_as_it_says(stage, down, steps, kernels, dims, features):
+def test_feature_maps_match_their_description(stage, down, steps, kernels, dims, features):
     if stage is VNetStage and down is None:
         down = MaxPool  # the other stages can be strided
     strides = [1, *(step[:dims] for step in steps)]
@@ -62,13 +62,13 @@ def test_maps_are_as_large_and_have_as_many_channels_as_it_says(stage, down, ste
     ]
 
 
-def test_strides_are_cumulative_and_double_unless_told():
+def test_strides_are_cumulative_and_2_by_default():
     assert StagedEncoder(2, 1, [2, 2, 2, 2]).strides == [(1, 1), (2, 2), (4, 4), (8, 8)]
     assert StagedEncoder(3, 1, [2, 2, 2], [1, [1, 2, 2], 3]).strides == [(1, 1, 1), (1, 2, 2), (3, 6, 6)]
     assert all(type(n) is int for stride in StagedEncoder(2, 1, [2, 2]).strides for n in stride)
 
 
-def test_the_first_block_of_a_stage_is_strided_or_the_way_into_it_is():
+def test_stages_downsample_in_their_first_block_or_before_it():
     strided = StagedEncoder(2, 1, [2, 4], depths=3)
     assert [c.stride for c in convolutions(strided.stages[1])] == [(2, 2), (1, 1), (1, 1)]
     assert all(isinstance(way, nn.Identity) for way in strided.downs)
@@ -104,7 +104,7 @@ def test_a_stem_comes_first_with_its_own_channels_and_kernel():
     assert isinstance(StagedEncoder(2, 3, [4, 6]).stem, nn.Identity)
 
 
-def test_the_last_stage_may_be_of_another_kind():
+def test_last_stage_may_differ():
     encoder = StagedEncoder(2, 1, [2, 4, 6], bottleneck=partial(BlockStage, dropout=0.5))
     assert [bool([m for m in stage.modules() if isinstance(m, nn.Dropout)]) for stage in encoder.stages] == [
         False,
@@ -113,7 +113,7 @@ def test_the_last_stage_may_be_of_another_kind():
     ]
 
 
-def test_each_gives_every_stage_and_the_way_into_it_its_own_argument():
+def test_each_sets_arguments_of_single_stages_and_their_downsampling():
     encoder = StagedEncoder(
         2, 1, [2, 2, 2], stage=MedNeXtStage, down=MedNeXtBlock, stem=ConvBlock, each={"expansion": [2, 3, 5]}
     )
@@ -151,6 +151,6 @@ def test_dense_stages_grow_by_their_depths():
         {"each": {"bias": [True, False]}},
     ],
 )
-def test_lists_that_do_not_fit_are_refused(wrong):
+def test_lists_of_wrong_length_are_refused(wrong):
     with pytest.raises(ValueError, match=r"differ|axes|strides|values for 3 stages|depths"):
         StagedEncoder(2, 1, **{"features": [2, 4, 6]} | wrong)

@@ -34,7 +34,7 @@ def assert_all_learns(module: nn.Module, outputs: list[Tensor]) -> None:
 
 @pytest.mark.parametrize(("dims", "size"), [(2, (32, 32)), (2, (40, 16)), (3, (16, 24, 32))])
 @pytest.mark.parametrize("class_token", [False, True])
-def test_a_vit_gives_the_image_and_a_map_for_each_tap_at_any_size(dims, size, class_token):
+def test_vit_returns_the_image_and_a_map_per_tap_at_any_size(dims, size, class_token):
     torch.manual_seed(0)
     vit = small_vit(dims, class_token=class_token).train()
     image = torch.randn(2, 2, *size)
@@ -46,7 +46,7 @@ def test_a_vit_gives_the_image_and_a_map_for_each_tap_at_any_size(dims, size, cl
     assert_all_learns(vit, maps)
 
 
-def test_each_token_is_the_map_where_its_patch_lies():
+def test_tokens_are_placed_where_their_patches_are():
     torch.manual_seed(0)
     vit = small_vit(3, taps=(4,), class_token=True).eval()
     for layer in vit.layers:
@@ -86,7 +86,7 @@ def test_an_image_of_another_size_sees_the_position_embedding_of_its_grid(dims):
     assert not torch.allclose(vit(image)[1], other(image)[1], atol=1e-2)
 
 
-def test_the_start_is_a_truncated_normal_of_deviation_one_fiftieth():
+def test_weights_start_from_a_truncated_normal_with_sd_0_02():
     torch.manual_seed(0)
     vit = small_vit(2, class_token=True)
     drawn = [p for name, p in vit.named_parameters() if "norm" not in name and not name.endswith("bias")]
@@ -95,7 +95,7 @@ def test_the_start_is_a_truncated_normal_of_deviation_one_fiftieth():
     assert all(not p.any() for name, p in vit.named_parameters() if name.endswith("bias"))
 
 
-def test_dropout_is_off_unless_asked_for_and_in_evaluation():
+def test_dropout_is_off_by_default_and_in_evaluation():
     torch.manual_seed(0)
     image = torch.randn(1, 2, 32, 32)
     with torch.inference_mode():
@@ -215,7 +215,7 @@ def test_torchvisions_weights_go_to_other_sizes_channels_and_to_3d():
 
 
 @pytest.mark.parametrize("shape", [(197,), (1, 0, 48), (1, 16, 48)])
-def test_a_position_embedding_of_no_square_grid_is_refused_by_its_name(shape):
+def test_position_embedding_of_a_non_square_grid_is_refused(shape):
     encoder = ViTPyramid(2, 3, 64, (8, 8, 8), (1, 2, 3, 4), **SMALL)
     state = TorchViT().torchvision_state("0", "3") | {"encoder.pos_embedding": torch.zeros(shape)}
     with pytest.raises(ValueError, match=r"trunk\.position"):
@@ -223,7 +223,7 @@ def test_a_position_embedding_of_no_square_grid_is_refused_by_its_name(shape):
 
 
 @pytest.mark.parametrize(("dims", "size"), [(2, (48, 32)), (3, (16, 32, 48))])
-def test_the_pyramid_gives_maps_at_four_strides_and_all_of_it_learns(dims, size):
+def test_pyramid_returns_maps_at_four_strides_and_all_parameters_have_gradients(dims, size):
     torch.manual_seed(0)
     encoder = ViTPyramid(dims, 2, None, (8, 12, 16), (1, 2, 3, 4), **SMALL).train()
     maps = encoder(torch.randn(1, 2, *size))
@@ -258,7 +258,7 @@ def test_a_standardised_convolution_ignores_scale_and_offset_of_its_weight(convo
 
 
 @pytest.mark.parametrize(("dims", "size"), [(2, (48, 32)), (3, (32, 16, 48))])
-def test_the_hybrid_gives_maps_at_four_strides_and_all_of_it_learns(dims, size):
+def test_hybrid_returns_maps_at_four_strides_and_all_parameters_have_gradients(dims, size):
     torch.manual_seed(0)
     encoder = HybridViT(dims, 2, 32, (2, 1, 1), 24, **SMALL).train()
     maps = encoder(torch.randn(1, 2, *size))
@@ -273,7 +273,7 @@ def test_the_hybrid_gives_maps_at_four_strides_and_all_of_it_learns(dims, size):
 
 
 @pytest.mark.parametrize("wrong", [{"width": 33}, {"width": 0}, {"blocks": (3, 4)}, {"image_size": 40}, {"heads": 7}])
-def test_a_hybrid_of_odd_numbers_is_refused(wrong):
+def test_hybrid_with_odd_sizes_is_refused(wrong):
     with pytest.raises(ValueError, match="must"):
         HybridViT(2, 1, **(SMALL | wrong))
 
