@@ -25,7 +25,7 @@ from segment.instruction_set import precision
 
 
 def train(work: Path, scans: int, side: int, name: str, patch: int, steps: int) -> dict[str, float]:
-    """Peak resident memory in MB and the cost that summary.json tells."""
+    """Peak resident memory in MB and the cost recorded in summary.json."""
     folder = work / f"{name}-{scans}-{side}"
     command = [
         sys.executable, "-m", "segment.cli", "train", "data=fake", f"data.root={work / f'data-{scans}-{side}'}",
@@ -61,8 +61,8 @@ def main() -> None:
             scans, side = map(int, one.split("x"))
             for name in ("first", "second"):
                 figures = train(work, scans, side, name, given.patch, given.steps)
-            told = f"peak {figures['peak_mb']:.0f} MB, step {figures['seconds_per_step']:.3f} s"
-            print(f"{scans:4d} scans of {side}^3: {told}, waiting {figures['waiting_share']:.2%}", flush=True)
+            figures_text = f"peak {figures['peak_mb']:.0f} MB, step {figures['seconds_per_step']:.3f} s"
+            print(f"{scans:4d} scans of {side}^3: {figures_text}, waiting {figures['waiting_share']:.2%}", flush=True)
             shutil.rmtree(work / f"data-{scans}-{side}")
             shutil.rmtree(work / "cache")
     finally:

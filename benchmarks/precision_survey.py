@@ -264,7 +264,7 @@ def verdicts(case: Case, tolerance: float) -> list[tuple[str, str]] | None:
         return [("forward", f"raises: {str(error).splitlines()[0][:80]}")]
     wrong = []
     for name, right, *repeated in zip(OUTPUTS, reference, *found, strict=False):
-        problem = told(right, repeated, scale(case, right, upstream), tolerance)
+        problem = describe_problem(right, repeated, scale(case, right, upstream), tolerance)
         if problem:
             wrong.append((name, problem))
     return wrong
@@ -279,7 +279,7 @@ def scale(case: Case, right: Tensor, upstream: Tensor) -> float:
     return float(torch.maximum(right.abs().max(), floor))
 
 
-def told(right: Tensor, repeated: list[Tensor], largest: float, tolerance: float) -> str:
+def describe_problem(right: Tensor, repeated: list[Tensor], largest: float, tolerance: float) -> str:
     """What is wrong with a tensor; empty where nothing is."""
     error = max(float((tensor - right).abs().max()) for tensor in repeated) / largest
     problems = []
@@ -376,7 +376,7 @@ def main() -> None:
         from segment.networks import bf16_convolution
 
         bf16_convolution.install()
-    for option in (MMAP_THRESHOLD, TRIM_THRESHOLD):  # freed memory goes to whoever asks next, not to the system
+    for option in (MMAP_THRESHOLD, TRIM_THRESHOLD):  # freed memory is reused, not returned to the system
         mallopt(option, 1 << 30)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     describe(given)

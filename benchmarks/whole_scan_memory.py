@@ -69,8 +69,8 @@ def main() -> None:
             float(subprocess.check_output([*command, way, str(side), str(classes), mirror], text=True))
             for way in ("plain", "segment")
         )
-        told = f"{side}^3, {classes} classes, mirror {mirror or 'none'}: result {side**3 * classes * 4 / 1e6:.0f} MB"
-        print(f"{told}; plain {peer:.0f} MB, segment {ours:.0f} MB, ratio {peer / max(ours, 1):.2f}", flush=True)
+        case = f"{side}^3, {classes} classes, mirror {mirror or 'none'}: result {side**3 * classes * 4 / 1e6:.0f} MB"
+        print(f"{case}; plain {peer:.0f} MB, segment {ours:.0f} MB, ratio {peer / max(ours, 1):.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Fixtures for every floor: small synthetic data sets on disk, and real ones where they lie beside the repository."""
+"""Shared fixtures: small synthetic data sets on disk, and real ones if they are beside the repository."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``import segment``: what the command does, from Python."""
+"""The Python API, ``import segment``."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The command as a stranger starts it."""
+"""The command, started as a program."""
 
 import subprocess
 import sys

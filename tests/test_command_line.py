@@ -1,4 +1,4 @@
-"""Arguments of the command line: paths are taken as they stand, everything else is Hydra's."""
+"""Arguments of the command line: paths are taken literally, everything else is parsed by Hydra."""
 
 import os
 import shlex

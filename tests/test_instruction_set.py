@@ -10,7 +10,7 @@ from segment import instruction_set
 from segment.inference.precision import precision
 from segment.instruction_set import ALIASES, FEATURES, bf16_is_fast, onednn_isa
 
-# What oneDNN calls itself when it is told to talk, where that can be met by a test.
+# The names that oneDNN prints in verbose mode, where a test can produce them.
 IN_WORDS = {
     "AVX10_1_512_AMX_FP16": "Intel AVX10.1 and Intel AMX with bfloat16, float16 and 8-bit integer support",
     "AVX10_1_512_AMX": "Intel AVX10.1 and Intel AMX with bfloat16 and 8-bit integer support",
@@ -125,7 +125,7 @@ def test_where_there_is_no_onednn_on_x86(processor, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("told", "used"),
+    ("supported", "used"),
     [
         ((), "SSE41"),
         (("avx2",), "AVX2"),
@@ -135,10 +135,10 @@ def test_where_there_is_no_onednn_on_x86(processor, monkeypatch):
         (("avx2", "avx512", "vnni", "avx512_bf16", "amx_tile"), "AVX10_1_512_AMX"),
     ],
 )
-def test_older_torch_reports_less(processor, monkeypatch, told, used):
+def test_older_torch_reports_less(processor, monkeypatch, supported, used):
     monkeypatch.delattr(torch.cpu, "get_capabilities")
     for feature in ("avx2", "avx512", "vnni", "avx512_bf16", "amx_tile"):
-        monkeypatch.setattr(torch.cpu, f"_is_{feature}_supported", lambda feature=feature: feature in told)
+        monkeypatch.setattr(torch.cpu, f"_is_{feature}_supported", lambda feature=feature: feature in supported)
     assert onednn_isa() == used
 
 

@@ -1,4 +1,4 @@
-"""What README.md shows in Python runs as it stands."""
+"""The Python examples in README.md run unchanged."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What an augmentation of the user's own need not have."""
+"""Optional parts of a custom augmentation."""
 
 import torch
 from torch import nn

@@ -39,7 +39,7 @@ def everything(seed: int = 0, **other) -> Recipe:
 
 
 def batch(recipe: Recipe, samples: list[int], patch, spacing) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Boxes of the size that each sample asks for, functions of its number."""
+    """Boxes of the size that each sample needs, as a function of its number."""
     images, references = [], []
     for sample in samples:
         random = torch.Generator().manual_seed(sample)

@@ -77,7 +77,7 @@ def by_definition(image, reference, matrix, shape, bend=None):
 def test_image_is_interpolated_linearly_and_reference_takes_the_largest_share(source, shape, angles, scale, bent, seed):
     random = torch.Generator().manual_seed(seed)
     image = torch.randn(2, *source, generator=random)
-    values = torch.tensor([0, 0, 1, 2, 255], dtype=torch.uint8)  # 255: nobody annotated
+    values = torch.tensor([0, 0, 1, 2, 255], dtype=torch.uint8)  # 255: unannotated
     reference = values[torch.randint(0, 5, (1, *source), generator=random)]
     matrix = rotation_matrix(angles[: 1 if len(shape) == 2 else 3]) * scale
     bend = torch.randn(len(shape), *shape, generator=random) if bent else None
@@ -146,7 +146,7 @@ def test_neutral_parameters_change_nothing(shape):
 @settings(max_examples=15, deadline=None)
 @given(angles=st.lists(angle, min_size=3, max_size=3), scale=st.floats(0.7, 1.4))
 def test_rotation_is_rigid_in_mm_and_image_and_reference_move_together(shape, spacing, angles, scale):
-    # An image of its own coordinates in mm tells where each voxel came from, free of interpolation error.
+    # An image of its own coordinates in mm shows where each voxel came from, free of interpolation error.
     where = torch.from_numpy(positions_mm(shape, spacing)).float()
     reference = torch.zeros(1, *shape, dtype=torch.uint8)
     reference[0, where[0] > 0] = 1

@@ -1,4 +1,4 @@
-"""Every option of every group composes and binds to its constructor's signature: new YAML is tested by being there."""
+"""Every option of every group composes and binds to its constructor's signature: new YAML is tested automatically."""
 
 from dataclasses import replace
 from pathlib import Path

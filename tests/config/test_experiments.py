@@ -1,4 +1,4 @@
-"""Methods on several data sets: one file a method, one a data set, and a run for each pair."""
+"""Methods on several data sets: one file per method, one per data set, and a run for each pair."""
 
 import hydra
 import pytest

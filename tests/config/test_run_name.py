@@ -1,4 +1,4 @@
-"""What run folders are called when nobody says it: no two configurations share a name."""
+"""Default names of run folders: no two configurations share a name."""
 
 import re
 
@@ -77,6 +77,6 @@ def test_long_names_are_shortened_and_stay_distinct():
 )
 def test_invalid_name_is_refused_with_a_valid_suggestion(name, better, segment, tmp_path, capsys):
     assert segment("train", tmp_path, f"name={name}") == 2
-    assert (told := capsys.readouterr().err).startswith(f"segment: name={name}: ")
-    assert f"name={better};" in told
+    assert (error := capsys.readouterr().err).startswith(f"segment: name={name}: ")
+    assert f"name={better};" in error
     assert not (tmp_path / "runs").exists()

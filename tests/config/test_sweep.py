@@ -1,4 +1,4 @@
-"""Sweeps: jobs one after another, in parallel processes and as a search; those that fail do not stop the others."""
+"""Sweeps: jobs one after another, in parallel processes and as a search; failed jobs do not stop the others."""
 
 import json
 import re
@@ -29,15 +29,15 @@ def test_failed_jobs_do_not_stop_a_sweep_and_finished_jobs_are_skipped(segment, 
     root = make_dataset(tmp_path / "data", n=4)
     here = "hydra.sweep.dir=runs/.sweeps/mine"
     assert segment("train", root, "-m", here, "seed=99999999999,0", "fold=9,0") == 1  # no such seed: a crash
-    told = capsys.readouterr()
+    output = capsys.readouterr()
     (run,) = runs(tmp_path)
-    assert f"{dice(run):.4f}  runs/{run.name}" in told.out
-    assert re.search(r"^0 +seed=99999999999 fold=9 +failed", told.out, re.M)
-    last = told.err.strip().splitlines()[-1]
+    assert f"{dice(run):.4f}  runs/{run.name}" in output.out
+    assert re.search(r"^0 +seed=99999999999 fold=9 +failed", output.out, re.M)
+    last = output.err.strip().splitlines()[-1]
     assert last.startswith("segment: 3 of 4 jobs failed")
     assert "[1] seed=99999999999 fold=0: ValueError: 99999999999 is not in bounds" in last
     assert "[2] seed=0 fold=9: fold=9 does not exist" in last
-    # The command that provenance tells, and that child processes of a strategy would start, is that of the job alone.
+    # The command in the provenance, which child processes of a strategy would start, is that of the job alone.
     command = json.loads((run / "provenance.json").read_text())["command"]
     assert command[:2] == ["segment", "train"]
     assert {"seed=0", "fold=0"} <= set(command)
@@ -53,9 +53,9 @@ def test_two_jobs_never_share_a_run_folder(segment, make_dataset, tmp_path, caps
     root = make_dataset(tmp_path / "data", n=4)
     # Their configurations differ in nothing that claims a run folder.
     assert segment("train", root, "-m", "trainer.log_every_n_steps=1,2", "name=same") == 2
-    told = capsys.readouterr()
-    assert "output=runs/same: job 0 of this sweep uses this run folder" in told.err
-    assert "Compare" not in told.out
+    output = capsys.readouterr()
+    assert "output=runs/same: job 0 of this sweep uses this run folder" in output.err
+    assert "Compare" not in output.out
 
 
 @pytest.mark.parametrize(
@@ -85,8 +85,8 @@ def test_ctrl_c_ends_a_sweep(segment, make_dataset, tmp_path, capsys):
         assert segment("train", root, "-m", "seed=0,1", "+callbacks.stop={_target_: stopping.Interrupt}") != 0
     finally:
         signal.signal(signal.SIGINT, before)  # which the Trainer takes away
-    assert "Job 0" in (told := capsys.readouterr().out)
-    assert "Job 1" not in told
+    assert "Job 0" in (output := capsys.readouterr().out)
+    assert "Job 1" not in output
 
 
 def test_search_finds_the_highest_dice_and_is_reproducible(segment, make_dataset, tmp_path, capsys):
@@ -94,16 +94,16 @@ def test_search_finds_the_highest_dice_and_is_reproducible(segment, make_dataset
     search = ("-m", "hydra/sweeper=optuna", "optimizer.lr=tag(log,interval(1e-4,1e-1))", "hydra.sweeper.n_trials=2")
     search += ("name=trial${hydra:job.num}",)
     assert segment("train", root, *search) == 0
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     (results,) = tmp_path.glob("runs/.sweeps/*/optimization_results.yaml")
     found = yaml.safe_load(results.read_text())
     scores = {run: dice(run) for run in runs(tmp_path)}
     assert [run.name for run in scores] == ["trial0", "trial1"]
-    assert "Compare  segment compare 'runs=runs/trial*'\n" in told
+    assert "Compare  segment compare 'runs=runs/trial*'\n" in output
     assert found["best_value"] == pytest.approx(max(scores.values()))
     best = max(scores, key=scores.get)
     assert OmegaConf.load(best / "config.yaml").optimizer.lr == pytest.approx(found["best_params"]["optimizer.lr"])
-    assert f"Best     optimizer.lr={found['best_params']['optimizer.lr']}" in told
+    assert f"Best     optimizer.lr={found['best_params']['optimizer.lr']}" in output
 
     assert segment("train", root, *search) == 0
     assert capsys.readouterr().out.count("is finished") == 2
@@ -114,8 +114,8 @@ def test_search_without_a_score_gives_the_reason(segment, make_dataset, tmp_path
     root = make_dataset(tmp_path / "data", n=4)
     search = ("-m", "hydra/sweeper=optuna", "seed=choice(0,1)", "hydra.sweeper.n_trials=2", "fold=9")
     assert segment("train", root, *search) == 2
-    assert "2 of 2 jobs failed" in (told := capsys.readouterr().err)
-    assert "Traceback" not in told
+    assert "2 of 2 jobs failed" in (output := capsys.readouterr().err)
+    assert "Traceback" not in output
 
 
 def parallel(segment, make_dataset, tmp_path, *launcher: str) -> None:

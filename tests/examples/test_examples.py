@@ -1,4 +1,4 @@
-"""Every example runs as it stands, here on fewer scans with smaller settings."""
+"""Every example runs unchanged, here on fewer scans with smaller settings."""
 
 import json
 import os

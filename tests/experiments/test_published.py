@@ -1,4 +1,4 @@
-"""Published figures stand as printed, each with its source; measured ones beside the run that made them."""
+"""Published figures equal those printed, each with its source; measured figures have their provenance."""
 
 import csv
 import json
@@ -117,7 +117,7 @@ def test_every_measured_figure_has_its_provenance(study):
             assert part["code"]["commit"] in row["commit"].split(" / ")
             assert not part["code"]["uncommitted_changes"]
         assert max(part["started"] for part in parts).startswith(row["date"])
-        # A run that was taken up again tells the time of its last sitting only.
+        # A resumed run records the time of its last session only.
         assert float(row["hours"]) > sum(part["wall_seconds"] for part in parts) / 3600 - 1e-3
         summary = json.loads((provenance.parent / "summary.json").read_text(encoding="utf-8"))
         assert str(summary["protocol"]["fold"]) == row["fold"]

@@ -1,4 +1,4 @@
-"""A model folder is what a stranger may send: it gives back what was saved, or one paragraph, and runs nothing."""
+"""Model folders are untrusted: loading returns what was saved, or a one-paragraph error, and runs no code."""
 
 import resource
 import sys
@@ -58,12 +58,12 @@ def test_failed_save_leaves_the_previous_model(folder, monkeypatch):
     assert (folder / "model.json").read_bytes() == before["model.json"]
 
 
-# What a stranger's description may not do
+# Untrusted descriptions
 
 
 @pytest.fixture
 def evil(tmp_path, monkeypatch) -> Path:
-    """A module that tells when it is imported, and the file that it then writes."""
+    """A module that writes a file when it is imported; returns that file."""
     source = f"import pathlib, torch\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\n"
     source += "class Network(torch.nn.Conv2d):\n    def __init__(self, spatial_dims, in_channels, out_channels):\n"
     source += "        super().__init__(in_channels, out_channels, 1)\n"

@@ -28,7 +28,7 @@ def test_names(name, base, end, known):
 
 @pytest.fixture
 def register(monkeypatch):
-    """The register, which forgets afterwards what the test added."""
+    """The register, restored after the test."""
     monkeypatch.setattr(registry, "_formats", dict(registry._formats))
     monkeypatch.setattr(registry, "_versions", dict(registry._versions))
     monkeypatch.setenv(registry.VARIABLE, "")
@@ -41,9 +41,9 @@ def raw3(register):
     return importlib.import_module("raw3_format")
 
 
-def write(path, **told):
-    told = {"shape": [2, 3, 4], "affine": np.eye(4).tolist(), "dtype": "<i2"} | told
-    path.write_bytes(json.dumps(told).encode() + b"\n" + np.arange(24, dtype="<i2").tobytes())
+def write(path, **header):
+    header = {"shape": [2, 3, 4], "affine": np.eye(4).tolist(), "dtype": "<i2"} | header
+    path.write_bytes(json.dumps(header).encode() + b"\n" + np.arange(24, dtype="<i2").tobytes())
     return path
 
 
@@ -59,7 +59,7 @@ def test_custom_format_is_read_written_and_listed(raw3, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("told", "said"),
+    ("header", "said"),
     [
         ({"shape": [9999, 9999, 9999]}, "declares 1,999,400,059,998 bytes"),
         ({"channels": 9}, "declares 432 bytes"),
@@ -73,10 +73,10 @@ def test_custom_format_is_read_written_and_listed(raw3, tmp_path):
         ({"dtype": "no"}, "cannot be read.*Raw3: TypeError"),
     ],
 )
-def test_headers_of_a_custom_format_are_checked_too(raw3, tmp_path, monkeypatch, told, said):
+def test_headers_of_a_custom_format_are_checked_too(raw3, tmp_path, monkeypatch, header, said):
     monkeypatch.setattr(raw3.Raw3, "read_voxels", lambda *_: pytest.fail("voxels were read"))
     with pytest.raises(UserError, match=said):
-        images.read_image(write(tmp_path / "a.raw3", **told))
+        images.read_image(write(tmp_path / "a.raw3", **header))
 
 
 def test_unsupported_content_is_refused(raw3, tmp_path):

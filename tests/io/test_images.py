@@ -244,7 +244,7 @@ def test_missing_unknown_and_misnamed_files_are_named(tmp_path):
         images.read_grid(tmp_path / "a.jpg")
     write_scan(tmp_path / "real.mha", np.eye(4))
     (tmp_path / "fake.png").write_bytes((tmp_path / "real.mha").read_bytes())
-    # ITK tells a TIFF by its content, unless its reader is named.
+    # ITK recognises a TIFF by its content, unless its reader is named.
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((5, 6), np.uint8)), str(tmp_path / "real.tif"))
     (tmp_path / "other.png").write_bytes((tmp_path / "real.tif").read_bytes())
     for name in ("fake", "other"):

@@ -1,4 +1,4 @@
-"""A format of the user's own, from a file outside the package, through the real commands and every kind of process."""
+"""A custom format from a file outside the package, with the real commands and every kind of process."""
 
 import json
 import os
@@ -35,15 +35,15 @@ TRAINING = (
 
 def write(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    told = {"shape": array.shape, "affine": affine.tolist(), "dtype": array.dtype.str}
-    path.write_bytes(json.dumps(told).encode() + b"\n" + array.tobytes())
+    header = {"shape": array.shape, "affine": affine.tolist(), "dtype": array.dtype.str}
+    path.write_bytes(json.dumps(header).encode() + b"\n" + array.tobytes())
 
 
 def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Voxels and affine, by a reader other than the one that is tried."""
+    """Voxels and affine, by a reader other than the tested one."""
     line, voxels = path.read_bytes().split(b"\n", 1)
-    told = json.loads(line)
-    return np.frombuffer(voxels, told["dtype"]).reshape(told["shape"]), np.array(told["affine"])
+    header = json.loads(line)
+    return np.frombuffer(voxels, header["dtype"]).reshape(header["shape"]), np.array(header["affine"])
 
 
 @pytest.fixture
@@ -77,8 +77,8 @@ def segment(place: Path, *arguments: str) -> str:
 
 def test_every_verb_reads_and_writes_the_format(place):
     data = ("data=auto", "data.root=scans")
-    told = json.loads(segment(place, "check", *data, "format=json", "cache=cache"))
-    assert (told["scans"], told["errors"]) == (18, 0)
+    report = json.loads(segment(place, "check", *data, "format=json", "cache=cache"))
+    assert (report["scans"], report["errors"]) == (18, 0)
 
     segment(place, "train", *data, *TRAINING)
     run = place / "runs" / "run"
@@ -107,11 +107,11 @@ def test_every_verb_reads_and_writes_the_format(place):
     assert read(place / "masks/turned.raw3")[0].shape == (SHAPE[0] - 1, *SHAPE[1:])
     np.testing.assert_allclose(read(place / "masks/turned.raw3")[1], turned.affine)
 
-    told = ("predictions=runs/run/predictions", "references=references", "output=scores")
+    options = ("predictions=runs/run/predictions", "references=references", "output=scores")
     (place / "references").mkdir()
     for file in masks:
         shutil.copy(place / "scans/labels" / file.name, place / "references")
-    segment(place, "evaluate", *told)
+    segment(place, "evaluate", *options)
     columns = ["case", "dice"]
     there, here = (
         pd.read_csv(folder / "scans.csv").sort_values(["case", "label"])[columns] for folder in (run, place / "scores")

@@ -1,4 +1,4 @@
-"""What holds for every metric, whoever wrote it: the policy for absent structures, and what is refused."""
+"""Rules for every metric, built-in or custom: the policy for absent structures, and errors."""
 
 import math
 
@@ -13,7 +13,7 @@ from segment.metrics.standard import STANDARD, info_of_column
 
 
 class Volume(Metric):
-    """Difference of the volumes in mm3, which is no distance: what an absent one costs is a number."""
+    """Difference of the volumes in mm3, which is not a distance: its penalty is a number."""
 
     name, title, unit = "volume_mm3", "Volume", "mm3"
     higher_is_better, perfect, penalty, needs_spacing = False, 0.0, 1e6, True

@@ -33,7 +33,7 @@ def _installed():
 
 
 def poison(value: float) -> None:
-    """Leave memory of many sizes behind that holds a value."""
+    """Free memory of many sizes that is filled with a value."""
     freed = [torch.full((size,), value) for size in (4_096, 16_384, 65_536, 110_592, 400_000, 4_000_000) for _ in "ab"]
     del freed
 
@@ -49,8 +49,8 @@ class Checked(TorchDispatchMode):
             both = ([value] if isinstance(value, torch.Tensor) else value for value in (found, function(*wide)))
             for place, (value, exact) in enumerate(zip(*both, strict=True)):
                 if value is not None:
-                    told = function, place, [tuple(given.shape) for given in args if isinstance(given, torch.Tensor)]
-                    assert float((value.float() - exact).norm()) <= 0.02 * float(exact.norm()) + 1e-30, told
+                    case = function, place, [tuple(given.shape) for given in args if isinstance(given, torch.Tensor)]
+                    assert float((value.float() - exact).norm()) <= 0.02 * float(exact.norm()) + 1e-30, case
         return found
 
 
@@ -72,7 +72,7 @@ def gradients(network: nn.Module, image: torch.Tensor, value: float) -> dict[str
 
 
 def check(network: nn.Module, image: torch.Tensor) -> None:
-    """The gradients are twice the same, and those of convolutions are close to those in fp32."""
+    """The gradients are reproducible, and those of convolutions are close to those in fp32."""
     first, second = (gradients(network, image, value) for value in (1e30, float("nan")))
     for name, value in first.items():
         assert torch.isfinite(value).all(), name
@@ -119,7 +119,7 @@ def test_convolution_over_a_small_map_has_correct_gradients(layer, layout, exten
     ],
 )
 def test_only_weight_gradients_of_maps_smaller_than_the_kernel_are_computed_in_fp32(extents, kernel, dilation, small):
-    """So that all others stay as fast as they are."""
+    """All other convolutions stay as fast as before."""
     axes = len(extents)
     image, weight = torch.zeros(1, 4, *extents, dtype=torch.bfloat16), torch.zeros(4, 4, *[kernel] * axes)
     assert bf16_convolution.is_smaller_than_kernel(image, weight, [dilation] * axes) is small
@@ -183,7 +183,7 @@ def test_results_computed_in_fp32_are_returned_in_bf16(bias):
 
 
 def test_functions_and_plain_bf16_tensors_are_covered_too():
-    """What is mended is torch's operator, not our layers."""
+    """The fix applies to torch's operator, not to our layers."""
     generator = torch.Generator().manual_seed(1)
     image = torch.randn(1, 16, 2, 3, 3, generator=generator)
     weight = torch.randn(16, 16, 3, 3, 3, generator=generator).requires_grad_()

@@ -1,6 +1,6 @@
 """Parameters of every named network beside what is published, with the source of each number.
 
-``exact`` is the authors' count or the arithmetic of their figure, ``printed`` what stands in the paper, in millions.
+``exact`` is the authors' count or the arithmetic of their figure, ``printed`` the number in the paper, in millions.
 Where ours differs from theirs, a test of its own says by what. Counts are of trainable scalars.
 """
 

@@ -1,4 +1,4 @@
-"""Operations by hand, and that the parts of a network add up to what it is."""
+"""Operations equal those counted by hand, and the parts of a network add up to the whole."""
 
 from functools import partial
 

@@ -45,7 +45,7 @@ def test_a_sum_projects_only_other_channels():
 
 
 def opened(gates: int, psi: float, dims: int = 2) -> AttentionGate:
-    """A gate whose attention psi's bias forces, whose projection passes on what it sees, whose fusion its negative."""
+    """A gate with attention fixed by the bias of psi, an identity projection and a fusion that negates."""
     gate = AttentionGate(dims, 4, 6, 8, gates=gates).eval()
     with torch.no_grad():
         for part in gate.psi:

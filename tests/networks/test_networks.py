@@ -1,4 +1,4 @@
-"""One contract for every conf/network/*.yaml: a new file there is tested by being there.
+"""One contract for every conf/network/*.yaml: a new file is tested automatically.
 
 Where a network cannot be exported, its file says so in a comment: ``# onnx: no, REASON``.
 """

@@ -1,4 +1,4 @@
-"""With the weights of an original implementation, our compositions give the original's logits.
+"""With the weights of an original implementation, our networks compute the logits of the original.
 
 nnU-Net's networks come from its authors' package dynamic-network-architectures (tests/requirements-no-deps.txt),
 DynUNet and MedNeXt from MONAI.

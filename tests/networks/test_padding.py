@@ -39,7 +39,7 @@ def test_padding_avoids_a_single_multiple_on_every_axis():
 
 
 class OnlyMultiples(nn.Module):
-    """Stands for a network of the peers: refuses what it cannot halve."""
+    """Stands for a third-party network that refuses sizes it cannot halve."""
 
     def __init__(self, spatial_dims: int, in_channels: int, out_channels: int) -> None:
         super().__init__()

@@ -63,7 +63,7 @@ def test_every_upsampling_multiplies_each_axis_by_its_stride(name, axes, channel
 
 @pytest.mark.parametrize("way", [*DOWN.values(), *UP.values()], ids=[*DOWN, *UP])
 def test_resampling_has_stride_2_by_default_and_refuses_other_axes(way):
-    if way is not MedNeXtBlock:  # a block whose stride is 1 unless told
+    if way is not MedNeXtBlock:  # a block whose stride is 1 by default
         size = way(2, 4, 4)(noise(1, 4, 4, 4)).shape[2:]
         assert size in [(2, 2), (8, 8)]
     with pytest.raises(ValueError, match="axes"):

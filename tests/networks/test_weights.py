@@ -1,4 +1,4 @@
-"""Published weights come whole, in any number of channels and dimensions, or not at all and with a reason."""
+"""Published weights are loaded completely, for any number of channels and dimensions, or refused with a reason."""
 
 import json
 import math
@@ -16,7 +16,7 @@ LAYOUT = json.loads((Path(__file__).parent / "encoders" / "torchvision_layout.js
 
 
 def published(name: str) -> dict[str, Tensor]:
-    """Random weights with all names of the original, the classifier's too (of which nothing is allocated)."""
+    """Random weights with all names of the original, including the classifier, for which no memory is allocated."""
     generator, state = torch.Generator().manual_seed(1), {}
     for key, shape in LAYOUT[name]:
         if key.startswith(CLASSIFIERS):

@@ -146,8 +146,10 @@ def test_scans_are_prepared_as_nnunet_prepares_them(name):
     image, labels, expected, reference, box = (
         CASES[f"{name}/{part}"] for part in ("image", "labels", "prepared", "reference", "box")
     )
-    told = make_nnunet_cases.INTENSITY
-    foreground = Intensity(told["mean"], told["std"], told["percentile_00_5"], told["percentile_99_5"])
+    intensity = make_nnunet_cases.INTENSITY
+    foreground = Intensity(
+        intensity["mean"], intensity["std"], intensity["percentile_00_5"], intensity["percentile_99_5"]
+    )
     plan = dataclasses.replace(
         plan_of(target, channels, normalization, transpose), intensities=(foreground,) * channels
     )

@@ -81,7 +81,7 @@ def test_locations_point_at_voxels_of_their_class(prepared, dataset):
 
 def test_locations_are_thinned_to_a_fixed_random_choice():
     reference = np.zeros((40, 40, 40), np.uint8)
-    reference[:30], reference[35, 0, 0], reference[36] = 1, 3, 255  # nobody annotated the last
+    reference[:30], reference[35, 0, 0], reference[36] = 1, 3, 255  # the last is not annotated
     found = find_locations(reference, 5, "case")
     assert set(found) == {1, 3, ANNOTATED}
     assert (reference[tuple(found[ANNOTATED].T)] != 255).all()
@@ -151,8 +151,8 @@ def test_another_label_name_or_value_is_another_entry_but_not_another_patch(prep
     same = dataclasses.replace(PLAN, patch_size=(4, 4, 4), batch_size=9, intensities=unused)
     assert open_store(prepared.folder, dataset, same).path(case) == prepared.path(case)
     ct = [
-        open_store(prepared.folder, dataset, dataclasses.replace(PLAN, normalization=("ct",), intensities=(told,)))
-        for told in (Intensity(0, 1, -1, 1), Intensity(0, 2, -1, 1))
+        open_store(prepared.folder, dataset, dataclasses.replace(PLAN, normalization=("ct",), intensities=(intensity,)))
+        for intensity in (Intensity(0, 1, -1, 1), Intensity(0, 2, -1, 1))
     ]
     assert ct[0].path(case) != ct[1].path(case)
 
@@ -200,12 +200,12 @@ def damage(folder, name: str, how: str) -> None:
 @pytest.mark.parametrize("noticed_by", ["prepare", "load"])
 def test_damaged_entry_is_prepared_again(prepared, dataset, name, how, noticed_by):
     first, second = dataset.cases
-    sound, other = prepared.load(first).image[...], entries(prepared.path(second))
+    intact, other = prepared.load(first).image[...], entries(prepared.path(second))
     damage(prepared.path(first), name, how)
     if noticed_by == "prepare":
         prepared.prepare(dataset.cases)
     scan = prepared.load(first)
-    np.testing.assert_array_equal(scan.image[...], sound)
+    np.testing.assert_array_equal(scan.image[...], intact)
     assert set(scan.locations) == {1, 2}
     assert (scan.reference[...][tuple(scan.locations[2].T)] == 2).all()
     assert entries(prepared.path(second)) == other
@@ -230,9 +230,9 @@ def test_shorter_file_is_detected_whatever_its_time(prepared, dataset):
 def test_damage_found_while_reading_is_reported_and_fixed_by_the_next_start(prepared, dataset):
     scan = prepared.load(dataset.cases[0])
     file = prepared.path(dataset.cases[0]) / "image.b2nd"
-    told = file.stat()
-    file.write_bytes(bytes(told.st_size))
-    os.utime(file, ns=(told.st_mtime_ns, told.st_mtime_ns))
+    status = file.stat()
+    file.write_bytes(bytes(status.st_size))
+    os.utime(file, ns=(status.st_mtime_ns, status.st_mtime_ns))
     prepared.prepare(dataset.cases)
     with pytest.raises(UserError, match=r"image\.b2nd.*damaged.*Run again"):
         scan.image[...]
@@ -287,11 +287,11 @@ def test_partly_annotated_scan_keeps_the_ignore_value(make_dataset, tmp_path):
 
 def test_two_cases_with_the_same_bytes_share_an_entry(dataset, tmp_path):
     case = dataset.cases[0]
-    twins = dataclasses.replace(dataset, cases=tuple(dataclasses.replace(case, id=f"twin_{i}") for i in range(4)))
-    store = open_store(tmp_path / "store", twins)
-    store.prepare(twins.cases)
+    copies = dataclasses.replace(dataset, cases=tuple(dataclasses.replace(case, id=f"copy_{i}") for i in range(4)))
+    store = open_store(tmp_path / "store", copies)
+    store.prepare(copies.cases)
     assert len(list(store.folder.iterdir())) == 1
-    assert store.load(twins.cases[3]).reference[...].any()
+    assert store.load(copies.cases[3]).reference[...].any()
 
 
 def test_a_scan_without_a_label_has_an_image_only(dataset, tmp_path):

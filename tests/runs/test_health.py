@@ -1,4 +1,4 @@
-"""Whether a run is a result: told from its mark, its loss curve and its files."""
+"""Whether a run is a valid result: from its mark, its loss curve and its files."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""How metrics read is recorded in summary.json, and read from there by whoever lacks their code."""
+"""Metrics are described in summary.json, so that their code is not needed for reading it."""
 
 import json
 

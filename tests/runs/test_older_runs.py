@@ -1,7 +1,7 @@
 """Runs that an earlier version wrote (commit db99af0, November 2026) are read, compared and predicted as it did.
 
-`tests/fixtures/runs_of_november_2026` holds five made-up scans, two runs of 60 steps on them, what that version's
-`compare format=json` said of the two and the masks that its `predict` wrote with the first.
+`tests/fixtures/runs_of_november_2026` holds five synthetic scans, two runs of 60 steps on them, the output of that
+version's `compare format=json` for the two and the masks that its `predict` wrote with the first.
 """
 
 import json
@@ -33,7 +33,7 @@ def test_older_runs_are_read(run):
 
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
 def test_older_runs_have_the_configuration_of_the_same_command_today(run, tmp_path):
-    """So that what was begun is gone on with, and what is finished is not trained again."""
+    """Unfinished runs can be resumed, and finished ones are not trained again."""
     overrides = [
         *(
             "data=auto",

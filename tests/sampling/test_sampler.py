@@ -90,7 +90,7 @@ def patches(references: list[np.ndarray], size: tuple[int, ...], foreground: flo
 
 
 def corner_of(item: dict, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Where in scan 0 a patch that lies inside it begins, told by the running numbers in its image."""
+    """Where a patch inside scan 0 begins, from the consecutive numbers in its image."""
     return tuple(int(i) for i in np.unravel_index(int(item["image"].flatten()[0]) - 1, shape))
 
 
@@ -278,7 +278,7 @@ def test_scans_are_whole_and_in_order():
 
 
 def centres(source: Patches, samples: int = 300) -> list[int]:
-    """Class of the voxel in the middle of each patch of three voxels an axis."""
+    """Class of the voxel in the middle of each patch of three voxels per axis."""
     return [int(source[number]["reference"][(0, *[1] * len(source.patch_size))]) for number in range(samples)]
 
 

@@ -1,4 +1,4 @@
-"""Published beside measured: reading untrusted tables, verdicts, the page of all studies."""
+"""Published and measured figures: untrusted tables, verdicts, the page of all studies."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -83,12 +83,10 @@ def test_measurement_without_a_published_figure_has_no_verdict():
 
 def test_sums_over_fewer_folds_are_replaced(tmp_path):
     table = pd.DataFrame(columns=list(COLUMNS))
-    stranger = tmp_path / "stranger"
-    write_rows(
-        tmp_path / "measured.csv", Measured, [replace(ROW, fold="0+9", provenance="measured/../stranger/x.json")]
-    )
+    foreign = tmp_path / "foreign"
+    write_rows(tmp_path / "measured.csv", Measured, [replace(ROW, fold="0+9", provenance="measured/../foreign/x.json")])
     (tmp_path / "measured").mkdir()
-    stranger.mkdir()
+    foreign.mkdir()
     for new, sums in (
         (["0"], ["0+9"]),
         (["0", "1", "0+1"], ["0+9", "0+1"]),
@@ -104,7 +102,7 @@ def test_sums_over_fewer_folds_are_replaced(tmp_path):
         there = {f"measured/{path.name}/provenance.json" for path in (tmp_path / "measured").iterdir()}
         assert there == {row.provenance for row in rows if row.fold != "0+9"}
     assert [row.fold for row in rows] == ["0", "1", "2", "3", ALL]
-    assert stranger.is_dir()
+    assert foreign.is_dir()
     assert not replace(ROW, fold="0+1", seed=1).replaces(replace(ROW, fold="0+1"))
     assert not replace(ROW, fold="1+2").replaces(replace(ROW, fold="0+1"))
     assert not replace(ROW, hardware="8 cores").replaces(ROW)
@@ -189,12 +187,12 @@ def test_a_page_shows_every_run_of_every_study(tmp_path):
 
 def test_page_states_how_each_run_was_measured(tmp_path):
     study = tmp_path / "study"
-    for folder, scans, overlap in (("measured/net", 6, 0.5), ("measured/fold0", 4, 0.25), ("stranger", 9, 0.75)):
+    for folder, scans, overlap in (("measured/net", 6, 0.5), ("measured/fold0", 4, 0.25), ("foreign", 9, 0.75)):
         table = scan_rows_of(scores_like_dice(scans, 2, 0), scan_names(scans))
         protocol = {"split": "val", "fold": 0, "overlap": overlap, "test_time_augmentation": "mirror [2]"}
         write_summary(study / folder / "summary.json", summarise(table, protocol))
     fold = replace(ROW, fold="0", scans=4, provenance="measured/fold0/provenance.json")
-    other = replace(ROW, run="other", provenance="measured/../stranger/provenance.json")
+    other = replace(ROW, run="other", provenance="measured/../foreign/provenance.json")
     alone = replace(ROW, run="alone", provenance="")
     write_rows(study / "measured.csv", Measured, [fold, ROW, other, alone])
     write_rows(study / "published.csv", Published, [FIGURE, replace(FIGURE, fold="0")])

@@ -1,4 +1,4 @@
-"""The verb reproduce from end to end: a tiny study of one's own, interrupted, spread out, reduced, and entered."""
+"""The verb reproduce from end to end: a tiny custom study, interrupted, distributed, reduced, and recorded."""
 
 import contextlib
 import csv
@@ -311,8 +311,8 @@ def test_fewer_steps_shorten_the_schedule():
 
 def test_measurements_are_recorded_and_displayed(done):
     study, written = done / "experiments" / "mine", OUT / "tiny" / "fold0" / "provenance.json"
-    told = json.loads(written.read_text())
-    written.write_text(json.dumps(told | {"overrides": [f"data.root={done}"]}))
+    record = json.loads(written.read_text())
+    written.write_text(json.dumps(record | {"overrides": [f"data.root={done}"]}))
     code, _, err = segment("study=mine", "write=true")
     assert code == 0, err
     rows = read_measured(study)

@@ -1,4 +1,4 @@
-"""A training of a composed configuration, assembled but not begun."""
+"""A training of a composed configuration, assembled but not started."""
 
 from collections.abc import Sequence
 

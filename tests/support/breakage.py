@@ -1,4 +1,4 @@
-"""Ways to break a sound miniature data set, each made as real files: what must be found, and where it must be named."""
+"""Ways to break a valid miniature data set on disk, with the problem and the file that must be reported."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Breakage:
         words: What the problem must say.
         layout: Layout of the data set before.
         channels: Channels of each of its scans.
-        warning: Whether it is a warning, with which the data set stays sound.
+        warning: Whether it is a warning, with which the data set is still valid.
     """
 
     name: str
@@ -45,7 +45,7 @@ IMAGE, LABEL = "imagesTr/case_b01_0000.nii.gz", "labelsTr/case_b01.nii.gz"
 def breaks(
     kind: str, file: str, *words: str, layout: str = "msd", channels: int = 1, warning: bool = False
 ) -> Callable:
-    """Enter a function in the table."""
+    """Register a function in the table."""
 
     def enter(do: Callable[[Path], list[str] | None]) -> Callable[[Path], list[str] | None]:
         BREAKAGES.append(Breakage(do.__name__, do, kind, file, words, layout, channels, warning))

@@ -1,4 +1,4 @@
-"""Data sets that are broken although their scans are sound: descriptions, missing files, splits."""
+"""Broken data sets with valid scans: descriptions, missing files, splits."""
 
 from __future__ import annotations
 
@@ -153,8 +153,8 @@ def splits_file_is_not_json(root):
 
 @breaks("splits", "splits_final.json, fold 1", "'case_z'", "not in the data set")
 def splits_file_names_an_unknown_case(root):
-    sound = {"train": ["case_a00"], "val": ["case_b01"]}
-    return with_splits(root, [sound, {"train": ["case_a00"], "val": ["case_z"]}])
+    valid = {"train": ["case_a00"], "val": ["case_b01"]}
+    return with_splits(root, [valid, {"train": ["case_a00"], "val": ["case_z"]}])
 
 
 @breaks("splits", "splits_final.json, fold 0", "'case_a00' is duplicated")

@@ -1,4 +1,4 @@
-"""Scans that are broken: files, grids, values, channels, headers, duplicates."""
+"""Broken scans: files, grids, values, channels, headers, duplicates."""
 
 from __future__ import annotations
 

@@ -100,13 +100,13 @@ def write_losses(run: Path, losses: Mapping[int, float], suffix: str = "") -> No
 
 
 def diverge(run: Path, step: int = 8) -> Path:
-    """Make a finished run one whose training diverged, as runs of before are: scored, with a loss that is NaN."""
+    """Turn a finished run into an older one whose training diverged: scored, with a loss of NaN."""
     write_losses(run, {0: 1.0, step - 1: 0.9, step: math.nan, step + 1: math.nan})
     return run
 
 
 def stop_short(run: Path) -> Path:
-    """Make a finished run one that was killed before it was scored."""
+    """Turn a finished run into one that was killed before it was scored."""
     for name in ("scans.csv", "summary.json", "provenance.json"):
         (run / name).unlink()
     return run

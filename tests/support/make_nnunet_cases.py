@@ -1,4 +1,4 @@
-"""Makes nnunet_cases.npz: made-up scans as nnU-Net 2.8.1 prepares them. Run where that is installed."""
+"""Makes nnunet_cases.npz: synthetic scans prepared by nnU-Net 2.8.1. Run it where that is installed."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Every data set of conf/data that lies elsewhere, in miniature: the same files in the same folders, made up."""
+"""Miniatures of the data sets in conf/data that must be downloaded: the same files and folders, synthetic content."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CONF = Path(__file__).parents[2] / "conf" / "data"
 MADE = ("auto", "demo", "fake")  # what needs no data, or any
 NEEDED = sorted(file.stem for file in CONF.glob("*.yaml") if file.stem not in MADE)
 FLAT = ("asu_mayo_polyp", "dic_hela", "dsb2018", "isbi2012_em", "phc_u373")
-# Channels and labels that stand in the download's own dataset.json.
+# Channels and labels in the dataset.json of the download.
 DECATHLON = {
     "brain_tumour": (4, 3),
     "heart": (1, 1),
@@ -132,7 +132,7 @@ def _filled(template: str, case: str, number: int) -> str:
 
 
 def _scan(shape: Sequence[int], channels: int, values: Sequence[int], seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Slabs along the last axis, one a value, brighter one by one; (channels, *shape) int16 and the mask."""
+    """Slabs along the last axis, one per value, increasingly bright; (channels, *shape) int16 and the mask."""
     random = np.random.default_rng(seed)
     index = np.broadcast_to(np.arange(shape[-1]) * len(values) // shape[-1], shape)
     image = index * 20 + 10 + random.integers(0, 9, (channels, *shape))

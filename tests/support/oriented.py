@@ -1,4 +1,4 @@
-"""Affines of scans that are stored in any order of axes and a little turned."""
+"""Affines of slightly rotated scans, stored in any order of axes."""
 
 import nibabel as nib
 import numpy as np

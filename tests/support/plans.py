@@ -10,5 +10,5 @@ def plan_of(spacing, channels: int = 1, normalization: str = "zscore", transpose
 
 
 def whole(grid: Grid, plan: Plan) -> Placement:
-    """Where a scan without a border of zeros lies."""
+    """The placement of a scan without a border of zeros."""
     return Placement(grid, tuple((0, size) for size in transposed(canonical_grid(grid).shape, plan)))

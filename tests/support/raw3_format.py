@@ -1,4 +1,4 @@
-"""A format of nobody's: a line of JSON, then the voxels as they lie in memory, one channel after another."""
+"""A made-up format: a line of JSON, then the voxels in memory order, one channel after another."""
 
 import json
 import math
@@ -16,18 +16,18 @@ class Raw3(ImageFormat):
 
     def read_header(self, path: Path) -> Header:
         with path.open("rb") as stream:
-            told = json.loads(stream.readline(10_000))
+            header = json.loads(stream.readline(10_000))
             start = stream.tell()
-        grid = Grid(tuple(told["shape"]), np.array(told["affine"], float))
-        return Header(grid, told.get("channels", 1), np.dtype(told["dtype"]), source=start)
+        grid = Grid(tuple(header["shape"]), np.array(header["affine"], float))
+        return Header(grid, header.get("channels", 1), np.dtype(header["dtype"]), source=start)
 
     def read_voxels(self, path, header, dtype):
         shape = (header.channels, *header.grid.shape)
         return np.fromfile(path, header.dtype, math.prod(shape), offset=header.source).reshape(shape)
 
     def write_label(self, path, array, like):
-        told = {"shape": array.shape, "affine": like.grid.affine.tolist(), "dtype": array.dtype.str}
-        path.write_bytes(json.dumps(told).encode() + b"\n" + array.tobytes())
+        header = {"shape": array.shape, "affine": like.grid.affine.tolist(), "dtype": array.dtype.str}
+        path.write_bytes(json.dumps(header).encode() + b"\n" + array.tobytes())
 
 
 register(Raw3())

@@ -1,4 +1,4 @@
-"""A small model, saved as it is shared; and what a refusal of it must be like."""
+"""A small model saved for sharing, and a check of the errors of a damaged one."""
 
 import json
 from pathlib import Path
@@ -45,7 +45,7 @@ def edit(folder: Path, **changes) -> None:
 
 
 def refused(folder: Path, name: str = "model.json", **more) -> str:
-    """The refusal, which must name the file and come at once and as one paragraph."""
+    """The error of loading it, which must name the file and be one paragraph."""
     with pytest.raises(UserError) as refusal:
         load_model(folder, **more)
     words = str(refusal.value)

@@ -44,7 +44,7 @@ def _boxes(shift: int) -> np.ndarray:
 
 
 def _maker(tmp_path: Path) -> Callable[..., Path]:
-    """Function (name, lr, shifts, notice) -> run folder with one scan a shift: the worse, the larger the shift."""
+    """Function (name, lr, shifts, notice) -> run folder with one scan per shift; larger shifts are worse."""
 
     def make(name="first", lr=0.01, shifts=(1, 0, 3), case="scan_{}", notice="") -> Path:
         run, sources = tmp_path / "runs" / name, tmp_path / "sources"
@@ -76,7 +76,7 @@ def _maker(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def make_run(tmp_path):
-    """Function (name, lr, shifts, notice) -> run folder with one scan a shift: the worse, the larger the shift."""
+    """Function (name, lr, shifts, notice) -> run folder with one scan per shift; larger shifts are worse."""
     return _maker(tmp_path)
 
 

@@ -19,6 +19,6 @@ def test_freed_memory_is_not_faulted_in_again():
     def faults(choice: str) -> int:
         return int(subprocess.run([sys.executable, "-c", PROGRAM, choice], capture_output=True, check=True).stdout)
 
-    # 64 MB, twenty times: each time anew, or once. A page has at least 4 kB here.
+    # 64 MB, twenty times: allocated anew each time, or once. A page has at least 4 kB here.
     before, after = faults("leave"), faults("keep")
     assert after < before - 10 * (64 << 20) // 65536

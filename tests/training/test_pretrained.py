@@ -1,4 +1,4 @@
-"""Weights from a file or an earlier run: what fits is loaded; what a stranger sends runs nothing, changes nothing."""
+"""Weights from a file or an earlier run: matching tensors are loaded; untrusted files run no code."""
 
 import os
 import re
@@ -20,7 +20,7 @@ from segment.training.pretrained import load_weights
 
 
 class Network(nn.Module):
-    """A little network of the shape that ours have: an encoder, something more, heads."""
+    """A small network with the parts of ours: an encoder, something more, heads."""
 
     def __init__(self, classes: int = 3, kernel: int = 3, heads: int = 1, seed: int = 0) -> None:
         super().__init__()
@@ -183,7 +183,7 @@ def test_a_model_folder_without_its_weights_is_refused(tmp_path):
         load_weights(Network(), tmp_path)
 
 
-# What a stranger sends
+# Untrusted files
 
 
 class Bomb:

@@ -79,7 +79,7 @@ def test_the_fullest_slice_of_the_reference_else_of_the_prediction_is_shown(refe
         ((32, 24), (2, 1), (256, 96)),
         ((2000, 1000), (1, 1), (640, 320)),  # reduced
         ((400, 400), (1, 1), (400, 400)),
-        ((10, 400), (1, 1), (256, 1920)),  # too wide to enlarge that much: stands on black
+        ((10, 400), (1, 1), (256, 1920)),  # too wide to enlarge that much: padded with black
         ((20, 20), (1e-6, 1e6), (256, 1920)),  # damaged header
     ],
 )
@@ -165,7 +165,7 @@ def test_a_sheet_has_a_row_of_slices_in_one_window_with_outlines_and_words_benea
     first, second = picture[:side, :side], picture[:side, side + 6 :]
     assert (second.mean() / first.mean()) == pytest.approx(0.5, abs=0.06)  # the window is the first slice's
     assert (first == colours(2)[1]).all(axis=-1).sum() > 200
-    assert (first == 255).all(axis=-1).sum() > 100  # what nobody annotated is outlined in white
+    assert (first == 255).all(axis=-1).sum() > 100  # unannotated voxels are outlined in white
     inside = slice(80, 130)
     np.testing.assert_array_equal(first[inside, inside], picture[-side - 28 : -28, :side][inside, inside])
     words = picture[side : side + 60, side + 6 :]

@@ -1,4 +1,4 @@
-"""fold=all: every fold is a run of its own, and one more run folder sums up all validation scans together."""
+"""fold=all: every fold is a separate run, and one more run folder summarises all validation scans."""
 
 import json
 import shutil
@@ -57,10 +57,10 @@ def test_folds_are_named_as_single_ones_are_also_in_a_sweep(segment, make_datase
     assert segment("train", root, "-m", "fold=0,all", "folds=2", "plan.patch_size=[16,16]") == 0
     names = sorted(path.name.split("-")[2] for path in (tmp_path / "runs").iterdir() if path.name != ".sweeps")
     assert names == ["fold0", "fold1", "foldall"]
-    told = capsys.readouterr().out
-    assert "is finished" in told  # fold 0, which was a job of its own
+    output = capsys.readouterr().out
+    assert "is finished" in output  # fold 0, which was a job of its own
     (whole,) = tmp_path.glob("runs/*foldall*")
-    assert f"{read_run(whole).summary['foreground']['dice']['mean']:.4f}  runs/{whole.name}" in told
+    assert f"{read_run(whole).summary['foreground']['dice']['mean']:.4f}  runs/{whole.name}" in output
     command = json.loads(next(tmp_path.glob("runs/*fold1*/provenance.json")).read_text())["command"]
     assert "fold=1" in command
     assert "fold=all" not in command

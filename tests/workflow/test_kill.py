@@ -80,9 +80,9 @@ def test_kills_at_random_moments_change_no_weight(make_dataset, tmp_path, accumu
     process = start(root, whole, cache, *more)
     while not (whole / "config.yaml").exists():
         time.sleep(0.01)
-    begun = time.monotonic()
+    started = time.monotonic()
     assert process.wait() == 0
-    length = time.monotonic() - begun
+    length = time.monotonic() - started
     moments = random.Random(f"{accumulated}{precision}{callbacks}")
     for _ in range(5):
         process = start(root, killed, cache, *more)

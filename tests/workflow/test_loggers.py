@@ -1,4 +1,4 @@
-"""Loggers by one word: what each of them wrote is read back, and all of it lies in the run folder."""
+"""Loggers chosen by name: what each wrote is read back, and everything is in the run folder."""
 
 import importlib.util
 import json
@@ -52,8 +52,8 @@ def test_every_logger_gets_curves_configuration_and_final_scores(run_train, make
         pytest.approx(dice)
     ]
     assert sum("train/loss" in row for row in history) == 2
-    told = {item.key: item.value_json for r in records for item in (*r.config.update, *r.run.config.update)}
-    assert told["optimizer.lr"] == "0.0123"
+    logged = {item.key: item.value_json for r in records for item in (*r.config.update, *r.run.config.update)}
+    assert logged["optimizer.lr"] == "0.0123"
     assert [r.exit.exit_code for r in records if r.HasField("exit")] == [0]
     assert wandb.run is None  # so that the next run of this process gets one of its own
 
@@ -66,7 +66,7 @@ def test_every_logger_gets_curves_configuration_and_final_scores(run_train, make
     assert len(client.get_metric_history(noted.info.run_id, "train/loss")) == 2
     assert noted.data.params["optimizer.lr"] == "0.0123"
 
-    # TensorBoard's view of the result comes with every run, and nobody wrote elsewhere.
+    # Every run has TensorBoard's view of the result, and no logger wrote elsewhere.
     assert [*run.glob("tensorboard/*.report")]
     assert {path.name for path in tmp_path.iterdir()} <= {"data", "cache", "runs", "home", "mpl"}
     assert [*home.rglob("*")] == []

@@ -1,4 +1,4 @@
-"""Overlapping regions and voxels that nobody annotated, through a whole run; slices of 3D scans."""
+"""Overlapping regions and unannotated voxels in a whole run; slices of 3D scans."""
 
 import json
 

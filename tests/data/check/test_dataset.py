@@ -1,4 +1,4 @@
-"""Every way in which a data set can be broken is found by the verb, named, and changes nothing on disk."""
+"""``segment check`` finds and names every kind of defect and changes nothing on disk."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""The facts that one read of a case gives, and that they are remembered by content."""
+"""Facts from a single read of a case, cached by content."""
 
 import json
 
