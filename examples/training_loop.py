@@ -1,4 +1,4 @@
-"""A training loop of one's own: segment gives patches, network, loss and optimiser, and predicts whole scans.
+"""A custom training loop: segment provides patches, network, loss and optimiser, and predicts whole scans.
 
 python examples/training_loop.py [key=value ...]
 """
@@ -20,7 +20,7 @@ torch.manual_seed(0)
 loader = data.train_dataloader()
 for epoch in range(2):
     losses = []
-    for batch in loader:  # each pass goes on with new patches
+    for batch in loader:  # each pass yields new patches
         loss = criterion(network(batch["image"]), batch["reference"])
         optimizer.zero_grad()
         loss.backward()

@@ -1,4 +1,4 @@
-"""Where a model is unsure: the entropy of its probabilities, beside the mask as an image of its own.
+"""Where a model is unsure: the entropy of its probabilities, saved as an image beside the mask.
 
 python examples/uncertainty.py [key=value ...]
 """

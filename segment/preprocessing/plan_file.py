@@ -133,8 +133,8 @@ def _inherited(path: Path, configurations: Mapping[Any, Any]) -> dict[Any, Any]:
             if parent not in list(found):  # a list, since what the file contains may not be hashable
                 hint = did_you_mean(str(parent)[:100], map(str, found))
                 raise UserError(
-                    f"{path}: configurations.{key_name(name)}.{_INHERITS}: {short(parent)} is no configuration above."
-                    f"{hint} Give one, or all values."
+                    f"{path}: configurations.{key_name(name)}.{_INHERITS}: {short(parent)} is not a configuration "
+                    f"above it.{hint} Give one, or all values."
                 )
             del entry[_INHERITS]
             entry = found[parent] | entry if isinstance(found[parent], dict) else entry

@@ -183,9 +183,9 @@ MISTAKES = [
     ((*FULL, "batch_dice"), "yes", "batch_dice: 'yes' should be a valid boolean"),
     ((*FULL, "previous_stage"), "3d_lowes", "previous_stage: '3d_lowes' is not .* Did you mean '3d_lowres'"),
     ((*FULL, "previous_stage"), "3d_fullres", "previous_stage: '3d_fullres' is not another configuration"),
-    (("configurations", "3d_cascade_fullres", "inherits_from"), "mine", "inherits_from: 'mine' is no configuration"),
-    (("configurations", "3d_cascade_fullres", "inherits_from"), [1], r"inherits_from: \[1\] is no configuration"),
-    (("configurations", "2d", "inherits_from"), "3d_fullres", "inherits_from: '3d_fullres' is no configuration above"),
+    (("configurations", "3d_cascade_fullres", "inherits_from"), "mine", "inherits_from: 'mine' is not a configuration"),
+    (("configurations", "3d_cascade_fullres", "inherits_from"), [1], r"inherits_from: \[1\] is not a configuration"),
+    (("configurations", "2d", "inherits_from"), "3d_fullres", "inherits_from: '3d_fullres' is not a configuration"),
 ]  # fmt: skip
 
 
