@@ -3,8 +3,10 @@
 import json
 import re
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
+import optuna
 import pytest
 import yaml
 from joblib.externals.loky import get_reusable_executor
@@ -14,6 +16,14 @@ from segment.config.compose import compose, register
 from segment.config.messages import explain
 from segment.config.sweep import pattern_of
 from segment.evaluation.comparison.methods import find_runs
+
+
+@pytest.fixture
+def quiet_optuna() -> Iterator[None]:
+    """Optuna's handler keeps the stream of its first use, which a later test has closed."""
+    optuna.logging.disable_default_handler()
+    yield
+    optuna.logging.enable_default_handler()
 
 
 def runs(folder: Path) -> list[Path]:
@@ -89,6 +99,7 @@ def test_ctrl_c_ends_a_sweep(segment, make_dataset, tmp_path, capsys):
     assert "Job 1" not in output
 
 
+@pytest.mark.usefixtures("quiet_optuna")
 def test_search_finds_the_highest_dice_and_is_reproducible(segment, make_dataset, tmp_path, capsys):
     root = make_dataset(tmp_path / "data", n=4)
     search = ("-m", "hydra/sweeper=optuna", "optimizer.lr=tag(log,interval(1e-4,1e-1))", "hydra.sweeper.n_trials=2")
@@ -110,6 +121,7 @@ def test_search_finds_the_highest_dice_and_is_reproducible(segment, make_dataset
     assert runs(tmp_path) == sorted(scores)
 
 
+@pytest.mark.usefixtures("quiet_optuna")
 def test_search_without_a_score_gives_the_reason(segment, make_dataset, tmp_path, capsys):
     root = make_dataset(tmp_path / "data", n=4)
     search = ("-m", "hydra/sweeper=optuna", "seed=choice(0,1)", "hydra.sweeper.n_trials=2", "fold=9")
