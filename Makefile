@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test slow check format install clean help
+.PHONY: demo test slow check docs format install clean help
 
 help:
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' $(MAKEFILE_LIST)
@@ -19,13 +19,16 @@ test: $(VENV)/.installed-test ## the fast tests, one process a core
 slow: $(VENV)/.installed-test ## the tests that take minutes each, hours in all
 	$(BIN)/python -m pytest -m slow
 
-check: $(VENV)/.installed-test ## lint, format, types, import floors
+check: $(VENV)/.installed-test docs ## lint, format, types, import rules, the site
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(VENV)/.installed-test ## put the code in the house's format
+docs: $(VENV)/.installed-test ## the site in site/; warnings, such as dead links, are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+format: $(VENV)/.installed-test ## put the code in ruff's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -49,4 +52,4 @@ $(VENV)/.installed-test: $(VENV)/.python pyproject.toml constraints.txt tests/re
 	@touch $@ $(VENV)/.installed
 
 clean: ## remove the environment and the caches, not the runs
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache
