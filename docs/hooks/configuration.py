@@ -108,10 +108,21 @@ def networks() -> str:
 
 
 def recipe(text: str) -> str:
-    """Optimiser and schedule that a network's file selects."""
-    entries = [entry for entry in yaml.safe_load(text).get("defaults", []) if isinstance(entry, dict)]
-    found = {key.split("/")[1].split("@")[0]: choice for entry in entries for key, choice in entry.items() if "/" in key}
-    return ", ".join(f"{found[part]}" for part in ("optimizer", "scheduler") if part in found) or "-"
+    """Optimiser and schedule that a network's file, or one that it is based on, selects."""
+    chosen = selected(text)
+    return ", ".join(chosen[part] for part in ("optimizer", "scheduler") if part in chosen) or "-"
+
+
+def selected(text: str) -> dict[str, str]:
+    """Group -> choice that a network's file selects."""
+    found: dict[str, str] = {}
+    for entry in yaml.safe_load(text).get("defaults", []):
+        if isinstance(entry, dict):
+            found |= {key.split("/")[1].split("@")[0]: choice for key, choice in entry.items() if "/" in key}
+        elif entry != "_self_":
+            file = CONF / "network" / f"{entry.split('@')[0]}.yaml"
+            found = selected(file.read_text(encoding="utf-8")) | found
+    return found
 
 
 def group_page(group: str) -> str:
@@ -138,7 +149,8 @@ def inherits(text: str) -> list[str]:
     based, selects = [], []
     for entry in yaml.safe_load(text).get("defaults", []):
         if isinstance(entry, str) and entry != "_self_":
-            based.append(f"[{entry}](#{entry})")
+            name = entry.split("@")[0]
+            based.append(f"[{name}](#{name})")
         elif isinstance(entry, dict):
             selects += [f"`{key.split('/')[-1].split('@')[0]}={choice}`" for key, choice in entry.items()]
     lines = [f"Based on {', '.join(based)}."] if based else []
@@ -194,14 +206,15 @@ def table(found: list[Key], section: str, constructors: dict[str, str] | None = 
     """
     if not found:
         return []
-    lines = ["| key | value | meaning |", "| --- | --- | --- |"]
+    rows = []
     for key in found:
         node, _, argument = key.name.rpartition(".")
         meaning = key.comment or parameters((constructors or {}).get(node, "")).get(argument, ("", ""))[1]
         name = f"{section}.{key.name}" if section else key.name
-        value = f"`{key.value}`" if key.value else ""
-        lines.append(f"| `{name}` | {cell(value)} | {cell(meaning)} |")
-    return [*lines, ""]
+        rows.append([f"`{name}`", f"`{key.value}`" if key.value else "", meaning])
+    heads = ["key", "value", "meaning"] if any(row[2] for row in rows) else ["key", "value"]
+    lines = [heads, ["---"] * len(heads), *rows]
+    return [*(f"| {' | '.join(map(cell, line[: len(heads)]))} |" for line in lines), ""]
 
 
 def targets(text: str) -> dict[str, str]:
@@ -238,7 +251,7 @@ def parameters(target: str) -> dict[str, tuple[str, str]]:
     described = {}
     for documented in (found, function):
         for section in documented.docstring.parse("google", warnings=False) if documented.docstring else []:
-            if section.kind is griffe.DocstringSectionKind.parameters:
+            if section.kind in (griffe.DocstringSectionKind.parameters, griffe.DocstringSectionKind.attributes):
                 described |= {entry.name: " ".join(entry.description.split()) for entry in section.value}
     signature = getattr(function, "parameters", [])
     return {p.name: (str(p.default or ""), described.get(p.name, "")) for p in signature if p.name != "self"}

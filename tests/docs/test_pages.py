@@ -12,7 +12,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from pages import LANGUAGES, REPOSITORY, Block, blocks, check, commands, matches
+from pages import LANGUAGES, REPOSITORY, blocks, check, commands, matches
 
 from segment import cli
 from segment.config.folders import BUILT_IN
@@ -25,6 +25,7 @@ SMALL = {
     "trainer/cpu.yaml": ("max_steps: 1000", "max_steps: 2"),
     "sampler/patches.yaml": ("steps_per_epoch: 50", "steps_per_epoch: 2"),
     "inference/mirror.yaml": ("mirror: all", "mirror: []"),
+    "network/unet_small.yaml": ("features: [8, 32, 64, 128]", "features: [4, 8]"),
 }
 
 
@@ -58,18 +59,28 @@ def write_raw(path: Path, image: nib.Nifti1Image) -> None:
     path.write_bytes(json.dumps(header).encode() + b"\n" + voxels.tobytes())
 
 
-def run_shell(block: Block, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the commands of a block: those of segment in this process, with two training steps."""
-    for words in commands(block.text):
-        if words[0] != "segment":
-            subprocess.run(words, cwd=folder, check=True)
-            continue
-        arguments = [re.sub(r"(?<=max_steps=)\d+", "2", word) for word in words]
-        monkeypatch.setattr(sys, "argv", arguments)
-        try:
-            cli.main()
-        except SystemExit as end:
-            assert not end.code, words
+def run_shell(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the commands of a block, one a line, those of segment in this process."""
+    for line, words in zip(text.strip().splitlines(), commands(text), strict=True):
+        if words[0] == "segment":
+            monkeypatch.setattr(sys, "argv", words)
+            assert exit_code() == 0, line
+        else:
+            subprocess.run(line, shell=True, check=True)
+
+
+def exit_code() -> int:
+    """Exit code of the command in ``sys.argv``."""
+    try:
+        cli.main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def short(text: str) -> str:
+    """Commands with two training steps."""
+    return re.sub(r"(?<=max_steps=)\d+", "2", text)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
@@ -85,10 +96,10 @@ def test_the_blocks_of_a_page(page, folder, monkeypatch, capfd):
             (folder / block.file).parent.mkdir(parents=True, exist_ok=True)
             (folder / block.file).write_text(block.content, encoding="utf-8")
         elif block.declared == "run" and block.language == "sh":
-            run_shell(block, folder, monkeypatch)
+            run_shell(short(block.text), monkeypatch)
             printed = capfd.readouterr().out
         elif block.declared == "run":
-            exec(compile(block.text, where, "exec"), namespace)
+            exec(compile(short(block.text), where, "exec"), namespace)
             printed = capfd.readouterr().out
         else:
             assert not block.declared, f"{where}: {block.declared} is neither run nor output"

@@ -1,8 +1,9 @@
 """The code blocks of Markdown pages: which are run, which are files, and what the others must satisfy.
 
-A block after the comment ``<!-- run -->`` is run, or, if its first line is the comment ``# path/name.yaml`` (or .py, .csv,
-.md), written to that file without this line. A ``text`` block after ``<!-- output -->`` is what the block before it printed;
-numbers may differ, and ``...`` stands for anything. All other blocks are checked without being run; see `check`.
+A block after the comment ``<!-- run -->`` is run, or, if its first line is the comment ``# path/name.yaml`` (or .py,
+.csv, .md), written to that file without this line. A ``text`` block after ``<!-- output -->`` is what the block before
+it printed; numbers may differ, and ``...`` stands for anything. All other blocks are checked without being run; see
+`check`.
 """
 
 from __future__ import annotations
@@ -85,8 +86,8 @@ def check(block: Block) -> None:
     """Check a block that is not run.
 
     Commands of segment must compose, and every ``_target_`` accept its parameters; other commands must name files that
-    exist. Python must compile, and what it takes from segment must exist and accept the arguments. YAML and JSON must be
-    valid.
+    exist. Python must compile, and what it takes from segment must exist and accept the arguments. YAML and JSON must
+    be valid.
     """
     match block.language:
         case "sh":
