@@ -42,7 +42,7 @@ PASSED = {"spatial_dims", "in_channels", "out_channels", "params", "optimizer"}
 
 @dataclass(frozen=True)
 class Key:
-    """A key of a configuration file: its dotted name, its value as in the file, and what the comment says."""
+    """A key of a configuration file: dotted name; value as in the file, or class that it builds; what the comment says."""
 
     name: str
     value: str
@@ -167,27 +167,32 @@ def keys(text: str) -> Iterator[Key]:
     """The keys of a configuration file in order, without Hydra's own."""
     lines = text.splitlines()
 
-    def visit(node: yaml.Node, prefix: str) -> Iterator[Key]:
+    def visit(node: yaml.MappingNode, prefix: str) -> Iterator[Key]:
         for key, value in node.value:
             name = f"{prefix}{key.value}"
             if name in DIRECTIVE or key.value in ("_target_", "_partial_"):
                 continue
-            if isinstance(value, yaml.MappingNode) and not value.flow_style and value.value:
-                yield Key(name, "", comment_after(lines[key.end_mark.line], key.end_mark.column))
+            start, end = value.start_mark, value.end_mark
+            folded = isinstance(value, yaml.ScalarNode) and value.style in ("|", ">")
+            if folded or start.line != key.end_mark.line:  # the key's own comment, not that of a value below it
+                end = key.end_mark
+            comment = "" if node.flow_style else comment_after(lines[end.line], end.column)
+            if isinstance(value, yaml.MappingNode) and (target_of(value) or not value.flow_style) and value.value:
+                yield Key(name, target_of(value), comment)
                 yield from visit(value, f"{name}.")
             else:
-                # A value on the lines below, such as a list of nodes, has the key's own comment.
-                start, end = value.start_mark, value.end_mark
-                folded = isinstance(value, yaml.ScalarNode) and value.style in ("|", ">")
-                if folded or start.line != key.end_mark.line:
-                    end = key.end_mark
                 shown = value.value if folded else text[start.index : end.index] or "see the file"
-                shown = " ".join(shown.split())
-                yield Key(name, shown.strip("'\""), comment_after(lines[end.line], end.column))
+                yield Key(name, " ".join(shown.split()).strip("'\""), comment)
 
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     if isinstance(root, yaml.MappingNode):
         yield from visit(root, "")
+
+
+def target_of(node: yaml.MappingNode) -> str:
+    """The class that a node builds, without its module; empty if it builds none."""
+    targets = (value.value for key, value in node.value if key.value == "_target_")
+    return next(targets, "").rpartition(".")[2]
 
 
 def comment_after(line: str, column: int) -> str:
@@ -249,7 +254,7 @@ def parameters(target: str) -> dict[str, tuple[str, str]]:
     found = found.final_target if found.is_alias else found
     function = found.members.get("__init__", found) if found.is_class else found
     described = {}
-    for documented in (found, function):
+    for documented in (*(reversed(found.mro()) if found.is_class else ()), found, function):
         for section in documented.docstring.parse("google", warnings=False) if documented.docstring else []:
             if section.kind in (griffe.DocstringSectionKind.parameters, griffe.DocstringSectionKind.attributes):
                 described |= {entry.name: " ".join(entry.description.split()) for entry in section.value}
