@@ -26,7 +26,7 @@ check: $(VENV)/.installed-test docs ## lint, format, types, import rules, the si
 	$(BIN)/lint-imports
 
 docs: $(VENV)/.installed-test ## the site in site/; warnings, such as dead links, are errors
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 format: $(VENV)/.installed-test ## put the code in ruff's format
 	$(BIN)/ruff check --fix .

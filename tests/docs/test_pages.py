@@ -83,6 +83,7 @@ def short(text: str) -> str:
     return re.sub(r"(?<=max_steps=)\d+", "2", text)
 
 
+@pytest.mark.timeout(900)  # README trains three times
 @pytest.mark.parametrize("page", PAGES, ids=str)
 def test_the_blocks_of_a_page(page, folder, monkeypatch, capfd):
     namespace: dict = {}
