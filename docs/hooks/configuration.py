@@ -42,7 +42,7 @@ PASSED = {"spatial_dims", "in_channels", "out_channels", "params", "optimizer"}
 
 @dataclass(frozen=True)
 class Key:
-    """A key of a configuration file: dotted name; value as in the file, or class that it builds; what the comment says."""
+    """A key of a configuration file: dotted name; value as in the file, or class that it builds; its comment."""
 
     name: str
     value: str
