@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 from monai.losses import DiceLoss
 from torch import Tensor, nn
+
+from segment.losses.cross_entropy import CrossEntropyLoss
 
 
 class DiceCELoss(nn.Module):
@@ -17,15 +20,24 @@ class DiceCELoss(nn.Module):
     Args:
         batch: Whether Dice is computed over the whole batch at once instead of per sample.
         smooth: Added to numerator and denominator, so that absent structures cause no division by zero.
+        class_weights: See `segment.losses.cross_entropy.CrossEntropyLoss`. The cross-entropy alone is weighted, as Dice
+            gives every structure the same weight whatever its size.
+        label_smoothing: Of the cross-entropy alone; see there.
     """
 
-    def __init__(self, batch: bool = True, smooth: float = 1e-5) -> None:
+    def __init__(
+        self,
+        batch: bool = True,
+        smooth: float = 1e-5,
+        class_weights: Sequence[float] | None = None,
+        label_smoothing: float = 0.0,
+    ) -> None:
         super().__init__()
         dice = functools.partial(DiceLoss, batch=batch, smooth_nr=smooth, smooth_dr=smooth)
         self.dice = dice(include_background=False, to_onehot_y=True, softmax=True)
         self.region_dice = dice(sigmoid=True)
-        self.cross_entropy = nn.CrossEntropyLoss()
-        self.binary_cross_entropy = nn.BCEWithLogitsLoss()
+        self.cross_entropy = CrossEntropyLoss(class_weights, label_smoothing)
+        self.class_weights = class_weights
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Compute the sum of both losses.
@@ -34,8 +46,6 @@ class DiceCELoss(nn.Module):
             logits: (batch, output, *spatial) float.
             target: (batch, 1, *spatial) float class indices, or (batch, output, *spatial) float regions.
         """
-        if target.shape[1] == logits.shape[1]:
-            both: Tensor = self.region_dice(logits, target) + self.binary_cross_entropy(logits, target)
-        else:
-            both = self.dice(logits, target) + self.cross_entropy(logits, target[:, 0].long())
+        dice = self.region_dice if target.shape[1] == logits.shape[1] else self.dice
+        both: Tensor = dice(logits, target) + self.cross_entropy(logits, target)
         return both

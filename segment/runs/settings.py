@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from segment.command_line import assign
 from segment.errors import UserError
 from segment.files import read_mapping, write_text
+from segment.runs.folder import is_complete
 
 # A run may be resumed with other values of these keys and their children: they do not change its numbers.
 FREE = (
@@ -34,6 +36,8 @@ MOVED = {
     },
     "segment.report.pictures.": "segment.visual.pictures.",
 }
+# Keys that configurations written before lack, with the value that they stand for; a missing key stands for null.
+ADDED = {"loss.label_smoothing": "0.0"}
 
 
 def check_folder(folder: Path, settings: Mapping[str, Any]) -> None:
@@ -51,12 +55,23 @@ def check_folder(folder: Path, settings: Mapping[str, Any]) -> None:
         changed = differences(read_mapping(path), settings)
         if changed:
             shown = "; ".join(f"{key} is {there} there and {here} here" for key, there, here in changed[:3])
+            extend = _how_to_extend(folder, [key for key, *_ in changed])
             raise UserError(
                 f"output={folder}: contains a run of another configuration ({shown}). "
-                "Give another output= or name=, or the same configuration to resume it."
+                f"Give another output= or name=, or the same configuration to resume it.{extend}"
             )
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"output={folder}: exists and is not a run folder. Give another output= or name=.")
+
+
+def _how_to_extend(folder: Path, changed: Sequence[str]) -> str:
+    """What to do instead if a finished run was to be trained for another number of steps; otherwise empty."""
+    if not is_complete(folder) or "trainer.max_steps" not in changed:
+        return ""
+    return (
+        " This run is finished, and so is its learning rate schedule. To train its network further, start a new run "
+        f"from it, for which trainer.max_steps counts from 0: {assign('weights', str(folder))} name=NEW"
+    )
 
 
 def write_settings(folder: Path, settings: Mapping[str, Any]) -> None:
@@ -79,12 +94,16 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[tuple
         (dotted key, value there, value here), sorted by key; None where the key is missing.
     """
     before, now = _flat(there), _flat(here)
-    changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    changed = sorted(key for key in before.keys() | now.keys() if _value(before, key) != _value(now, key))
     return [
         (key, before.get(key), now.get(key))
         for key in changed
         if not any(f"{key}.".startswith(f"{free}.") for free in FREE)
     ]
+
+
+def _value(row: Mapping[str, str], key: str) -> str:
+    return row.get(key, ADDED.get(key, "None"))
 
 
 def _flat(config: Mapping[str, Any]) -> dict[str, str]:
