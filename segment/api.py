@@ -158,6 +158,7 @@ def compare(
     level: float = 0.95,
     resamples: int = 10_000,
     seed: int = 12345,
+    split: str | None = None,
     output: StrPath | None = None,
 ) -> Comparison:
     """Compare finished runs scan by scan.
@@ -172,6 +173,7 @@ def compare(
         level: Confidence level of the intervals, in [0.5, 1); the tests use significance level ``1 - level``.
         resamples: Number of bootstrap resamples of the scans, for the intervals and the ranking; at least 100.
         seed: Seed of the resampling.
+        split: ``test``: the test scans; None: the validation scans, or whatever else the runs were scored on.
         output: Folder for ``report.html`` and ``comparison.csv``, ``.md``, ``.tex``, ``.json``; None writes nothing.
 
     Returns:
@@ -184,7 +186,7 @@ def compare(
     from segment.evaluation.comparison.frames import methods_frame, pairs_frame
 
     paths = [runs] if isinstance(runs, str | os.PathLike) else runs
-    found = compare_runs([os.fspath(run) for run in paths], metric, by, names, common, level, resamples, seed)
+    found = compare_runs([os.fspath(run) for run in paths], metric, by, names, common, level, resamples, seed, split)
     if output is not None:
         from segment.report.comparison_page import write_comparison
 

@@ -18,6 +18,7 @@ from segment.config.metrics import metrics_of
 from segment.config.run_name import checked_name, run_name
 from segment.errors import UserError
 from segment.instruction_set import precision
+from segment.training.parameters import ParameterRules
 from segment.workflow.experiment import Command, Experiment, Parts, TrainerSettings
 
 # Each of these packages is installed by the extra of the same name.
@@ -41,6 +42,7 @@ def read_experiment(config: DictConfig, command: Command) -> Experiment:
     _check_accumulation(config)
     _check_loggers(config)
     make(config, "callbacks.energy")  # to report a missing package before the data are read
+    rules = _parameter_rules(config)
     requested, config = config, _completed(config, command)
     trainer = config.trainer
     settings = TrainerSettings(
@@ -68,7 +70,7 @@ def read_experiment(config: DictConfig, command: Command) -> Experiment:
         metrics=metrics_of(config),
         command=command,
         settings=lambda planned: _resolved(_with_plan(config, planned)),
-        build=lambda planned: _build(_with_plan(config, planned)),
+        build=lambda planned: _build(_with_plan(config, planned), rules),
         one_fold=lambda fold: _one_fold(requested, command, fold),
     )
 
@@ -99,7 +101,12 @@ def _resolved(config: DictConfig) -> dict[str, Any]:
     return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
 
 
-def _build(config: DictConfig) -> Parts:
+def _parameter_rules(config: DictConfig) -> ParameterRules:
+    given: Any = OmegaConf.to_container(config.parameters, resolve=True)
+    return ParameterRules(**{key: value for key, value in given.items() if value is not None})
+
+
+def _build(config: DictConfig, rules: ParameterRules) -> Parts:
     """Build every component, except trainer and loggers: these write on construction and are built later."""
     from segment.augment.augmentation import complete  # here, since it imports torch
 
@@ -113,6 +120,7 @@ def _build(config: DictConfig) -> Parts:
         trusted=trusted,
         loss=make(config, "loss"),
         loss_name=settings["loss"]["_target_"],
+        parameters=rules,
         optimizer=make(config, "optimizer"),
         scheduler=make(config, "scheduler"),
         augment=complete(make(config, "augment")),

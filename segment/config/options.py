@@ -34,6 +34,7 @@ class PredictOptions:
     model: str
     input: str
     output: str
+    checkpoint: str = field(metadata={"of": ("last", "best")})
     inference: dict[str, Any]
     trust: list[str]
     accelerator: str
@@ -64,6 +65,7 @@ class CompareOptions:
     by: str | None
     names: Any
     common: bool
+    split: str | None
     level: float
     resamples: int
     seed: int

@@ -78,6 +78,7 @@ class Model:
         dataset: Name of the data set it was trained on.
         precision: Lightning's name for the precision it was scored in; None if unknown.
         folder: The model folder; None for a network that was not loaded.
+        weights: The file of the weights, if it is not the model folder's.
     """
 
     network: nn.Module
@@ -88,6 +89,7 @@ class Model:
     dataset: str = ""
     precision: str | None = None
     folder: Path | None = None
+    weights: Path | None = None
 
     def settings(
         self, inference: Mapping[str, Any] | None = None, precision: str | None = None, accelerator: str = "auto"

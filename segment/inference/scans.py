@@ -51,9 +51,8 @@ def predict_scans(
     for name, files in scans:
         write_label(output / name, model.labels.decode(predictor.predict_files(files).mask), like=files[0])
         advance(name)
-    weights = model.folder / "weights.safetensors" if model.folder else None
     record = {
-        "model": {"folder": str(weights.parent.absolute()), "sha256": file_sha256(weights)} if weights else None,
+        "model": _described(model),
         "dataset": model.dataset,
         "labels": model.labels.declared,
         "scored": settings.scored,
@@ -64,6 +63,18 @@ def predict_scans(
         "provenance": provenance.collect(0, started, command),
     }
     write_json(output / "predictions.json", record)
+
+
+def _described(model: Model) -> dict[str, str] | None:
+    """Folder of a model, and file and hash of its weights; None for a network that was not loaded."""
+    if model.folder is None:
+        return None
+    weights = model.weights or model.folder / "weights.safetensors"
+    return {
+        "folder": str(model.folder.absolute()),
+        "weights": str(weights.absolute()),
+        "sha256": file_sha256(weights),
+    }
 
 
 def find_scans(source: Path, channels: int) -> Iterator[Scan]:

@@ -222,7 +222,7 @@ def _pictures(comparison: Comparison, first: str, second: str) -> tuple[list[dic
         split, case = one.scores.index[place]
         try:
             # One at a time: a scan can take up most of the memory.
-            pictures = _draw(_run_with_scan(one, split, case), _run_with_scan(other, split, case), case)
+            pictures = _draw(_run_with_scan(one, split, case), _run_with_scan(other, split, case), split, case)
         except (UserError, ValueError, OSError):
             missing.append(names[place])
             continue
@@ -248,9 +248,9 @@ def _run_with_scan(method: Method, split: str, case: str) -> RunFolder:
     raise UserError(f"{printable(case)} was scored in no run.")
 
 
-def _draw(first: RunFolder, second: RunFolder, case: str) -> list[np.ndarray]:
+def _draw(first: RunFolder, second: RunFolder, split: str, case: str) -> list[np.ndarray]:
     """Image, reference and the contours of two runs on one slice."""
-    scan, other = read_voxels(first, case), read_voxels(second, case)
+    scan, other = read_voxels(first, case, split), read_voxels(second, case, split)
     if scan.reference.shape != other.reference.shape or scan.n_classes != other.n_classes:
         raise UserError("its files in the two runs differ.")
     masks = [scan.prediction, other.prediction]

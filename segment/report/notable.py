@@ -10,6 +10,7 @@ import numpy as np
 from segment.errors import UserError
 from segment.metrics.standard import LEAD
 from segment.runs.folder import RunFolder
+from segment.runs.scans import parted
 from segment.runs.summary import scan_scores
 from segment.runs.voxels import ScanVoxels, read_voxels
 from segment.text import printable
@@ -50,7 +51,7 @@ class NotableScan(NotableCase):
 
 
 def notable_cases(run: RunFolder, worst: int = 1) -> list[NotableCase]:
-    """Find the worst scans of a run and its median scan, by the foreground score of `LEAD`.
+    """Find the worst scans of a run and its median scan, test scans aside, by the foreground score of `LEAD`.
 
     Args:
         run: A finished run.
@@ -60,7 +61,7 @@ def notable_cases(run: RunFolder, worst: int = 1) -> list[NotableCase]:
         The worst scans that rank below the median, worst first; then the median scan (the worse of two middle ones),
         which is called ``worst`` if it is the only one.
     """
-    ordered = scan_scores(run.scans, LEAD)
+    ordered = scan_scores(parted(run.scans)[0], LEAD)
     middle = (len(ordered) - 1) // 2
     if ordered.empty:
         return []

@@ -24,8 +24,8 @@ from segment.runs.curves import LOSS, read_curves
 from segment.runs.folder import RunFolder, read_run
 from segment.runs.health import divergence
 from segment.runs.metrics import metric_infos
-from segment.runs.scans import scan_rows
-from segment.runs.summary import cost_lines, empties_line, protocol_line
+from segment.runs.scans import mean_over_folds, parted, scan_rows
+from segment.runs.summary import cost_lines, empties_line, protocol_line, test_summary
 from segment.runs.voxels import read_voxels
 from segment.text import printable
 from segment.visual.pictures import colours, planes, png
@@ -70,9 +70,11 @@ def write_page(run: Path) -> None:
 
 def _render(run: RunFolder) -> str:
     # Hashes of every input file would take up most of the page; they are in provenance.json.
-    provenance = {key: value for key, value in run.provenance.items() if key != "cases"}
+    provenance = {key: value for key, value in run.provenance.items() if key not in ("cases", "test_cases")}
     palette = colours(len(run.summary["labels"]) + 1).tolist()
     shown = _draw_scans(run)
+    scans, tests = parted(run.scans)
+    test = test_summary(run.summary)
     code = viewer_code() if shown.volumes else None
     volumes = shown.volumes if code else []
     metrics = [info for info in metric_infos(run.summary) if info.name in run.scans]
@@ -94,8 +96,8 @@ def _render(run: RunFolder) -> str:
         origin=_origin(run),
         metrics=metrics,
         lead=LEAD,
-        spreads=_spreads(run.scans, metrics),
-        points=scan_rows(run.scans, LEAD.name).notna().to_numpy().sum() <= MOST_POINTS,
+        spreads=_spreads(scans, metrics),
+        points=scan_rows(scans, LEAD.name).notna().to_numpy().sum() <= MOST_POINTS,
         pictures=shown.pictures,
         missing=shown.missing,
         flat=not shown.volumes,
@@ -104,7 +106,8 @@ def _render(run: RunFolder) -> str:
         label_colours=json_block({"colours": palette}),
         viewer=code,
         curves=_curves(run, metrics),
-        scans=_scan_table(run.scans, metrics, list(run.summary["labels"]), [scan["case"] for scan in volumes]),
+        scans=_scan_table(scans, metrics, list(run.summary["labels"]), [scan["case"] for scan in volumes]),
+        test=test and _test_scans(test, tests, metrics),
         config=yaml.safe_dump(plain(run.config), sort_keys=False, allow_unicode=True),
         provenance=json.dumps(plain(provenance), indent=2, ensure_ascii=False) if provenance else "",
         spent=json.dumps(plain(run.summary.get("cost")), indent=2) if run.summary.get("cost") else "",
@@ -195,6 +198,17 @@ def _curves(run: RunFolder, metrics: Sequence[MetricInfo]) -> list[Markup]:
         if scores:
             drawn.append(curves(scores, f"validation {metric.heading}", f"validation{place}"))
     return drawn
+
+
+def _test_scans(summary: dict[str, Any], tests: pd.DataFrame, metrics: Sequence[MetricInfo]) -> dict[str, Any]:
+    """What the page says of the test scans, from their summary and rows."""
+    averaged = mean_over_folds(tests, {info.name: info.perfect for info in metric_infos(summary)})
+    return {
+        "summary": summary,
+        "protocol": protocol_line(summary),
+        "empties": empties_line(summary),
+        "scans": _scan_table(averaged, metrics, list(summary["labels"]), []),
+    }
 
 
 def _scan_table(

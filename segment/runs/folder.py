@@ -21,7 +21,7 @@ class RunFolder:
 
     Attributes:
         path: The run folder.
-        scans: Table of scans, from ``scans.csv``.
+        scans: Table of scans, from ``scans.csv``, including the test scans; see `segment.runs.scans.parted`.
         summary: Content of ``summary.json``.
         config: Content of ``config.yaml``.
         provenance: Content of ``provenance.json``; empty if it is missing (scores of masks from other programs).

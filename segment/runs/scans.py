@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,8 @@ from segment.text import one_line, printable
 KEYS = ("case", "split", "fold", "label", "name")
 OVERLAPS = tuple(metric.name for metric in STANDARD)
 COUNTS = ("reference_voxels", "predicted_voxels")
+TEST = "test"
+"""The split of scans that the data set's authors set aside."""
 COLUMNS = (*KEYS, *OVERLAPS, *COUNTS, "status")
 """Columns that every ``scans.csv`` has, in this order; columns of further metrics follow.
 
@@ -35,6 +37,48 @@ def metric_columns(scans: pd.DataFrame) -> list[str]:
 def joined(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """Concatenate tables of several runs; metrics that any of them lacks are dropped."""
     return pd.concat(tables, ignore_index=True, join="inner")
+
+
+def parted(scans: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Separate test scans from the scans that a run is judged by, so that no figure mixes them.
+
+    Args:
+        scans: Table of scans.
+
+    Returns:
+        The rows of all other scans, and those of the test scans; if there are only test scans, the latter are empty.
+    """
+    tests = scans["split"] == TEST
+    if tests.all():
+        tests = ~tests
+    return scans[~tests], scans[tests]
+
+
+def mean_over_folds(scans: pd.DataFrame, perfect: Mapping[str, float]) -> pd.DataFrame:
+    """Average the scores of scans that the models of several folds predicted, so that each scan counts once.
+
+    Args:
+        scans: Table of scans.
+        perfect: Metric column to its perfect score, which a structure counts with in a fold that correctly leaves it
+            empty while another one invents it.
+
+    Returns:
+        The table if no scan is repeated; else one row per (scan, label) without a fold, with the mean scores and the
+        mean voxel counts, rounded; its status is ``ok`` where the folds' differ.
+    """
+    keys = ["case", "split", "label", "name"]
+    if not scans.duplicated(keys).any():
+        return scans
+    filled = scans.copy()
+    columns = metric_columns(scans)
+    for column in columns:
+        somewhere = scans.groupby(keys)[column].transform("count") > 0
+        filled[column] = scans[column].mask(scans[column].isna() & somewhere, perfect[column])
+    groups = filled.groupby(keys, sort=False)
+    means = groups[[*columns, *COUNTS]].mean().round(dict.fromkeys(COUNTS, 0)).astype(dict.fromkeys(COUNTS, np.int64))
+    means["status"] = groups["status"].agg(lambda found: found.iloc[0] if found.nunique() == 1 else "ok")
+    means["fold"] = pd.Series(pd.NA, means.index, dtype="Int64")
+    return means.reset_index()[list(scans.columns)]
 
 
 def write_scans(path: Path, scans: pd.DataFrame) -> None:

@@ -21,7 +21,7 @@ from segment.files import plain, read_mapping, write_text
 from segment.metrics.metric import DIAGONAL, MetricInfo
 from segment.metrics.standard import LEAD
 from segment.runs.metrics import KEY, MetricRecord, metric_info, metric_infos, record
-from segment.runs.scans import OVERLAPS, metric_columns, scan_rows
+from segment.runs.scans import OVERLAPS, TEST, mean_over_folds, metric_columns, parted, scan_rows
 from segment.statistics.bootstrap import bootstrap_interval, mean_of_means
 from segment.text import printable
 from segment.validation import Number, read_as
@@ -52,16 +52,23 @@ Scores = Annotated[dict[str, Statistics], AfterValidator(_has_overlaps)]
 
 
 @dataclass(frozen=True)
-class Summary:
-    """The content of ``summary.json``, as `summarise` describes it; older ones lack the last two keys."""
+class Figures:
+    """Scores over the scans of one split."""
 
     foreground: Scores
     labels: dict[str, Scores]
     scans: Annotated[int, Field(strict=True)]
     empty: dict[str, Any]
     protocol: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Summary(Figures):
+    """The content of ``summary.json``, as `summarise` describes it; older ones lack the last three keys."""
+
     metrics: dict[str, MetricRecord] = field(default_factory=dict)
     cost: Any = None
+    test: Figures | None = None
 
 
 def summarise(
@@ -101,12 +108,32 @@ def summarise(
         - ``metrics``: metric -> ``{title, unit, higher_is_better, perfect, penalty}``, see
           `segment.metrics.metric.MetricInfo`, so that reading the numbers does not need the code of the metric.
         - ``protocol``, ``cost``: as passed.
+        - ``test``: only if test scans were scored besides others, which alone count in the figures above: the same
+          ``foreground``, ``labels``, ``scans``, ``empty`` and ``protocol`` of the test scans. Of several folds, whose
+          models all predict the same test scans, it has each scan's mean score over the folds.
     """
     columns = metric_columns(scans)
     infos = {column: metric_info({}, column) for column in columns} | {info.name: info for info in metrics}
+    own, tests = parted(scans)
+    summary = {
+        **_figures(own, columns),
+        KEY: record(infos[column] for column in columns),
+        "protocol": dict(protocol),
+        "cost": dict(cost or {}),
+    }
+    if len(tests):
+        averaged = mean_over_folds(tests, {column: infos[column].perfect for column in columns})
+        folds = tests["fold"].nunique()
+        models = {} if folds < 2 else {"scores": f"mean over the models of {folds} folds"}
+        summary[TEST] = _figures(averaged, columns) | {"protocol": {**protocol, "split": TEST, **models}}
+    return plain(summary)
+
+
+def _figures(scans: pd.DataFrame, columns: Sequence[str]) -> dict[str, Any]:
+    """Statistics and counts over the scans of one split."""
     tables = {column: scan_rows(scans, column) for column in columns}
     names = [str(name) for name in tables[LEAD.name].columns]
-    summary = {
+    return {
         "foreground": {metric: _statistics(table.to_numpy()) for metric, table in tables.items()},
         "labels": {
             name: {metric: _statistics(table[[name]].to_numpy()) for metric, table in tables.items()} for name in names
@@ -116,11 +143,7 @@ def summarise(
             status: {name: int(((scans["name"] == name) & (scans["status"] == status)).sum()) for name in names}
             for status in EMPTIES
         },
-        KEY: record(infos[column] for column in columns),
-        "protocol": dict(protocol),
-        "cost": dict(cost or {}),
     }
-    return plain(summary)
 
 
 def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
@@ -179,13 +202,28 @@ def text_table(summary: Mapping[str, Any], scans: pd.DataFrame) -> str:
     Returns:
         Lines of text without colour codes, independent of the terminal: one row per label and one for the foreground
         (two metrics per table: mean, standard deviation, 95 % interval; number of scans; worst scan with its score by
-        the first of the two), then protocol, empty structures and cost.
+        the first of the two), then protocol, empty structures and cost; then the same of the test scans, if any.
     """
+    own, tests = parted(scans)
     infos = [info for info in metric_infos(summary) if info.name in scans]
+    lines = [*_split_lines(summary, own, infos), *cost_lines(summary)]
+    if test := test_summary(summary):
+        averaged = mean_over_folds(tests, {info.name: info.perfect for info in infos})
+        lines += ["", "Test scans", "", *_split_lines(test, averaged, infos)]
+    return "\n".join(lines) + "\n"
+
+
+def test_summary(summary: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The summary of the test scans, with the descriptions of the metrics; None if none were scored beside others."""
+    return summary[TEST] | {KEY: summary.get(KEY, {})} if TEST in summary else None
+
+
+def _split_lines(summary: Mapping[str, Any], scans: pd.DataFrame, infos: Sequence[MetricInfo]) -> list[str]:
+    """Lines of the tables and the protocol over the scans of one split."""
     lines = []
     for start in range(0, len(infos), _METRICS_PER_TABLE):
         lines += [*_score_table(summary, scans, infos[start : start + _METRICS_PER_TABLE]), ""]
-    return "\n".join([*lines, protocol_line(summary), empties_line(summary), *cost_lines(summary)]) + "\n"
+    return [*lines, protocol_line(summary), empties_line(summary)]
 
 
 def _score_table(summary: Mapping[str, Any], scans: pd.DataFrame, infos: Sequence[MetricInfo]) -> list[str]:

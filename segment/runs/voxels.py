@@ -13,6 +13,7 @@ from segment.io.formats import is_image_file, stem
 from segment.io.geometry import Grid, canonical_grid, to_canonical
 from segment.io.images import read_image, read_label
 from segment.runs.folder import RunFolder
+from segment.runs.scans import TEST
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,13 +35,14 @@ class ScanVoxels:
     n_classes: int
 
 
-def read_voxels(run: RunFolder, case: str) -> ScanVoxels:
+def read_voxels(run: RunFolder, case: str, split: str | None = None) -> ScanVoxels:
     """Read image, reference and prediction of one scan.
 
     Args:
-        run: A finished run; its provenance lists source files of scans under ``cases`` and label values under
-            ``labels``; predictions are in ``predictions/``.
+        run: A finished run; its provenance lists source files of scans under ``cases`` or ``test_cases`` and label
+            values under ``labels``; predictions are in ``predictions/``, those of test scans in ``predictions/test/``.
         case: Id of the scan.
+        split: Its split; only ``test`` makes a difference.
 
     Returns:
         Its voxels in canonical axes.
@@ -49,7 +51,10 @@ def read_voxels(run: RunFolder, case: str) -> ScanVoxels:
         UserError: A file is not listed, is missing, cannot be read or is not on the grid of the others.
         ValueError: A mask contains a value that is not a label.
     """
-    cases = run.provenance.get("cases")
+    masks_folder, listed = run.path / "predictions", "cases"
+    if split == TEST and "test_cases" in run.provenance:
+        masks_folder, listed = masks_folder / TEST, "test_cases"
+    cases = run.provenance.get(listed)
     sources = cases.get(case) if isinstance(cases, dict) else None
     images, label = (sources.get("images"), sources.get("label")) if isinstance(sources, dict) else (None, None)
     files = [file for file in images if isinstance(file, str)] if isinstance(images, list) else []
@@ -57,7 +62,7 @@ def read_voxels(run: RunFolder, case: str) -> ScanVoxels:
         raise UserError("provenance.json does not list its image and label files.")
     labels = _labels(run)
     image, reference = read_image([Path(file) for file in files]), read_label(Path(label))
-    prediction = read_label(_prediction(run.path / "predictions", case))
+    prediction = read_label(_prediction(masks_folder, case))
     if not image.array.shape[1:] == reference.array.shape == prediction.array.shape:
         raise UserError("its image, reference and prediction differ in shape.")
     masks = [

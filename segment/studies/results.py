@@ -211,9 +211,10 @@ def _data(config: Mapping[str, Any]) -> str | None:
 def _redacted(provenance: Mapping[str, Any]) -> dict[str, Any]:
     """A provenance without local paths, and with one hash per scan in place of its files."""
     record = dict(provenance)
-    cases, dataset, weights = record.pop("cases", None), record.get("dataset"), record.get("weights")
-    if isinstance(cases, dict):
-        record["cases_sha256"] = {str(case): _digest(files) for case, files in cases.items()}
+    dataset, weights = record.get("dataset"), record.get("weights")
+    for key in ("cases", "test_cases"):
+        if isinstance(cases := record.pop(key, None), dict) and (cases or key == "cases"):
+            record[f"{key}_sha256"] = {str(case): _digest(files) for case, files in cases.items()}
     if isinstance(dataset, dict):
         record["dataset"] = {key: value for key, value in dataset.items() if key != "root"}
     if isinstance(weights, dict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from segment.errors import UserError
 from segment.files import written_whole
+from segment.inference.model import Model
 from segment.networks.weights import not_finite
 from segment.text import one_line
 
@@ -32,8 +34,41 @@ def network_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
     Raises:
         UserError: When the file is damaged, is not plain data, or its weights are not finite.
     """
+    return _read(checkpoint)[0]
+
+
+def best_model(model: Model) -> tuple[Model, str]:
+    """The model of a run with the weights of its best validation in place of its last ones.
+
+    Args:
+        model: From `segment.inference.model.load_model`; its folder lies in a run folder.
+
+    Returns:
+        The model, and a description of the weights.
+
+    Raises:
+        UserError: When the run has no ``checkpoints/best.ckpt``, it is damaged, or does not fit.
+    """
+    assert model.folder is not None
+    file = model.folder.absolute().parent / "checkpoints" / "best.ckpt"
+    if not file.is_file():
+        raise UserError(
+            f"checkpoint=best: {file} does not exist. Give model= the folder of a run, which has it unless "
+            "callbacks.best was removed; a model folder that was handed over has the last weights only."
+        )
+    weights, step = _read(file)
     try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+        model.network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(f"{file}: does not fit the model ({one_line(error)[:200]}). Is it from another run?") from error
+    return replace(model, weights=file), f"checkpoints/best.ckpt, step {step}"
+
+
+def _read(checkpoint: Path) -> tuple[dict[str, torch.Tensor], int]:
+    """The network's weights in a checkpoint, and its step."""
+    try:
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        state, step = content["state_dict"], int(content.get("global_step", 0))
     except Exception as error:  # readers of invalid files may raise anything
         reason = one_line(error)[:200]
         raise UserError(
@@ -45,7 +80,7 @@ def network_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
             f"{checkpoint}: its weights are not finite ({name}), so the training diverged. Delete the run and train "
             "again with a smaller optimizer.lr or trainer.precision=32-true."
         )
-    return weights
+    return weights, step
 
 
 def place_between_steps(loops: dict[str, Any], steps_per_epoch: int) -> None:

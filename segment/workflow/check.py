@@ -7,17 +7,18 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.progress import Progress
 
-from segment.data.check.dataset import Checked, check_dataset
+from segment.data.check.dataset import Checked, Tests, check_dataset
 from segment.errors import UserError
 from segment.workflow.experiment import DataSource
 
 
-def checked_data(data: DataSource, hashes: Mapping[str, str] | None = None) -> Checked:
-    """Open and check the training scans of a data set, for a step that requires a valid data set.
+def checked_data(data: DataSource, hashes: Mapping[str, str] | None = None, tests: Tests = "none") -> Checked:
+    """Open and check a data set, for a step that requires a valid one.
 
     Args:
         data: The data set.
         hashes: Known SHA-256 hashes of files, by path.
+        tests: Which test scans to read besides the training scans.
 
     Returns:
         The data set, the survey of every training scan, the hash of every file, and the warnings.
@@ -25,17 +26,17 @@ def checked_data(data: DataSource, hashes: Mapping[str, str] | None = None) -> C
     Raises:
         UserError: When there are errors; the message has the first ones and the command that lists all.
     """
-    checked = inspect_data(data, tests=False, hashes=hashes)
+    checked = inspect_data(data, tests, hashes)
     checked.require_sound(data.check)
     return checked
 
 
-def inspect_data(data: DataSource, tests: bool, hashes: Mapping[str, str] | None = None) -> Checked:
+def inspect_data(data: DataSource, tests: Tests, hashes: Mapping[str, str] | None = None) -> Checked:
     """Check a data set, with progress on stderr.
 
     Args:
         data: The data set.
-        tests: Whether to read test scans too.
+        tests: Which test scans to read too.
         hashes: Known SHA-256 hashes of files, by path.
 
     Raises:

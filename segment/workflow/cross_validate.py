@@ -21,7 +21,7 @@ from segment.report.run_page import write_page
 from segment.report.tensorboard import write_board
 from segment.runs.folder import RunFolder, read_run
 from segment.runs.metrics import recorded_infos
-from segment.runs.scans import joined, write_scans
+from segment.runs.scans import TEST, joined, write_scans
 from segment.runs.settings import check_folder, write_settings
 from segment.runs.summary import merged_protocol, summarise, text_table, write_summary
 from segment.text import table
@@ -61,7 +61,8 @@ def sum_up(experiment: Experiment, runs: Sequence[RunFolder], started: float) ->
 
     Args:
         experiment: The experiment with ``fold=all``, whose run folder is written.
-        runs: The folds' finished run folders, in order.
+        runs: The folds' finished run folders, in order. If they scored test scans, which all folds predict, the summary
+            has each test scan's mean score over the folds: what one of these models achieves, not their ensemble.
         started: ``time.time()`` at the start of the command.
 
     Returns:
@@ -76,6 +77,8 @@ def sum_up(experiment: Experiment, runs: Sequence[RunFolder], started: float) ->
         ) from error
     scans = joined(run.scans for run in runs)
     protocol = merged_protocol(run.summary for run in runs) | {"fold": "all", "folds": len(runs)}
+    early = [str(fold) for fold, run in enumerate(runs) if run.provenance.get("stopped_early")]
+    protocol["stopped_early"] = f"in fold {', '.join(early)}" if early else None
     summary = summarise(
         scans,
         protocol,
@@ -94,14 +97,23 @@ def sum_up(experiment: Experiment, runs: Sequence[RunFolder], started: float) ->
     _gather_predictions(folder / "predictions", runs, scans)
     write_board(folder)
     write_page(folder)
-    rows = [(str(fold), f"{run.summary['scans']}", _decimal(run), str(run.path)) for fold, run in enumerate(runs)]
-    print(f"\n{table([('fold', 'scans', 'Dice', 'run'), *rows])}\n\n{text_table(summary, scans)}")
+    print(f"\n{_fold_table(runs)}\n\n{text_table(summary, scans)}")
     print(f"Report  {page}\nMasks   {folder / 'predictions'}")
     return mean
 
 
-def _decimal(run: RunFolder) -> str:
-    mean = run.summary["foreground"][LEAD.name]["mean"]
+def _fold_table(runs: Sequence[RunFolder]) -> str:
+    """Dice of every fold; of its test scans too, if there are any."""
+    tested = any(TEST in run.summary for run in runs)
+    rows = [("fold", "scans", "Dice", *(["test Dice"] if tested else []), "run")]
+    for fold, run in enumerate(runs):
+        parts = [run.summary, *([run.summary.get(TEST)] if tested else [])]
+        rows.append((str(fold), f"{run.summary['scans']}", *map(_decimal, parts), str(run.path)))
+    return table(rows)
+
+
+def _decimal(summary: Mapping[str, Any] | None) -> str:
+    mean = summary["foreground"][LEAD.name]["mean"] if summary else None
     return "-" if mean is None else f"{mean:.4f}"
 
 
@@ -123,6 +135,7 @@ def _describe(folder: Path, runs: Sequence[RunFolder]) -> dict[str, Any]:
         # Every scan was scored by a model that was not trained on it.
         "split": {"train": [], "val": [case for run in runs for case in run.provenance["split"]["val"]]},
         "cases": {case: run.provenance["cases"][case] for run in runs for case in run.provenance["split"]["val"]},
+        "test_cases": first.get("test_cases", {}),
     }
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # importing torch takes seconds
     from segment.data.problems import Report
     from segment.inference.windows import SlidingWindows
     from segment.metrics.metric import Metric
+    from segment.training.parameters import ParameterRules
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,8 @@ class Parts:
         trusted: The modules that the architecture names.
         loss: The loss; see `segment.training.modules.segmentation.SegmentationModule`.
         loss_name: Dotted name of the loss's constructor.
-        optimizer: Builds the optimiser from the parameters.
+        parameters: Which parameters of the network are trained, and how.
+        optimizer: Builds the optimiser from the parameters, or from groups of them.
         scheduler: Builds the learning rate schedule from the optimiser; None for a constant learning rate.
         augment: The augmentation; None for none.
         windows: Sliding windows over validation scans for the final scores.
@@ -151,6 +153,7 @@ class Parts:
     trusted: Sequence[str]
     loss: nn.Module
     loss_name: str
+    parameters: ParameterRules
     optimizer: Callable[..., Any]
     scheduler: Callable[..., Any] | None
     augment: Augmentation | None

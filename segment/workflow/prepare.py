@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from segment.data.case import Case, Dataset
+from segment.data.check.dataset import Tests
 from segment.data.splits import Fold, folds, pick_fold
 from segment.errors import UserError
 from segment.preprocessing.plan import DatasetPlan, Plan
@@ -21,12 +22,25 @@ from segment.workflow.plan import decide, read_decided
 
 @dataclass(frozen=True)
 class Work:
-    """The prepared data of a run: everything that is read before anything is written."""
+    """The prepared data of a run: everything that is read before anything is written.
+
+    Attributes:
+        dataset: The data set.
+        folds: All folds.
+        train: Training scans of the fold.
+        val: Validation scans of the fold.
+        test: Test scans that have a label; only scored, so they are not prepared.
+        hashes: SHA-256 of every file of these scans, by path.
+        decided: The plan of the data set, decided from its training scans.
+        plan: The configuration of the plan that is trained.
+        store: The prepared scans.
+    """
 
     dataset: Dataset
     folds: list[Fold]
     train: list[Case]
     val: list[Case]
+    test: list[Case]
     hashes: Mapping[str, str]
     decided: DatasetPlan
     plan: Plan
@@ -35,7 +49,8 @@ class Work:
 
 def prepare(experiment: Experiment) -> Work:
     """Check the data set, choose the fold, decide the plan and prepare the scans."""
-    store, decided = planned_store(experiment.data, experiment.plan)
+    dry = bool(experiment.overfit or experiment.trainer.fast_dev_run)
+    store, decided = planned_store(experiment.data, experiment.plan, "none" if dry else "labelled")
     dataset = store.dataset
     by_id = {case.id: case for case in dataset.cases}
     all_folds = folds(dataset, experiment.folds, file=experiment.data.splits)
@@ -44,20 +59,22 @@ def prepare(experiment: Experiment) -> Work:
     if experiment.overfit:
         train = val = train[: experiment.overfit]
     prepare_cases(store, list(dict.fromkeys([*train, *val])))
-    return Work(dataset, all_folds, train, val, store.hashes, decided, store.plan, store)
+    test = [case for case in dataset.test_cases if case.label and not dry]
+    return Work(dataset, all_folds, train, val, test, store.hashes, decided, store.plan, store)
 
 
-def planned_store(data: DataSource, settings: PlanSettings) -> tuple[Store, DatasetPlan]:
+def planned_store(data: DataSource, settings: PlanSettings, tests: Tests = "none") -> tuple[Store, DatasetPlan]:
     """Check and plan a data set, and open the store of its prepared scans, which may be empty.
 
     Args:
         data: The data set.
         settings: The user's settings of the plan.
+        tests: Which test scans to check too; none of them has an influence on the plan.
 
     Raises:
         UserError: When the data set is not valid, or the plan does not fit it.
     """
-    checked = checked_data(data)
+    checked = checked_data(data, tests=tests)
     dataset = checked.dataset
     assert dataset is not None
     if dataset.notice:

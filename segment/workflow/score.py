@@ -1,9 +1,9 @@
-"""Predicts the validation scans with the saved model, scores the masks and writes all reports of a run folder."""
+"""Predicts validation and test scans with the saved model, scores the masks and writes all reports of a run folder."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from rich.progress import track
 from torch import Tensor
 
 from segment.command_line import assign, command
-from segment.data.case import Case
+from segment.data.case import Case, Dataset
 from segment.data.labels import IGNORE
 from segment.evaluation.score import score_pairs
 from segment.files import write_json
@@ -27,7 +27,7 @@ from segment.preprocessing.store import Store
 from segment.report.run_page import write_page
 from segment.report.tensorboard import write_board
 from segment.runs.precision_recall import write_curves
-from segment.runs.scans import write_scans
+from segment.runs.scans import TEST, joined, write_scans
 from segment.runs.summary import summarise, text_table, write_summary
 from segment.workflow.experiment import Experiment, Parts
 from segment.workflow.prepare import Work
@@ -47,7 +47,7 @@ def score(
     Args:
         experiment: The experiment; its run folder contains model/.
         parts: Provides the inference windows, and the modules that the model may name.
-        work: The prepared data, whose validation scans are predicted.
+        work: The prepared data, whose validation and test scans are predicted.
         record: Content of provenance.json.
         cost: The training's cost, see `segment.runs.summary.summarise`.
     """
@@ -57,15 +57,18 @@ def score(
     predictor = predictor_of(model, parts.windows, device_of(experiment.trainer.accelerator), precision)
     pairs = []
     counts = torch.zeros(len(model.labels.structures), 2, THRESHOLDS, dtype=torch.int64)
-    dataset = work.dataset
+    dataset, masks = work.dataset, folder / "predictions"
     for case in track(work.val, "predicting", console=Console(stderr=True)):
         assert case.label is not None
-        target = folder / "predictions" / f"{case.id}{suffix(case.label)}"
+        target = masks / f"{case.id}{suffix(case.label)}"
         counts += predict_case(predictor, work.store, case, target)
         pairs.append((case.id, target, case.label))
     split = "train" if experiment.overfit else "val"
-    metrics = experiment.metrics
-    scans = score_pairs(pairs, dataset.labels, split=split, fold=int(experiment.fold), metrics=metrics)
+    metrics, fold = experiment.metrics, int(experiment.fold)
+    scans = score_pairs(pairs, dataset.labels, split=split, fold=fold, metrics=metrics)
+    if work.test:
+        tests = predict_tests(predictor, dataset, work.test, masks / TEST)
+        scans = joined([scans, score_pairs(tests, dataset.labels, split=TEST, fold=fold, metrics=metrics)])
     write_scans(folder / "scans.csv", scans)
     write_curves(folder / "precision_recall.csv", [*model.labels.structures], counts.numpy())
     protocol = {
@@ -75,6 +78,7 @@ def score(
         **parts.windows.describe(),
         "precision": precision,
         "weights": "last",
+        "stopped_early": record.get("stopped_early"),
     }
     summary = summarise(scans, protocol, cost, [metric.info for metric in metrics])
     write_summary(folder / "summary.json", summary)
@@ -110,6 +114,23 @@ def predict_case(predictor: Predictor, store: Store, case: Case, target: Path) -
     counts = threshold_counts(probabilities, truth, labels.structures, bool(labels.regions), IGNORE)
     write_label(target, labels.decode(mask), like=case.images[0])
     return counts.cpu()
+
+
+def predict_tests(
+    predictor: Predictor, dataset: Dataset, cases: Sequence[Case], folder: Path
+) -> list[tuple[str, Path, Path]]:
+    """Predict test scans and write their masks.
+
+    Returns:
+        (case id, mask file, reference file) of each.
+    """
+    pairs = []
+    for case in track(cases, "predicting test scans", console=Console(stderr=True)):
+        assert case.label is not None
+        target = folder / f"{case.id}{suffix(case.label)}"
+        write_label(target, dataset.labels.decode(predictor.predict_files(case.images).mask), like=case.images[0])
+        pairs.append((case.id, target, case.label))
+    return pairs
 
 
 def device_of(accelerator: str) -> torch.device:

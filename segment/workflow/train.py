@@ -8,7 +8,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,11 @@ from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
 from torch import nn
 
 from segment import provenance
-from segment.data.case import Case
 from segment.data.labels import Labels
 from segment.data.splits import write_folds
 from segment.errors import UserError
-from segment.files import hash_files, read_mapping, write_json
-from segment.inference.model import find_model, save_model
+from segment.files import read_mapping, write_json
+from segment.inference.model import save_model
 from segment.inference.precision import scoring_precision
 from segment.metrics.standard import LEAD
 from segment.preprocessing.plan import Plan
@@ -46,6 +45,8 @@ from segment.workflow.experiment import Experiment, Parts, TrainerSettings
 from segment.workflow.loggers import log_final, logged
 from segment.workflow.prepare import Work, prepare
 from segment.workflow.processes import run_separately
+from segment.workflow.record import describe
+from segment.workflow.rescore import rescore
 from segment.workflow.score import score
 
 
@@ -68,9 +69,10 @@ def train(experiment: Experiment, callbacks: Sequence[pl.Callback] = ()) -> floa
     check_folder(folder, experiment.settings(written_plan(folder)))
     if finished(folder, experiment.trainer):
         check_result(folder)
-        print(f"{folder} is finished: see {folder / 'report.html'}. For a new run, give another output= or name=.")
-        if unscored := [metric.name for metric in experiment.metrics if metric.name not in scored(folder)]:
-            print(f"Note: it was scored without {', '.join(unscored)}.")
+        rescore(experiment)
+        early = read_mapping(folder / "provenance.json").get("stopped_early")
+        state = f"finished: training stopped early {early}" if early else "finished"
+        print(f"{folder} is {state}. See {folder / 'report.html'}. For a new run, give another output= or name=.")
         return foreground_dice(folder)
     if run_separately(experiment):
         return None if experiment.trainer.fast_dev_run else foreground_dice(folder)
@@ -172,17 +174,13 @@ def foreground_dice(folder: Path) -> float | None:
     return mean
 
 
-def scored(folder: Path) -> Collection[str]:
-    """Names of the metrics that a finished run was scored by."""
-    return read_summary(folder / "summary.json")["foreground"].keys()
-
-
 def finished(folder: Path, trainer: TrainerSettings) -> bool:
     """Whether a run folder is complete, and a run that max_time ended was not given another max_time."""
     if not is_complete(folder):
         return False
     record = read_mapping(folder / "provenance.json")
-    return record.get("steps", 0) >= trainer.max_steps or record.get("max_time") == trainer.max_time
+    ended = record.get("steps", 0) >= trainer.max_steps or record.get("max_time") == trainer.max_time
+    return ended or bool(record.get("stopped_early"))
 
 
 def silence_libraries() -> None:
@@ -195,6 +193,7 @@ def silence_libraries() -> None:
         ".*logging interval.*",
         ".*dataloader is not resumable.*",  # it is: the sampler resumes from the number of batches done
         ".*callbacks used to create the checkpoint.*",
+        ".*ReduceLROnPlateau conditioned on metric.*",  # before the first validation
     ):
         warnings.filterwarnings("ignore", message)
 
@@ -238,6 +237,7 @@ def assemble(
         windows=parts.validation_windows,
         placements=[work.store.load(case).placement for case in work.val],
         seed=experiment.seed,
+        parameters=parts.parameters,
     )
     callbacks = [ScanMetrics(work.dataset, work.val, experiment.metrics), *parts.callbacks, *further]
     # The run's loggers are built later, since they write files; a dry run gets one that keeps nothing.
@@ -262,6 +262,12 @@ def check_loss(loss: nn.Module, name: str, labels: Labels, dims: int) -> None:
     Raises:
         UserError: When it expects exclusive classes and the data set has overlapping regions, or vice versa.
     """
+    weights, outputs = getattr(loss, "class_weights", None), list(labels.regions or labels)
+    if weights is not None and len(weights) != len(outputs):
+        raise UserError(
+            f"loss.class_weights={weights}: are {len(weights)} numbers, but there are {len(outputs)} outputs. Give one "
+            f"number for each of them, in this order: {', '.join(map(printable, outputs))}."
+        )
     logits = torch.zeros(1, labels.outputs, *[8] * dims)
     try:
         loss(logits, logits if labels.regions else logits[:, :1])
@@ -306,41 +312,3 @@ def save(experiment: Experiment, parts: Parts, work: Work, module: SegmentationM
         work.dataset.name,
         scoring_precision(experiment.trainer.precision),
     )
-
-
-def describe(experiment: Experiment, work: Work, trainer: pl.Trainer) -> dict[str, Any]:
-    """Run-specific entries of provenance.json."""
-    command = experiment.command
-    chosen = {"choices": dict(command.choices), "overrides": list(command.overrides)} if command.choices else {}
-    return {
-        "dataset": {
-            "name": work.dataset.name,
-            "root": str(work.dataset.root.absolute()),
-            "licence": work.dataset.licence,
-        },
-        **chosen,
-        "notice": work.dataset.notice,
-        "labels": work.dataset.labels.declared,
-        "region_order": list(work.dataset.labels.region_order) or None,
-        "steps": trainer.global_step,
-        "max_time": experiment.trainer.max_time,
-        "weights": _weights(experiment.weights),
-        "split": {"train": [case.id for case in work.train], "val": [case.id for case in work.val]},
-        "cases": {case.id: _case(case, work.hashes) for case in dict.fromkeys([*work.train, *work.val])},
-    }
-
-
-def _weights(source: Path | None) -> dict[str, str]:
-    """The weights file that the run started from, and its hash; empty for random weights or if the file is gone."""
-    if source is None or not source.exists():
-        return {}
-    return hash_files([source if source.is_file() else find_model(source) / "weights.safetensors"])
-
-
-def _case(case: Case, hashes: Mapping[str, str]) -> dict[str, Any]:
-    """Absolute paths and hashes of a scan's files."""
-    return {
-        "images": [str(file.absolute()) for file in case.images],
-        "label": str(case.label.absolute()) if case.label else None,
-        "sha256": {str(file.absolute()): hashes[str(file)] for file in case.files},
-    }

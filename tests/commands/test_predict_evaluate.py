@@ -16,6 +16,7 @@ from segment import instruction_set
 from segment.commands import evaluate, predict
 from segment.config.compose import compose
 from segment.errors import UserError
+from segment.files import file_sha256
 from segment.inference.scans import find_scans
 
 
@@ -197,3 +198,31 @@ def test_a_missing_channel_is_named(tmp_path):
     (tmp_path / "a_0000.nii.gz").touch()
     with pytest.raises(UserError, match="a_0000"):
         list(find_scans(tmp_path, 2))
+
+
+def test_the_best_checkpoint_predicts_where_it_is_asked_for(tested_folds, tmp_path, capsys):
+    model = shutil.copytree(tested_folds / "cv-fold0", tmp_path / "run")
+    best, inputs = model / "checkpoints" / "best.ckpt", tested_folds / "data" / "images" / "test"
+    content = torch.load(best, weights_only=True)
+    state = {key: -value if key.endswith("weight") else value for key, value in content["state_dict"].items()}
+    torch.save(content | {"state_dict": state, "global_step": 3}, best)
+    run("predict", predict, model=model, input=inputs, output=tmp_path / "last")
+    assert "best.ckpt" not in capsys.readouterr().out
+    run("predict", predict, model=model, input=inputs, output=tmp_path / "best", checkpoint="best")
+    told = capsys.readouterr()
+    assert "weights of checkpoints/best.ckpt, step 3" in told.out
+    assert "checkpoint is best here, last for the model's scores" in told.err
+    last, other = (sorted((tmp_path / name).glob("*.png")) for name in ("last", "best"))
+    assert [a.name for a in last] == [b.name for b in other]
+    assert [a.read_bytes() for a in last] != [b.read_bytes() for b in other]
+    record = json.loads((tmp_path / "best" / "predictions.json").read_text())
+    assert record["model"]["weights"] == str(best)
+    assert record["model"]["sha256"] == file_sha256(best)
+    assert "checkpoint is best" in record["notes"][0]
+
+    handed = shutil.copytree(model / "model", tmp_path / "handed" / "model")
+    with pytest.raises(UserError, match=r"checkpoint=best: .*best\.ckpt does not exist"):
+        run("predict", predict, model=handed, input=inputs, output=tmp_path / "none", checkpoint="best")
+    torch.save(content | {"state_dict": {"network.other": torch.ones(1)}}, best)
+    with pytest.raises(UserError, match=r"best\.ckpt: does not fit"):
+        run("predict", predict, model=model, input=inputs, output=tmp_path / "none", checkpoint="best")

@@ -8,7 +8,7 @@ from segment.data.labels import Labels
 from segment.errors import UserError
 from segment.evaluation.match import discover_labels, pair_folders
 from segment.evaluation.score import score_pairs
-from segment.runs.scans import COLUMNS, read_scans, scan_rows, write_scans
+from segment.runs.scans import COLUMNS, mean_over_folds, parted, read_scans, scan_rows, write_scans
 
 HEADER = "case,split,fold,label,name,dice,iou,reference_voxels,predicted_voxels,status"
 LABELS = {"background": 0, "a": 1, "b": 2}
@@ -189,3 +189,28 @@ def test_an_image_in_place_of_a_mask_is_noticed(tmp_path):
     nib.save(nib.Nifti1Image(image, np.eye(4)), tmp_path / "image.nii.gz")
     with pytest.raises(UserError, match="probably an image"):
         discover_labels([("x", tmp_path / "image.nii.gz", tmp_path / "image.nii.gz")])
+
+
+def test_means_over_folds_count_each_scan_once():
+    rows = [
+        ["a", "test", 0, 1, "x", 0.4, 0.2, 10, 8, "ok"],
+        ["a", "test", 1, 1, "x", 0.0, 0.0, 10, 0, "missed"],
+        ["b", "test", 0, 1, "x", None, None, 0, 0, "both_empty"],
+        ["b", "test", 1, 1, "x", 0.0, 0.0, 0, 5, "invented"],
+        ["c", "test", 0, 1, "x", None, None, 0, 0, "both_empty"],
+        ["c", "test", 1, 1, "x", None, None, 0, 0, "both_empty"],
+    ]
+    found = mean_over_folds(pd.DataFrame(rows, columns=list(COLUMNS)), {"dice": 1.0, "iou": 1.0}).set_index("case")
+    assert found["dice"].tolist()[:2] == [0.2, 0.5]  # the fold that left b empty was right
+    assert np.isnan(found.loc["c", "dice"])
+    assert found["status"].tolist() == ["ok", "ok", "both_empty"]
+    assert found["predicted_voxels"].tolist() == [4, 2, 0]
+    assert found["fold"].isna().all()
+
+
+def test_test_scans_are_parted_from_others_only():
+    scans = pd.DataFrame({"case": ["a", "b", "c"], "split": ["val", "test", "train"]})
+    own, tests = parted(scans)
+    assert (own["case"].tolist(), tests["case"].tolist()) == (["a", "c"], ["b"])
+    own, tests = parted(scans[scans["split"] == "test"])
+    assert (own["case"].tolist(), tests["case"].tolist()) == (["b"], [])

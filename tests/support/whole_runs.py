@@ -4,7 +4,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from segment import cli
 from segment.commands import train
@@ -35,6 +37,27 @@ def run_train(tmp_path) -> Callable[..., Path]:
         return folder
 
     return run
+
+
+@pytest.fixture(scope="session")
+def tested_folds(tmp_path_factory) -> Path:
+    """A folder that tests share and do not change, of runs on flat images with official test images.
+
+    ``data`` holds ``images`` and ``labels`` with ``train`` (4) and ``test`` (3, of the same names, brighter); ``cv``
+    sums up the two folds ``cv-fold0`` and ``cv-fold1``.
+    """
+    shared = tmp_path_factory.mktemp("tested")
+    for part, count, brightness in (("train", 4, 50), ("test", 3, 90)):
+        for index in range(count):
+            image, mask = (np.zeros((24, 20), np.uint8) for _ in range(2))
+            mask[4 + index : 14, 5 : 12 + index] = 1
+            image[:] = mask * brightness + np.random.default_rng(index).integers(0, 30, mask.shape)
+            for kind, array in (("images", image), ("labels", mask)):
+                (shared / "data" / kind / part).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(array).save(shared / "data" / kind / part / f"{index}.png")
+    given = [f"data.root={shared / 'data'}", f"output={shared / 'cv'}", "name=cv", f"cache={shared / 'cache'}"]
+    train.run(*compose_command("train", [*TINY, *given, "plan.patch_size=[16,16]", "folds=2", "fold=all"]))
+    return shared
 
 
 @pytest.fixture

@@ -8,8 +8,10 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from segment.training.schedules import Plateau
+
 CONF = Path(__file__).parents[2] / "conf"
-SCHEDULES = sorted(file.stem for file in CONF.glob("scheduler/*.yaml"))
+SCHEDULES = sorted({file.stem for file in CONF.glob("scheduler/*.yaml")} - {"plateau"})  # it follows a score
 
 
 def rates(name: str, steps: int) -> list[float]:
@@ -43,3 +45,22 @@ def test_rates_at_the_start_middle_and_end(name, first, middle, last):
     assert [seen[0], seen[50], seen[100 if name != "one_cycle" else 99]] == pytest.approx(
         [first, middle, last], abs=2e-2
     )
+
+
+@pytest.mark.parametrize(("mode", "scores"), [("max", [0.1, 0.5, 0.4, 0.5, 0.3, 0.6]), ("min", [5, 1, 2, 1, 3, 0.5])])
+def test_a_plateau_lowers_the_rate_after_the_patience(mode, scores):
+    config = OmegaConf.load(CONF / "scheduler" / "plateau.yaml")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.8)
+    schedule = instantiate(config, mode=mode, patience=2)(optimizer)
+    seen = []
+    for score in scores:
+        schedule.step(score)
+        seen.append(optimizer.param_groups[0]["lr"])
+    assert seen == [0.8, 0.8, 0.8, 0.8, 0.4, 0.4]
+    assert schedule.monitor == "val/foreground_dice"
+
+
+def test_a_plateau_needs_a_direction():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.8)
+    with pytest.raises(ValueError, match="mode=up"):
+        Plateau(optimizer, mode="up")

@@ -148,6 +148,10 @@ def test_finished_run_is_kept_and_another_configuration_is_refused(run_train, ma
     assert "is finished" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"optimizer\.lr is .* there and 0\.5 here"):
         run_train(root, "run", "optimizer.lr=0.5")
+    with pytest.raises(
+        UserError, match=rf"max_steps is 4 there and 9 here.* start a new run .* weights={run} name=NEW"
+    ):
+        run_train(root, "run", "trainer.max_steps=9")
     assert before == {file: file.stat().st_mtime_ns for file in run.rglob("*") if file.is_file()}
 
 
@@ -253,6 +257,13 @@ def test_published_weights_go_into_the_encoder(run_train, make_dataset, tmp_path
     run = run_train(root, "run", *encoder, *still, f"weights={tmp_path / 'resnet18.pth'}")
     learnt = weights(run)["encoder.trunk.layer1.0.conv1.weight"]
     torch.testing.assert_close(learnt.sum(dim=2), state["layer1.0.conv1.weight"])
+
+
+def test_class_weights_of_the_wrong_length_are_refused_with_the_order_of_the_labels(run_train, make_dataset, tmp_path):
+    root = make_dataset(tmp_path / "data", n=4)
+    with pytest.raises(UserError, match=r"class_weights=\[1, 2\]: .*3 outputs.*order: background, ball_1, ball_2"):
+        run_train(root, "run", "loss.class_weights=[1,2]")
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("wrong", ["nowhere.pth", "data"])

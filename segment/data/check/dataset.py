@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from segment.data.case import Case, Dataset
 from segment.data.check.judge import (
@@ -25,6 +26,9 @@ from segment.data.check.surveys import survey_cases
 from segment.data.problems import ERROR, KINDS, WARNING, Problem, Report, problem_of, reported
 from segment.errors import UserError
 from segment.files import file_sha256, hash_files
+
+Tests = Literal["all", "labelled", "none"]
+"""Test scans: all, those with a label, or none."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ def check_dataset(
     folder: Path | None = None,
     hashes: Mapping[str, str] | None = None,
     splits: Path | None = None,
-    tests: bool = True,
+    tests: Tests = "all",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Checked:
     """Open a data set and find all its problems; nothing in it is changed.
@@ -91,7 +95,7 @@ def check_dataset(
         folder: Cache of the results for each scan, by content; None disables it.
         hashes: Known SHA-256 of files, by path; the others are computed.
         splits: A splits file to check as well.
-        tests: Whether to read the test scans too and compare them with the training scans.
+        tests: Which test scans to read too and compare with the training scans.
         progress: Called after each scan with the number of scans done and in total.
 
     Returns:
@@ -102,7 +106,7 @@ def check_dataset(
         dataset = open_it(problems.append)
     except UserError as error:
         return Checked(None, {}, {}, ordered([*problems, _opening_problem(error, root)]), 0)
-    test_cases = dataset.test_cases if tests else ()
+    test_cases = [case for case in dataset.test_cases if tests == "all" or (tests == "labelled" and case.label)]
     total = len(dataset.cases) + len(test_cases)
     known = hash_readable({path for case in (*dataset.cases, *test_cases) for path in case.files}, hashes)
     parts: list[list[tuple[Case, Survey]]] = []

@@ -1,4 +1,4 @@
-"""Two folders, ``images/`` and ``labels/``, with one file per scan, of the same name in each."""
+"""Two folders, ``images/`` and ``labels/``, with one file per scan, of the same name in each; test scans likewise."""
 
 from __future__ import annotations
 
@@ -8,11 +8,19 @@ from pathlib import Path
 from segment.data.case import Case, Dataset
 from segment.data.labels import Labels
 from segment.data.layouts.common import by_stem, checked, found_labels, image_files, named_channels, split_channel
-from segment.data.problems import Problem, Report, raise_errors
+from segment.data.problems import WARNING, Problem, Report, raise_errors
 from segment.errors import UserError
 
 LOOKED_FOR = "images/ and labels/ (or masks/, or imagesTr/ and labelsTr/) with matching file names"
-_PAIRS = (("images", "labels"), ("images", "masks"), ("imagesTr", "labelsTr"))
+_MASKS = ("labels", "masks")
+_TRAINING = ("train", "training")
+# Folders of training images and masks, and of test images and masks.
+_PAIRS = (
+    *((f"images/{part}", f"{masks}/{part}", "images/test", f"{masks}/test") for masks in _MASKS for part in _TRAINING),
+    *((f"{part}/images", f"{part}/{masks}", "test/images", f"test/{masks}") for masks in _MASKS for part in _TRAINING),
+    *(("images", masks, "imagesTs", "labelsTs") for masks in _MASKS),
+    ("imagesTr", "labelsTr", "imagesTs", "labelsTs"),
+)
 
 
 def recognise(root: Path) -> bool:
@@ -37,7 +45,9 @@ def read(
     """Read the cases of two folders.
 
     A scan of several files is ``CASE_0000.ext``, ``CASE_0001.ext``, ... with the mask ``CASE.ext``; mask and image may
-    have different formats. ``imagesTs/`` (with ``labelsTs/``), if it exists, contains test scans.
+    have different formats. ``imagesTs/`` (with ``labelsTs/``), if it exists, contains test scans. The official training
+    and test scans may also lie in ``images/train/`` and ``images/test/`` (with ``labels/train/`` and ``labels/test/``),
+    or in ``train/images/`` and ``test/images/``; ``training`` and ``masks`` are understood as well.
 
     Args:
         root: The folder with both folders.
@@ -55,25 +65,31 @@ def read(
     pair = _pair(root)
     if pair is None:
         raise UserError(f"{root} does not contain {LOOKED_FOR}.")
-    images, masks = root / pair[0], root / pair[1]
-    cases = checked(_cases(images, masks, True, report), root, report)
+    images, masks, test_images, test_masks = (root / folder for folder in pair)
+    cases = checked(_cases(images, masks, pair[2], report), root, report)
     if not cases:
         raise UserError(f"{images} contains no usable scan. Put the scans there.")
     counts = {len(case.images): case.id for case in cases}
     if len(counts) > 1:
         what = f"The cases {', '.join(map(repr, counts.values()))} have different numbers of channels."
         report(Problem("channels", str(images), what, "Add the missing files or remove the cases."))
-    tests = checked(_cases(root / "imagesTs", root / "labelsTs", False, report), root, report)
+    tests = checked(_cases(test_images, test_masks, None, report), root, report)
+    for folder in (root / "images" / "val", root / "val" / "images"):
+        if images_unread := image_files(folder):
+            what = f"Its {len(images_unread)} images are not read: folds of the training scans are for validation."
+            fix = "Move them to the training scans, and list their names in a splits file to validate on them."
+            report(Problem("unlisted", str(folder), what, fix, WARNING))
     named = named_channels(cases, channels, "data.channels", report)
     table = labels or found_labels(cases, report)
     return Dataset(name, root, cases, table, named, tests)
 
 
-def _pair(root: Path) -> tuple[str, str] | None:
-    return next((pair for pair in _PAIRS if all((root / folder).is_dir() for folder in pair)), None)
+def _pair(root: Path) -> tuple[str, str, str, str] | None:
+    return next((pair for pair in _PAIRS if all((root / folder).is_dir() for folder in pair[:2])), None)
 
 
-def _cases(images: Path, masks: Path, label_required: bool, report: Report) -> list[Case]:
+def _cases(images: Path, masks: Path, unlabelled: str | None, report: Report) -> list[Case]:
+    """The cases of two folders; an image without a mask belongs into the folder `unlabelled`, if there is one."""
     labels = by_stem(image_files(masks), report)
     files: dict[str, dict[int, Path]] = {}
     for name, path in by_stem(image_files(images), report).items():
@@ -92,9 +108,9 @@ def _cases(images: Path, masks: Path, label_required: bool, report: Report) -> l
             what = f"The case {case!r} has the channels {sorted(channels)}; one is missing."
             report(Problem("missing", str(images), what, "Add its file."))
             continue
-        if label_required and case not in labels:
+        if unlabelled and case not in labels:
             what = f"The image has no matching mask {masks.name}/{case}.*."
-            fix = "Add it, or move the image to imagesTs/, where scans without a mask belong."
+            fix = f"Add it, or move the image to {unlabelled}/, where scans without a mask belong."
             report(Problem("missing", str(channels[0]), what, fix))
         found.append(Case(case, tuple(channels[number] for number in sorted(channels)), labels.get(case)))
     return found

@@ -14,7 +14,9 @@ from segment.data.problems import Problem, Report, raise_errors
 from segment.errors import UserError, did_you_mean
 from segment.io.formats import is_image_file
 
-FIELDS = ("case", "group")
+FIELDS = ("case", "group", "split")
+_TEST = ("test", "Ts")
+_SPLITS = ("training", "train", "Tr", *_TEST)
 _FIELD = re.compile(r"\{([^{}:]*)(?::([^{}/]*))?\}")
 
 
@@ -23,6 +25,7 @@ class _File:
     path: Path
     case: str
     group: str | None
+    split: str | None
 
 
 def read(
@@ -36,9 +39,10 @@ def read(
 ) -> Dataset:
     """Read the cases whose files match templates.
 
-    ``{case}`` matches the case's name and ``{group}`` the unit that must not be split across folds (a patient). Each
-    matches within one file or folder name; a repeated field must match the same text. ``*`` and ``?`` are wildcards
-    within one such name; ``{case:*_frame??}`` matches a case name of that form.
+    ``{case}`` matches the case's name, ``{group}`` the unit that must not be split across folds (a patient), and
+    ``{split}`` one of train, training, Tr, test and Ts, which tells the official test scans. Each matches within one
+    file or folder name; a repeated field must match the same text. ``*`` and ``?`` are wildcards within one such name;
+    ``{case:*_frame??}`` matches a case name of that form.
 
     Args:
         root: The folder that the templates are relative to.
@@ -50,7 +54,7 @@ def read(
         report: Receives every problem, such as a mask without an image; raises by default.
 
     Returns:
-        The data set with its valid cases; images without a mask become test scans.
+        The data set with its valid cases; images whose ``{split}`` says so, or without a mask, become test scans.
 
     Raises:
         UserError: If a template is invalid, or no image with a mask matches.
@@ -59,7 +63,7 @@ def read(
     mask_files = {mask.path for mask in masks.values()}
     templates = [image] if isinstance(image, str) else list(image)
     files = [_by_case(root, template, "data.image", report, mask_files) for template in templates]
-    found = []
+    found, test_names = [], set()
     for case in sorted({case for channel in files for case in channel} | set(masks)):
         missing = [template for template, channel in zip(templates, files, strict=True) if case not in channel]
         mask = masks.get(case)
@@ -71,13 +75,15 @@ def read(
         images = [channel[case] for channel in files]
         group = next((file.group for file in (*images, *([mask] if mask else [])) if file.group is not None), None)
         found.append(Case(case, tuple(file.path for file in images), mask.path if mask else None, group))
-    cases = checked((case for case in found if case.label), root, report)
+        if mask is None or images[0].split in _TEST or mask.split in _TEST:
+            test_names.add(case)
+    cases = checked((case for case in found if case.id not in test_names), root, report)
     if not cases:
         raise UserError(
             f"{root} contains no image {' '.join(templates)} with a mask {label}. Set data.root to the folder that "
             "data.image and data.label are relative to."
         )
-    tests = checked((case for case in found if not case.label), root, report)
+    tests = checked((case for case in found if case.id in test_names), root, report)
     table = labels or found_labels(cases, report)
     return Dataset(name, root, cases, table, named_channels(cases, channels, "data.channels", report), tests)
 
@@ -103,7 +109,9 @@ def _matching(root: Path, template: str, key: str) -> Iterator[_File]:
     unknown = next((name for name in names if name not in FIELDS), None)
     if unknown is not None:
         hint = did_you_mean(unknown, FIELDS)
-        raise UserError(f"{key}={template}: unknown field {{{unknown}}}.{hint} The fields are {{case}} and {{group}}.")
+        raise UserError(
+            f"{key}={template}: unknown field {{{unknown}}}.{hint} The fields are {{case}}, {{group}} and {{split}}."
+        )
     if "case" not in names:
         raise UserError(f"{key}={template}: {{case}} is missing, so the files cannot be assigned to cases. Add it.")
     wild = _FIELD.sub(lambda field: field[2] or "*", template.replace("[", "[[]"))
@@ -114,7 +122,7 @@ def _matching(root: Path, template: str, key: str) -> Iterator[_File]:
         match = pattern.fullmatch(path.relative_to(root).as_posix())
         hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
         if match and not hidden and is_image_file(path):
-            yield _File(path, match["case"], match.groupdict().get("group"))
+            yield _File(path, match["case"], match.groupdict().get("group"), match.groupdict().get("split"))
 
 
 def _pattern(template: str) -> re.Pattern[str]:
@@ -124,7 +132,8 @@ def _pattern(template: str) -> re.Pattern[str]:
         parts.append(_literal(template[end : field.start()]))
         end = field.end()
         name = field[1]
-        parts.append(f"(?P={name})" if name in seen else f"(?P<{name}>{_literal(field[2] or '*')})")
+        words = "|".join(_SPLITS) if name == "split" and not field[2] else _literal(field[2] or "*")
+        parts.append(f"(?P={name})" if name in seen else f"(?P<{name}>{words})")
         seen.add(name)
     return re.compile("".join([*parts, _literal(template[end:])]))
 

@@ -40,6 +40,7 @@ def compare_runs(
     level: float = 0.95,
     resamples: int = 10_000,
     seed: int = 12345,
+    split: str | None = None,
 ) -> Comparison:
     """Read finished runs and compare them scan by scan.
 
@@ -52,12 +53,13 @@ def compare_runs(
         level: Confidence level of the intervals, in [0.5, 1).
         resamples: Number of resamples of scans, from 100 to 1,000,000.
         seed: Seed of the resamples.
+        split: As for `read_methods`: None, or a split such as ``test``.
 
     Raises:
         UserError: An argument is out of range, or the runs cannot be read or paired.
     """
     _check(metric, common, level, resamples, seed)
-    return compare(read_methods(runs, metric, by, names, common), level, resamples, seed)
+    return compare(read_methods(runs, metric, by, names, common, split), level, resamples, seed)
 
 
 def _check(metric: Any, common: Any, level: Any, resamples: Any, seed: Any) -> None:

@@ -21,6 +21,7 @@ from segment.evaluation.comparison.pairing import (
     scan_table,
     shared_scans,
 )
+from segment.evaluation.comparison.splits import are_tests, of_split, together
 from segment.files import read_mapping
 from segment.metrics.metric import MetricInfo
 from segment.metrics.standard import LEAD
@@ -131,6 +132,7 @@ def read_methods(
     by: str | None = None,
     names: Sequence[str] | None = None,
     common: bool = False,
+    split: str | None = None,
 ) -> Methods:
     """Read finished runs and group them into methods; runs that diverged or are not finished are left out.
 
@@ -142,6 +144,7 @@ def read_methods(
             not change the numbers form one method; None: the latter if it gives at least two methods, else the former.
         names: Names of the methods in order; None: derived from their differences.
         common: If the runs were scored on different scans, compare those that all runs have.
+        split: Compare the scans of this split only; see `segment.evaluation.comparison.splits.of_split`.
 
     Returns:
         The methods.
@@ -153,7 +156,7 @@ def read_methods(
     paths = find_runs(runs)
     states = {path: failure(path if path.is_dir() else path.parent) for path in paths if _is_run(path)}
     failed = tuple(state for state in states.values() if state is not None)
-    folders = [_read(path) for path in paths if states.get(path) is None]
+    folders = [of_split(_read(path), split) for path in paths if states.get(path) is None]
     if not folders:
         raise UserError(_too_few([], failed))
     check_labels(folders)
@@ -334,7 +337,8 @@ def _by_seed(runs: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
 
 
 def _fold_scores(runs: Sequence[RunFolder], metric: str) -> pd.DataFrame:
-    """The scores of all folds of one seed, each scan from the fold that validated it."""
+    """The scores of all folds of one seed: each scan from the fold that validated it, test scans from all of them."""
+    runs = [together(runs)] if are_tests(runs) else runs
     owners: dict[Key, RunFolder] = {}
     tables = []
     for run in runs:

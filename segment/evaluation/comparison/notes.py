@@ -7,6 +7,7 @@ from typing import Any
 
 from segment.evaluation.comparison.methods import Method, Methods
 from segment.evaluation.comparison.result import Pair
+from segment.evaluation.comparison.splits import are_tests
 from segment.runs.folder import RunFolder
 from segment.runs.health import Failure, listed
 from segment.runs.summary import merged_protocol, protocol_line
@@ -97,11 +98,23 @@ def notes(methods: Methods, pairs: Sequence[Pair]) -> list[str]:
             "Significant for these trainings, but less than twice the standard error over seeds, so other seeds may "
             f"reverse the difference: {'; '.join(unstable[:3])}{more}. Train more seeds."
         )
+    several = [method for method in methods.methods if _models(method) > 1]
+    if several and are_tests([run for method in methods.methods for run in method.runs]):
+        found.append(
+            f"Each test scan's score is the mean over the models of the folds ({_named([m.name for m in several])}), "
+            "not the score of their ensemble."
+        )
     if max(len(method.folds) for method in methods.methods) > 1:
         found.append(
             "Trainings of different folds share scans, so tests and intervals over several folds are approximate."
         )
     return found
+
+
+def _models(method: Method) -> int:
+    """Number of models of one seed."""
+    counts = [_mapping(run.summary.get("protocol")).get("folds") for run in method.runs]
+    return sum(count if isinstance(count, int) else 1 for count in counts) // method.seeds
 
 
 def _failed(failures: Sequence[Failure]) -> str:

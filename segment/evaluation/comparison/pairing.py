@@ -10,7 +10,7 @@ import pandas as pd
 
 from segment.errors import UserError
 from segment.runs.folder import RunFolder
-from segment.runs.scans import scan_rows
+from segment.runs.scans import TEST, scan_rows
 from segment.text import printable
 
 Key = tuple[str, str]  # split and case
@@ -120,7 +120,7 @@ def check_references(runs: Sequence[RunFolder], keys: Sequence[Key]) -> None:
             if key not in compared:
                 continue
             seen, other = voxels.setdefault(key, (counts, run))
-            sha256 = _label_hash(run, key[1])
+            sha256 = _label_hash(run, key)
             known, owner = hashes.setdefault(key[1], (sha256, run)) if sha256 else ("", run)
             if known != sha256:
                 raise UserError(_other_references(owner, run, key[1], "its label files have different SHA-256 hashes"))
@@ -135,9 +135,9 @@ def _other_references(one: RunFolder, other: RunFolder, case: str, why: str) -> 
     )
 
 
-def _label_hash(run: RunFolder, case: str) -> str:
+def _label_hash(run: RunFolder, key: Key) -> str:
     """SHA-256 of a scan's label file as recorded by the run; empty if it was not recorded."""
-    found = _mapping(_mapping(run.provenance.get("cases")).get(case))
+    found = _mapping(_mapping(run.provenance.get("test_cases" if key[0] == TEST else "cases")).get(key[1]))
     sha256 = _mapping(found.get("sha256")).get(str(found.get("label")))
     return sha256 if isinstance(sha256, str) else ""
 
@@ -159,7 +159,8 @@ def check_trained(runs: Sequence[RunFolder], keys: Sequence[Key]) -> None:
         scored = (
             set(zip(*(run.scans[column].tolist() for column in ("split", "case")), strict=True)) if names else set()
         )
-        both = {key for key in compared & scored if key[1] in names}
+        apart = {(TEST, case) for case in _mapping(run.provenance.get("test_cases"))}  # names may recur there
+        both = {key for key in (compared & scored) - apart if key[1] in names}
         if both:
             raise UserError(
                 f"{printable(run.path)} was trained on {_first_few(both)} of this comparison: its scores "

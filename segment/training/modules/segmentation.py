@@ -8,8 +8,9 @@ from typing import Any, cast
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from segment.augment.augmentation import Augmentation
 from segment.data.labels import IGNORE, Labels
@@ -25,6 +26,8 @@ from segment.preprocessing.prepare import Placement
 from segment.sampling.datamodule import PatchDataModule
 from segment.training.checkpoints import place_between_steps
 from segment.training.divergence import Diverged, Step
+from segment.training.monitors import monitored
+from segment.training.parameters import FACTOR, ParameterRules
 
 MAX_RATE = 1e36  # within fp32, leaving room for the factors of optimisers
 
@@ -37,21 +40,23 @@ class SegmentationModule(pl.LightningModule):
             training with deep supervision.
         loss: Called with logits (batch, output, *patch) and class indices (batch, 1, *patch), or regions as from
             `AnyScale`.
-        optimizer: Creates the optimiser from the parameters.
-        scheduler: Creates the learning-rate schedule, stepped after every optimiser step; None for a constant rate.
+        optimizer: Creates the optimiser from the parameters, or from groups of them.
+        scheduler: Creates the learning-rate schedule, stepped after every optimiser step, or after every validation if
+            it has a `monitor`, the logged score that it follows; None for a constant rate.
         augment: Augmentation of every batch on the training device; None for none.
         plan: How scans are prepared.
         labels: What the outputs stand for.
         windows: How validation scans are covered.
         placements: Placements of the validation scans in their source grids, in the order of the loader's indices.
         seed: The run's seed; random layers draw from (seed, step).
+        parameters: Which parameters are trained, and how.
     """
 
     def __init__(
         self,
         network: nn.Module,
         loss: nn.Module,
-        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        optimizer: Callable[[Iterable[Any]], Optimizer],
         scheduler: Callable[[Optimizer], LRScheduler] | None,
         augment: Augmentation | None,
         plan: Plan,
@@ -59,9 +64,13 @@ class SegmentationModule(pl.LightningModule):
         windows: SlidingWindows,
         placements: Sequence[Placement],
         seed: int = 0,
+        parameters: ParameterRules | None = None,
     ) -> None:
         super().__init__()
         bf16_convolution.install()
+        self.parameter_rules = parameters or ParameterRules()
+        self.parameter_rules.freeze_in(network)
+        self.frozen_norms = [module for module in network.modules() if _is_frozen_norm(module)]
         self.dims = len(plan.spacing)
         self.network = channels_last(network, self.dims)
         self.labels = labels
@@ -76,6 +85,7 @@ class SegmentationModule(pl.LightningModule):
         self.seed = seed
         self.step = Step()
         self.stopping = False
+        self.validated = False
 
     @property
     def _datamodule(self) -> PatchDataModule:
@@ -94,6 +104,9 @@ class SegmentationModule(pl.LightningModule):
 
     def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Seed the random layers by the number of the batch, so that a resumed run draws the same numbers."""
+        self.validated = False
+        for norm in self.frozen_norms:
+            norm.eval()  # else its statistics would follow the new data
         torch.manual_seed(hash((self.seed, self.trainer.fit_loop.total_batch_idx, self.global_rank)) % 2**63)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
@@ -160,16 +173,70 @@ class SegmentationModule(pl.LightningModule):
             reason = f"the network's values on the validation scan {case} are not finite"
             raise Diverged(reason, self.step, self.trainer) from error
 
+    def on_validation_end(self) -> None:
+        """Tell a schedule that follows a score that it is new."""
+        self.validated = True
+        for config in self.trainer.lr_scheduler_configs:
+            if config.monitor:
+                monitored(self.trainer, config.monitor, "scheduler.monitor")
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Step the schedule; one that follows a score only after a validation, since the last score may be older."""
+        if not isinstance(scheduler, ReduceLROnPlateau):
+            scheduler.step()
+        elif self.validated:
+            scheduler.step(metric)
+
     def configure_optimizers(self) -> Any:
-        """Create the optimiser and the schedule, which is stepped after every optimiser step.
+        """Create the optimiser and the schedule.
 
         Raises:
-            UserError: When the learning rate is out of range.
+            UserError: When the learning rate is out of range, or a rule for parameters does not fit.
         """
-        optimizer = self.make_optimizer(self.network.parameters())
+        optimizer = self.make_optimizer(self.parameter_rules.groups(self.network))
         rate = optimizer.defaults.get("lr", 0)  # a custom optimiser may have none
         if not 0 <= rate <= MAX_RATE:
             raise UserError(f"optimizer.lr={rate}: give a number from 0 to {MAX_RATE:g}.")
+        self._check_groups(optimizer)
+        _scale_rates(optimizer, ("lr",))
         if self.make_scheduler is None:
             return optimizer
-        return [optimizer], [{"scheduler": self.make_scheduler(optimizer), "interval": "step"}]
+        schedule = self.make_scheduler(optimizer)
+        if isinstance(schedule, OneCycleLR):  # sets the rates of all groups to its own
+            _scale_rates(optimizer, ("lr", "initial_lr", "max_lr", "min_lr"))
+        return [optimizer], [{"scheduler": schedule, "interval": "step", **self._trigger(schedule)}]
+
+    def _trigger(self, schedule: Any) -> dict[str, Any]:
+        """When Lightning steps a schedule that follows a score: after the last batch of an epoch.
+
+        Its interval ``epoch`` would come after the checkpoint, so that a resumed training would lack that step.
+        """
+        if not isinstance(schedule, ReduceLROnPlateau):
+            return {}
+        if not hasattr(schedule, "monitor"):
+            raise UserError(
+                f"scheduler: {type(schedule).__name__} does not say which score it follows. Use scheduler=plateau."
+            )
+        return {"monitor": schedule.monitor, "frequency": self._datamodule.steps_per_epoch, "strict": False}
+
+    def _check_groups(self, optimizer: Optimizer) -> None:
+        """Reject rules for what the optimiser does not have."""
+        for key, needed in (("lr", "lr"), ("no_decay", "weight_decay")):
+            if getattr(self.parameter_rules, key) and needed not in optimizer.defaults:
+                raise UserError(
+                    f"parameters.{key}: {type(optimizer).__name__} has no {needed}. Use another optimizer=."
+                )
+
+
+def _is_frozen_norm(module: nn.Module) -> bool:
+    """Whether a module is a batch normalisation none of whose parameters are trained."""
+    own = list(module.parameters())
+    return isinstance(module, _BatchNorm) and bool(own) and not any(parameter.requires_grad for parameter in own)
+
+
+def _scale_rates(optimizer: Optimizer, keys: Sequence[str]) -> None:
+    """Multiply learning rates of every parameter group by the group's factor."""
+    for group in optimizer.param_groups:
+        for key in keys:
+            if key in group and FACTOR in group:
+                group[key] *= group[FACTOR]
