@@ -24,12 +24,14 @@ class Trial:
         scan: Seconds for predicting and scoring a validation scan, without mirrored views.
         scans: Number of validation scans.
         views: Number of mirrored views averaged for the final scores, including the original.
+        tests: Number of test scans that the final scores include.
     """
 
     step: float
     scan: float
     scans: int
     views: int
+    tests: int = 0
 
 
 def known_pace(folder: Path) -> float | None:
@@ -84,7 +86,8 @@ def measure(trial: Experiment) -> Trial:
     if watch.seconds_per_step is None or watch.seconds_per_scan is None:
         raise KeyboardInterrupt  # which Lightning swallows
     views = len(parts.windows.flips(len(work.plan.patch_size)))
-    return Trial(watch.seconds_per_step, watch.seconds_per_scan, len(work.val), views)
+    tests = sum(case.label is not None for case in work.dataset.test_cases)
+    return Trial(watch.seconds_per_step, watch.seconds_per_scan, len(work.val), views, tests)
 
 
 def steps_within(seconds: float, experiment: Experiment, pace: Trial, option: str) -> int:
@@ -104,10 +107,11 @@ def steps_within(seconds: float, experiment: Experiment, pace: Trial, option: st
     """
     scoring = pace.scans * pace.scan
     between = scoring / (experiment.steps_per_epoch * experiment.trainer.check_val_every_n_epoch)
-    steps = int((seconds - scoring * pace.views) / (pace.step + between))
+    final = (pace.scans + pace.tests) * pace.scan * pace.views
+    steps = int((seconds - final) / (pace.step + between))
     if steps < 1:
         raise UserError(
-            f"{option}: is too small. Scoring a fold takes about {scoring * pace.views:.0f} s here and a training "
+            f"{option}: is too small. Scoring a fold takes about {final:.0f} s here and a training "
             f"step {pace.step:.3g} s, but each fold has only {seconds:.0f} s."
         )
     return min(steps, experiment.trainer.max_steps)

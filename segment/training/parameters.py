@@ -26,12 +26,12 @@ class ParameterRules:
 
     Attributes:
         freeze: Patterns of parameters that are not trained.
-        lr: Pattern to factor of the learning rate; of several that match, the last one counts.
+        lr_factors: Pattern to factor of the learning rate; of several that match, the last one counts.
         no_decay: Patterns of parameters without weight decay.
     """
 
     freeze: Sequence[str] = ()
-    lr: Mapping[str, float] = field(default_factory=dict)
+    lr_factors: Mapping[str, float] = field(default_factory=dict)
     no_decay: Sequence[str] = ()
 
     def __post_init__(self) -> None:
@@ -44,13 +44,13 @@ class ParameterRules:
             patterns = getattr(self, key)
             if isinstance(patterns, str) or not all(isinstance(pattern, str) for pattern in patterns):
                 raise UserError(f"parameters.{key}={patterns}: give a list of names, such as [encoder].")
-        if not isinstance(self.lr, Mapping):
-            raise UserError(f"parameters.lr={self.lr}: give a factor for each name, such as {{encoder: 0.1}}.")
-        for pattern, factor in self.lr.items():
+        if not isinstance(self.lr_factors, Mapping):
+            raise UserError(f"parameters.lr_factors={self.lr_factors}: give a factor for each name, such as {{encoder: 0.1}}.")
+        for pattern, factor in self.lr_factors.items():
             is_number = isinstance(factor, int | float) and not isinstance(factor, bool)
             if not is_number or not 0 < factor < math.inf:
                 raise UserError(
-                    f"parameters.lr={{{pattern}: {factor}}}: give a positive factor of optimizer.lr. "
+                    f"parameters.lr_factors={{{pattern}: {factor}}}: give a positive factor of optimizer.lr. "
                     f"parameters.freeze=[{pattern}] does not train it at all."
                 )
 
@@ -76,9 +76,9 @@ class ParameterRules:
             UserError: When a pattern matches no parameter.
         """
         trained = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
-        if not self.lr and not self.no_decay:
+        if not self.lr_factors and not self.no_decay:
             return list(trained.values())
-        factors = {name: factor for key, factor in self.lr.items() for name in _matching(network, [key], "lr")}
+        factors = {name: factor for key, factor in self.lr_factors.items() for name in _matching(network, [key], "lr_factors")}
         undecayed = _matching(network, self.no_decay, "no_decay")
         groups: dict[tuple[float, bool], dict[str, Any]] = {}
         for name, parameter in trained.items():

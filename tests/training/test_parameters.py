@@ -28,7 +28,7 @@ def test_without_rules_the_optimiser_gets_the_parameters_themselves():
 
 def test_a_name_means_all_within_it_and_the_last_factor_counts():
     net = network()
-    rules = ParameterRules(freeze=["encoder.1"], lr={"encoder": 0.1, "*.0.bias": 0.5}, no_decay=["*.bias"])
+    rules = ParameterRules(freeze=["encoder.1"], lr_factors={"encoder": 0.1, "*.0.bias": 0.5}, no_decay=["*.bias"])
     rules.freeze_in(net)
     assert [name for name, p in net.named_parameters() if not p.requires_grad] == ["encoder.1.weight", "encoder.1.bias"]
     assert sizes(rules.groups(net)) == [(0.1, None, 1), (0.5, 0.0, 1), (1.0, None, 1), (1.0, 0.0, 1)]
@@ -38,12 +38,15 @@ def test_a_name_means_all_within_it_and_the_last_factor_counts():
     ("rules", "message"),
     [
         ({"freeze": ["decoder"]}, r"parameters\.freeze: 'decoder' matches no.*encoder, head.*encoder\.0\.weight"),
-        ({"lr": {"enc": 0.1}}, r"parameters\.lr: 'enc' matches no"),
+        ({"lr_factors": {"enc": 0.1}}, r"parameters\.lr_factors: 'enc' matches no"),
         ({"no_decay": ["*norm*"]}, r"parameters\.no_decay: '\*norm\*' matches no"),
         ({"freeze": ["encoder", "head"]}, "no parameter is left"),
         ({"freeze": "encoder"}, r"parameters\.freeze=encoder: give a list"),
-        ({"lr": ["encoder"]}, r"parameters\.lr=.*give a factor for each"),
-        *(({"lr": {"encoder": factor}}, "give a positive factor") for factor in (0, -1, "a", float("inf"), True)),
+        ({"lr_factors": ["encoder"]}, r"parameters\.lr_factors=.*give a factor for each"),
+        *(
+            ({"lr_factors": {"encoder": factor}}, "give a positive factor")
+            for factor in (0, -1, "a", float("inf"), True)
+        ),
     ],
 )
 def test_rules_that_do_not_fit_are_refused(rules, message):
@@ -72,7 +75,7 @@ def test_a_training_keeps_what_is_frozen_and_scales_the_rates(make_dataset, tmp_
     given = [
         "data=auto", f"data.root={root}", f"cache={tmp_path / 'cache'}", f"output={tmp_path / 'run'}", "name=x",
         "plan.patch_size=[64,64]", "trainer.max_steps=3", "sampler.steps_per_epoch=3", "trainer.precision=32-true",
-        "network=linknet", "parameters.freeze=[encoder]", "parameters.lr={heads: 0.25}", f"scheduler={scheduler}",
+        "network=linknet", "parameters.freeze=[encoder]", "parameters.lr_factors={heads: 0.25}", f"scheduler={scheduler}",
         "optimizer=adamw", "callbacks.learning_rate=null",
     ]  # fmt: skip
     rates = Rates()

@@ -15,43 +15,45 @@ MORE = "+metrics.volume={_target_: volume_metric.Volume}"
 
 
 @pytest.fixture
-def copied(run_train, tested_folds, tmp_path, monkeypatch):
-    """Function that asks again for a copy of a finished run; it cannot train."""
-    run = shutil.copytree(tested_folds / "cv-fold0", tmp_path / "runs" / "copied")
+def ask(run_train, tested_folds, tmp_path, monkeypatch):
+    """Function that asks again for copies of finished runs, which cannot be trained."""
+    for name in ("cv", "cv-fold0", "cv-fold1"):
+        shutil.copytree(tested_folds / name, tmp_path / "runs" / name)
     monkeypatch.setattr(workflow_train, "prepare", None)
 
-    def ask(*overrides: str):
-        given = ("plan.patch_size=[16,16]", "folds=2", "fold=0", *overrides)
-        return run_train(tested_folds / "data", "copied", *given)
+    def again(*overrides: str):
+        return run_train(tested_folds / "data", "cv", "plan.patch_size=[16,16]", "folds=2", "fold=all", *overrides)
 
-    return run, ask
+    return again
 
 
-def test_a_further_metric_is_added_to_every_file(copied, capsys):
-    run, ask = copied
-    before = read_run(run)
+def test_a_further_metric_is_added_to_every_file_of_every_fold(ask, tmp_path, capsys):
+    folders = [tmp_path / "runs" / name for name in ("cv-fold0", "cv-fold1", "cv")]
+    before = [read_run(folder) for folder in folders]
     ask(MORE)
     told = capsys.readouterr().out
-    assert "its masks were scored by volume too" in told
-    assert "is finished" in told
-    after = read_run(run)
-    pd.testing.assert_frame_equal(after.scans[before.scans.columns], before.scans)
-    expected = (after.scans["predicted_voxels"] - after.scans["reference_voxels"]).abs()
-    np.testing.assert_allclose(after.scans["volume"], expected)
-    assert after.summary["foreground"].keys() == after.summary["test"]["foreground"].keys() == {"dice", "iou", "volume"}
-    assert after.summary["metrics"]["volume"]["title"] == "volume difference"
-    for key in ("protocol", "cost"):
-        assert after.summary[key] == before.summary[key]
-    assert "volume difference" in (run / "report.html").read_text()
+    assert told.count("its masks were scored by volume too") == 2
+    for old, folder in zip(before, folders, strict=True):
+        after = read_run(folder)
+        pd.testing.assert_frame_equal(after.scans[old.scans.columns], old.scans)
+        expected = (after.scans["predicted_voxels"] - after.scans["reference_voxels"]).abs()
+        np.testing.assert_allclose(after.scans["volume"], expected)
+        for figures in (after.summary, after.summary["test"]):
+            assert figures["foreground"].keys() == {"dice", "iou", "volume"}
+        assert after.summary["metrics"]["volume"]["title"] == "volume difference"
+        assert {key: after.summary[key] for key in ("protocol", "cost")} == {
+            key: old.summary[key] for key in ("protocol", "cost")
+        }
+        assert "volume difference" in (folder / "report.html").read_text()
 
-    stamp = (run / "scans.csv").stat().st_mtime_ns
+    stamp = (folders[0] / "scans.csv").stat().st_mtime_ns
     ask(MORE)
-    ask()
-    assert (run / "scans.csv").stat().st_mtime_ns == stamp
+    assert (folders[0] / "scans.csv").stat().st_mtime_ns == stamp
+    assert f"{folders[2]} is finished" in capsys.readouterr().out
 
 
-def test_masks_that_were_changed_or_lost_are_not_scored(copied):
-    run, ask = copied
+def test_masks_that_were_changed_or_lost_are_not_scored(ask, tmp_path):
+    run = tmp_path / "runs" / "cv-fold0"
     before = (run / "scans.csv").read_text()
     mask = run / "predictions" / "test" / "1.png"
     array = np.asarray(Image.open(mask)).copy()

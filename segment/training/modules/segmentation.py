@@ -221,7 +221,7 @@ class SegmentationModule(pl.LightningModule):
 
     def _check_groups(self, optimizer: Optimizer) -> None:
         """Reject rules for what the optimiser does not have."""
-        for key, needed in (("lr", "lr"), ("no_decay", "weight_decay")):
+        for key, needed in (("lr_factors", "lr"), ("no_decay", "weight_decay")):
             if getattr(self.parameter_rules, key) and needed not in optimizer.defaults:
                 raise UserError(
                     f"parameters.{key}: {type(optimizer).__name__} has no {needed}. Use another optimizer=."
