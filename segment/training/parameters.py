@@ -45,7 +45,9 @@ class ParameterRules:
             if isinstance(patterns, str) or not all(isinstance(pattern, str) for pattern in patterns):
                 raise UserError(f"parameters.{key}={patterns}: give a list of names, such as [encoder].")
         if not isinstance(self.lr_factors, Mapping):
-            raise UserError(f"parameters.lr_factors={self.lr_factors}: give a factor for each name, such as {{encoder: 0.1}}.")
+            raise UserError(
+                f"parameters.lr_factors={self.lr_factors}: give a factor for each name, such as {{encoder: 0.1}}."
+            )
         for pattern, factor in self.lr_factors.items():
             is_number = isinstance(factor, int | float) and not isinstance(factor, bool)
             if not is_number or not 0 < factor < math.inf:
@@ -78,7 +80,9 @@ class ParameterRules:
         trained = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
         if not self.lr_factors and not self.no_decay:
             return list(trained.values())
-        factors = {name: factor for key, factor in self.lr_factors.items() for name in _matching(network, [key], "lr_factors")}
+        factors: dict[str, float] = {}
+        for pattern, factor in self.lr_factors.items():
+            factors |= dict.fromkeys(_matching(network, [pattern], "lr_factors"), factor)
         undecayed = _matching(network, self.no_decay, "no_decay")
         groups: dict[tuple[float, bool], dict[str, Any]] = {}
         for name, parameter in trained.items():

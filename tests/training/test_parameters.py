@@ -75,8 +75,8 @@ def test_a_training_keeps_what_is_frozen_and_scales_the_rates(make_dataset, tmp_
     given = [
         "data=auto", f"data.root={root}", f"cache={tmp_path / 'cache'}", f"output={tmp_path / 'run'}", "name=x",
         "plan.patch_size=[64,64]", "trainer.max_steps=3", "sampler.steps_per_epoch=3", "trainer.precision=32-true",
-        "network=linknet", "parameters.freeze=[encoder]", "parameters.lr_factors={heads: 0.25}", f"scheduler={scheduler}",
-        "optimizer=adamw", "callbacks.learning_rate=null",
+        "network=linknet", "parameters.freeze=[encoder]", "parameters.lr_factors={heads: 0.25}", "optimizer=adamw",
+        f"scheduler={scheduler}", "callbacks.learning_rate=null",
     ]  # fmt: skip
     rates = Rates()
     _, module, trainer, data = assembled(given, [rates])
