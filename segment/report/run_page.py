@@ -20,12 +20,13 @@ from segment.report.html import data_url, json_block, render
 from segment.report.notable import notable_cases, warn_not_shown
 from segment.report.plots import MOST_POINTS, curves, distributions
 from segment.report.viewer import viewer_code, viewer_volumes
+from segment.runs.cost import cost_lines
 from segment.runs.curves import LOSS, read_curves
 from segment.runs.folder import RunFolder, read_run
 from segment.runs.health import divergence
 from segment.runs.metrics import metric_infos
 from segment.runs.scans import mean_over_folds, parted, scan_rows
-from segment.runs.summary import cost_lines, empties_line, protocol_line, test_summary
+from segment.runs.summary import empties_line, protocol_line, test_summary
 from segment.runs.voxels import read_voxels
 from segment.text import printable
 from segment.visual.pictures import colours, planes, png

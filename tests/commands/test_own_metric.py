@@ -12,6 +12,7 @@ import pytest
 
 from segment import cli
 from segment.runs.curves import read_curves
+from segment.runs.scans import read_scans
 
 CODE = '''
 import numpy as np
@@ -103,7 +104,7 @@ def test_a_metric_of_ones_own_stands_beside_the_built_in_ones(command, make_data
     drawn_in_tensorboard(run, scans["case"].iloc[0], summary)
     shown_on_the_page(run)
 
-    # A run that is there is the same run with other metrics; what it was not scored by is told.
+    # A run that is there is the same run with other metrics; its masks are scored by those that it lacks.
     again = (
         f"data.root={root}",
         f"cache={tmp_path / 'cache'}",
@@ -112,7 +113,8 @@ def test_a_metric_of_ones_own_stands_beside_the_built_in_ones(command, make_data
     )
     assert command("train", *TRAIN, *again) == 0
     assert "is finished" in (text := capsys.readouterr().out)
-    assert "Note: it was scored without again." in text
+    assert "its masks were scored by again too." in text
+    assert read_scans(run / "scans.csv")["again"].notna().any()
 
     # A choice of the comparison, which knows which way round it reads though it does not import it.
     (tmp_path / "my_metrics.py").unlink()

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import Dataset
 
-from segment.runs.summary import cost_lines
+from segment.runs.cost import cost_lines
 from segment.sampling import loader
 from segment.training.callbacks import cost
 
