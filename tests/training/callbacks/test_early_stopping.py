@@ -16,6 +16,8 @@ GIVEN = (
     "+callbacks.stop={_target_: stopping.StopAt}",
 )  # fmt: skip
 
+pytestmark = pytest.mark.usefixtures("without_pages")
+
 
 def weights(run) -> dict[str, torch.Tensor]:
     return load_file(run / "model" / "weights.safetensors")
