@@ -30,7 +30,7 @@ from segment.preprocessing.plan import Plan
 from segment.preprocessing.plan_file import write_plan
 from segment.runs.folder import is_complete
 from segment.runs.health import MARK, divergence
-from segment.runs.settings import check_folder, write_settings
+from segment.runs.settings import check_folder, write_settings, written_plan
 from segment.runs.summary import read_summary
 from segment.sampling.datamodule import PatchDataModule
 from segment.text import one_line, printable
@@ -107,13 +107,6 @@ def train(experiment: Experiment, callbacks: Sequence[pl.Callback] = ()) -> floa
         score(experiment, parts, work, record, cost_of(trainer))
         log_final(loggers, read_summary(folder / "summary.json"), trainer.global_step)
     return foreground_dice(folder)
-
-
-def written_plan(folder: Path) -> Mapping[str, Any] | None:
-    """The planned values of the run in a folder, for comparison before the data are read; None if there is no run."""
-    file = folder / "config.yaml"
-    planned: Mapping[str, Any] | None = read_mapping(file).get("planned") if file.is_file() else None
-    return planned
 
 
 def cost_of(trainer: pl.Trainer) -> dict[str, Any]:
