@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,11 @@ from segment.config.build import check_target, check_targets
 from segment.config.data import read_plan_settings, splits_of
 from segment.config.options import TrainOptions, read_options
 from segment.errors import UserError, did_you_mean
+from segment.inference.limits import check_windows
+from segment.text import one_line
 from segment.workflow.values import check_files, check_run, check_sampling, check_trainer
 
+WINDOWS = "segment.inference.windows.SlidingWindows"
 SAMPLING = "segment.sampling.datamodule.PatchDataModule"
 # Targets that need a package which an extra installs: (group, package, extra).
 PACKAGES = {
@@ -46,8 +49,28 @@ def check_training(config: DictConfig) -> None:
     check_sampling(_plain(config.sampler), trainer["accumulate_grad_batches"])
     weights = None if options.weights is None else Path(options.weights)
     check_files(read_plan_settings(config.plan).file, weights, Path(str(config.output)))
+    check_inference(_plain(config.inference))
     _check_last_checkpoint(config)
     _check_monitors(config)
+
+
+def check_inference(given: Mapping[str, Any]) -> None:
+    """Check arguments of sliding windows.
+
+    Args:
+        given: The arguments, by name; None for the default.
+
+    Raises:
+        UserError: When there is no such argument, or its value is out of range.
+    """
+    if given.get("_target_", WINDOWS) != WINDOWS:
+        return
+    values = {key: value for key, value in given.items() if value is not None}
+    check_target("inference", {"_target_": WINDOWS} | values)
+    try:
+        check_windows(values.get("overlap", 0), values.get("batch_size", 1), values.get("sigma", 1))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"inference: {one_line(error)}.") from error
 
 
 def _plain(node: Any, resolve: bool = True) -> dict[str, Any]:

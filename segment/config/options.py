@@ -34,6 +34,7 @@ class PredictOptions:
     model: str
     input: str
     output: str
+    overwrite: bool
     inference: dict[str, Any]
     trust: list[str]
     accelerator: str

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from segment.errors import UserError
-from segment.inference.model import find_model
+from segment.inference.limits import find_model
 from segment.networks.weights import load_encoder, not_finite, resample_kernels
 from segment.text import one_line
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
 from torch import nn
 
 from segment import provenance
@@ -23,7 +22,8 @@ from segment.data.labels import Labels
 from segment.data.splits import write_folds
 from segment.errors import UserError
 from segment.files import hash_files, read_mapping, write_json
-from segment.inference.model import find_model, save_model
+from segment.inference.limits import find_model
+from segment.inference.model import save_model
 from segment.inference.precision import scoring_precision
 from segment.metrics.standard import LEAD
 from segment.preprocessing.plan import Plan
@@ -64,7 +64,6 @@ def train(experiment: Experiment, callbacks: Sequence[pl.Callback] = ()) -> floa
     """
     started, folder = time.time(), experiment.output
     silence_libraries()
-    check_accelerator(experiment.trainer.accelerator)
     check_folder(folder, experiment.settings(written_plan(folder)))
     if finished(folder, experiment.trainer):
         check_result(folder)
@@ -143,19 +142,6 @@ def check_result(folder: Path) -> None:
         raise UserError(
             f"{folder}: its training {failed.reason} ({failed.cause}), so it has no valid result. Delete it and train "
             "again, with a smaller optimizer.lr or another precision."
-        )
-
-
-def check_accelerator(accelerator: str) -> None:
-    """Reject a GPU that is not available, before any data are read.
-
-    Raises:
-        UserError: When there is none; the message says how to train without one.
-    """
-    if accelerator in ("gpu", "cuda", "mps") and not (CUDAAccelerator.is_available() or MPSAccelerator.is_available()):
-        raise UserError(
-            f"trainer.accelerator={accelerator}: torch {torch.__version__} finds no GPU. Train with trainer=cpu, or "
-            "install a torch build that fits the GPU's driver."
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import re
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from segment.errors import UserError, did_you_mean
+from segment.inference.limits import has_gpu
 
 ACCELERATORS = ("cpu", "gpu", "cuda", "mps", "auto")
 # Lightning's names; the others (16-true, bf16-true, 64-true) train, but nothing is scored in them.
@@ -50,6 +52,11 @@ def check_trainer(trainer: Mapping[str, Any]) -> None:
         UserError: When one of them is out of range or unknown.
     """
     require_choice("trainer.accelerator", trainer["accelerator"], ACCELERATORS)
+    if trainer["accelerator"] in ("gpu", "cuda", "mps") and not has_gpu(mps=True):
+        raise UserError(
+            f"trainer.accelerator={trainer['accelerator']}: torch {importlib.metadata.version('torch')} finds no GPU. "
+            "Train with trainer=cpu, or install a torch build that fits the GPU's driver."
+        )
     precision = str(trainer["precision"])
     if precision in SAME_PRECISION:
         raise UserError(f"trainer.precision={precision}: give Lightning's new name, {SAME_PRECISION[precision]}.")

@@ -16,7 +16,7 @@ from segment import instruction_set
 from segment.commands import evaluate, predict
 from segment.config.compose import compose
 from segment.errors import UserError
-from segment.inference.scans import find_scans
+from segment.inference.inputs import find_scans
 
 
 def run(verb, module, **values) -> None:
