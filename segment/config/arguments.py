@@ -13,6 +13,9 @@ from segment.command_line import PATHS
 from segment.errors import UserError
 
 SLURM = "hydra/launcher=submitit_slurm"
+NULL_CHOICES = {"augment": "none", "logger": "none", "scheduler": "constant"}  # what GROUP=null means
+NULL_BY_DEFAULT = {"train": ("debug", "metrics", "training"), "predict": ("inference",), "evaluate": ("metrics",)}
+REQUIRED = ("callbacks", "data", "inference", "loss", "network", "optimizer", "sampler", "trainer")
 
 
 def parse(verb: str, arguments: Sequence[str], usage: str, near: Callable[[str], Sequence[str]]) -> argparse.Namespace:
@@ -44,7 +47,9 @@ def parse(verb: str, arguments: Sequence[str], usage: str, near: Callable[[str],
     if words:
         raise UserError(_bare_word(verb, words, arguments, usage, near))
     if found.multirun and (found.cfg or found.info):
-        raise UserError("--cfg prints the configuration of a single job: leave out -m, and give one value for each key.")
+        raise UserError(
+            "--cfg prints the configuration of a single job: leave out -m, and give one value for each key."
+        )
     if found.resolve and not found.cfg:
         raise UserError("--resolve: belongs to --cfg, as in 'segment train --cfg job --resolve'.")
     if SLURM in found.overrides and not (found.cfg or found.help) and shutil.which("srun") is None:
@@ -52,6 +57,35 @@ def parse(verb: str, arguments: Sequence[str], usage: str, near: Callable[[str],
             f"{SLURM}: there is no Slurm on this machine (srun is not found). Start the command on a login node of the "
             "cluster, or use hydra/launcher=joblib to run the jobs here."
         )
+    return found
+
+
+def without_null(verb: str, arguments: Sequence[str]) -> list[str]:
+    """The arguments without ``GROUP=null``, which Hydra does not accept: the choice that means it, or nothing.
+
+    Args:
+        verb: The verb.
+        arguments: The command line after it.
+
+    Raises:
+        UserError: When the group is required.
+    """
+    found = []
+    for argument in arguments:
+        group, _, value = argument.partition("=")
+        if value not in ("null", "None"):
+            found.append(argument)
+        elif group in NULL_CHOICES:
+            found.append(f"{group}={NULL_CHOICES[group]}")
+        elif group in REQUIRED and group not in NULL_BY_DEFAULT.get(verb, ()):
+            if group == "callbacks":
+                raise UserError(
+                    f"{argument}: removes callbacks.last too, which saves what is trained. Remove others, one by one: "
+                    "callbacks.panels=null."
+                )
+            raise UserError(f"{argument}: a value is required. 'segment {verb} --help' lists the choices.")
+        elif group not in NULL_BY_DEFAULT.get(verb, NULL_BY_DEFAULT["train"]):
+            found.append(argument)
     return found
 
 

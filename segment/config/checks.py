@@ -79,7 +79,7 @@ def _plain(node: Any, resolve: bool = True) -> dict[str, Any]:
 
 def _nodes(config: DictConfig, group: str) -> Iterator[tuple[str, DictConfig]]:
     """Name and node of every logger or callback that is not null."""
-    for name, node in (config[group] or {}).items():
+    for name, node in config[group].items():
         if node:
             yield str(name), node
 
@@ -98,17 +98,14 @@ def _check_packages(config: DictConfig) -> None:
 
 def _check_last_checkpoint(config: DictConfig) -> None:
     """Reject callbacks without ``last``: the final model is read from its checkpoint."""
-    last = (config.callbacks or {}).get("last")
+    last = config.callbacks.get("last")
     if not last:
-        key = "callbacks" if config.callbacks is None else "callbacks.last"
-        raise UserError(
-            f"{key}=null: callbacks.last saves what is trained, so a training needs it. Remove others, one by one: "
-            "callbacks.panels=null."
-        )
-    file, expected = Path(str(last.get("dirpath")), str(last.get("filename"))), Path(config.output, "checkpoints", "last")
+        raise UserError("callbacks.last=null: it saves what is trained, so a training needs it. Remove others only.")
+    file = Path(str(last.get("dirpath")), str(last.get("filename")))
+    expected = Path(config.output, "checkpoints", "last")
     if file != expected:
         raise UserError(
-            f"callbacks.last: saves {file}, but the final model is read from {expected}. Leave its dirpath and filename "
+            f"callbacks.last: saves {file}, but the model is read from {expected}. Leave its dirpath and filename "
             "as they are, and add another checkpoint under a name of its own."
         )
 

@@ -150,9 +150,9 @@ def _build(config: DictConfig) -> Parts:
         windows=windows,
         inference=vars(windows) | settings["inference"],
         validation_windows=make(config, "inference", mirror=[]),
-        callbacks=[make(config, f"callbacks.{key}") for key, node in (config.callbacks or {}).items() if node],
+        callbacks=[make(config, f"callbacks.{key}") for key, node in config.callbacks.items() if node],
         trainer=lambda **more: make(config, "trainer", **more),
-        loggers={str(key): _later(config, f"logger.{key}") for key, node in (config.logger or {}).items() if node},
+        loggers={str(key): _later(config, f"logger.{key}") for key, node in config.logger.items() if node},
         sampling=settings["sampler"],
         settings=settings,
     )

@@ -21,7 +21,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from segment.command_line import for_hydra
 from segment.config import sweep
-from segment.config.arguments import parse
+from segment.config.arguments import parse, without_null
 from segment.config.build import make
 from segment.config.compose import composed_command, register
 from segment.config.folders import ON_DISK
@@ -57,7 +57,8 @@ def launch(
     """
     register(folders)
     sweep.SweepFolder.begun = None
-    overrides = for_hydra(arguments)
+    with _exit_on_user_error(str):
+        overrides = without_null(verb, for_hydra(arguments))
 
     def explain_error(error: Exception) -> str:
         return explain(error, verb, overrides)

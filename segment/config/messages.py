@@ -106,7 +106,7 @@ def near_keys(word: str, verb: str, arguments: Sequence[str]) -> list[str]:
 
 
 def _all_keys(verb: str, overrides: Sequence[str]) -> list[str]:
-    """Dotted keys of the verb's configuration with these overrides, or with its choices only where they do not compose."""
+    """Dotted keys of the verb's configuration with these overrides, or with fewer if they do not compose."""
     choices = [override for override in overrides if "." not in override.partition("=")[0]]
     for tried in (overrides, choices, []):
         GlobalHydra.instance().clear()

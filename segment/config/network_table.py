@@ -1,7 +1,7 @@
 """Key figures of every network, kept in network_table.json, since counting them all takes half a minute.
 
-They are counted again, while ``segment list`` runs, for a network whose configuration differs from the counted one, such
-as one of the user's own, and for all networks if the code in segment/networks differs. ``make networks`` updates the file.
+``segment list`` itself counts a network whose configuration differs from the counted one, such as one of the user's
+own, and all networks if the code in segment/networks differs. ``make networks`` updates the file.
 """
 
 from __future__ import annotations
@@ -66,10 +66,8 @@ def code_hash() -> str:
     for file in sorted(NETWORKS.rglob("*.py")):
         tree = ast.parse(file.read_bytes())
         for node in ast.walk(tree):
-            body = getattr(node, "body", None)
-            first = body[0] if isinstance(body, list) and body else None
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and len(body) > 1:
-                del body[0]
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+                node.body = node.body[1:]
         found.update(f"{file.relative_to(NETWORKS)}\n{ast.dump(tree)}\n".encode())
     return found.hexdigest()[:16]
 
@@ -82,7 +80,9 @@ def configuration_hash(name: str) -> str:
 
 
 def _texts(name: str, above: tuple[str, ...]) -> Iterator[str]:
-    file = next((path for folder in search_folders("file") if (path := folder / "network" / f"{name}.yaml").is_file()), None)
+    file = next(
+        (path for folder in search_folders("file") if (path := folder / "network" / f"{name}.yaml").is_file()), None
+    )
     if file is None or name in above:
         return
     text = file.read_text(encoding="utf-8")

@@ -44,9 +44,7 @@ def signature_of(constructor: Callable[..., Any]) -> Signature:
     parameters = inspect.signature(constructor).parameters.values()
     names = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     try:
-        hints = get_type_hints(
-            vars(constructor).get("__init__") if isinstance(constructor, type) else constructor
-        )
+        hints = get_type_hints(vars(constructor).get("__init__") if isinstance(constructor, type) else constructor)
     except (NameError, TypeError, AttributeError):
         hints = {}
     kinds = {
@@ -79,7 +77,8 @@ def read_signature(target: str) -> Signature | None:
         if names is not None and name not in names:
             raise AttributeError(f"module {module!r} has no {name!r}")
         return None
-    return _of_class(*found) if isinstance(found[1], ast.ClassDef) else _of_function(found[1])
+    module, node = found
+    return _of_class(module, node) if isinstance(node, ast.ClassDef) else _of_function(node)
 
 
 def is_imported(target: str) -> bool:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from segment import provenance
-from segment.errors import UserError
 from segment.files import file_sha256, write_json
 from segment.inference.inputs import Scan
 from segment.inference.model import Model, predictor_of
 from segment.inference.settings import Settings
 from segment.io.images import write_label
+
 
 def predict_scans(
     model: Model,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +92,7 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[tuple
     return [
         (key, old, new)
         for key, old, new in rows
-        if old != new
-        and not {old, new} <= {NULL, "[]"}
-        and not any(f"{key}.".startswith(f"{free}.") for free in FREE)
+        if old != new and not {old, new} <= {NULL, "[]"} and not any(f"{key}.".startswith(f"{free}.") for free in FREE)
     ]
 
 
@@ -116,6 +114,7 @@ def _current(value: str) -> str:
 
 def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """(dotted key, value) of every leaf in nested mappings and lists; a list of plain values is one leaf."""
+    children: Iterable[tuple[Any, Any]]
     if isinstance(node, Mapping):
         children = node.items()
     elif isinstance(node, list) and any(isinstance(item, Mapping | list) for item in node):

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from segment import provenance
@@ -26,6 +27,7 @@ from segment.inference.limits import find_model
 from segment.inference.model import save_model
 from segment.inference.precision import scoring_precision
 from segment.metrics.standard import LEAD
+from segment.networks.check import check_outputs
 from segment.preprocessing.plan import Plan
 from segment.preprocessing.plan_file import write_plan
 from segment.runs.folder import is_complete
@@ -121,6 +123,7 @@ def fit(trainer: pl.Trainer, module: SegmentationModule, datamodule: PatchDataMo
 
     Raises:
         Diverged: When a loss or gradient is not finite; the file `MARK` in the run folder then records it.
+        UserError: When Lightning refuses the trainer's arguments or the callbacks.
     """
     last = folder / "checkpoints" / "last.ckpt"
     try:
@@ -129,6 +132,8 @@ def fit(trainer: pl.Trainer, module: SegmentationModule, datamodule: PatchDataMo
         if trainer.is_global_zero:
             write_json(folder / MARK, error.record)
         raise
+    except MisconfigurationException as error:
+        raise UserError(f"trainer or callbacks: refused by Lightning ({one_line(error)}).") from error
     (folder / MARK).unlink(missing_ok=True)
 
 
@@ -205,6 +210,10 @@ def assemble(
             f"plan.patch_size={list(work.plan.patch_size)}: the network downsamples it to a single voxel. "
             "Give a larger patch or a network with fewer stages."
         )
+    try:
+        check_outputs(network, len(work.dataset.channels), work.dataset.labels.outputs, work.plan.patch_size)
+    except ValueError as error:
+        raise UserError(f"network: {type(network).__name__} {error}.") from error
     check_loss(parts.loss, parts.loss_name, work.dataset.labels, len(work.plan.patch_size))
     module = SegmentationModule(
         network=network,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -27,7 +28,9 @@ def check_run(fold: int | str, folds: int, splits: Path | None, seed: int, overf
         UserError: When there is no such fold, or a number is out of range.
     """
     if splits is not None and not splits.is_file():
-        raise UserError(f"splits={splits}: there is no such file. Give a file in the format of nnU-Net's splits_final.json.")
+        raise UserError(
+            f"splits={splits}: there is no such file. Give a file in the format of nnU-Net's splits_final.json."
+        )
     if splits is None and folds < 2:
         raise UserError(f"folds={folds}: cross-validation needs at least 2.")
     number = folds
@@ -67,9 +70,11 @@ def check_trainer(trainer: Mapping[str, Any]) -> None:
     require_number("trainer.max_steps", steps, -1, whole=True)
     require_number("trainer.max_epochs", epochs, -1, whole=True)
     if 0 in (steps, epochs):
-        raise UserError("trainer.max_steps and trainer.max_epochs: 0 trains nothing. Give at least 1, or -1 for no limit.")
-    if steps == epochs == -1:
-        raise UserError("trainer.max_steps=-1: the schedule needs a number of steps. Give it, or trainer.max_epochs.")
+        raise UserError(
+            "trainer.max_steps and trainer.max_epochs: 0 trains nothing. Give at least 1, or -1 for no limit."
+        )
+    if steps == epochs == -1 and limit is None:
+        raise UserError("trainer.max_steps=-1: has no end. Give it, trainer.max_epochs or trainer.max_time.")
     if limit is not None and not isinstance(limit, Mapping) and not MAX_TIME.fullmatch(str(limit)):
         raise UserError(f"trainer.max_time={limit}: give DD:HH:MM:SS, such as 00:05:00:00 for five hours.")
     require_number("trainer.accumulate_grad_batches", trainer["accumulate_grad_batches"], 1, whole=True)
@@ -149,8 +154,8 @@ def require_number(key: str, value: object, least: float, most: float | None = N
     Raises:
         UserError: When it is not.
     """
-    kinds = int if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value <= (value if most is None else most):
+    is_kind = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+    if not is_kind or not least <= value <= (math.inf if most is None else most):  # type: ignore[operator]
         what = "a whole number" if whole else "a number"
         bounds = f"of at least {least:g}" if most is None else f"from {least:g} to {most:.10g}"
         raise UserError(f"{key}={value}: give {what} {bounds}.")
