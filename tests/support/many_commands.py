@@ -13,7 +13,7 @@ import sys
 import traceback
 from pathlib import Path
 
-SLOW = ("torch", "monai", "pytorch_lightning", "pandas", "scipy", "sklearn", "matplotlib", "SimpleITK")
+SLOW = ("torch", "monai", "pytorch_lightning", "pandas", "scipy.stats", "sklearn", "matplotlib", "SimpleITK")
 
 
 def run_all(commands: list[list[str]], folder: Path, **environment: str) -> dict:
