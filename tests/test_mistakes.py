@@ -1,4 +1,4 @@
-"""Mistakes on the command line: exit code 2, one paragraph that says what is wrong, and nothing slow is imported first."""
+"""Mistakes on the command line: exit code 2 and one paragraph that says what is wrong, before anything slow starts."""
 
 import importlib.metadata
 from pathlib import Path

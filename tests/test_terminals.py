@@ -1,4 +1,4 @@
-"""Every verb works where the output is no terminal, knows ASCII letters only, and wants neither colours nor movement."""
+"""Every verb works where the output is no terminal and has ASCII letters and neither colours nor movement."""
 
 import json
 import shutil

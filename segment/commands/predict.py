@@ -50,8 +50,8 @@ def checked_scans(options: PredictOptions) -> list[Scan]:
     """
     if options.model.startswith("[") and not Path(options.model).exists():
         raise UserError(
-            f"model={options.model}: one model predicts at a time. Give one, and use a command with its own output= for "
-            "each of the others."
+            f"model={options.model}: one model predicts at a time. Give one, and use a command with its own output= "
+            "for each of the others."
         )
     folder = find_model(Path(options.model))
     check_inference(options.inference)

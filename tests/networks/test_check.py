@@ -62,7 +62,7 @@ def test_a_sound_network_passes_and_is_unchanged(change):
         ),
         (
             Net(change=lambda logits, training: (logits, logits[:, :1]) if training else logits),
-            "returns 1 channels dur",
+            "returns 1 channels",
         ),
         (Net(change=lambda logits, training: [half(logits)] if training else logits), "returns 4x3x2 voxels during"),
         (Net(change=lambda logits, training: half(needs_values(logits, training))), "returns 4x3x2 voxels"),
