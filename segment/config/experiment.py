@@ -35,6 +35,7 @@ def read_experiment(config: DictConfig, command: Command) -> Experiment:
         UserError: When a component cannot be built from its arguments, a package is missing, or two choices conflict.
     """
     requested, config = config, checked(config, command)
+    make(config, "callbacks.energy")  # to report an unknown country before the data are read
     with open_dict(config):
         config.trainer.precision = precision(config.trainer.precision, config.trainer.accelerator)
     trainer = config.trainer
