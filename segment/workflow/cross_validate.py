@@ -22,11 +22,10 @@ from segment.report.tensorboard import write_board
 from segment.runs.folder import RunFolder, read_run
 from segment.runs.metrics import recorded_infos
 from segment.runs.scans import TEST, joined, write_scans
-from segment.runs.settings import check_folder, write_settings
+from segment.runs.settings import check_folder, write_settings, written_plan
 from segment.runs.summary import merged_protocol, summarise, text_table, write_summary
 from segment.text import table
 from segment.workflow.experiment import Experiment
-from segment.workflow.train import written_plan
 
 _SUMMED = ("wall_seconds", "train_seconds", "energy_kwh", "co2_kg")
 

@@ -17,7 +17,9 @@ from segment.commands import evaluate, predict
 from segment.config.compose import compose
 from segment.errors import UserError
 from segment.files import file_sha256
-from segment.inference.scans import find_scans
+from segment.inference.inputs import find_scans
+
+OLD = Path(__file__).parents[1] / "fixtures" / "runs_of_november_2026"
 
 
 def run(verb, module, **values) -> None:
@@ -59,6 +61,20 @@ def test_predict_writes_masks_on_the_inputs_own_grid_format_and_name(run_train, 
 
     with pytest.raises(UserError, match="would overwrite an input"):
         run("predict", predict, model=model, input=inputs, output=inputs)
+
+
+def test_masks_that_exist_are_replaced_only_if_asked_for_and_a_choice_of_windows_works(tmp_path, capsys):
+    given = {"model": OLD / "seed0", "input": OLD / "scans/imagesTr/case_0.nii.gz", "output": tmp_path / "masks"}
+    run("predict", predict, **given)
+    before = (tmp_path / "masks" / "case_0.nii.gz").stat().st_mtime_ns
+    with pytest.raises(UserError, match=r"output=.*case_0\.nii\.gz exists.*overwrite=true"):
+        run("predict", predict, **given)
+    assert (tmp_path / "masks" / "case_0.nii.gz").stat().st_mtime_ns == before
+    capsys.readouterr()
+    run("predict", predict, **given, overwrite="true", inference="mirror")
+    assert (tmp_path / "masks" / "case_0.nii.gz").stat().st_mtime_ns > before
+    assert settings(tmp_path / "masks")["predicted"]["mirror"] == "all"
+    assert "mirror is all here, [] for the model's scores" in capsys.readouterr().err
 
 
 def settings(output: Path) -> dict:
