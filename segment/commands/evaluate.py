@@ -13,12 +13,13 @@ from segment.config.build import check_targets
 from segment.config.metrics import metrics_of
 from segment.errors import UserError
 from segment.evaluation.evaluate import evaluate, write_evaluation
+from segment.report.run_page import write_evaluation_page
 from segment.runs.summary import text_table
 from segment.workflow.experiment import NO_COMMAND, Command
 
 
 def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
-    """Pair two folders by file name, score them, write scans.csv and summary.json and print the table."""
+    """Pair two folders by file name, score them, write the results and their page, and print the table."""
     check_targets(config)
     metrics = metrics_of(config)
     labels: Any = None if config.labels is None else OmegaConf.to_container(config.labels)
@@ -26,7 +27,7 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
         raise UserError(f"labels={config.labels}: give names and values, such as 'labels={{background: 0, liver: 1}}'.")
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("scoring", total=None)
-        scans, summary = evaluate(
+        found = evaluate(
             Path(config.predictions),
             Path(config.references),
             labels,
@@ -36,8 +37,10 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
             config.ignore_extra,
             metrics,
             lambda done, total: progress.update(task, completed=done, total=total),
+            command.arguments,
         )
     output = Path(config.output)
-    write_evaluation(output, scans, summary)
-    print(text_table(summary, scans))
-    print(f"Results: {output / 'scans.csv'} and {output / 'summary.json'}")
+    write_evaluation(output, found)
+    write_evaluation_page(output)
+    print(text_table(found.summary, found.scans))
+    print(f"Report   {output / 'report.html'}\nResults  {output / 'scans.csv'} and {output / 'summary.json'}")

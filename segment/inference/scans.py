@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from segment import provenance
 from segment.data.layouts.common import image_files, split_channel
 from segment.errors import UserError
-from segment.files import file_sha256, write_json
+from segment.files import file_sha256, hash_files, write_json
 from segment.inference.model import Model, predictor_of
 from segment.inference.settings import Settings
 from segment.io.formats import is_image_file, listed, stem, suffix
@@ -30,6 +31,9 @@ def predict_scans(
 ) -> None:
     """Write the mask of each scan on its own grid, then ``predictions.json``: how they were made.
 
+    The record names the model and the hash of its weights, the windows and the precision that were used and those of
+    the model's scores, and of each scan its image files, their hashes and the seconds that it took.
+
     Args:
         model: From `segment.inference.model.load_model`.
         scans: From `find_scans`.
@@ -48,8 +52,13 @@ def predict_scans(
         if (output / name).resolve() in inputs:
             raise UserError(f"output={output}: the mask {name} would overwrite an input. Give another folder.")
     output.mkdir(parents=True, exist_ok=True)
+    made: dict[str, Any] = {}
     for name, files in scans:
+        began = time.perf_counter()
         write_label(output / name, model.labels.decode(predictor.predict_files(files).mask), like=files[0])
+        seconds = round(time.perf_counter() - began, 3)
+        images = [file.absolute() for file in files]
+        made[name] = {"images": [*map(str, images)], "sha256": hash_files(images), "seconds": seconds}
         advance(name)
     weights = model.folder / "weights.safetensors" if model.folder else None
     record = {
@@ -60,7 +69,7 @@ def predict_scans(
         "predicted": settings.used,
         "device": settings.device.type,
         "notes": settings.notes,
-        "scans": {name: [str(file.absolute()) for file in files] for name, files in scans},
+        "scans": made,
         "provenance": provenance.collect(0, started, command),
     }
     write_json(output / "predictions.json", record)

@@ -19,6 +19,8 @@ from segment.io.formats import is_image_file, stem
 from segment.metrics.standard import LEAD
 from segment.report.run_page import write_page
 from segment.report.tensorboard import write_board
+from segment.runs.confusion import FILE as CONFUSION
+from segment.runs.confusion import sum_confusions, write_confusion
 from segment.runs.folder import RunFolder, read_run
 from segment.runs.metrics import recorded_infos
 from segment.runs.scans import joined, write_scans
@@ -90,12 +92,15 @@ def sum_up(experiment: Experiment, runs: Sequence[RunFolder], started: float) ->
     write_settings(folder, experiment.settings(runs[0].config.get("planned")))
     write_scans(folder / "scans.csv", scans)
     write_summary(folder / "summary.json", summary)
+    confusion = sum_confusions([run.path / CONFUSION for run in runs])
+    if confusion is not None:
+        write_confusion(folder / CONFUSION, list(confusion.index), confusion.to_numpy())
     write_json(folder / "provenance.json", record)
     _gather_predictions(folder / "predictions", runs, scans)
     write_board(folder)
     write_page(folder)
     rows = [(str(fold), f"{run.summary['scans']}", _decimal(run), str(run.path)) for fold, run in enumerate(runs)]
-    print(f"\n{table([('fold', 'scans', 'Dice', 'run'), *rows])}\n\n{text_table(summary, scans)}")
+    print(f"\n{table(('fold', 'scans', 'Dice', 'run'), rows, left=['fold', 'run'])}\n\n{text_table(summary, scans)}")
     print(f"Report  {page}\nMasks   {folder / 'predictions'}")
     return mean
 
