@@ -165,9 +165,10 @@ def contour_row(
     """
     for prediction in predictions:
         _require_one_grid(image, reference, prediction, spacing)
-    disagreement = np.stack([prediction != predictions[0] for prediction in predictions]).any(axis=0)
-    if reference.ndim == 3 and disagreement[(structured := reference.any(axis=(1, 2)))].any():
-        disagreement &= structured[:, None, None]
+    disagreement = np.asarray(np.stack([prediction != predictions[0] for prediction in predictions]).any(axis=0))
+    if reference.ndim == 3:
+        structured = disagreement & np.asarray(reference.any(axis=(1, 2)))[:, None, None]
+        disagreement = structured if structured.any() else disagreement
     centre = fullest_slices(disagreement, reference)
     image, *masks = (_plane(array, 0, centre) for array in (image, reference, *predictions))
     around = tuple(
