@@ -93,13 +93,17 @@ def test_two_runs_are_complete_and_shown_side_by_side_in_tensorboard(
         np.testing.assert_allclose(final["true_positives"], curves[-1]["true_positives"], atol=2)
         assert board.get("mesh/tags")[run] == {"surfaces/worst": {"samples": 1}}
         assert board.image(run, "panels/worst").startswith(b"\x89PNG")
-        sessions = board.sessions()
-        text = json.dumps(sessions)
-        assert "optimizer.lr" in text
-        assert sessions[0]["metrics"]["Dice"] == pytest.approx(summary["foreground"]["dice"]["mean"])
+        settings_and_scores(board.sessions(), summary)
 
 
 @pytest.mark.usefixtures("without_pages")
+def settings_and_scores(sessions: list[dict], summary: dict) -> None:
+    """The table of runs has what was varied and the final Dice."""
+    text = json.dumps(sessions)
+    assert "optimizer.lr" in text
+    assert sessions[0]["metrics"]["Dice"] == pytest.approx(summary["foreground"]["dice"]["mean"])
+
+
 def confusion_adds_up(run: Path, scans: pd.DataFrame) -> None:
     """The table of confused labels counts the voxels of the table of scans."""
     confusion = read_confusion(run / "confusion.csv")
