@@ -73,8 +73,7 @@ def test_two_runs_are_complete_and_shown_side_by_side_in_tensorboard(
     with tensorboard_server(first.parent) as board:
         tags = board.get("scalars/tags")
         run = "first/tensorboard"
-        for tag in ("Dice", "Dice/ball_1", "Loss/train", "Loss/val", "Metrics/ball_1_iou", "lr"):
-            assert tag in tags[run], sorted(tags[run])
+        assert {"Metrics/ball_1_iou", "lr"} <= tags[run].keys()
         assert sorted(tags[run])[:5] == ["Dice", "Dice/ball_1", "Dice/ball_2", "Loss/train", "Loss/val"]
         assert not {"epoch", "train/loss"} & tags[run].keys()
         for tag in ("Dice", "Loss/val"):
