@@ -17,7 +17,7 @@ from segment.workflow.values import require_folder
 
 
 def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
-    """Pair two folders by file name, score them, write scans.csv and summary.json and print the table."""
+    """Pair two folders by file name, score them, write the results and their page, and print the table."""
     options = read_options(EvaluateOptions, config)
     for key, path in (("predictions", options.predictions), ("references", options.references)):
         if not Path(path).exists():
@@ -30,11 +30,12 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
         raise UserError(f"labels={labels}: give names and values, such as 'labels={{background: 0, liver: 1}}'.")
     # Here, since pandas takes a second to import.
     from segment.evaluation.evaluate import evaluate, write_evaluation
+    from segment.report.run_page import write_evaluation_page
     from segment.runs.summary import text_table
 
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("scoring", total=None)
-        scans, summary = evaluate(
+        found = evaluate(
             Path(options.predictions),
             Path(options.references),
             labels,
@@ -44,8 +45,10 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
             options.ignore_extra,
             metrics,
             lambda done, total: progress.update(task, completed=done, total=total),
+            command.arguments,
         )
     output = Path(options.output)
-    write_evaluation(output, scans, summary)
-    print(text_table(summary, scans))
-    print(f"Results: {output / 'scans.csv'} and {output / 'summary.json'}")
+    write_evaluation(output, found)
+    write_evaluation_page(output)
+    print(text_table(found.summary, found.scans))
+    print(f"Report   {output / 'report.html'}\nResults  {output / 'scans.csv'} and {output / 'summary.json'}")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from segment import provenance
-from segment.files import file_sha256, write_json
+from segment.files import file_sha256, hash_files, write_json
 from segment.inference.inputs import Scan
 from segment.inference.model import Model, predictor_of
 from segment.inference.settings import Settings
@@ -24,6 +25,9 @@ def predict_scans(
 ) -> None:
     """Write the mask of each scan on its own grid, then ``predictions.json``: how they were made.
 
+    The record names the model and the hash of its weights, the windows and the precision that were used and those of
+    the model's scores, and of each scan its image files, their hashes and the seconds that it took.
+
     Args:
         model: From `segment.inference.model.load_model`.
         scans: From `segment.inference.inputs.find_scans`.
@@ -38,8 +42,13 @@ def predict_scans(
     started = time.time()
     predictor = predictor_of(model, settings.windows, settings.device, settings.precision)
     output.mkdir(parents=True, exist_ok=True)
+    made: dict[str, Any] = {}
     for name, files in scans:
+        began = time.perf_counter()
         write_label(output / name, model.labels.decode(predictor.predict_files(files).mask), like=files[0])
+        seconds = round(time.perf_counter() - began, 3)
+        images = [file.absolute() for file in files]
+        made[name] = {"images": [*map(str, images)], "sha256": hash_files(images), "seconds": seconds}
         advance(name)
     record = {
         "model": _described(model),
@@ -49,7 +58,7 @@ def predict_scans(
         "predicted": settings.used,
         "device": settings.device.type,
         "notes": settings.notes,
-        "scans": {name: [str(file.absolute()) for file in files] for name, files in scans},
+        "scans": made,
         "provenance": provenance.collect(0, started, command),
     }
     write_json(output / "predictions.json", record)

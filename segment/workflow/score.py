@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
@@ -26,6 +27,8 @@ from segment.metrics.precision_recall import THRESHOLDS, threshold_counts
 from segment.preprocessing.store import Store
 from segment.report.run_page import write_page
 from segment.report.tensorboard import write_board
+from segment.runs.confusion import FILE as CONFUSION
+from segment.runs.confusion import write_confusion
 from segment.runs.precision_recall import write_curves
 from segment.runs.scans import TEST, joined, write_scans
 from segment.runs.summary import summarise, text_table, write_summary
@@ -65,11 +68,14 @@ def score(
         pairs.append((case.id, target, case.label))
     split = "train" if experiment.overfit else "val"
     metrics, fold = experiment.metrics, int(experiment.fold)
-    scans = score_pairs(pairs, dataset.labels, split=split, fold=fold, metrics=metrics)
+    confusion = np.zeros((len(dataset.labels), len(dataset.labels)), np.int64)
+    scans = score_pairs(pairs, dataset.labels, split=split, fold=fold, metrics=metrics, confusion=confusion)
     if work.test:
         tests = predict_tests(predictor, dataset, work.test, masks / TEST)
         scans = joined([scans, score_pairs(tests, dataset.labels, split=TEST, fold=fold, metrics=metrics)])
     write_scans(folder / "scans.csv", scans)
+    if not dataset.labels.regions:  # which overlap, so that they cannot be confused
+        write_confusion(folder / CONFUSION, list(dataset.labels), confusion)
     write_curves(folder / "precision_recall.csv", [*model.labels.structures], counts.numpy())
     protocol = {
         "dataset": dataset.name,

@@ -1,6 +1,8 @@
 """The verbs predict and evaluate on a trained model."""
 
+import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -119,6 +121,22 @@ def test_a_model_is_predicted_as_it_was_scored(run_train, make_dataset, tmp_path
     run("evaluate", evaluate, **masks, output=tmp_path / "scores")
     protocol = json.loads((tmp_path / "scores" / "summary.json").read_text())["protocol"]
     assert (protocol["overlap"], protocol["test_time_augmentation"], protocol["precision"]) == (0.5, "none", "32-true")
+    made = settings(tmp_path / "told")["scans"][source.name]
+    assert made["sha256"] == {str(scan): hashlib.sha256(scan.read_bytes()).hexdigest()}
+    assert made["seconds"] > 0
+    page = (tmp_path / "scores" / "report.html").read_text()
+    assert "Evaluation of told" in page
+    assert "not recorded" not in page
+    assert page.count('src="data:image/png') == 5  # with the image, which predictions.json names
+    assert "<h2" in page
+    assert "Learning curves" not in page
+
+    # The masks that the training left say how they were made too.
+    masks |= {"predictions": model / "predictions", "ignore_extra": "true"}
+    run("evaluate", evaluate, **masks, output=tmp_path / "again")
+    protocol = json.loads((tmp_path / "again" / "summary.json").read_text())["protocol"]
+    assert (protocol["overlap"], protocol["test_time_augmentation"]) == (0.25, "mirror [0]")
+    assert "window overlap 0.25" in capsys.readouterr().out
 
 
 def test_models_that_do_not_say_their_precision_are_predicted_in_that_of_their_run(run_train, make_dataset, tmp_path):
@@ -178,6 +196,10 @@ def test_evaluate_scores_masks_of_any_program(make_dataset, tmp_path, capsys):
     assert summary["labels"]["ball_2"]["dice"]["mean"] == pytest.approx(2 / 3)
     assert summary["empty"]["missed"] == {"ball_1": 0, "ball_2": 1}
     assert "ball_2" in capsys.readouterr().out
+    # Nothing says which images these masks belong to: their contours and errors are shown on black.
+    page = (tmp_path / "scores" / "report.html").read_text()
+    assert "The images are not known: no predictions.json beside the masks names them." in page
+    assert re.findall(r"<figcaption>([^<]+)", page)[:4] == ["reference", "prediction", "both contours", "errors"]
 
 
 def test_evaluate_refuses_another_grid_and_writes_nothing(make_dataset, tmp_path):

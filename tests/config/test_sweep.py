@@ -116,6 +116,10 @@ def test_search_finds_the_highest_dice_and_is_reproducible(segment, make_dataset
     scores = {run: dice(run) for run in runs(tmp_path)}
     assert [run.name for run in scores] == ["trial0", "trial1"]
     assert "Compare  segment compare 'runs=runs/trial*'\n" in output
+    board = Path(re.search(r"^Curves   tensorboard --logdir (\S+)$", output, re.M)[1])
+    short = {link.name: link.resolve() for link in board.iterdir()}  # what TensorBoard shows as names of runs
+    assert set(short.values()) == {run / "tensorboard" for run in runs(tmp_path)}
+    assert all(re.fullmatch(r"lr0\.\d+(e-\d+)?", name) for name in short), short
     assert found["best_value"] == pytest.approx(max(scores.values()))
     best = max(scores, key=scores.get)
     assert OmegaConf.load(best / "config.yaml").optimizer.lr == pytest.approx(found["best_params"]["optimizer.lr"])

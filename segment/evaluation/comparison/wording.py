@@ -50,7 +50,7 @@ def _conclude_two(comparison: Comparison, pair: Pair) -> str:
     if pair.difference is None:
         return (
             f"{pair.first} and {pair.second} cannot be compared: no scan has a score from both "
-            f"({'; '.join([_scans(comparison), *_left_out(comparison)])})."
+            f"({'; '.join([scans_text(comparison), *_left_out(comparison)])})."
         )
     direction = "higher" if comparison.metric.higher_is_better else "lower"
     test = f"Wilcoxon signed-rank {p_text(pair.p_holm)}"
@@ -65,7 +65,7 @@ def _conclude_two(comparison: Comparison, pair: Pair) -> str:
 def _conclude_several(comparison: Comparison, leader: str, pairs: Sequence[Pair]) -> str:
     metric, mean = comparison.metric.heading, comparison.estimates[leader][pairs[0].structure].mean
     if mean is None:
-        limits = "; ".join([_scans(comparison), *_left_out(comparison)])
+        limits = "; ".join([scans_text(comparison), *_left_out(comparison)])
         return f"The {len(pairs) + 1} methods cannot be compared: no scan has a score ({limits})."
     worse, same = ([pair for pair in pairs if pair.significant is significant] for significant in (True, False))
     extreme = "highest" if comparison.metric.higher_is_better else "lowest"
@@ -110,7 +110,7 @@ def _limits(comparison: Comparison, pairs: Sequence[Pair]) -> list[str]:
     """Number and origin of scans, number of trainings, and a warning if there are too few scans or seeds."""
     pair = pairs[0]
     comparisons = len(comparison.methods) * (len(comparison.methods) - 1) // 2
-    limits = [_scans(comparison)]
+    limits = [scans_text(comparison)]
     least = 2.0 ** (1 - pair.n)
     if comparisons * least >= round(1 - comparison.level, 12):
         over = f" times {comparisons} comparisons" if comparisons > 1 else ""
@@ -135,7 +135,8 @@ def _left_out(comparison: Comparison) -> list[str]:
     return [f"left out: {listed(comparison.failed)}"] if comparison.failed else []
 
 
-def _scans(comparison: Comparison) -> str:
+def scans_text(comparison: Comparison) -> str:
+    """Number of scans, with their splits and folds."""
     table = comparison.methods[0].scores
     splits = sorted({printable(split) for split, _ in table.index})
     folds = sorted({fold for method in comparison.methods for fold in method.folds})
