@@ -15,17 +15,14 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
-from torch import nn
 
 from segment import provenance
-from segment.data.labels import Labels
 from segment.data.splits import write_folds
 from segment.errors import UserError
 from segment.files import read_mapping, write_json
 from segment.inference.model import save_model
 from segment.inference.precision import scoring_precision
 from segment.metrics.standard import LEAD
-from segment.networks.check import check_outputs
 from segment.preprocessing.plan import Plan
 from segment.preprocessing.plan_file import write_plan
 from segment.runs.folder import is_complete
@@ -33,7 +30,7 @@ from segment.runs.health import MARK, divergence
 from segment.runs.settings import check_folder, write_settings, written_plan
 from segment.runs.summary import read_summary
 from segment.sampling.datamodule import PatchDataModule
-from segment.text import one_line, printable
+from segment.text import one_line
 from segment.training.callbacks.cost import Cost
 from segment.training.callbacks.energy import Energy
 from segment.training.callbacks.scan_metrics import ScanMetrics
@@ -49,6 +46,7 @@ from segment.workflow.processes import run_separately
 from segment.workflow.record import describe
 from segment.workflow.rescore import rescore
 from segment.workflow.score import score
+from segment.workflow.trial import check_loss, check_network
 
 
 def train(experiment: Experiment, callbacks: Sequence[pl.Callback] = ()) -> float | None:
@@ -202,16 +200,7 @@ def assemble(
     """Build the network, the module, the trainer and the data module."""
     pl.seed_everything(experiment.seed, verbose=False)
     network = parts.network(**shape(work))
-    divisor = getattr(network, "divisor", None)
-    if divisor and all(size <= d for size, d in zip(work.plan.patch_size, divisor, strict=True)):
-        raise UserError(
-            f"plan.patch_size={list(work.plan.patch_size)}: the network downsamples it to a single voxel. "
-            "Give a larger patch or a network with fewer stages."
-        )
-    try:
-        check_outputs(network, len(work.dataset.channels), work.dataset.labels.outputs, work.plan.patch_size)
-    except ValueError as error:
-        raise UserError(f"network: {type(network).__name__} {error}.") from error
+    check_network(network, work.plan.patch_size, len(work.dataset.channels), work.dataset.labels.outputs)
     check_loss(parts.loss, parts.loss_name, work.dataset.labels, len(work.plan.patch_size))
     module = SegmentationModule(
         network=network,
@@ -241,33 +230,6 @@ def assemble(
         **parts.sampling,
     )
     return module, trainer, patches
-
-
-def check_loss(loss: nn.Module, name: str, labels: Labels, dims: int) -> None:
-    """Try a loss on a small image.
-
-    Raises:
-        UserError: When it expects exclusive classes and the data set has overlapping regions, or vice versa.
-    """
-    weights, outputs = getattr(loss, "class_weights", None), list(labels.regions or labels)
-    if weights is not None and len(weights) != len(outputs):
-        raise UserError(
-            f"loss.class_weights={weights}: are {len(weights)} numbers, but there are {len(outputs)} outputs. Give one "
-            f"number for each of them, in this order: {', '.join(map(printable, outputs))}."
-        )
-    logits = torch.zeros(1, labels.outputs, *[8] * dims)
-    try:
-        loss(logits, logits if labels.regions else logits[:, :1])
-    except (ValueError, TypeError, RuntimeError, IndexError, AssertionError) as error:
-        if labels.regions:
-            raise UserError(
-                f"loss: {name} cannot be computed on regions ({', '.join(labels.regions)}), which overlap "
-                f"({printable(one_line(error))}). Use loss=dice_ce, or a loss with sigmoids."
-            ) from error
-        raise UserError(
-            f"loss: {name} cannot be computed on mutually exclusive labels ({printable(one_line(error))}). "
-            "Use loss=dice_ce."
-        ) from error
 
 
 def planned(plan: Plan) -> dict[str, Any]:
