@@ -9,7 +9,7 @@ from segment.errors import UserError
 from segment.metrics.check import check_metric
 from segment.metrics.metric import Metric
 from segment.metrics.standard import STANDARD
-from segment.runs.scans import COLUMNS
+from segment.runs.scans import COLUMNS, GROUP
 
 
 def metrics_of(config: DictConfig) -> tuple[Metric, ...]:
@@ -38,7 +38,7 @@ def metrics_of(config: DictConfig) -> tuple[Metric, ...]:
         if any(type(metric) is type(standard) for standard in STANDARD):
             continue
         try:
-            check_metric(metric, {*COLUMNS, *found})
+            check_metric(metric, {*COLUMNS, GROUP, *found})
         except ValueError as error:
             raise UserError(f"metrics.{key}: {error}.") from error
         found[metric.name] = metric

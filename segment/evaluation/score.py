@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from segment.io.images import read_label
 from segment.metrics.metric import Metric
 from segment.metrics.scan import score_scan
 from segment.metrics.standard import STANDARD
-from segment.runs.scans import COLUMNS, COUNTS, OVERLAPS
+from segment.runs.scans import COLUMNS, COUNTS, GROUP, OVERLAPS
 
 
 def score_pairs(
@@ -27,6 +27,7 @@ def score_pairs(
     metrics: Sequence[Metric] = STANDARD,
     workers: int = 2,
     advance: Callable[[str], None] | None = None,
+    groups: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Score masks on disk against their references.
 
@@ -38,9 +39,10 @@ def score_pairs(
         metrics: Metrics to compute in addition to the standard ones.
         workers: Number of scans that are read and scored in parallel, in threads.
         advance: Called with the case id after each scan, e.g. to update a progress bar.
+        groups: Case id to the patient, film or specimen of the scan, which makes scans dependent; empty for none.
 
     Returns:
-        Table with `COLUMNS`, then one column per further metric; one row per (scan, label), scans in the order of
+        Table with `COLUMNS`, `GROUP` if any scan has one, then one column per further metric; one row per (scan, label), scans in the order of
         `pairs`, labels by class index.
 
     Raises:
@@ -66,7 +68,9 @@ def score_pairs(
     scans = pd.DataFrame(rows, columns=["case", "label", "name", *OVERLAPS, *COUNTS, "status", *further])
     scans["split"] = split
     scans["fold"] = pd.Series([fold] * len(scans), dtype="Int64")
-    return scans[[*COLUMNS, *further]]
+    scans[GROUP] = scans["case"].map(groups or {}).fillna("")
+    known = [GROUP] if (scans[GROUP] != "").any() else []
+    return scans[[*COLUMNS, *known, *further]]
 
 
 def _score_pair(pair: tuple[str, Path, Path], labels: Labels, metrics: Sequence[Metric]) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ from segment.metrics.standard import LEAD
 from segment.runs.cost import cost_lines
 from segment.runs.metrics import KEY, MetricRecord, metric_info, metric_infos, record
 from segment.runs.scans import OVERLAPS, TEST, mean_over_folds, metric_columns, parted, scan_rows
-from segment.statistics.bootstrap import bootstrap_interval, mean_of_means
+from segment.statistics.bootstrap import FEWEST_SCANS, bootstrap_interval, mean_of_means
 from segment.text import printable
 from segment.validation import Number, read_as
 
@@ -101,8 +101,8 @@ def summarise(
         The content of ``summary.json``, with None for every undefined number:
 
         - ``foreground``: metric -> ``{mean, sd, median, ci95: [low, high], n}``. ``mean`` is the mean over labels of
-          the mean over scans and ``ci95`` its interval; ``sd`` and ``median`` are those of the means over labels of
-          each scan; ``n`` counts the scans with any score.
+          the mean over scans and ``ci95`` its interval, None if a label that some scans lack is in fewer than five;
+          ``sd`` and ``median`` are those of the means over labels of each scan; ``n`` counts the scans with any score.
         - ``labels``: name -> metric -> the same over the scans that have a score; ``sd`` divides by n - 1.
         - ``scans``: number of scans.
         - ``empty``: ``both_empty``, ``missed``, ``invented`` -> name -> number of scans.
@@ -224,7 +224,18 @@ def _split_lines(summary: Mapping[str, Any], scans: pd.DataFrame, infos: Sequenc
     lines = []
     for start in range(0, len(infos), _METRICS_PER_TABLE):
         lines += [*_score_table(summary, scans, infos[start : start + _METRICS_PER_TABLE]), ""]
-    return [*lines, protocol_line(summary), empties_line(summary)]
+    return [*lines, *_scarce_line(summary), protocol_line(summary), empties_line(summary)]
+
+
+def _scarce_line(summary: Mapping[str, Any]) -> list[str]:
+    """Why the foreground has no interval, if a label occurs in too few scans for one."""
+    counts = {name: scores[LEAD.name]["n"] for name, scores in summary["labels"].items()}
+    few = [
+        f"{name} occurs in {count} scan{'' if count == 1 else 's'}"
+        for name, count in counts.items()
+        if 0 < count < min(FEWEST_SCANS, summary["foreground"][LEAD.name]["n"])
+    ]
+    return [printable(f"no interval of the foreground: {', '.join(few)}, fewer than {FEWEST_SCANS}")] if few else []
 
 
 def _score_table(summary: Mapping[str, Any], scans: pd.DataFrame, infos: Sequence[MetricInfo]) -> list[str]:

@@ -64,11 +64,11 @@ def score(
         counts += predict_case(predictor, work.store, case, target)
         pairs.append((case.id, target, case.label))
     split = "train" if experiment.overfit else "val"
-    metrics, fold = experiment.metrics, int(experiment.fold)
-    scans = score_pairs(pairs, dataset.labels, split=split, fold=fold, metrics=metrics)
+    metrics, fold, groups = experiment.metrics, int(experiment.fold), dataset.groups()
+    scans = score_pairs(pairs, dataset.labels, split=split, fold=fold, metrics=metrics, groups=groups)
     if work.test:
         tests = predict_tests(predictor, dataset, work.test, masks / TEST)
-        scans = joined([scans, score_pairs(tests, dataset.labels, split=TEST, fold=fold, metrics=metrics)])
+        scans = joined([scans, score_pairs(tests, dataset.labels, split=TEST, fold=fold, metrics=metrics, groups=groups)])
     write_scans(folder / "scans.csv", scans)
     write_curves(folder / "precision_recall.csv", [*model.labels.structures], counts.numpy())
     protocol = {

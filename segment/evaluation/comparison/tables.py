@@ -163,7 +163,11 @@ def _best(comparison: Comparison, structure: str) -> str:
 def significantly_worse(comparison: Comparison, pair: Pair) -> bool:
     """Whether the second of a pair is significantly worse than the first."""
     difference = pair.difference or 0.0
-    return pair.significant and (difference > 0 if comparison.metric.higher_is_better else difference < 0)
+    return (
+        pair.significant
+        and not pair.equivalent
+        and (difference > 0 if comparison.metric.higher_is_better else difference < 0)
+    )
 
 
 def _caption(comparison: Comparison, dagger: str) -> str:
@@ -171,8 +175,8 @@ def _caption(comparison: Comparison, dagger: str) -> str:
     return (
         f"{comparison.metric.heading}, mean over scans with {level} bootstrap interval (BCa); foreground is "
         f"the mean over labels. Bold: best mean. {dagger}: significantly worse than {comparison.ranking.names[0]} "
-        f"(Wilcoxon signed-rank test, Holm-corrected p below {1 - comparison.level:.3g}, and paired bootstrap "
-        "interval)."
+        f"(Holm-corrected p of the difference below {1 - comparison.level:.3g}, and its interval, which is not "
+        "corrected, without 0)."
     )
 
 
@@ -195,11 +199,12 @@ def _latex(text: str) -> str:
 def _methods_text(comparison: Comparison) -> str:
     ranking, level = comparison.ranking, percent(comparison.level)
     several = len(comparison.methods) > 2
+    by_scan, wins = (dict(zip(ranking.names, values, strict=True)) for values in (ranking.scan_ranks, ranking.wins))
     labels = comparison.structures[1:]
     fits = sum(max(6, len(label)) + 2 for label in labels) <= _LABEL_COLUMNS_WIDTH
     heads = [
         "rank",
-        *([f"{level} of rank"] if several else []),
+        *([f"{level} of rank", "mean rank", "better than"] if several else []),
         "method",
         f"foreground {comparison.metric.heading}",
     ]
@@ -207,12 +212,15 @@ def _methods_text(comparison: Comparison) -> str:
     for name, rank, ends in zip(ranking.names, ranking.ranks, ranking.intervals, strict=True):
         scores = comparison.estimates[name]
         total = scores[FOREGROUND]
-        own = [f"{ends[0]:.0f} to {ends[1]:.0f}"] if several else []
+        own = [f"{ends[0]:.0f} to {ends[1]:.0f}", f"{by_scan[name]:.2f}", str(wins[name])] if several else []
         means = [_decimal(scores[label].mean) for label in labels] if fits else []
         rows.append([str(rank), *own, name, _decimal(total.mean), interval_text(total.interval), *means])
     lines = [_table([*heads, f"{level} interval", *(labels if fits else ())], rows, left=["method"])]
     if several and ranking.tau is not None:
-        lines.append(f"Mean Kendall's tau between the rankings on resampled scans and this one: {ranking.tau:.2f}.")
+        lines.append(
+            "Rank: by the mean; mean rank: over single scans; better than: number of methods, significantly.\n"
+            f"Mean Kendall's tau between the rankings on resampled scans and this one: {ranking.tau:.2f}."
+        )
     if not fits:
         best = comparison.estimates[ranking.names[0]]
         label_means = ", ".join(f"{label} {_decimal(best[label].mean)}" for label in labels)
@@ -225,7 +233,7 @@ def _pairs_text(comparison: Comparison) -> str:
     few = len(comparison.methods) <= _FEW_METHODS
     pairs = list(itertools.combinations(comparison.ranking.names, 2)) if few else [(leader, name) for name in others]
     every = len(pairs) * len(comparison.structures) <= _MOST_ROWS
-    heads = ["pair", "structure", "difference", f"{percent(comparison.level)} interval", "p", "Holm", "effect"]
+    heads = ["pair", "structure", "difference", f"{percent(comparison.level)} interval", "p", "Holm", "Wilcoxon p"]
     rows = []
     ranks = {name: place for place, name in enumerate(comparison.ranking.names, 1)}
     numbered = any(len(f"{first} - {second}") > _LONGEST_PAIR for first, second in pairs)
@@ -234,7 +242,8 @@ def _pairs_text(comparison: Comparison) -> str:
         for structure in comparison.structures if every else (FOREGROUND,):
             against = short if structure == FOREGROUND else ""
             rows.append([against, structure, *pair_cells(comparison.pair(first, second, structure))])
-    lines = [_table([*heads, "won/tied/lost", "significant"], rows, left=["pair", "structure"])]
+    heads += ["effect", "won/tied/lost", "significant"]
+    lines = [_table(heads, rows, left=["pair", "structure"])]
     if not few or not every:
         rest = "all pairs" if every else "all pairs and labels"
         lines.append(f"Differences from {leader}; see comparison.csv (output=FOLDER) for {rest}.")
@@ -242,15 +251,16 @@ def _pairs_text(comparison: Comparison) -> str:
 
 
 def pair_cells(pair: Pair) -> list[str]:
-    """A pair as text: difference, interval, p, Holm-corrected p, effect, scans won/tied/lost, significance."""
-    tests = ["-" if p is None else p_text(p).removeprefix("p ").removeprefix("= ") for p in (pair.p, pair.p_holm)]
+    """A pair as text: difference, interval, p, Holm-corrected p, Wilcoxon's p, effect, won/tied/lost, significance."""
+    found = (pair.p, pair.p_holm, pair.p_wilcoxon)
+    tests = ["-" if p is None else p_text(p).removeprefix("p ").removeprefix("= ") for p in found]
     return [
         "-" if pair.difference is None else f"{pair.difference:+.4f}",
         interval_text(pair.interval),
         *tests,
         "-" if pair.effect is None else f"{pair.effect:+.2f}",
         f"{pair.won}/{pair.tied}/{pair.lost}",
-        "yes" if pair.significant else "no",
+        "equivalent" if pair.equivalent else "yes" if pair.significant else "no",
     ]
 
 
