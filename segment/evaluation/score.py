@@ -42,8 +42,8 @@ def score_pairs(
         groups: Case id to the patient, film or specimen of the scan, which makes scans dependent; empty for none.
 
     Returns:
-        Table with `COLUMNS`, `GROUP` if any scan has one, then one column per further metric; one row per (scan, label), scans in the order of
-        `pairs`, labels by class index.
+        Table with `COLUMNS`, `GROUP` if any scan has one, then further metrics; one row per (scan, label), scans in the
+        order of `pairs`, labels by class index.
 
     Raises:
         UserError: A file cannot be read or is not a mask, the two masks of a scan are on different grids, a mask

@@ -86,10 +86,7 @@ def notes(methods: Methods, comparison: Comparison) -> list[str]:
     """
     pairs = comparison.pairs
     found = _tests(comparison)
-    notices = dict.fromkeys(
-        printable(run.provenance.get("notice") or "") for method in methods.methods for run in method.runs
-    )
-    found += [notice for notice in notices if notice]
+    found += dict.fromkeys(notice for method in methods.methods for run in method.runs for notice in _notices(run))
     if methods.failed:
         found.append(_failed(methods.failed))
     if methods.left_out:
@@ -132,6 +129,13 @@ def _penalty(metric: MetricInfo) -> str:
     return "the scan's diagonal" if metric.penalty == DIAGONAL else f"{metric.penalty:g}"
 
 
+def _notices(run: RunFolder) -> list[str]:
+    """What the data set says of its results; a study enters several folds with the record of each."""
+    parts = run.provenance.get("runs")
+    records = [run.provenance, *(parts if isinstance(parts, list) else [])]
+    return [printable(notice) for record in records if (notice := _mapping(record).get("notice"))]
+
+
 def _tests(comparison: Comparison) -> list[str]:
     """What interval and p are about, and which of them are corrected."""
     scopes = sorted({pair.scope for pair in comparison.pairs})
@@ -142,6 +146,8 @@ def _tests(comparison: Comparison) -> list[str]:
         "masks": f"{units} resampled and signs flipped, for these masks only",
     }
     found = [f"Interval and p: {', or '.join(about[scope] for scope in scopes)}."]
+    if comparison.groups == 1:
+        return ["All scans belong to one group (one patient, animal or film): no interval and no test beyond it."]
     if len(comparison.pairs) > 1:
         found.append("p is corrected (Holm) over all pairs, for labels over all pairs and labels; intervals are not.")
     if comparison.margin is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from segment.evaluation.comparison.methods import Method, Methods
 from segment.evaluation.comparison.result import Pair, Scope
 from segment.statistics import differences
 from segment.statistics.differences import Contributions, Errors, Variance
-from segment.statistics.paired import PairStatistics, compare_pairs, holm
+from segment.statistics.paired import PairStatistics, compare_pairs, holm, signed_rank_test
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +99,8 @@ def pairs(
     first, second = np.array(both).T
     described = compare_pairs(shown, first, second, metric.perfect, metric.higher_is_better)
     found = [contributions_of(compared[one], compared[other], design.groups, kept) for one, other in both]
+    if methods.groups is not None:
+        described = replace(described, p=_wilcoxon_over_groups(found))
     training = _training(found, len(compared))
     p, least = _sign_flips(found, flips)
     scopes: list[Scope] = []
@@ -132,6 +134,12 @@ class Tests:
     ends: np.ndarray
     equal: np.ndarray
     not_worse: np.ndarray
+
+
+def _wilcoxon_over_groups(found: Sequence[Contributions]) -> np.ndarray:
+    """p-values of Wilcoxon's test where scans of a group are not independent ``(pairs, 1 + labels)``."""
+    flips = np.concatenate([own.flips for own in found], axis=1)
+    return signed_rank_test(np.round(flips, 12).reshape(len(flips), -1)).reshape(flips.shape[1:])
 
 
 def _training(found: Sequence[Contributions], methods: int) -> Variance | None:

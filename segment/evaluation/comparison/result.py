@@ -61,7 +61,8 @@ class Pair:
             missing score counts as perfect in `p_wilcoxon`, `effect`, `won` and `lost`.
         scope: Whom `p`, `interval` and `equivalent` are about: ``methods`` where several seeds or folds show the
             variance of training, else these ``trainings`` or these ``masks``, and other trainings may differ.
-        p_wilcoxon: p-value of the Wilcoxon signed-rank test over scans (of the mean over a scan's labels), uncorrected.
+        p_wilcoxon: p-value of the Wilcoxon signed-rank test over scans (of the mean over a scan's labels), or
+            over groups if there are any; uncorrected.
         p_least: The smallest p-value that the sign flips could have reached.
         p_equivalent: Holm-corrected p-value of two one-sided tests that the true difference is smaller than the margin.
         equivalent: Whether ``p_equivalent < 1 - level``.
