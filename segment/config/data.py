@@ -15,7 +15,11 @@ from segment.config.build import make
 from segment.config.folders import BUILT_IN, ON_DISK
 from segment.data.case import Dataset
 from segment.data.problems import Report
+from segment.errors import UserError, did_you_mean
 from segment.workflow.experiment import Command, DataSource, PlanSettings
+
+ORIGINS = ("all", "train")
+"""Scans that a plan is made from."""
 
 
 def read_data(config: DictConfig, command: Command) -> DataSource:
@@ -82,5 +86,9 @@ def read_plan_settings(options: Any, where: str = "plan.") -> PlanSettings:
     if isinstance(options, str):
         return PlanSettings(file=Path(options), where=where)
     values: dict[str, Any] = OmegaConf.to_container(OmegaConf.create(options), resolve=True)  # type: ignore[assignment]
-    file = values.get("file")
+    file, origin = values.get("file"), values.pop("from", None) or "all"
+    if origin not in ORIGINS:
+        near = did_you_mean(str(origin), ORIGINS)
+        raise UserError(f"{where}from={origin}: there is no such choice.{near} Choices: {', '.join(ORIGINS)}.")
+    values["origin"] = origin
     return PlanSettings(**values | {"file": None if file is None else Path(str(file)), "where": where})

@@ -24,7 +24,7 @@ from segment.workflow.experiment import Command, Experiment, Parts, TrainerSetti
 # Each of these packages is installed by the extra of the same name.
 LOGGER_PACKAGES = {"pytorch_lightning.loggers.WandbLogger": "wandb", "pytorch_lightning.loggers.MLFlowLogger": "mlflow"}
 SAMPLING = "segment.sampling.datamodule.PatchDataModule"
-PLAN = ("file", "preset", "memory", "configuration", "spacing", "patch_size", "batch_size", "normalization")
+PLAN = ("file", "preset", "memory", "configuration", "spacing", "patch_size", "batch_size", "normalization", "from")
 
 
 def read_experiment(config: DictConfig, command: Command) -> Experiment:

@@ -22,11 +22,11 @@ from segment.inference.precision import scoring_precision
 from segment.inference.predictor import Predictor
 from segment.io.formats import suffix
 from segment.io.images import write_label
-from segment.metrics.precision_recall import THRESHOLDS, threshold_counts
+from segment.metrics.precision_recall import THRESHOLDS, average_precision, threshold_counts
 from segment.preprocessing.store import Store
 from segment.report.run_page import write_page
 from segment.report.tensorboard import write_board
-from segment.runs.precision_recall import write_curves
+from segment.runs.precision_recall import precision_line, write_curves
 from segment.runs.scans import TEST, joined, write_scans
 from segment.runs.summary import summarise, text_table, write_summary
 from segment.workflow.experiment import Experiment, Parts
@@ -68,7 +68,9 @@ def score(
     scans = score_pairs(pairs, dataset.labels, split=split, fold=fold, metrics=metrics, groups=groups)
     if work.test:
         tests = predict_tests(predictor, dataset, work.test, masks / TEST)
-        scans = joined([scans, score_pairs(tests, dataset.labels, split=TEST, fold=fold, metrics=metrics, groups=groups)])
+        scans = joined(
+            [scans, score_pairs(tests, dataset.labels, split=TEST, fold=fold, metrics=metrics, groups=groups)]
+        )
     write_scans(folder / "scans.csv", scans)
     write_curves(folder / "precision_recall.csv", [*model.labels.structures], counts.numpy())
     protocol = {
@@ -79,6 +81,7 @@ def score(
         "precision": precision,
         "weights": "last",
         "stopped_early": record.get("stopped_early"),
+        "plan_from": work.planned_from,
     }
     summary = summarise(scans, protocol, cost, [metric.info for metric in metrics])
     write_summary(folder / "summary.json", summary)
@@ -87,6 +90,7 @@ def score(
     # Written last, because its presence marks the run as finished.
     write_page(folder)
     print(text_table(summary, scans))
+    print(precision_line(list(model.labels.structures), average_precision(counts.numpy())))
     if dataset.notice:
         print(f"Note: {dataset.notice}")
     print(f"Report  {folder / 'report.html'}\nMasks   {folder / 'predictions'}")

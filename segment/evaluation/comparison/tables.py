@@ -229,11 +229,11 @@ def _methods_text(comparison: Comparison) -> str:
 
 
 def _pairs_text(comparison: Comparison) -> str:
-    leader, *others = comparison.ranking.names
+    leader, *behind = comparison.ranking.names
     few = len(comparison.methods) <= _FEW_METHODS
-    pairs = list(itertools.combinations(comparison.ranking.names, 2)) if few else [(leader, name) for name in others]
+    pairs = list(itertools.combinations(comparison.ranking.names, 2)) if few else [(leader, name) for name in behind]
     every = len(pairs) * len(comparison.structures) <= _MOST_ROWS
-    heads = ["pair", "structure", "difference", f"{percent(comparison.level)} interval", "p", "Holm", "Wilcoxon p"]
+    heads = ["pair", "structure", "difference", f"{percent(comparison.level)} interval", "p (Holm)", "Wilcoxon"]
     rows = []
     ranks = {name: place for place, name in enumerate(comparison.ranking.names, 1)}
     numbered = any(len(f"{first} - {second}") > _LONGEST_PAIR for first, second in pairs)
@@ -241,7 +241,8 @@ def _pairs_text(comparison: Comparison) -> str:
         short = f"row {ranks[first]} - row {ranks[second]}" if numbered else f"{first} - {second}"
         for structure in comparison.structures if every else (FOREGROUND,):
             against = short if structure == FOREGROUND else ""
-            rows.append([against, structure, *pair_cells(comparison.pair(first, second, structure))])
+            difference, interval, _, *others = pair_cells(comparison.pair(first, second, structure))
+            rows.append([against, structure, difference, interval, *others])
     heads += ["effect", "won/tied/lost", "significant"]
     lines = [_table(heads, rows, left=["pair", "structure"])]
     if not few or not every:
