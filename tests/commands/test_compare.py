@@ -17,7 +17,7 @@ from segment.commands import compare
 from segment.config.compose import compose, compose_command
 from segment.errors import UserError
 
-BETTER = 0.05
+BETTER = 0.08
 
 
 def compared(*overrides: str) -> None:

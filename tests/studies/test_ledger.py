@@ -1,4 +1,4 @@
-"""Published beside measured: reading untrusted tables, verdicts, the page of all studies."""
+"""Published and measured figures: untrusted tables, verdicts, the page of all studies."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -149,14 +149,14 @@ def test_a_study_sets_its_margin(tmp_path):
     assert (line.verdict, line.judgement.why) == (INCONCLUSIVE, "neither within 0.001 nor apart")
 
 
-def test_the_verdict_where_nothing_can_be_said():
+def test_verdict_without_a_measurement_or_metric():
     assert compare("net", [FIGURE], [])[0].verdict == NOT_RUN
     assert compare("net", [FIGURE], [], data_here=False)[0].verdict == DATA_NEEDED
     (line,) = compare("net", [replace(FIGURE, metric="hd95_mm")], [ROW])
     assert line.verdict == ""
 
 
-def test_a_figure_is_set_beside_what_speaks_of_it():
+def test_figure_is_matched_with_the_best_measurement():
     fold, two, other = replace(ROW, fold="0"), replace(ROW, fold="0+1"), replace(ROW, run="another")
     short = replace(ROW, steps=10, reduced="trainer.max_steps 10 instead of 1000", date="2027-01-01")
     figures = [FIGURE, replace(FIGURE, fold="0"), replace(FIGURE, fold="3"), replace(FIGURE, run="")]
@@ -172,21 +172,19 @@ def test_a_figure_is_set_beside_what_speaks_of_it():
     assert "Reduced: net: trainer.max_steps 10 instead of 1000." in markdown([line])
 
 
-def test_what_was_measured_without_anything_published_has_no_verdict():
+def test_measurement_without_a_published_figure_has_no_verdict():
     (line,) = compare("net", [replace(FIGURE, run="")], [ROW, replace(ROW, fold="0")])
     assert (line.measured, line.verdict, cells(line)[2]) == (ROW, "", "-")
     (line,) = compare("net", [], [], data_here=False)
     assert cells(line) == ("net", "-", "-", "-", "-", DATA_NEEDED, "-")
 
 
-def test_folds_that_come_in_one_by_one_leave_no_earlier_sums(tmp_path):
+def test_sums_over_fewer_folds_are_replaced(tmp_path):
     table = pd.DataFrame(columns=list(COLUMNS))
-    stranger = tmp_path / "stranger"
-    write_rows(
-        tmp_path / "measured.csv", Measured, [replace(ROW, fold="0+9", provenance="measured/../stranger/x.json")]
-    )
+    foreign = tmp_path / "foreign"
+    write_rows(tmp_path / "measured.csv", Measured, [replace(ROW, fold="0+9", provenance="measured/../foreign/x.json")])
     (tmp_path / "measured").mkdir()
-    stranger.mkdir()
+    foreign.mkdir()
     for new, sums in (
         (["0"], ["0+9"]),
         (["0", "1", "0+1"], ["0+9", "0+1"]),
@@ -202,7 +200,7 @@ def test_folds_that_come_in_one_by_one_leave_no_earlier_sums(tmp_path):
         there = {f"measured/{path.name}/provenance.json" for path in (tmp_path / "measured").iterdir()}
         assert there == {row.provenance for row in rows if row.fold != "0+9"}
     assert [row.fold for row in rows] == ["0", "1", "2", "3", ALL]
-    assert stranger.is_dir()
+    assert foreign.is_dir()
     assert not replace(ROW, fold="0+1", seed=1).replaces(replace(ROW, fold="0+1"))
     assert not replace(ROW, fold="1+2").replaces(replace(ROW, fold="0+1"))
     assert not replace(ROW, hardware="8 cores").replaces(ROW)
@@ -220,10 +218,10 @@ def test_tables_are_read_as_they_are_written(tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda text: text.replace(".9007", "\x1b[31mnan"), "row 2: column 'value' holds '.*nan'"),
-        (lambda text: text.replace(".9007", "nan"), "expected a number"),
-        (lambda text: text.replace(",1,0.5", ",7,0.5"), "scale must be 1 or 100"),
-        (lambda text: text.replace("Liver,", "Liver,first"), "expected an integer"),
+        (lambda text: text.replace(".9007", "\x1b[31mnan"), r"row 2: value: '\\x1b\[31mnan' should be"),
+        (lambda text: text.replace(".9007", "nan"), "value: 'nan' should be a number"),
+        (lambda text: text.replace(",1,0.5", ",7,0.5"), "scale: 7 should be 1 or 100"),
+        (lambda text: text.replace("Liver,", "Liver,first"), "fold: 'first' should be an integer"),
         (lambda text: text.replace(",A paper", ""), "has 13 columns, not 14"),
         (lambda text: text.replace("run,", "ran,", 1), "must begin with the line run,method"),
         (lambda text: text + '"', "not a table"),
@@ -243,7 +241,7 @@ def test_damaged_tables_are_refused_by_file_and_row(tmp_path, change, said):
     assert "\x1b" not in str(error.value)
 
 
-def test_nothing_from_a_table_is_more_than_text():
+def test_table_text_is_escaped():
     for text in (
         "<script>x</script>",
         "[a](javascript:x)",
@@ -285,14 +283,14 @@ def test_a_page_shows_every_run_of_every_study(tmp_path):
     assert "0.9000 (0.8800 - 0.9200), 50 scans, all folds" in text
 
 
-def test_the_page_says_what_each_run_was_measured_with(tmp_path):
+def test_page_states_how_each_run_was_measured(tmp_path):
     study = tmp_path / "study"
-    for folder, scans, overlap in (("measured/net", 6, 0.5), ("measured/fold0", 4, 0.25), ("stranger", 9, 0.75)):
+    for folder, scans, overlap in (("measured/net", 6, 0.5), ("measured/fold0", 4, 0.25), ("foreign", 9, 0.75)):
         table = scan_rows_of(scores_like_dice(scans, 2, 0), scan_names(scans))
         protocol = {"split": "val", "fold": 0, "overlap": overlap, "test_time_augmentation": "mirror [2]"}
         write_summary(study / folder / "summary.json", summarise(table, protocol))
     fold = replace(ROW, fold="0", scans=4, provenance="measured/fold0/provenance.json")
-    other = replace(ROW, run="other", provenance="measured/../stranger/provenance.json")
+    other = replace(ROW, run="other", provenance="measured/../foreign/provenance.json")
     alone = replace(ROW, run="alone", provenance="")
     write_rows(study / "measured.csv", Measured, [fold, ROW, other, alone])
     write_rows(study / "published.csv", Published, [FIGURE, replace(FIGURE, fold="0")])
