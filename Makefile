@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test slow check docs format install clean help
+.PHONY: demo test slow check networks docs format install clean help
 
 help:
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ check: $(VENV)/.installed-test docs ## lint, format, types, import rules, the si
 
 docs: $(VENV)/.installed-test ## the site in site/; warnings, such as dead links, are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+networks: $(VENV)/.installed-test ## count the networks for `segment list` again, after a change of segment/networks or conf/network
+	$(BIN)/python -m segment.config.network_table
 
 format: $(VENV)/.installed-test ## put the code in ruff's format
 	$(BIN)/ruff check --fix .

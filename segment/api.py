@@ -128,7 +128,7 @@ def evaluate(
             ``dataset.json`` in or beside the folder of references, else the values found.
         region_order: With regions, the value that each writes into a mask; None when the labels determine it.
         ignore_extra: Skip predictions without a reference.
-        output: Folder for ``scans.csv`` and ``summary.json``; None writes nothing.
+        output: Folder for ``scans.csv``, ``summary.json`` and ``report.html``; None writes nothing.
 
     Returns:
         ``scans, summary``, two tables. A structure absent from both masks has no score; absent from one of them, it
@@ -142,10 +142,14 @@ def evaluate(
     from segment.evaluation.evaluate import write_evaluation
     from segment.runs.tables import summary_table
 
-    scans, summary = score(_masks(predictions), _masks(references), labels, region_order, ignore_extra=ignore_extra)
+    found = score(_masks(predictions), _masks(references), labels, region_order, ignore_extra=ignore_extra)
     if output is not None:
-        write_evaluation(Path(output).expanduser(), scans, summary)
-    return Evaluation(scans, summary_table(summary))
+        from segment.report.run_page import write_evaluation_page
+
+        folder = Path(output).expanduser()
+        write_evaluation(folder, found)
+        write_evaluation_page(folder)
+    return Evaluation(found.scans, summary_table(found.summary))
 
 
 def compare(

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 
 from segment.config.folders import config_folders
 
+# What each verb does, and its usual keys.
 VERBS = {
-    "train": "trains and scores every validation scan      data=NAME network=NAME fold=N",
-    "predict": "predicts masks of new scans on their grids   model=RUN input=FILE_OR_FOLDER output=FOLDER",
-    "evaluate": "scores masks from any program                predictions=FOLDER references=FOLDER output=FOLDER",
-    "compare": "compares runs scan by scan                   runs=[RUN,RUN,...] [output=FOLDER]",
-    "check": "checks a data set                            data=NAME [format=json]",
-    "plan": "writes a data set's plan                     data=NAME output=plan.yaml preset=nnunet",
-    "show": "draws the effect of augmentation             augment data=NAME output=FILE.png",
-    "reproduce": "runs a published study and compares it       study=NAME [run=RUN] [fold=N] [budget=HOURS|steps=N]",
-    "fetch": "downloads a data set, verifies its hash      data=NAME [data.root=FOLDER]",
-    "list": "lists what is available                      [networks [network=NAME]|data|studies|metrics] [format=json]",
+    "train": ("trains and scores every validation scan", "data=NAME network=NAME fold=N"),
+    "predict": ("predicts masks of new scans on their grids", "model=RUN input=FILE_OR_FOLDER output=FOLDER"),
+    "evaluate": ("scores masks from any program", "predictions=FOLDER references=FOLDER output=FOLDER"),
+    "compare": ("compares runs scan by scan", "runs=[RUN,RUN,...] [output=FOLDER]"),
+    "check": ("checks a data set", "data=NAME [format=json]"),
+    "plan": ("writes a data set's plan", "data=NAME output=plan.yaml preset=nnunet"),
+    "show": ("draws the effect of augmentation", "augment data=NAME output=FILE.png"),
+    "reproduce": ("runs a published study and compares it", "study=NAME [run=RUN] [fold=N] [budget=HOURS|steps=N]"),
+    "fetch": ("downloads a data set, verifies its hash", "data=NAME [data.root=FOLDER]"),
+    "list": ("lists what is available", "[networks [network=NAME]|data|studies|metrics] [format=json]"),
 }
 
 HELP = """segment: medical image segmentation experiments, described by configuration, scored scan by scan.
@@ -42,9 +44,12 @@ A folder conf/ in the current directory is searched before the built-in one.
 
 def main() -> None:
     """Entry point of the console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # letters that the terminal does not know must not end a command
+            stream.reconfigure(errors="backslashreplace")
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(HELP.format(verbs="\n".join(f"  {verb:<9} {what}" for verb, what in VERBS.items())))
+        print(HELP.format(verbs="\n".join(f"  {verb:<9} {what:<44} {usage}" for verb, (what, usage) in VERBS.items())))
         sys.exit(0 if arguments else 2)
     if arguments[0] == "--version":
         from segment import __version__
@@ -71,6 +76,7 @@ def main() -> None:
         rest,
         lambda config, command: importlib.import_module(f"segment.commands.{verb}").run(config, command),
         config_folders(),
+        VERBS[verb][1],
     )
 
 

@@ -200,7 +200,9 @@ def test_evaluate_returns_tables_for_folders_and_files(run, dataset, tmp_path):
     pd.testing.assert_frame_equal(summary, run.table)
     alone = segment.evaluate(str(masks[0]), str(references[0]), labels=dict(dataset.labels), output=tmp_path / "new")
     pd.testing.assert_frame_equal(alone.summary, summary)
-    assert {file.name for file in (tmp_path / "new").iterdir()} == {"scans.csv", "summary.json"}
+    assert {file.name for file in (tmp_path / "new").iterdir()} == {
+        "scans.csv", "summary.json", "confusion.csv", "provenance.json", "report.html"
+    }  # fmt: skip
     with pytest.raises(segment.UserError, match="has no prediction"):
         segment.evaluate(run.path / "predictions", references[0].parent)
 

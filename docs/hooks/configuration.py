@@ -75,7 +75,7 @@ def verbs() -> dict[str, tuple[str, str]]:
     sys.path.insert(0, str(REPOSITORY))
     from segment.cli import VERBS
 
-    return {verb: tuple(re.split(r"\s{2,}", f"{text}  ", maxsplit=1)) for verb, text in VERBS.items()}  # type: ignore[misc]
+    return VERBS
 
 
 def chosen(text: str) -> list[str]:

@@ -8,24 +8,23 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from segment.errors import UserError, did_you_mean
-from segment.evaluation.comparison.compare import compare_runs
-from segment.evaluation.comparison.tables import as_json, text_report
+from segment.errors import UserError
+from segment.evaluation.comparison.find import find_runs
 from segment.workflow.experiment import NO_COMMAND, Command
 
 
 def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     """Read the runs, compare them, print the comparison and, if output is given, write it to that folder."""
-    if config.format not in ("text", "json"):
-        raise UserError(
-            f"format={config.format}: there is no such format.{did_you_mean(str(config.format), ('text', 'json'))} "
-            "Choices: text, json."
-        )
     folder = None if config.output is None else Path(config.output)
     if folder is not None and folder.exists() and not folder.is_dir():
         raise UserError(f"output={folder}: is a file. Give a folder for the tables.")
+    runs = _texts(config, "runs") or []
+    find_runs(runs)  # before pandas and SciPy are imported, which takes seconds
+    from segment.evaluation.comparison.compare import compare_runs
+    from segment.evaluation.comparison.tables import as_json, text_report
+
     comparison = compare_runs(
-        _texts(config, "runs") or [],
+        runs,
         config.metric,
         config.by,
         _texts(config, "names"),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.errors import HydraException
@@ -15,16 +14,18 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.progress import track
-from torch import nn
 
 from segment.config.build import check_targets, make
 from segment.config.choices import about, options, source, studies
+from segment.config.network_table import described, network_row
+from segment.config.options import ListOptions, read_options
 from segment.errors import UserError, did_you_mean
 from segment.metrics.check import check_metric
-from segment.networks.blocks import per_axis
-from segment.networks.describe import Description, build, describe
 from segment.text import one_line, output, print_table
 from segment.workflow.experiment import NO_COMMAND, Command
+
+if TYPE_CHECKING:  # importing torch takes seconds
+    from segment.networks.describe import Description
 
 CHOICE = re.compile(r"\+*(network\b|experiments/)")  # an override that selects or configures one network
 COUNTED = (
@@ -35,20 +36,19 @@ COUNTED = (
 
 def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     """Print the lists, as tables or as JSON."""
+    chosen = read_options(ListOptions, config)
     lists = {"networks": networks, "data": data_sets, "studies": studies, "metrics": metrics}
-    if config.what is not None and config.what not in lists:
-        hint = did_you_mean(config.what, lists)
-        raise UserError(f"list {config.what}: there is no such list.{hint} Choices: {', '.join(lists)}.")
-    if config.format not in ("text", "json"):
-        raise UserError(f"format={config.format}: must be text or json.")
+    if chosen.what is not None and chosen.what not in lists:
+        hint = did_you_mean(chosen.what, lists)
+        raise UserError(f"list {chosen.what}: there is no such list.{hint} Choices: {', '.join(lists)}.")
     if any(CHOICE.match(override) for override in command.overrides):
         one_network(config, command)
         return
-    if config.dims is not None or config.size is not None:
+    if chosen.dims is not None or chosen.size is not None:
         raise UserError("dims and size apply to one network: add network=NAME.")
-    found = {name: make_rows() for name, make_rows in lists.items() if config.what in (None, name)}
-    if config.format == "json":
-        output().out(json.dumps(found if config.what is None else found[config.what], indent=2))
+    found = {name: make_rows() for name, make_rows in lists.items() if chosen.what in (None, name)}
+    if chosen.format == "json":
+        output().out(json.dumps(found if chosen.what is None else found[chosen.what], indent=2))
         return
     console = output()
     for name, rows in found.items():
@@ -64,56 +64,7 @@ def networks() -> list[dict[str, Any]]:
     """One row per network file: description and cost in 2D and in 3D, for one channel and two classes."""
     console = Console(stderr=True)
     names = track(options("network"), "networks", console=console, transient=True, disable=not console.is_terminal)
-    gc.disable()  # saves a fifth of the time; the modules hold no parameter memory
-    try:
-        return [network_row(name) for name in names]
-    finally:
-        gc.enable()
-
-
-def network_row(name: str) -> dict[str, Any]:
-    """Key figures of a network file; None for a dimension that it does not support."""
-    found: dict[int, Description] = {}
-    reasons = []
-    try:
-        constructor = make(hydra.compose("train", [f"network={name}"]), "network")
-    except (UserError, HydraException, OmegaConfBaseException) as error:
-        reasons.append(one_line(error))
-    else:
-        for dims in (2, 3):
-            try:
-                found[dims] = described(constructor, dims)
-            except UserError as error:
-                reasons.append(str(error))
-    if not found:
-        print(f"segment: network={name} cannot be described: {'; '.join(dict.fromkeys(reasons))}", file=sys.stderr)
-    either = found.get(3) or found.get(2)
-    return {
-        "name": name,
-        "dimensions": sorted(found),
-        **{f"parameters {d}D": found[d].parameters if d in found else None for d in (2, 3)},
-        **{f"operations per voxel {d}D": found[d].operations_per_voxel if d in found else None for d in (2, 3)},
-        "divisor": list(either.divisor) if either else None,
-        "deep supervision": either.deep_supervision if either else None,
-        **source(name),
-    }
-
-
-def described(constructor: Callable[..., nn.Module], dims: int, size: Any = None) -> Description:
-    """Key figures of a network.
-
-    Args:
-        constructor: The network's constructor.
-        dims: 2 or 3.
-        size: Size of the image, one integer or one per axis; None for the default.
-
-    Raises:
-        UserError: When it cannot be built, or does not accept the image.
-    """
-    try:
-        return describe(build(constructor, dims), dims, None if size is None else per_axis(size, dims))
-    except Exception as error:  # a third-party network may raise anything
-        raise UserError(one_line(error).removeprefix("network: ")) from error
+    return [network_row(name) for name in names]
 
 
 def one_network(config: DictConfig, command: Command) -> None:
@@ -122,24 +73,24 @@ def one_network(config: DictConfig, command: Command) -> None:
     Raises:
         UserError: When it cannot be described.
     """
-    if config.what not in (None, "networks"):
-        raise UserError(f"network: belongs to 'segment list networks', not to 'segment list {config.what}'.")
-    if config.dims not in (None, 2, 3):
-        raise UserError(f"dims={config.dims}: must be 2 or 3.")
-    plain: Any = OmegaConf.to_container(OmegaConf.masked_copy(config, ["size"]))
-    size = plain["size"]
+    chosen = read_options(ListOptions, config)
+    size = chosen.size
+    if chosen.what not in (None, "networks"):
+        raise UserError(f"network: belongs to 'segment list networks', not to 'segment list {chosen.what}'.")
+    if chosen.dims not in (None, 2, 3):
+        raise UserError(f"dims={chosen.dims}: must be 2 or 3.")
     axes = size if isinstance(size, list) else [96 if size is None else size] * 3
     if len(axes) not in (2, 3) or not all(isinstance(voxels, int) and 0 < voxels < 1 << 16 for voxels in axes):
         raise UserError(f"size={size}: must be a positive integer, or one for each of two or three axes.")
     check_targets(OmegaConf.masked_copy(config, ["network"]))
     constructor, reasons = make(config, "network"), []
-    for dims in [config.dims] if config.dims else [len(size)] if isinstance(size, list) else [3, 2]:
+    for dims in [chosen.dims] if chosen.dims else [len(size)] if isinstance(size, list) else [3, 2]:
         try:
             result = described(constructor, dims, size)
         except UserError as error:
             reasons.append(str(error))
         else:
-            print_network(str(command.choices["network"]), dims, result, config.format)
+            print_network(str(command.choices["network"]), dims, result, chosen.format)
             return
     raise UserError(f"network: cannot be described: {'; '.join(dict.fromkeys(reasons))}.")
 

@@ -5,17 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from omegaconf import DictConfig
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from segment.config.build import check_targets
 from segment.config.data import read_data, read_plan_settings
 from segment.errors import UserError
 from segment.preprocessing.plan import DatasetPlan
 from segment.preprocessing.plan_file import write_plan
-from segment.text import printable
+from segment.text import printable, table
 from segment.workflow.check import checked_data
 from segment.workflow.experiment import NO_COMMAND, Command
 from segment.workflow.plan import decide
@@ -34,23 +30,23 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     assert checked.dataset is not None
     plan = decide(read_plan_settings(options, where=""), checked.dataset, checked.surveys)
     write_plan(output, plan)
-    Console().print(table(plan))
+    print(f"{printable(plan.dataset)}: {plan.preset}, {plan.memory:g} GB, {plan.scans} scans")
+    print(configurations(plan))
     print(f"{output}: the plan, with the reason for each decision. Edit it as needed.")
 
 
-def table(plan: DatasetPlan) -> Table:
+def configurations(plan: DatasetPlan) -> str:
     """A table of the configurations."""
-    title = f"{escape(printable(plan.dataset))}: {plan.preset}, {plan.memory:g} GB, {plan.scans} scans"
-    rows = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    for heading in ("configuration", "spacing (mm)", "patch", "batch", "stages", "normalization"):
-        rows.add_column(heading, no_wrap=True)
-    for name, entry in plan.configurations.items():
-        rows.add_row(
+    rows = [
+        [
             name,
             "x".join(f"{mm:.3g}" for mm in entry.spacing),
             "x".join(map(str, entry.patch_size)),
             str(entry.batch_size),
             str(len(entry.strides)),
             ", ".join(dict.fromkeys(entry.normalization)),
-        )
-    return rows
+        ]
+        for name, entry in plan.configurations.items()
+    ]
+    heads = ["configuration", "spacing (mm)", "patch", "batch", "stages", "normalization"]
+    return table(heads, rows, left=["configuration", "normalization"])

@@ -11,8 +11,6 @@ from omegaconf import DictConfig
 from segment.config.choices import studies
 from segment.config.options import ReproduceOptions, read_options
 from segment.errors import UserError
-from segment.studies.reproduce import Request, reproduce
-from segment.studies.results import write_page
 from segment.studies.study import find
 from segment.text import output, print_table
 from segment.workflow.experiment import NO_COMMAND, Command
@@ -22,6 +20,8 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     """Reproduce a study, list all studies, or write the page of a folder of studies."""
     options = read_options(ReproduceOptions, config)
     if options.page is not None:
+        from segment.studies.results import write_page
+
         folder = studies_folder("page", options.page)
         write_page(folder)
         print(f"Page     {folder / 'README.md'}")
@@ -32,15 +32,13 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
         else:
             print_table(output(), "studies", listed)
     else:
+        study = find(options.study, options.run, Path(options.output), command)
         entered = "experiments" if options.write is True else options.write
-        request = Request(
-            options.fold,
-            options.budget,
-            options.steps,
-            options.format,
-            studies_folder("write", entered) if entered else None,
-        )
-        reproduce(find(options.study, options.run, Path(options.output), command), request)
+        target = studies_folder("write", entered) if entered else None
+        # Here, since torch takes seconds to import.
+        from segment.studies.reproduce import Request, reproduce
+
+        reproduce(study, Request(options.fold, options.budget, options.steps, options.format, target))
 
 
 def studies_folder(key: str, value: Any) -> Path:

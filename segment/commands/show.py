@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from omegaconf import DictConfig, OmegaConf
-from PIL import Image
 
-from segment.augment.augmentation import Augmentation, complete
 from segment.config.build import check_targets, make
 from segment.config.data import read_data, read_plan_settings
-from segment.data.case import Case
+from segment.config.options import ShowOptions, read_options
 from segment.errors import UserError, did_you_mean
 from segment.files import written_whole
-from segment.preprocessing.plan import Plan
-from segment.preprocessing.store import Store
-from segment.sampling.sampler import cut
-from segment.visual.pictures import sheet
 from segment.workflow.experiment import NO_COMMAND, Command
-from segment.workflow.prepare import planned_store, prepare_cases
+from segment.workflow.values import require_number
+
+if TYPE_CHECKING:  # importing torch takes seconds
+    from segment.augment.augmentation import Augmentation
+    from segment.data.case import Case
+    from segment.preprocessing.plan import Plan
+    from segment.preprocessing.store import Store
 
 MAX_TILES = 12  # rows or columns of a picture that remain legible
 
@@ -43,30 +43,38 @@ def augment(config: DictConfig, command: Command) -> None:
     Raises:
         UserError: When a number, the output or the data set is not valid.
     """
-    output = Path(config.output)
+    options = read_options(ShowOptions, config)
+    output = Path(options.output)
     if output.suffix.lower() != ".png":
-        raise UserError(f"output={config.output}: the picture is a PNG file; give a name that ends with .png.")
-    for key, most in (("scans", MAX_TILES), ("draws", MAX_TILES), ("first", 2**62)):
-        if not isinstance(config[key], int) or not (key != "first") <= config[key] <= most:
-            raise UserError(f"{key}={config[key]}: must be an integer from {int(key != 'first')} to {most}.")
+        raise UserError(f"output={output}: the picture is a PNG file; give a name that ends with .png.")
+    require_number("scans", options.scans, 1, MAX_TILES, whole=True)
+    require_number("draws", options.draws, 1, MAX_TILES, whole=True)
+    require_number("first", options.first, 0, 2**62, whole=True)
     check_targets(OmegaConf.masked_copy(config, ["data", "augment"]))
+    # Here, since torch takes seconds to import.
+    from PIL import Image
+
+    from segment.augment.augmentation import complete
+    from segment.visual.pictures import sheet
+    from segment.workflow.prepare import planned_store, prepare_cases
+
     recipe = complete(make(config, "augment"))
     if recipe is None:
         raise UserError("augment=null: there is nothing to show. Give one: 'segment show augment augment=nnunet'.")
     store, _ = planned_store(read_data(config, command), read_plan_settings(config.plan))
     plan = store.plan
-    cases = store.dataset.cases[: config.scans]
+    cases = store.dataset.cases[: options.scans]
     prepare_cases(store, cases)
     rows, captions = [], []
     for number, case in enumerate(cases):
-        samples = range(config.first + number * config.draws, config.first + (number + 1) * config.draws)
+        samples = range(options.first + number * options.draws, options.first + (number + 1) * options.draws)
         image, reference = whole(store, case)
         slices, words = row(image, reference, plan, recipe, samples)
         rows.append(slices)
         captions.append([[case.id, f"patch {'x'.join(map(str, plan.patch_size))}"], *words])
     with written_whole(output) as temporary:
         Image.fromarray(sheet(rows, captions, plan.spacing[-2:])).save(temporary)  # type: ignore[arg-type]
-    print(f"{output}: {len(rows)} scans, samples {config.first} to {config.first + len(rows) * config.draws - 1}.")
+    print(f"{output}: {len(rows)} scans, samples {options.first} to {options.first + len(rows) * options.draws - 1}.")
 
 
 def whole(store: Store, case: Case) -> tuple[np.ndarray, np.ndarray]:
@@ -92,6 +100,10 @@ def row(
         recipe: The augmentation.
         samples: Sample numbers.
     """
+    import torch
+
+    from segment.sampling.sampler import cut
+
     size = np.asarray(plan.patch_size)
     corner = about_foreground(reference, size)
     whole = image, reference[None]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from segment.config.experiment import read_experiment
+from segment.config.experiment import check_output, checked, read_experiment
 from segment.workflow.experiment import NO_COMMAND, Command, Experiment
 
 
 def run(config: DictConfig, command: Command = NO_COMMAND) -> float | None:
     """Train, score and report; return the foreground Dice, or None if there is none."""
+    check_output(checked(config, command))  # before torch is imported, which takes seconds
     experiment = read_experiment(config, command)
-    # torch takes seconds to import; mistakes found above should be reported without it.
     from segment.workflow.cross_validate import cross_validate
     from segment.workflow.train import train
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import functools
-import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin
 
 from hydra.errors import HydraException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from segment.config.signatures import Signature, is_imported, names_in, read_signature, signature_of
 from segment.errors import UserError, did_you_mean
 from segment.text import one_line
 
@@ -34,48 +34,45 @@ def check_targets(config: DictConfig) -> None:
 def check_target(key: str, node: dict[str, Any]) -> None:
     """Check one ``_target_`` node against its constructor's signature; see :func:`check_targets`."""
     target = node["_target_"]
-    try:
-        found = get_object(target)
-    except Exception as error:
-        reason = one_line(error)
-        raise UserError(
-            f"{key}._target_={target}: cannot be imported ({reason}). Is the module in this folder or on PYTHONPATH?"
-        ) from error
-    parameters = inspect.signature(found).parameters.values()
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return
-    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    for argument in node:
-        if not argument.startswith("_") and argument not in names:
+    signature = _signature(key, target)
+    for argument, value in node.items():
+        if argument.startswith("_"):
+            continue
+        if argument not in signature.names and not signature.open:
             raise UserError(
-                f"{key}.{argument}: {target} has no such parameter.{did_you_mean(argument, names)} "
-                f"Its parameters: {', '.join(names)}."
+                f"{key}.{argument}: {target} has no such parameter.{did_you_mean(argument, signature.names)} "
+                f"Its parameters: {', '.join(signature.names)}."
             )
+        kinds = signature.numbers.get(argument)
+        if kinds and isinstance(value, str) and "${" not in value:
+            raise UserError(f"{key}.{argument}={value}: {target} expects {describe_kinds(kinds)} here, not text.")
+        if kinds and isinstance(value, float) and not kinds & {float, bool}:
+            raise UserError(f"{key}.{argument}={value}: {target} expects {describe_kinds(kinds)} here.")
 
-    for argument, hint in _hints(found).items():
-        value = node.get(argument)
-        if isinstance(value, str) and "${" not in value and _holds_numbers_only(hint):
-            raise UserError(f"{key}.{argument}={value}: {target} expects {describe_type(hint)} here, not text.")
 
-
-def _hints(constructor: Any) -> dict[str, Any]:
-    """The type hints of a constructor's parameters; empty if they cannot be resolved."""
+def _signature(key: str, target: str) -> Signature:
+    """The signature of a target: from its source if that tells it, since importing it may take seconds."""
     try:
-        return get_type_hints(vars(constructor).get("__init__") if isinstance(constructor, type) else constructor)
-    except (NameError, TypeError, AttributeError):
-        return {}
-
-
-def _holds_numbers_only(hint: Any) -> bool:
-    """Whether a parameter's type consists of numbers and booleans, optionally None."""
-    kinds = set(get_args(hint)) if get_origin(hint) in (Union, UnionType) else {hint}
-    return bool(kinds - {NoneType}) and kinds <= {int, float, bool, NoneType}
+        found = None if is_imported(target) else read_signature(target)
+        return found or signature_of(get_object(target))
+    except Exception as error:  # a module may raise anything
+        module, _, name = target.rpartition(".")
+        near = did_you_mean(name, names_in(module)) if isinstance(error, AttributeError) else ""
+        raise UserError(
+            f"{key}._target_={target}: cannot be imported ({one_line(error)}).{near} Is the module in this folder or "
+            "on PYTHONPATH?"
+        ) from error
 
 
 def describe_type(hint: Any) -> str:
     """A type in plain words: ``an integer or null``."""
-    words = {int: "an integer", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
-    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    return describe_kinds(get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,))
+
+
+def describe_kinds(kinds: Collection[Any]) -> str:
+    """Types in plain words; see `describe_type`."""
+    words = {bool: "true or false", int: "an integer", float: "a number", str: "text", NoneType: "null"}
+    kinds = sorted(kinds, key=lambda kind: [*words].index(kind) if kind in words else len(words))
     names = [words.get(kind, "a list") for kind in kinds if not (kind is int and float in kinds)]
     return " or ".join(dict.fromkeys(names))
 

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from segment.command_line import for_hydra, quoted
+from segment.config.arguments import without_null
 from segment.config.build import check_target, check_targets, make
 from segment.config.compose import compose_command
 from segment.config.experiment import read_experiment
@@ -51,7 +52,7 @@ def composed(verb: str, overrides: Sequence[str]) -> tuple[DictConfig, Command]:
         verb: Name of the primary configuration.
         overrides: As on the command line, paths without quotes.
     """
-    config, command = compose_command(verb, for_hydra(overrides))
+    config, command = compose_command(verb, without_null(verb, for_hydra(overrides)))
     return config, replace(command, arguments=(verb, *overrides))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
@@ -13,10 +13,12 @@ from segment.command_line import assign
 from segment.command_line import command as command_line
 from segment.config.build import make
 from segment.config.folders import BUILT_IN, ON_DISK
-from segment.data.case import Dataset
-from segment.data.problems import Report
 from segment.errors import UserError, did_you_mean
 from segment.workflow.experiment import Command, DataSource, PlanSettings
+
+if TYPE_CHECKING:  # importing nibabel takes half a second
+    from segment.data.case import Dataset
+    from segment.data.problems import Report
 
 ORIGINS = ("all", "train")
 """Scans that a plan is made from."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,18 +11,17 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from segment.command_line import assign
-from segment.config.build import check_target, check_targets, make, walk
+from segment.config.build import make, walk
+from segment.config.checks import check_training
 from segment.config.data import read_data, read_plan_settings
 from segment.config.metrics import metrics_of
 from segment.config.run_name import checked_name, run_name
 from segment.errors import UserError
 from segment.instruction_set import precision
+from segment.runs.settings import check_folder, written_plan
 from segment.training.parameters import ParameterRules
 from segment.workflow.experiment import Command, Experiment, Parts, TrainerSettings
 
-# Each of these packages is installed by the extra of the same name.
-LOGGER_PACKAGES = {"pytorch_lightning.loggers.WandbLogger": "wandb", "pytorch_lightning.loggers.MLFlowLogger": "mlflow"}
-SAMPLING = "segment.sampling.datamodule.PatchDataModule"
 PLAN = ("file", "preset", "memory", "configuration", "spacing", "patch_size", "batch_size", "normalization", "from")
 
 
@@ -37,13 +35,11 @@ def read_experiment(config: DictConfig, command: Command) -> Experiment:
     Raises:
         UserError: When a component cannot be built from its arguments, a package is missing, or two choices conflict.
     """
-    check_targets(config)
-    check_target("sampler", {"_target_": SAMPLING, **OmegaConf.to_container(config.sampler, resolve=False)})  # type: ignore[dict-item]
-    _check_accumulation(config)
-    _check_loggers(config)
-    make(config, "callbacks.energy")  # to report a missing package before the data are read
+    requested, config = config, checked(config, command)
+    make(config, "callbacks.energy")  # to report an unknown country before the data are read
     rules = _parameter_rules(config)
-    requested, config = config, _completed(config, command)
+    with open_dict(config):
+        config.trainer.precision = precision(config.trainer.precision, config.trainer.accelerator)
     trainer = config.trainer
     settings = TrainerSettings(
         accelerator=trainer.accelerator,
@@ -75,16 +71,52 @@ def read_experiment(config: DictConfig, command: Command) -> Experiment:
     )
 
 
-def _completed(config: DictConfig, command: Command) -> DictConfig:
-    """A copy with the values that depend on the machine and on other choices: precision, name, output."""
+def checked(config: DictConfig, command: Command) -> DictConfig:
+    """A checked copy of the configuration with the values that depend on other choices: name, output, number of steps.
+
+    Nothing slow is imported, so that a mistake is reported at once.
+
+    Args:
+        config: The composed configuration of ``segment train``.
+        command: The command that composed it.
+
+    Raises:
+        UserError: As `segment.config.checks.check_training`.
+    """
     config = copy.deepcopy(config)
     with open_dict(config):
         if isinstance(config.plan, str):
             config.plan = dict.fromkeys(PLAN) | {"file": config.plan}
         config.name = checked_name(str(config.name)) if config.name else run_name(config, command)
         config.output = str(config.output or Path("runs") / config.name)
-        config.trainer.precision = precision(config.trainer.precision, config.trainer.accelerator)
+    check_training(config)
+    with open_dict(config):
+        config.trainer.max_steps = _steps(config)
     return config
+
+
+def check_output(config: DictConfig) -> None:
+    """Check that the run folder is free, or contains this run.
+
+    Args:
+        config: The result of `checked`.
+
+    Raises:
+        UserError: When it contains something else.
+    """
+    folder = Path(config.output)
+    settings = _resolved(_with_plan(config, written_plan(folder)))
+    # Which precision ``auto`` is, torch will tell.
+    check_folder(folder, settings, ["trainer.precision"] if config.trainer.precision == "auto" else [])
+
+
+def _steps(config: DictConfig) -> int:
+    """Number of optimiser steps, which schedules count too: ``max_steps``, or fewer if ``max_epochs`` ends earlier."""
+    steps, epochs = int(config.trainer.max_steps), int(config.trainer.get("max_epochs", -1))
+    if epochs == -1:
+        return steps
+    in_epochs = epochs * config.sampler.steps_per_epoch // config.trainer.accumulate_grad_batches
+    return in_epochs if steps == -1 else min(steps, in_epochs)
 
 
 def _with_plan(config: DictConfig, planned: Mapping[str, Any] | None) -> DictConfig:
@@ -155,24 +187,3 @@ def _one_fold(config: DictConfig, command: Command, fold: int) -> Experiment:
         own += [assign(key, str(one[key]))] if config[key] else []
     kept = [word for word in command.arguments if not word.startswith(("fold=", "name=", "output="))]
     return read_experiment(one, replace(command, arguments=(*kept, *own), nested=True))
-
-
-def _check_accumulation(config: DictConfig) -> None:
-    """Reject epochs that end within an optimiser step: the trainer would take that step with fewer batches."""
-    steps, batches = config.sampler.steps_per_epoch, config.trainer.accumulate_grad_batches
-    if isinstance(batches, int) and batches > 0 and steps % batches:
-        raise UserError(
-            f"sampler.steps_per_epoch={steps}: the last step would have fewer than the {batches} batches of "
-            f"trainer.accumulate_grad_batches. Give a multiple of {batches}, such as {-(-steps // batches) * batches}."
-        )
-
-
-def _check_loggers(config: DictConfig) -> None:
-    """Reject a logger whose package is not installed."""
-    for name, node in config.logger.items():
-        package = LOGGER_PACKAGES.get(node.get("_target_")) if node else None
-        if package and importlib.util.find_spec(package) is None:
-            raise UserError(
-                f"logger={name}: the package {package} is not installed. Install the extra {package}: "
-                f"pip install -c constraints.txt '.[{package}]'"
-            )

@@ -21,10 +21,11 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from segment.command_line import for_hydra
 from segment.config import sweep
+from segment.config.arguments import parse, without_null
 from segment.config.build import make
 from segment.config.compose import composed_command, register
 from segment.config.folders import ON_DISK
-from segment.config.messages import explain
+from segment.config.messages import explain, near_keys
 from segment.config.options import OPTIONS, read_options
 from segment.errors import UserError
 from segment.workflow.experiment import Command
@@ -41,6 +42,7 @@ def launch(
     arguments: Sequence[str],
     work: Callable[[DictConfig, Command], float | None],
     folders: Sequence[tuple[str, Path]],
+    usage: str,
 ) -> None:
     """Compose the verb's configuration from command-line overrides and run the verb, or every job of a sweep.
 
@@ -51,10 +53,12 @@ def launch(
         arguments: The command line after the verb, as typed.
         work: Called with the composed configuration and the command; an optimising sweeper maximises its return value.
         folders: (scheme, folder) of the configuration roots in search order.
+        usage: The verb's usual keys, for messages.
     """
     register(folders)
     sweep.SweepFolder.begun = None
-    overrides = for_hydra(arguments)
+    with _exit_on_user_error(str):
+        overrides = without_null(verb, for_hydra(arguments))
 
     def explain_error(error: Exception) -> str:
         return explain(error, verb, overrides)
@@ -80,10 +84,10 @@ def launch(
     code = 0
     try:
         with _exit_on_user_error(explain_error):
-            parser = get_args_parser()
             version.setbase("1.3")
+            parsed = parse(verb, overrides, usage, lambda word: near_keys(word, verb, overrides))
             # As `hydra.main`, except that it would read sys.argv, where the verb comes first.
-            _run_hydra(parser.parse_args(overrides), parser, run_composed, config_path=None, config_name=verb)
+            _run_hydra(parsed, get_args_parser(), run_composed, config_path=None, config_name=verb)
     except Exception:
         # An optimising sweeper without any score raises, after each job has reported its own failure.
         if not (jobs := sweep.jobs_so_far()) or any(job.error is None for job in jobs):

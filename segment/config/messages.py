@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import re
 from collections.abc import Sequence
 from typing import get_type_hints
@@ -67,8 +69,10 @@ def _no_group(found: dict[str, str], verb: str, arguments: Sequence[str]) -> str
 
 
 def _key(found: dict[str, str], verb: str, arguments: Sequence[str]) -> str:
-    near = did_you_mean(found["key"], _all_keys(verb, arguments))
-    return f"{found['key']}: there is no such key.{near} 'segment {verb} --cfg job' prints all keys."
+    key = found["key"]
+    near = near_keys(key, verb, [override for override in arguments if override.lstrip("+~").partition("=")[0] != key])
+    meant = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    return f"{key}: there is no such key.{meant} 'segment {verb} --cfg job' prints all keys."
 
 
 def _kind(found: dict[str, str], verb: str, arguments: Sequence[str]) -> str:
@@ -83,17 +87,32 @@ def _missing(found: dict[str, str], verb: str, arguments: Sequence[str]) -> str:
     return f"{found['key']}: a value is required, give {found['key']}=VALUE.{choices}"
 
 
-def _all_keys(verb: str, arguments: Sequence[str]) -> list[str]:
-    """Dotted keys of the verb's configuration, with all overrides that compose."""
-    overrides: list[str] = []
-    keys: list[str] = []
-    for override in [None, *(argument for argument in arguments if not argument.startswith("-"))]:
-        tried = [*overrides, *([override] if override else [])]
+def near_keys(word: str, verb: str, arguments: Sequence[str]) -> list[str]:
+    """Keys that a word may stand for: the key itself, keys that end in it or in ``max_`` and it, or the closest one.
+
+    Args:
+        word: Such as ``lr`` (optimizer.lr), ``epochs`` (trainer.max_epochs) or ``network.encoder.featurs``.
+        verb: The verb.
+        arguments: The command line after it, as Hydra reads it.
+    """
+    keys = _all_keys(verb, [override for override in arguments if "=" in override and not override.startswith("-")])
+    if word in keys:
+        return [word]
+    last = word.rpartition(".")[2]
+    for name in (last, f"max_{last}"):
+        if ending := [key for key in keys if key.rpartition(".")[2] == name]:
+            return sorted(ending, key=lambda key: key.count("."))[:2]
+    return difflib.get_close_matches(word, keys, n=1)
+
+
+def _all_keys(verb: str, overrides: Sequence[str]) -> list[str]:
+    """Dotted keys of the verb's configuration with these overrides, or with fewer if they do not compose."""
+    choices = [override for override in overrides if "." not in override.partition("=")[0]]
+    for tried in (overrides, choices, []):
         GlobalHydra.instance().clear()
-        try:
-            with hydra.initialize(version_base="1.3", config_path=None):
-                config = hydra.compose(verb, tried)
-        except (HydraException, OmegaConfBaseException):
-            continue
-        overrides, keys = tried, [key for key, _ in walk(config)]
-    return keys
+        with (
+            contextlib.suppress(HydraException, OmegaConfBaseException),
+            hydra.initialize(version_base="1.3", config_path=None),
+        ):
+            return [key for key, _ in walk(hydra.compose(verb, [*tried]))]
+    return []

@@ -9,7 +9,6 @@ from segment.errors import UserError
 from segment.metrics.check import check_metric
 from segment.metrics.metric import Metric
 from segment.metrics.standard import STANDARD
-from segment.runs.scans import COLUMNS, GROUP
 
 
 def metrics_of(config: DictConfig) -> tuple[Metric, ...]:
@@ -37,6 +36,8 @@ def metrics_of(config: DictConfig) -> tuple[Metric, ...]:
             continue
         if any(type(metric) is type(standard) for standard in STANDARD):
             continue
+        from segment.runs.scans import COLUMNS, GROUP  # here, since it imports pandas
+
         try:
             check_metric(metric, {*COLUMNS, GROUP, *found})
         except ValueError as error:

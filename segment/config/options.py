@@ -35,6 +35,7 @@ class PredictOptions:
     input: str
     output: str
     checkpoint: str = field(metadata={"of": ("last", "best")})
+    overwrite: bool
     inference: dict[str, Any]
     trust: list[str]
     accelerator: str

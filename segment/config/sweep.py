@@ -6,10 +6,13 @@ import glob
 import itertools
 import json
 import math
+import os
+import re
+import shlex
 import sys
 import traceback
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,10 +24,13 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from segment.command_line import assign, command, typed
+from segment.config.run_name import cleaned
 from segment.errors import UserError
 from segment.files import read_mapping, write_json
 from segment.text import one_line, printable, table
 from segment.workflow.experiment import Command
+
+_LONGEST = 60  # characters of a run's name in TensorBoard
 
 
 @dataclass(frozen=True)
@@ -203,15 +209,17 @@ def conclude(verb: str, jobs: Sequence[Job]) -> int:
         return 0
     common = set.intersection(*(set(job.overrides) for job in jobs))
     named = {job.number: " ".join(typed(item) for item in job.overrides if item not in common) or "-" for job in jobs}
-    rows = [("job", "overrides", "Dice", "run")]
+    rows = []
     for job in jobs:
         score = "failed" if job.error is not None else "-" if job.score is None else f"{job.score:.4f}"
         rows.append((str(job.number), named[job.number], score, job.output or "-"))
-    print(f"\n{table(rows)}\n\nDice is each job's foreground mean over its own validation scans.")
+    print(f"\n{table(('job', 'overrides', 'Dice', 'run'), rows, left=('job', 'overrides', 'run'))}\n")
+    print("Dice is each job's foreground mean over its own validation scans.")
     _print_best()
     scored = list(dict.fromkeys(job.output for job in jobs if job.score is not None and job.output))
     if verb == "train" and len(scored) > 1:
         print(f"Compare  {command('compare', assign('runs', pattern_of(scored) or scored))}")
+        print(f"Curves   {shlex.join(['tensorboard', '--logdir', str(_short_board(jobs, named))])}")
     failed = [job for job in jobs if job.error is not None]
     if failed:
         listed = " ".join(f"[{job.number}] {named[job.number]}: {printable(job.error)}" for job in failed)
@@ -221,6 +229,43 @@ def conclude(verb: str, jobs: Sequence[Job]) -> int:
             file=sys.stderr,
         )
     return 1 if any(job.crashed for job in failed) else 2 if failed else 0
+
+
+def _short_board(jobs: Sequence[Job], named: Mapping[int, str]) -> Path:
+    """A folder for TensorBoard in which each run is named by what differs, short enough to be read there.
+
+    Args:
+        jobs: The jobs' results, at least one with a score.
+        named: The overrides that differ, by number of the job.
+
+    Returns:
+        A folder of links to the runs' event files; the parent of the runs if there can be no links.
+    """
+    scored = [job for job in jobs if job.score is not None and job.output]
+    runs = Path(str(scored[0].output)).parent
+    if SweepFolder.begun is None:
+        return runs
+    folder = SweepFolder.begun / "tensorboard"
+    try:
+        folder.mkdir(exist_ok=True)
+        for link in folder.iterdir():
+            link.unlink()
+        for job in scored:
+            words = [word for word in named[job.number].split() if not word.startswith(("name=", "output="))]
+            name = "-".join(map(_short, words))[:_LONGEST] or f"job{job.number}"
+            link = folder / (f"{name}-job{job.number}" if (folder / name).is_symlink() else name)
+            link.symlink_to(os.path.relpath(Path(str(job.output)) / "tensorboard", folder), target_is_directory=True)
+    except OSError:  # Windows asks for a privilege
+        return runs
+    return folder
+
+
+def _short(override: str) -> str:
+    """An override as a part of a name: ``lr0.001`` for ``optimizer.lr=0.001``, ``loss_dice`` for ``loss=dice``."""
+    key, _, value = override.partition("=")
+    if re.fullmatch(r"\d*\.\d+(e-?\d+)?", value):
+        value = f"{float(value):.3g}"
+    return cleaned(f"{key.rpartition('.')[2]}{'' if value[:1].isdigit() else '_'}{value}")
 
 
 def pattern_of(runs: Sequence[str]) -> str | None:

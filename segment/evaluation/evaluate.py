@@ -2,24 +2,50 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from segment import provenance
 from segment.data.labels import Labels
 from segment.data.layouts.common import label_table, read_json
 from segment.evaluation.match import discover_labels, pair_masks
 from segment.evaluation.score import score_pairs
-from segment.files import read_mapping
+from segment.files import write_json
 from segment.metrics.metric import Metric
 from segment.metrics.standard import STANDARD
+from segment.runs.confusion import FILE as CONFUSION
+from segment.runs.confusion import write_confusion
+from segment.runs.predictions import image_files_of, prediction_settings, predictions_record
 from segment.runs.scans import write_scans
 from segment.runs.summary import summarise, write_summary
 
 Masks = Path | Sequence[Path]
 """A folder of masks, one mask, or several in a given order."""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Scored masks.
+
+    Attributes:
+        scans: Table of scans, as `segment.runs.scans.COLUMNS` describes it.
+        summary: Its summary, as `segment.runs.summary.summarise` returns it.
+        labels: What the values in the masks stand for.
+        confusion: (class of the reference, class of the prediction) voxels of all scans.
+        record: Content of ``provenance.json``.
+    """
+
+    scans: pd.DataFrame
+    summary: dict[str, Any]
+    labels: Labels
+    confusion: np.ndarray
+    record: Mapping[str, Any]
 
 
 def evaluate(
@@ -32,7 +58,8 @@ def evaluate(
     ignore_extra: bool = False,
     metrics: Sequence[Metric] = STANDARD,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[pd.DataFrame, dict[str, Any]]:
+    command: Sequence[str] = (),
+) -> Evaluated:
     """Score masks against their references.
 
     Args:
@@ -46,15 +73,13 @@ def evaluate(
         ignore_extra: Skip predictions without a reference.
         metrics: Metrics to compute.
         progress: Called after each scan with the number of scans done and the total.
-
-    Returns:
-        The table of scans, as `segment.runs.scans.COLUMNS` describes it, and its summary, as
-        `segment.runs.summary.summarise` does.
+        command: Arguments of ``segment``; by default those of this process.
 
     Raises:
         UserError: Masks are missing, cannot be read, are not on the grid of their references or contain values that no
             label has.
     """
+    started = time.time()
     pairs = pair_masks(predictions, references, ignore_extra)
     found = _declared_labels(labels, region_order, pairs[0][2].parent) or discover_labels(pairs)
     done: list[str] = []
@@ -63,40 +88,47 @@ def evaluate(
         done.append(case)
         progress(len(done), len(pairs))
 
-    scans = score_pairs(pairs, found, split, fold, metrics, advance=advance)
+    confusion = np.zeros((len(found), len(found)), np.int64)
+    scans = score_pairs(pairs, found, split, fold, metrics, advance=advance, confusion=confusion)
+    made = predictions_record({file.parent for _, file, _ in pairs})
     protocol = {
         "split": split,
         "fold": fold,
-        **(_prediction_settings(predictions) if isinstance(predictions, Path) else {}),
+        **prediction_settings(made),
         "predictions": _as_text(predictions),
         "references": _as_text(references),
     }
-    return scans, summarise(scans, protocol, metrics=[metric.info for metric in metrics])
+    described = {"labels": found.declared, "region_order": list(found.region_order) or None}
+    record = provenance.collect(0, started, command, **described, cases=_cases(pairs, made))
+    summary = summarise(scans, protocol, metrics=[metric.info for metric in metrics])
+    return Evaluated(scans, summary, found, confusion, record)
 
 
-def write_evaluation(folder: Path, scans: pd.DataFrame, summary: Mapping[str, Any]) -> None:
-    """Write ``scans.csv`` and ``summary.json`` into a folder, which is created if missing."""
+def write_evaluation(folder: Path, found: Evaluated) -> None:
+    """Write ``scans.csv``, ``summary.json``, ``confusion.csv`` and ``provenance.json`` into a folder.
+
+    Labels that overlap cannot be confused: with regions there is no ``confusion.csv``.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    write_scans(folder / "scans.csv", scans)
-    write_summary(folder / "summary.json", summary)
+    write_scans(folder / "scans.csv", found.scans)
+    write_summary(folder / "summary.json", found.summary)
+    write_json(folder / "provenance.json", found.record)
+    if not found.labels.regions:
+        write_confusion(folder / CONFUSION, list(found.labels), found.confusion)
 
 
 def _as_text(masks: Masks) -> str | list[str]:
     return str(masks) if isinstance(masks, Path) else [str(file) for file in masks]
 
 
-def _prediction_settings(predictions: Path) -> dict[str, Any]:
-    """Overlap, test-time augmentation and precision of masks from ``segment predict``; empty for other masks."""
-    file = predictions / "predictions.json"
-    settings = read_mapping(file).get("predicted") if file.is_file() else None
-    if not isinstance(settings, dict):
-        return {}
-    mirror = settings.get("mirror")
-    return {
-        "overlap": settings.get("overlap"),
-        "test_time_augmentation": f"mirror {mirror}" if mirror else "none",
-        "precision": settings.get("precision"),
-    }
+def _cases(pairs: Sequence[tuple[str, Path, Path]], made: Mapping[str, Any]) -> dict[str, Any]:
+    """The files of every scan; its images are those that the record of the predictions names."""
+    cases = {}
+    for case, prediction, reference in pairs:
+        images = image_files_of(made, prediction.name)
+        files = {"label": str(reference.absolute()), "prediction": str(prediction.absolute())}
+        cases[case] = {"images": images if all(Path(file).is_file() for file in images) else [], **files}
+    return cases
 
 
 def _declared_labels(

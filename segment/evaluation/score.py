@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from segment.data.labels import IGNORE, Labels
@@ -14,7 +15,7 @@ from segment.errors import UserError
 from segment.io.geometry import grid_difference
 from segment.io.images import read_label
 from segment.metrics.metric import Metric
-from segment.metrics.scan import score_scan
+from segment.metrics.scan import count_and_score
 from segment.metrics.standard import STANDARD
 from segment.runs.scans import COLUMNS, COUNTS, GROUP, OVERLAPS
 
@@ -28,6 +29,7 @@ def score_pairs(
     workers: int = 2,
     advance: Callable[[str], None] | None = None,
     groups: Mapping[str, str] | None = None,
+    confusion: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Score masks on disk against their references.
 
@@ -40,6 +42,7 @@ def score_pairs(
         workers: Number of scans that are read and scored in parallel, in threads.
         advance: Called with the case id after each scan, e.g. to update a progress bar.
         groups: Case id to the patient, film or specimen of the scan, which makes scans dependent; empty for none.
+        confusion: (class of the reference, class of the prediction) int64, to which the voxels of all scans are added.
 
     Returns:
         Table with `COLUMNS`, `GROUP` if any scan has one, then further metrics; one row per (scan, label), scans in the
@@ -52,14 +55,16 @@ def score_pairs(
     named = {metric.name: metric for metric in (*STANDARD, *metrics)}
     further = [name for name in named if name not in OVERLAPS]
 
-    def score(pair: tuple[str, Path, Path]) -> list[dict[str, Any]]:
+    def score(pair: tuple[str, Path, Path]) -> tuple[np.ndarray, list[dict[str, Any]]]:
         return _score_pair(pair, labels, list(named.values()))
 
     rows: list[dict[str, Any]] = []
     with ThreadPoolExecutor(max(1, workers)) as pool:
         try:
-            for (case, *_), scores in zip(pairs, pool.map(score, pairs), strict=True):
+            for (case, *_), (counts, scores) in zip(pairs, pool.map(score, pairs), strict=True):
                 rows += scores
+                if confusion is not None:
+                    confusion += counts
                 if advance is not None:
                     advance(case)
         except BaseException:
@@ -73,8 +78,10 @@ def score_pairs(
     return scans[[*COLUMNS, *known, *further]]
 
 
-def _score_pair(pair: tuple[str, Path, Path], labels: Labels, metrics: Sequence[Metric]) -> list[dict[str, Any]]:
-    """Read and score one scan."""
+def _score_pair(
+    pair: tuple[str, Path, Path], labels: Labels, metrics: Sequence[Metric]
+) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """Read one scan, count the voxels of every pair of classes and score it."""
     case, prediction, reference = pair
     masks = read_label(prediction), read_label(reference)
     difference = grid_difference(masks[0].grid, masks[1].grid)
@@ -91,8 +98,10 @@ def _score_pair(pair: tuple[str, Path, Path], labels: Labels, metrics: Sequence[
             raise UserError(f"{file}: {error}. Declare every value that occurs in the masks.") from None
     spacing = masks[1].grid.spacing
     try:
-        found = score_scan(encoded[0], encoded[1], labels.structures, len(labels), IGNORE, metrics, spacing)
+        counts, found = count_and_score(
+            encoded[0], encoded[1], labels.structures, len(labels), IGNORE, metrics, spacing
+        )
     except ValueError as error:
         raise UserError(f"{prediction} against {reference}: {error}. Fix the metric, or leave it out.") from error
     counted = [(score, {key: getattr(score, key) for key in ("label", "name", *COUNTS, "status")}) for score in found]
-    return [{"case": case, **fields, **score.scores} for score, fields in counted]
+    return counts, [{"case": case, **fields, **score.scores} for score, fields in counted]

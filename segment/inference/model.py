@@ -23,6 +23,7 @@ from torch.nn.modules.module import register_module_module_registration_hook
 from segment.data.labels import Labels
 from segment.errors import UserError
 from segment.files import read_mapping, write_json, written_whole
+from segment.inference.limits import find_model
 from segment.inference.precision import PRECISIONS, written_precision
 from segment.inference.prediction import Prediction
 from segment.inference.predictor import AUTOCAST, Predictor
@@ -197,21 +198,6 @@ def save_model(
         precision=precision,
     )
     write_json(folder / "model.json", asdict(description))
-
-
-def find_model(folder: Path) -> Path:
-    """Find the model folder, given the folder itself or a run folder.
-
-    Raises:
-        UserError: When neither has a model.json.
-    """
-    for candidate in (folder / "model", folder):
-        if (candidate / "model.json").is_file():
-            return candidate
-    raise UserError(
-        f"model={folder}: no model.json there or in its folder model/. Give a finished run folder (runs/NAME) "
-        "or a model folder."
-    )
 
 
 def load_model(folder: Path, trust: Sequence[str] = ()) -> Model:

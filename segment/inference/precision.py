@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from segment.errors import UserError, did_you_mean
 from segment.files import read_mapping
 from segment.instruction_set import precision
 
@@ -34,16 +33,8 @@ def precision_for(scored: str | None, requested: str | None, accelerator: str) -
 
     Returns:
         Lightning's name, and the reason if it differs from that of the scores.
-
-    Raises:
-        UserError: When there is no such precision.
     """
     if requested is not None:
-        if requested not in ("auto", *PRECISIONS):
-            raise UserError(
-                f"precision={requested}: there is no such precision.{did_you_mean(str(requested), PRECISIONS)} There "
-                f"are: {', '.join(PRECISIONS)}, auto (the fastest on this machine) and null (as the model was scored)."
-            )
         return precision(requested, accelerator), "as requested"
     fastest = precision("auto", accelerator)
     slow = {"bf16-mixed": fastest != "bf16-mixed", "16-mixed": accelerator == "cpu"}

@@ -9,10 +9,9 @@ from typing import Any
 import torch
 
 from segment.errors import UserError, did_you_mean
+from segment.inference.limits import check_accelerator, check_precision
 from segment.inference.precision import precision_for
 from segment.inference.windows import SlidingWindows
-
-ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
 
 
 @dataclass(frozen=True)
@@ -58,11 +57,8 @@ def decide_settings(
     Raises:
         UserError: When a value is out of range or unknown, naming it.
     """
-    if accelerator not in ACCELERATORS:
-        raise UserError(
-            f"accelerator={accelerator}: there is no such device.{did_you_mean(accelerator, ACCELERATORS)} "
-            f"There are: {', '.join(ACCELERATORS)}."
-        )
+    check_accelerator(accelerator)
+    check_precision(precision)
     gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
     windows = windows_of(inference, requested or {})
     chosen, reason = precision_for(scored_in, precision, "gpu" if gpu else "cpu")
@@ -78,7 +74,7 @@ def windows_of(inference: Mapping[str, Any], requested: Mapping[str, Any]) -> Sl
         UserError: When a value is out of range or unknown, naming it.
     """
     arguments = {key: value for key, value in inference.items() if not key.startswith("_")}
-    arguments |= {key: value for key, value in requested.items() if value is not None}
+    arguments |= {key: value for key, value in requested.items() if value is not None and not key.startswith("_")}
     known = SlidingWindows().__dict__
     for key in arguments:
         if key not in known:

@@ -12,12 +12,10 @@ from monai.inferers import SlidingWindowInferer
 from torch import Tensor, nn
 
 from segment.augment.spatial import spatial_axes
+from segment.inference.limits import check_windows
 from segment.networks.padding import memory_format
 
-MAX_OVERLAP = 0.95  # 8000 windows per voxel of a 3D scan
-MAX_SIGMA = 10.0
 AVERAGES = ("probabilities", "logits")
-MAX_BATCH = 4096
 SLAB = 1 << 22  # scores that are converted to probabilities at once
 
 
@@ -49,13 +47,7 @@ class SlidingWindows:
         sigma: float = 0.125,
         average: str = "probabilities",
     ) -> None:
-        # NaN compares as false.
-        if not 0 <= overlap <= MAX_OVERLAP:
-            raise ValueError(f"overlap={overlap} must be in [0, {MAX_OVERLAP}]")
-        if not 0 < sigma <= MAX_SIGMA:
-            raise ValueError(f"sigma={sigma} must be in (0, {MAX_SIGMA}]")
-        if batch_size != int(batch_size) or not 1 <= batch_size <= MAX_BATCH:
-            raise ValueError(f"batch_size={batch_size} must be a whole number from 1 to {MAX_BATCH}")
+        check_windows(overlap, batch_size, sigma)
         if average not in AVERAGES:
             raise ValueError(f"average={average} must be one of {', '.join(AVERAGES)}")
         self.overlap = overlap

@@ -70,7 +70,20 @@ def score_scan(
     metrics: Sequence[Metric] = STANDARD,
     spacing: Sequence[float] | None = None,
 ) -> list[LabelScore]:
-    """Score every structure of one scan.
+    """Score every structure of one scan; see `count_and_score`."""
+    return count_and_score(prediction, reference, structures, n_classes, ignore, metrics, spacing)[1]
+
+
+def count_and_score(
+    prediction: Mask,
+    reference: Mask,
+    structures: Mapping[str, Sequence[int]],
+    n_classes: int,
+    ignore: int | None = None,
+    metrics: Sequence[Metric] = STANDARD,
+    spacing: Sequence[float] | None = None,
+) -> tuple[np.ndarray, list[LabelScore]]:
+    """Count the voxels of every pair of classes in one scan, and score every structure.
 
     Args:
         prediction: Class indices ``(*spatial)``, integer; NumPy array or tensor.
@@ -82,7 +95,8 @@ def score_scan(
         spacing: Voxel size in mm in array order; None if no metric needs it.
 
     Returns:
-        One score per structure, in the order of `structures`.
+        The annotated voxels by class of the reference (row) and of the prediction (column), as
+        `segment.metrics.overlap.confusion` counts them; one score per structure, in the order of `structures`.
 
     Raises:
         ValueError: The masks differ in shape, are not integer or have a class beyond `n_classes`; the spacing has the
@@ -111,7 +125,7 @@ def score_scan(
         else:
             scores = dict.fromkeys(penalties, math.nan) if status == "both_empty" else penalties
         results.append(LabelScore(index + 1, name, scores, counts.reference, counts.prediction, status))
-    return results
+    return table, results
 
 
 def _scores(

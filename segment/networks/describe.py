@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from segment.networks.blocks import per_axis
-from segment.networks.meta import on_meta
+from segment.networks.meta import meta_copy, on_meta
 from segment.networks.padding import PadToDivisor, count_parameters
 from segment.networks.unet import UNet
 
@@ -122,17 +121,12 @@ def training_operations(network: nn.Module, shape: Sequence[int]) -> int | None:
     Returns:
         Operations; None for a network that does not run on the meta device.
     """
-    memo: dict[int, Any] = {
-        id(value): nn.Parameter(torch.empty_like(value, device="meta"), value.requires_grad)
-        for value in network.parameters()
-    }
-    memo |= {id(value): torch.empty_like(value, device="meta") for value in network.buffers()}
     counter = FlopCounterMode(
         display=False, custom_mapping={torch.ops.aten.convolution_backward: _convolution_backward}
     )
     try:
         # A copy, since a network may cache tensors for an image size; its weights are not copied.
-        bare = copy.deepcopy(network, memo)
+        bare = meta_copy(network)
         with torch.random.fork_rng(devices=[]), torch.enable_grad(), counter, _OnlyCounted():
             outputs = bare(torch.empty(*shape, device="meta"))
             outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 MAX_VALUES = 1 << 16  # in one linspace; a schedule over the layers of a network is far shorter
@@ -38,3 +39,17 @@ def on_meta() -> Iterator[None]:
     """
     with torch.device("meta"), _Shapes():
         yield
+
+
+def meta_copy(network: nn.Module) -> nn.Module:
+    """A copy of a network on the meta device; its weights are not copied.
+
+    Args:
+        network: On any device; unchanged.
+    """
+    memo: dict[int, Any] = {
+        id(value): nn.Parameter(torch.empty_like(value, device="meta"), value.requires_grad)
+        for value in network.parameters()
+    }
+    memo |= {id(value): torch.empty_like(value, device="meta") for value in network.buffers()}
+    return copy.deepcopy(network, memo)

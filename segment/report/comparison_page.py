@@ -10,12 +10,11 @@ import numpy as np
 
 from segment.errors import UserError
 from segment.evaluation.comparison.methods import Method
+from segment.evaluation.comparison.publication import latex_table, markdown_report
 from segment.evaluation.comparison.result import FOREGROUND, Comparison
 from segment.evaluation.comparison.tables import (
     as_json,
     cost_table,
-    latex_table,
-    markdown_report,
     more_keys,
     pair_cells,
     pairs_csv,
@@ -25,7 +24,7 @@ from segment.evaluation.comparison.tables import (
 from segment.evaluation.comparison.wording import interval_text, percent
 from segment.files import write_json, write_text
 from segment.report.comparison_plots import MOST_METHODS, method_intervals, rank_shares
-from segment.report.html import data_url, json_block, render
+from segment.report.html import data_url, error_colours, json_block, render
 from segment.runs.folder import RunFolder
 from segment.runs.voxels import read_voxels
 from segment.statistics.paired import paired_differences
@@ -106,6 +105,8 @@ def write_comparison_page(path: Path, comparison: Comparison, resamples: int, se
         pictures=pictures,
         missing=missing,
         colours=_legend(comparison),
+        error_colours=error_colours(),
+        several_seeds=any(method.seeds > 1 for method in comparison.methods),
         pairs=_pair_rows(comparison),
         all_pairs=len(comparison.pairs),
         cost_heads=cost_heads,
@@ -226,7 +227,9 @@ def _pictures(comparison: Comparison, first: str, second: str) -> tuple[list[dic
         except (UserError, ValueError, OSError):
             missing.append(names[place])
             continue
-        captions = ["image", "reference", first, second]
+        runs = [_run_with_scan(method, split, case) for method in (one, other)]
+        sides = [_with_seed(method, run) for method, run in zip((one, other), runs, strict=True)]
+        captions = ["image", "reference", *(text for side in sides for text in (side, f"errors of {side}"))]
         drawn.append(
             {
                 "case": names[place],
@@ -238,6 +241,11 @@ def _pictures(comparison: Comparison, first: str, second: str) -> tuple[list[dic
             }
         )
     return drawn, missing
+
+
+def _with_seed(method: Method, run: RunFolder) -> str:
+    """The name of a method; of one with several seeds, with the seed of the run."""
+    return f"{method.name}, seed {printable(run.config.get('seed', '–'))}" if method.seeds > 1 else method.name
 
 
 def _run_with_scan(method: Method, split: str, case: str) -> RunFolder:
@@ -254,7 +262,8 @@ def _draw(first: RunFolder, second: RunFolder, split: str, case: str) -> list[np
     if scan.reference.shape != other.reference.shape or scan.n_classes != other.n_classes:
         raise UserError("its files in the two runs differ.")
     masks = [scan.prediction, other.prediction]
-    return contour_row(scan.image, scan.reference, masks, scan.n_classes, scan.grid.spacing)
+    letters = scan.oriented and other.oriented
+    return contour_row(scan.image, scan.reference, masks, scan.n_classes, scan.grid.spacing, letters)
 
 
 def _legend(comparison: Comparison) -> list[dict[str, str]]:

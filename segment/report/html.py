@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,11 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from segment.visual.overlays import INVENTED, MISLABELLED, MISSED
+
 _TEMPLATES = Path(__file__).parent / "templates"
+_HEADING = re.compile(r'<h2 id="([\w-]+)">([^<]+)</h2>')
+_CONTENTS = '<nav class="contents" aria-label="Contents"></nav>'
 
 
 def render(template: str, scripts: Sequence[str] = (), allowed: Sequence[str] = (), **content: Any) -> str:
@@ -40,7 +45,7 @@ def render(template: str, scripts: Sequence[str] = (), allowed: Sequence[str] = 
         "base-uri": ["'none'"],
         "form-action": ["'none'"],
     }
-    return (
+    page = (
         _environment()
         .get_template(template)
         .render(
@@ -50,6 +55,13 @@ def render(template: str, scripts: Sequence[str] = (), allowed: Sequence[str] = 
             **content,
         )
     )
+    return _with_contents(page)
+
+
+def _with_contents(page: str) -> str:
+    """Put links to the headings into the page's empty table of contents."""
+    links = "".join(f'<a href="#{name}">{title}</a>' for name, title in _HEADING.findall(page))
+    return page.replace(_CONTENTS, _CONTENTS.replace("></", f">{links}</"), 1)
 
 
 def json_block(value: Any) -> Markup:
@@ -68,6 +80,12 @@ def json_block(value: Any) -> Markup:
 def data_url(kind: str, content: bytes) -> str:
     """Encode a file as a data URL, e.g. an image: ``data_url("image/png", content)``."""
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def error_colours() -> dict[str, str]:
+    """The legend of error maps: what a colour means to the colour in CSS."""
+    named = {"missed": MISSED, "invented": INVENTED, "another label": MISLABELLED}
+    return {name: f"rgb({red}, {green}, {blue})" for name, (red, green, blue) in named.items()}
 
 
 @cache

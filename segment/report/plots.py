@@ -79,7 +79,7 @@ def distributions(scores: pd.DataFrame, metric: MetricInfo, name: str) -> Markup
             medianprops={"color": TEXT, "linewidth": 1.6},
             flierprops={"marker": ".", "markersize": 3, "markeredgecolor": TEXT, "alpha": 0.5},
         )
-        for row, (found, colour) in enumerate(zip(values, _palette(len(values)), strict=True)):
+        for row, (found, colour) in enumerate(zip(values, palette(len(values)), strict=True)):
             if few:
                 # Multiples of the golden ratio spread evenly and deterministically.
                 jitter = (np.arange(len(found)) * 0.618034 % 1 - 0.5) * 0.42
@@ -101,7 +101,7 @@ def curves(lines: Mapping[str, pd.Series], ylabel: str, name: str, smooth: bool 
     """Draw scalars over training steps.
 
     Args:
-        lines: Name to values by step. A single line, or the one named ``foreground``, is drawn in the text colour, the
+        lines: Name to values by step. The one named ``foreground``, else the first, is drawn in the text colour, the
             others in the colours of the labels, in this order; lines after the fourteenth are left out.
         ylabel: Label of the y axis.
         name: Unique word on the page, used as prefix of element ids.
@@ -110,13 +110,13 @@ def curves(lines: Mapping[str, pd.Series], ylabel: str, name: str, smooth: bool 
     Returns:
         An SVG element.
     """
-    main = "foreground" if len(lines) > 1 else next(iter(lines))
+    main = "foreground" if "foreground" in lines else next(iter(lines))
     labels = [label for label in lines if label != main][:_MOST_LABELS]
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
         rows = -(-(len(labels) + 1) // _LEGEND_COLUMNS) if labels else 0
         figure = Figure(figsize=(WIDTH, 2.8 + 0.17 * rows), layout="constrained")
         axes = figure.subplots()
-        for index, (label, colour) in enumerate(zip(labels, _palette(len(labels)), strict=True)):
+        for index, (label, colour) in enumerate(zip(labels, palette(len(labels)), strict=True)):
             style = ("-", "--")[index // 7 % 2]  # colours repeat after seven
             _line(axes, lines[label], smooth, label=short_name(label), color=colour, linestyle=style, linewidth=1.4)
         if main in lines:
@@ -142,7 +142,7 @@ def _line(axes: Axes, values: pd.Series, smooth: bool, color: str, linewidth: fl
     draw(shown.to_numpy(), linewidth=linewidth, path_effects=edge, marker=marker, **style)
 
 
-def _palette(count: int) -> list[str]:
+def palette(count: int) -> list[str]:
     """Colours of labels, as in the pictures."""
     return ["#{:02x}{:02x}{:02x}".format(*colour) for colour in colours(count + 1)[1:]]
 

@@ -13,26 +13,28 @@ import yaml
 from markupsafe import Markup
 
 from segment.errors import UserError
-from segment.files import plain, write_text
+from segment.files import plain, read_mapping, write_text
 from segment.metrics.metric import MetricInfo
 from segment.metrics.standard import LEAD
-from segment.report.html import data_url, json_block, render
+from segment.report.agreement import agreement
+from segment.report.html import data_url, error_colours, json_block, render
 from segment.report.notable import notable_cases, warn_not_shown
 from segment.report.plots import MOST_POINTS, curves, distributions
 from segment.report.viewer import viewer_code, viewer_volumes
 from segment.runs.cost import cost_lines
-from segment.runs.curves import LOSS, read_curves
+from segment.runs.curves import LOSS, VALIDATION_LOSS, read_curves
 from segment.runs.folder import RunFolder, read_run
 from segment.runs.health import divergence
 from segment.runs.metrics import metric_infos
-from segment.runs.scans import mean_over_folds, parted, scan_rows
-from segment.runs.summary import empties_line, protocol_line, test_summary
+from segment.runs.scans import mean_over_folds, parted, read_scans, scan_rows
+from segment.runs.summary import empties_line, protocol_line, read_summary, test_summary
 from segment.runs.voxels import read_voxels
 from segment.text import printable
 from segment.visual.pictures import colours, planes, png
 
 _NO_VIEWER = "This page has no viewer: the package ipyniivue, which provides it, is missing or incompatible."
 _COLUMNS = {"image": "image", "reference": "reference", "prediction": "prediction", "contours": "both contours"}
+_COLUMNS |= {"errors": "errors"}
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,13 @@ class _ShownScans:
         pictures: Template data of each scan that could be read.
         volumes: Viewer data of each of these scans that is 3D.
         missing: Kind and id of each scan that could not be read.
+        notes: What the pictures lack: ``unoriented`` and ``without_image``.
     """
 
     pictures: list[dict[str, Any]]
     volumes: list[dict[str, Any]]
     missing: list[str]
+    notes: dict[str, str]
 
 
 def write_page(run: Path) -> None:
@@ -69,6 +73,20 @@ def write_page(run: Path) -> None:
     write_text(run / "report.html", _render(read_run(run)))
 
 
+def write_evaluation_page(folder: Path) -> None:
+    """Write ``report.html`` of masks that were scored without a training.
+
+    Args:
+        folder: ``scans.csv``, ``summary.json`` and ``provenance.json``.
+
+    Raises:
+        UserError: One of them is missing or damaged.
+    """
+    scans, summary = read_scans(folder / "scans.csv"), read_summary(folder / "summary.json")
+    run = RunFolder(folder, scans, summary, {}, read_mapping(folder / "provenance.json"))
+    write_text(folder / "report.html", _render(run))
+
+
 def _render(run: RunFolder) -> str:
     # Hashes of every input file would take up most of the page; they are in provenance.json.
     provenance = {key: value for key, value in run.provenance.items() if key not in ("cases", "test_cases")}
@@ -83,10 +101,14 @@ def _render(run: RunFolder) -> str:
         "run.html.j2",
         scripts=["table.js", *(["viewer.js"] if code else [])],
         allowed=[code.script] if code else [],
-        title=printable(run.config.get("name") or run.path.resolve().name),
+        title=_title(run),
         warning=_warning(run.path),
         notice=printable(run.provenance.get("notice") or ""),
         summary=run.summary,
+        agreement=agreement(run),
+        error_colours=error_colours(),
+        unoriented=shown.notes.get("unoriented", ""),
+        without_image=shown.notes.get("without_image", ""),
         labels=[
             {"key": key, "name": printable(key), "colour": f"rgb({red}, {green}, {blue})"}
             for key, (red, green, blue) in zip(run.summary["labels"], palette[1:], strict=True)
@@ -109,10 +131,18 @@ def _render(run: RunFolder) -> str:
         curves=_curves(run, metrics),
         scans=_scan_table(scans, metrics, list(run.summary["labels"]), [scan["case"] for scan in volumes]),
         test=test and _test_scans(test, tests, metrics),
-        config=yaml.safe_dump(plain(run.config), sort_keys=False, allow_unicode=True),
+        config=yaml.safe_dump(plain(run.config), sort_keys=False, allow_unicode=True) if run.config else "",
         provenance=json.dumps(plain(provenance), indent=2, ensure_ascii=False) if provenance else "",
         spent=json.dumps(plain(run.summary.get("cost")), indent=2) if run.summary.get("cost") else "",
     )
+
+
+def _title(run: RunFolder) -> str:
+    """The name of a run; of masks without one, their folder."""
+    masks = run.summary["protocol"].get("predictions")
+    if not run.config and isinstance(masks, str):
+        return f"Evaluation of {printable(Path(masks).name)}"
+    return printable(run.config.get("name") or run.path.resolve().name)
 
 
 def _warning(run: Path) -> str:
@@ -127,15 +157,21 @@ def _warning(run: Path) -> str:
 
 def _draw_scans(run: RunFolder) -> _ShownScans:
     """Draw the worst scans and the median one, one at a time: a scan can take up most of the memory."""
-    shown = _ShownScans([], [], [])
+    shown = _ShownScans([], [], [], {})
     for notable in notable_cases(run, worst=3):
         try:
             scan = read_voxels(run, notable.case)
-            drawn = planes(scan.image, scan.reference, scan.prediction, scan.n_classes, scan.grid.spacing)
+            masks = scan.reference, scan.prediction
+            drawn = planes(scan.image, *masks, scan.n_classes, scan.grid.spacing, letters=scan.oriented)
         except (UserError, ValueError) as error:
             warn_not_shown(notable, error)
             shown.missing.append(f"{notable.kind} scan {printable(notable.case)}")
             continue
+        if not scan.image.any():
+            del drawn["image"]
+            shown.notes["without_image"] = "The images are not known: no predictions.json beside the masks names them."
+        if not scan.oriented:
+            shown.notes["unoriented"] = "The files do not say which side is left, so the slices may be turned."
         pictures = [
             {
                 "name": _COLUMNS[name],
@@ -190,10 +226,13 @@ def _curves(run: RunFolder, metrics: Sequence[MetricInfo]) -> list[Markup]:
     """Plots of the logged loss and validation scores over training."""
     lines = ("foreground", *run.summary["labels"])
     tags = {metric: {f"val/{name}_{metric.name}": name for name in lines} for metric in metrics}
-    found = read_curves(run.path / "tensorboard", [LOSS, *(tag for names in tags.values() for tag in names)])
+    found = read_curves(
+        run.path / "tensorboard", [LOSS, VALIDATION_LOSS, *(tag for names in tags.values() for tag in names)]
+    )
     drawn = []
-    if LOSS in found:
-        drawn.append(curves({"training loss": found[LOSS]}, "training loss", "loss", smooth=True))
+    losses = {name: found[tag] for tag, name in ((LOSS, "training"), (VALIDATION_LOSS, "validation")) if tag in found}
+    if losses:
+        drawn.append(curves(losses, "loss", "loss", smooth=True))
     for place, (metric, names) in enumerate(tags.items()):
         scores = {name: found[tag] for tag, name in names.items() if tag in found}
         if scores:

@@ -14,6 +14,7 @@ from torch.utils.tensorboard.summary import hparams
 from segment.metrics.standard import LEAD
 from segment.report.notable import NotableScan, notable_scans
 from segment.runs.config import flatten
+from segment.runs.curves import board_tag
 from segment.runs.folder import RunFolder, read_run
 from segment.runs.precision_recall import read_curves
 from segment.text import printable
@@ -35,10 +36,10 @@ _SCENE = {
 def write_board(run: Path) -> None:
     """Write the results of a finished run for TensorBoard, next to the curves from training.
 
-    Writes into ``tensorboard/``: the scalars of `final_scores`; the curves ``precision_recall_final/NAME``; the
-    pictures ``panels/worst`` and ``panels/median`` with a text that names the scan; the surfaces of the worst scan
-    if it is 3D; `hyperparameters`. The output of an earlier call is replaced. Scans with missing source files have no
-    picture and no surface; runs without ``precision_recall.csv`` have no curve.
+    Writes into ``tensorboard/``: the scalars of `final_points` at the last step; the curves
+    ``precision_recall_final/NAME``; the pictures ``panels/worst`` and ``panels/median`` with a text that names the
+    scan; the surfaces of the worst scan if it is 3D; `hyperparameters`. The output of an earlier call is replaced.
+    Scans with missing source files have no picture and no surface; runs without ``precision_recall.csv`` have no curve.
 
     Args:
         run: A run folder: ``config.yaml``, ``scans.csv``, ``summary.json``, ``provenance.json``, ``predictions/``.
@@ -64,17 +65,24 @@ def write_board(run: Path) -> None:
 
 def _add_scores(writer: SummaryWriter, run: RunFolder) -> None:
     """Add final scores, curves and hyperparameters."""
-    scores = final_scores(run.summary)
+    steps = run.provenance.get("steps")
+    scores = final_points(run.summary)
     for tag, value in scores.items():
-        writer.add_scalar(tag, value, 0)
+        writer.add_scalar(tag, value, steps if isinstance(steps, int) else 0)
     file = run.path / "precision_recall.csv"
     for name, curve in read_curves(file).items() if file.exists() else ():
         writer.add_pr_curve_raw(f"precision_recall_final/{printable(name)}", *curve, 0)  # type: ignore[call-arg]
     # The first of the three defines the table columns. TensorBoard would take it from a single run and hide columns
     # of other runs; without it, the columns are collected from all runs.
-    _, start, end = hparams(hyperparameters(run.config, run.provenance), scores)
+    _, start, end = hparams(_row(run, scores), scores)
     for summary in (start, end):
         writer.file_writer.add_summary(summary)  # type: ignore[attr-defined]
+
+
+def _row(run: RunFolder, scores: Mapping[str, float]) -> dict[str, str | int | float]:
+    """The hyperparameters, after the foreground Dice: TensorBoard puts all metrics to the right of all settings."""
+    lead = {LEAD.title: round(scores[LEAD.title], 4)} if LEAD.title in scores else {}
+    return lead | hyperparameters(run.config, run.provenance)
 
 
 def _add_surfaces(writer: SummaryWriter, scan: NotableScan) -> None:
@@ -100,18 +108,35 @@ def _replace_events(folder: Path, written: Path) -> None:
 
 
 def final_scores(summary: Mapping[str, Any]) -> dict[str, float]:
-    """The means of a summary by TensorBoard tag.
+    """The means of a summary by name, for other loggers than TensorBoard's.
 
     Args:
         summary: Content of ``summary.json``.
 
     Returns:
         ``Final/foreground_METRIC`` and ``Final/label/NAME_METRIC`` of every label; undefined means are left out.
-        These tags come first alphabetically, so the table of runs shows them by default.
     """
     groups = [("foreground", summary["foreground"]), *((f"label/{n}", m) for n, m in summary["labels"].items())]
     return {
         f"Final/{name}_{metric}": float(statistics["mean"])
+        for name, metrics in groups
+        for metric, statistics in metrics.items()
+        if statistics["mean"] is not None
+    }
+
+
+def final_points(summary: Mapping[str, Any]) -> dict[str, float]:
+    """The means of a summary by TensorBoard tag, each the last point of its validation curve.
+
+    Args:
+        summary: Content of ``summary.json``.
+
+    Returns:
+        Tags of `segment.runs.curves.board_tag`; undefined means are left out.
+    """
+    groups = [("foreground", summary["foreground"]), *summary["labels"].items()]
+    return {
+        board_tag(f"val/{name}_{metric}"): float(statistics["mean"])
         for name, metrics in groups
         for metric, statistics in metrics.items()
         if statistics["mean"] is not None

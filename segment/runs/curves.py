@@ -14,11 +14,14 @@ import pandas as pd
 from google.protobuf.message import DecodeError
 from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
 
+from segment.metrics.standard import LEAD
 from segment.text import printable
 
 _log = logging.getLogger(__name__)
 LOSS = "train/loss"
-"""Tag of the training loss."""
+"""Name of the training loss."""
+VALIDATION_LOSS = "val/loss"
+"""Name of the loss of the validation scans."""
 
 _KEPT = {SCALARS: 2000, "tensors": 2000, "images": 1, "audio": 1, "histograms": 1, "compressedHistograms": 1}
 _LARGEST = 1 << 28  # bytes of an event file
@@ -32,7 +35,8 @@ def read_curves(folder: Path, tags: list[str], whole: bool = False) -> dict[str,
 
     Args:
         folder: ``tensorboard/`` of a run.
-        tags: Names of the scalars, e.g. ``train/loss``.
+        tags: Names of the scalars as they were logged, e.g. ``train/loss``; a file may hold them under this name or
+            under that of `board_tag`.
         whole: Return every point, including non-finite values; otherwise at most 2,000 finite points per scalar.
 
     Returns:
@@ -40,6 +44,7 @@ def read_curves(folder: Path, tags: list[str], whole: bool = False) -> dict[str,
         be read is skipped with a warning.
     """
     parts: dict[str, list[pd.Series]] = {}
+    written = {name: tag for tag in tags for name in (tag, board_tag(tag))}
     for file in sorted(folder.glob("events.out.tfevents.*")):
         if file.is_symlink() or not _is_valid(file):
             _log.warning("No curves from %s: it is not an event file, is damaged or is too large.", printable(file))
@@ -49,14 +54,37 @@ def read_curves(folder: Path, tags: list[str], whole: bool = False) -> dict[str,
             events.Reload()
         except (DecodeError, ValueError, TypeError, LookupError, AttributeError) as error:
             _log.warning("No more curves from %s: %s", printable(file), printable(error))
-        for tag in set(tags).intersection(events.Tags()[SCALARS]):
-            points = events.Scalars(tag)
+        for name in written.keys() & set(events.Tags()[SCALARS]):
+            points, tag = events.Scalars(name), written[name]
             steps = [point.step for point in points]
             parts.setdefault(tag, []).append(pd.Series([point.value for point in points], index=steps, dtype=float))
     curves = {tag: _joined(parts[tag]) for tag in tags if tag in parts}
     if not whole:
         curves = {tag: curve[curve.abs() < math.inf] for tag, curve in curves.items()}
     return {tag: curve for tag, curve in curves.items() if len(curve)}
+
+
+def board_tag(tag: str) -> str:
+    """The name under which TensorBoard shows a scalar.
+
+    TensorBoard sorts names by their letters, capitals first, opens on the first two groups, and its table of runs on
+    the first five names: Dice of the foreground, Dice of every label, the losses.
+
+    Args:
+        tag: Name of the scalar as it is logged.
+
+    Returns:
+        ``Dice``, ``Dice/LABEL``, ``Loss/train``, ``Loss/val``, ``Metrics/NAME_METRIC``; other names stay.
+    """
+    part, _, name = tag.partition("/")
+    if tag in (LOSS, VALIDATION_LOSS):
+        return f"Loss/{part}"
+    if part != "val":
+        return tag
+    label = name.removesuffix(f"_{LEAD.name}")
+    if label == name:
+        return f"Metrics/{name}"
+    return LEAD.title if label == "foreground" else f"{LEAD.title}/{label}"
 
 
 def loss_curve(run: Path) -> pd.Series:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ FREE = (
     "name",
     "logger",
 )
+NULL = "null"
 # What configurations written before December 2026 call them.
 MOVED = {
     **{f"segment.data.{name}.": f"segment.data.synthetic.{name}." for name in ("demo", "fake")},
@@ -46,19 +47,20 @@ ADDED = {
 }
 
 
-def check_folder(folder: Path, settings: Mapping[str, Any]) -> None:
+def check_folder(folder: Path, settings: Mapping[str, Any], unknown: Collection[str] = ()) -> None:
     """Check that a run folder is new or contains a run of the same configuration.
 
     Args:
         folder: The run folder; need not exist.
         settings: The run's resolved configuration.
+        unknown: Keys whose values are not known yet, which may differ.
 
     Raises:
         UserError: The folder contains something else; the message names the keys that differ.
     """
     path = folder / "config.yaml"
     if path.exists():
-        changed = differences(read_mapping(path), settings)
+        changed = [row for row in differences(read_mapping(path), settings) if row[0] not in unknown]
         if changed:
             shown = "; ".join(f"{key} is {there} there and {here} here" for key, there, here in changed[:3])
             extend = _how_to_extend(folder, [key for key, *_ in changed])
@@ -80,6 +82,13 @@ def _how_to_extend(folder: Path, changed: Sequence[str]) -> str:
     )
 
 
+def written_plan(folder: Path) -> Mapping[str, Any] | None:
+    """The planned values of the run in a folder, for comparison before the data are read; None if there is no run."""
+    file = folder / "config.yaml"
+    planned: Mapping[str, Any] | None = read_mapping(file).get("planned") if file.is_file() else None
+    return planned
+
+
 def write_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     """Write the resolved configuration of a run into its folder as ``config.yaml``; see `check_folder`."""
     check_folder(folder, settings)
@@ -89,7 +98,7 @@ def write_settings(folder: Path, settings: Mapping[str, Any]) -> None:
         partial.unlink()
 
 
-def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[tuple[str, str | None, str | None]]:
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Differences between the configuration of a run folder and another one, except for keys in `FREE`.
 
     Args:
@@ -97,25 +106,29 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[tuple
         here: A run's resolved configuration.
 
     Returns:
-        (dotted key, value there, value here), sorted by key; None where the key is missing.
+        (dotted key, value there, value here), sorted by key; a missing key counts as null.
     """
     before, now = _flat(there), _flat(here)
-    changed = sorted(key for key in before.keys() | now.keys() if _value(before, key) != _value(now, key))
+    rows = [(key, _value(before, key), _value(now, key)) for key in sorted(before.keys() | now.keys())]
     return [
-        (key, before.get(key), now.get(key))
-        for key in changed
-        if not any(f"{key}.".startswith(f"{free}.") for free in FREE)
+        (key, old, new)
+        for key, old, new in rows
+        if old != new and not {old, new} <= {NULL, "[]"} and not any(f"{key}.".startswith(f"{free}.") for free in FREE)
     ]
 
 
 def _value(row: Mapping[str, str], key: str) -> str:
-    return row.get(key, ADDED.get(key, "None"))
+    return row.get(key, ADDED.get(key, NULL))
 
 
 def _flat(config: Mapping[str, Any]) -> dict[str, str]:
     """Dotted key to the value's text, without the paths inside the run folder, which follow from ``output``."""
     inside = f"{config.get('output')}/"
-    return {key: _current(str(value)) for key, value in leaves(config) if not f"{value}/".startswith(inside)}
+    return {
+        key: NULL if value is None else _current(str(value))
+        for key, value in leaves(config)
+        if not f"{value}/".startswith(inside)
+    }
 
 
 def _current(value: str) -> str:
@@ -125,9 +138,14 @@ def _current(value: str) -> str:
 
 
 def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of every leaf in nested mappings and lists."""
-    if not isinstance(node, Mapping | list):
+    """(dotted key, value) of every leaf in nested mappings and lists; a list of plain values is one leaf."""
+    children: Iterable[tuple[Any, Any]]
+    if isinstance(node, Mapping):
+        children = node.items()
+    elif isinstance(node, list) and any(isinstance(item, Mapping | list) for item in node):
+        children = enumerate(node)
+    else:
         yield prefix, node
         return
-    for key, child in node.items() if isinstance(node, Mapping) else enumerate(node):
+    for key, child in children:
         yield from leaves(child, f"{prefix}.{key}" if prefix else str(key))

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 from pydantic import AfterValidator, Field
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from segment.files import plain, read_mapping, write_text
 from segment.metrics.metric import DIAGONAL, MetricInfo
@@ -24,12 +19,11 @@ from segment.runs.cost import cost_lines
 from segment.runs.metrics import KEY, MetricRecord, metric_info, metric_infos, record
 from segment.runs.scans import OVERLAPS, TEST, mean_over_folds, metric_columns, parted, scan_rows
 from segment.statistics.bootstrap import FEWEST_SCANS, bootstrap_interval, mean_of_means
-from segment.text import printable
+from segment.text import printable, table
 from segment.validation import Number, read_as
 
 EMPTIES = ("both_empty", "missed", "invented")
 _LONGEST_NAME = 32
-_METRICS_PER_TABLE = 2
 
 
 @dataclass(frozen=True)
@@ -201,9 +195,9 @@ def text_table(summary: Mapping[str, Any], scans: pd.DataFrame) -> str:
         scans: The table of scans that it came from.
 
     Returns:
-        Lines of text without colour codes, independent of the terminal: one row per label and one for the foreground
-        (two metrics per table: mean, standard deviation, 95 % interval; number of scans; worst scan with its score by
-        the first of the two), then protocol, empty structures and cost; then the same of the test scans, if any.
+        Lines of text without colour codes that fit the terminal: for each metric one row per label and one for the
+        foreground (mean, standard deviation, 95 % interval, number of scans, worst scan with its score), then protocol,
+        empty structures and cost; then the same of the test scans, if any.
     """
     own, tests = parted(scans)
     infos = [info for info in metric_infos(summary) if info.name in scans]
@@ -220,10 +214,19 @@ def test_summary(summary: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _split_lines(summary: Mapping[str, Any], scans: pd.DataFrame, infos: Sequence[MetricInfo]) -> list[str]:
-    """Lines of the tables and the protocol over the scans of one split."""
-    lines = []
-    for start in range(0, len(infos), _METRICS_PER_TABLE):
-        lines += [*_score_table(summary, scans, infos[start : start + _METRICS_PER_TABLE]), ""]
+    """Lines of the table and the protocol over the scans of one split."""
+    rows = []
+    for info in infos:
+        wide = scan_rows(scans, info.name)
+        groups = [(name, scores, wide[name].dropna().droplevel(["split", "fold"])) for name, scores in
+                  summary["labels"].items()]  # fmt: skip
+        groups.append(("foreground", summary["foreground"], scan_scores(scans, info)))
+        for place, (name, scores, values) in enumerate(groups):
+            own = scores[info.name]
+            cells = [*_numbers(own), str(own["n"]), *_worst(_worst_first(values, info))]
+            rows.append([info.heading if place == 0 else "", name, *cells])
+    heads = ["metric", "label", "mean", "sd", "95 % interval", "n", "worst scan", "score"]
+    lines = [table(heads, rows, left=["metric", "label", "worst scan"], keys=2), ""]
     return [*lines, *_scarce_line(summary), protocol_line(summary), empties_line(summary)]
 
 
@@ -236,32 +239,6 @@ def _scarce_line(summary: Mapping[str, Any]) -> list[str]:
         if 0 < count < min(FEWEST_SCANS, summary["foreground"][LEAD.name]["n"])
     ]
     return [printable(f"no interval of the foreground: {', '.join(few)}, fewer than {FEWEST_SCANS}")] if few else []
-
-
-def _score_table(summary: Mapping[str, Any], scans: pd.DataFrame, infos: Sequence[MetricInfo]) -> list[str]:
-    """Lines of the table of a few metrics, side by side."""
-    table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), show_footer=True)
-    lead = infos[0]
-    total = summary["foreground"]
-    heads = ["", *(head for info in infos for head in (info.heading, "sd", "95 % interval"))]
-    heads += ["n", "worst scan", lead.heading]
-    for head, foot in zip(heads, ["foreground", *_cells(total, infos, scan_scores(scans, lead))], strict=True):
-        justify: Literal["left", "right"] = "left" if head in ("", "worst scan") else "right"
-        table.add_column(Text(head), Text(foot), justify=justify, no_wrap=True)
-    wide = scan_rows(scans, lead.name)
-    for name, scores in summary["labels"].items():
-        ordered = _worst_first(wide[name].dropna().droplevel(["split", "fold"]), lead)
-        table.add_row(*(Text(cell) for cell in (_short(name), *_cells(scores, infos, ordered))))
-    console = Console(file=io.StringIO(), width=1000, color_system=None, force_terminal=False, legacy_windows=False)
-    with console.capture() as captured:
-        console.print(table)
-    return [line.rstrip() for line in captured.get().splitlines()]
-
-
-def _cells(scores: Mapping[str, Any], infos: Sequence[MetricInfo], ordered: pd.Series) -> list[str]:
-    """Numbers of a few metrics, number of scans, and the worst of the ordered scans."""
-    numbers = [number for info in infos for number in _numbers(scores[info.name])]
-    return [*numbers, str(scores[infos[0].name]["n"]), *_worst(ordered)]
 
 
 def protocol_line(summary: Mapping[str, Any]) -> str:

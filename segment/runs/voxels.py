@@ -11,7 +11,7 @@ from segment.data.labels import IGNORE, Labels
 from segment.errors import UserError
 from segment.io.formats import is_image_file, stem
 from segment.io.geometry import Grid, canonical_grid, to_canonical
-from segment.io.images import read_image, read_label
+from segment.io.images import Image, read_header, read_image, read_label
 from segment.runs.folder import RunFolder
 from segment.runs.scans import TEST
 
@@ -21,11 +21,12 @@ class ScanVoxels:
     """Image and masks of one scan in canonical axes (z inferior to superior, y posterior to anterior, x left to right).
 
     Attributes:
-        image: float32 ``(C, z, y, x)`` or ``(C, y, x)``.
+        image: float32 ``(C, z, y, x)`` or ``(C, y, x)``; zeros if only the masks of the scan are known.
         reference: Class indices ``(z, y, x)`` or ``(y, x)``; unannotated voxels count as background.
         prediction: Class indices of the same shape.
         grid: Grid of these voxels.
         n_classes: Number of classes, background included.
+        oriented: Whether the scan's file says which side is left.
     """
 
     image: np.ndarray
@@ -33,14 +34,16 @@ class ScanVoxels:
     prediction: np.ndarray
     grid: Grid
     n_classes: int
+    oriented: bool = True
 
 
 def read_voxels(run: RunFolder, case: str, split: str | None = None) -> ScanVoxels:
     """Read image, reference and prediction of one scan.
 
     Args:
-        run: A finished run; its provenance lists source files of scans under ``cases`` or ``test_cases`` and label
-            values under ``labels``; predictions are in ``predictions/``, those of test scans in ``predictions/test/``.
+        run: A finished run or an evaluation; its provenance lists source files of scans under ``cases`` or
+            ``test_cases`` and label values under ``labels``; predictions are listed there too, or are in
+            ``predictions/``, those of test scans in ``predictions/test/``.
         case: Id of the scan.
         split: Its split; only ``test`` makes a difference.
 
@@ -58,18 +61,22 @@ def read_voxels(run: RunFolder, case: str, split: str | None = None) -> ScanVoxe
     sources = cases.get(case) if isinstance(cases, dict) else None
     images, label = (sources.get("images"), sources.get("label")) if isinstance(sources, dict) else (None, None)
     files = [file for file in images if isinstance(file, str)] if isinstance(images, list) else []
-    if not files or not isinstance(label, str):
+    if not isinstance(images, list) or not isinstance(label, str):
         raise UserError("provenance.json does not list its image and label files.")
     labels = _labels(run)
-    image, reference = read_image([Path(file) for file in files]), read_label(Path(label))
-    prediction = read_label(_prediction(masks_folder, case))
+    reference = read_label(Path(label))
+    blank = Image(np.zeros((1, *reference.array.shape), np.float32), reference.grid)
+    image = read_image([Path(file) for file in files]) if files else blank
+    mask = sources.get("prediction") if isinstance(sources, dict) else None
+    prediction = read_label(Path(mask) if isinstance(mask, str) else _prediction(masks_folder, case))
     if not image.array.shape[1:] == reference.array.shape == prediction.array.shape:
         raise UserError("its image, reference and prediction differ in shape.")
     masks = [
         to_canonical(_without_ignored(labels.encode(mask.array)), reference.grid) for mask in (reference, prediction)
     ]
+    oriented = reference.array.ndim == 3 and read_header(Path(files[0] if files else label)).oriented
     anatomical = to_canonical(image.array, image.grid)
-    return ScanVoxels(anatomical, masks[0], masks[1], canonical_grid(image.grid), len(labels))
+    return ScanVoxels(anatomical, masks[0], masks[1], canonical_grid(image.grid), len(labels), oriented)
 
 
 def _labels(run: RunFolder) -> Labels:

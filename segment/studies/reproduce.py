@@ -12,6 +12,7 @@ from pathlib import Path
 from segment.errors import UserError
 from segment.files import read_mapping
 from segment.runs.folder import is_complete
+from segment.runs.settings import differences, written_plan
 from segment.studies.budget import forecast, known_pace, measure, steps_within, trial_steps
 from segment.studies.conclusion import conclude
 from segment.studies.folds import finished_folds, valid_folds
@@ -128,6 +129,7 @@ def train_run(study: Study, name: str, folds: Sequence[int], request: Request, t
     for number, fold in enumerate(folds):
         one = study.experiments.experiment(name, fold, steps)
         if finished(one.output, one.trainer):
+            check_overrides(study, name, fold, one)
             print(f"{name}, fold {fold} is finished: see {one.output / 'report.html'}", flush=True)
             continue
         print(f"{name}, fold {fold}", flush=True)
@@ -140,6 +142,26 @@ def train_run(study: Study, name: str, folds: Sequence[int], request: Request, t
     runs = finished_folds(folder)
     if len(runs) == folds_of(whole) > 1 and all((run.path / "model").is_dir() for run in runs.values()):
         sum_up(whole, list(runs.values()), started)
+
+
+def check_overrides(study: Study, name: str, fold: int, one: Experiment) -> None:
+    """Check that a finished fold was trained with the values that the command line gives.
+
+    Raises:
+        UserError: When it has another value, which would be ignored.
+    """
+    if not study.experiments.overrides:
+        return
+    plan = written_plan(one.output)
+    requested = one.settings(plan)
+    published = study.experiments.as_published().experiment(name, fold).settings(plan)
+    given = {key for key, *_ in differences(published, requested)}
+    for key, there, here in differences(read_mapping(one.output / "config.yaml"), requested):
+        if key in given:
+            raise UserError(
+                f"output={one.output}: is finished with {key}={there}, so that {here} would be ignored. Give another "
+                "output=, or leave it out."
+            )
 
 
 def pace_reporter(name: str, folds: int, steps: int) -> Callable[[float], None]:

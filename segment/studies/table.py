@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from segment.studies.figures import ALL, Published
 from segment.studies.ledger import Line
 from segment.studies.verdict import INCONCLUSIVE, NOT_COMPARABLE
-from segment.text import printable
+from segment.text import markdown as escaped
+from segment.text import markdown_table
 
 
 def cells(line: Line, with_protocol: bool = True) -> tuple[str, str, str, str, str, str, str]:
@@ -116,14 +116,6 @@ def markdown(lines: Sequence[Line], made_with: Mapping[str, str] | None = None) 
         lines: The lines.
         made_with: The protocol of each run's measured figures, for the notes under the table.
     """
-    rows = [HEADS, ("---",) * len(HEADS), *(tuple(map(escaped, cells(line))) for line in lines)]
-    text = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    text = markdown_table(HEADS, [tuple(map(escaped, cells(line))) for line in lines])
     text += "".join(f"\n{title}: {escaped(note)}.\n" for title, note in footnotes(lines))
     return text + "".join(f"\nMeasured: {escaped(f'{run}: {text}')}\n" for run, text in (made_with or {}).items())
-
-
-def escaped(text: str) -> str:
-    """Escape text from a file for Markdown, so that it contains no tags, links, cell separators or emphasis."""
-    plain = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    plain = re.sub(r"([\\`*\[\]|~#!])", r"\\\1", plain)
-    return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", plain).replace("://", "&#58;//")

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from segment.errors import UserError
-from segment.inference.model import find_model
+from segment.inference.limits import find_model
 from segment.networks.weights import load_encoder, not_finite, resample_kernels
 from segment.text import one_line
 
@@ -19,6 +19,7 @@ MAX_BYTES = 8 << 30
 PICKLED = (".pth", ".pt")
 SUFFIXES = (".safetensors", *PICKLED)
 HEADS = "heads."
+WEIGHTS = "weights.safetensors"  # of a model folder
 
 
 def load_weights(network: nn.Module, path: Path) -> str:
@@ -27,9 +28,9 @@ def load_weights(network: nn.Module, path: Path) -> str:
     Args:
         network: Receives the weights.
         path: A .safetensors, .pth or .pt file with the state dict of the network's encoder, as torchvision publishes
-            them, or the folder of a run or a model, whose whole network is used. The heads of a folder may differ
-            (another number of classes): those keep their initial weights. Smaller depthwise kernels are interpolated
-            (see :func:`segment.networks.weights.resample_kernels`).
+            them, or the folder of a run or a model (or its weights.safetensors), whose whole network is used. The heads
+            of a folder may differ (another number of classes): those keep their initial weights. Smaller depthwise
+            kernels are interpolated (see :func:`segment.networks.weights.resample_kernels`).
 
     Returns:
         A line that describes what was loaded.
@@ -37,6 +38,8 @@ def load_weights(network: nn.Module, path: Path) -> str:
     Raises:
         UserError: When the path has no weights, or they are damaged, too large, not plain data or do not fit.
     """
+    if path.name == WEIGHTS and (path.parent / "model.json").is_file():
+        path = path.parent
     return _load_run(network, path) if path.is_dir() else _load_file(network, path)
 
 
@@ -64,7 +67,7 @@ def _load_file(network: nn.Module, path: Path) -> str:
 
 def _load_run(network: nn.Module, folder: Path) -> str:
     try:
-        path = find_model(folder) / "weights.safetensors"
+        path = find_model(folder) / WEIGHTS
     except UserError as error:
         raise UserError(
             f"weights={folder}: no model.json there or in its folder model/. Give a finished run's folder, a model "

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from segment.arrays import nonzero_box
+from segment.visual.overlays import contours, errors, lettered, painted
 
 # Okabe and Ito's palette, distinguishable with every kind of colour vision (https://jfly.uni-koeln.de/color/), without
 # black; orange and blue first, the pair with the highest contrast on grey.
@@ -27,12 +28,10 @@ _OKABE_ITO = (
     (0, 114, 178),
 )
 _LEAST, _MOST = 256, 640  # minimum height and maximum side length of a picture, in pixels
-_OPACITY = 0.35
 _GAP, _CAPTION = 6, 20
 _PANE = 224  # longest side of a picture in a contact sheet, in pixels
 _PLANE = 300  # longest side of a slice among the three planes, in pixels
 _MARGIN = 8  # minimum margin around the structures, in voxels
-_DASH = 8  # dash length of a contour, in pixels; half of it along a row
 
 
 def colours(n_classes: int) -> np.ndarray:
@@ -82,12 +81,17 @@ def panel(
     size, canvas = _sizes(reference.shape, (spacing[-2], spacing[-1]))
     base = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC))
     masks = [_resized(mask, size) for mask in (reference, prediction)]
-    panes = [base, *(_painted(base, mask, colours(n_classes)) for mask in masks)]
+    panes = [base, *(painted(base, mask, colours(n_classes)) for mask in masks)]
     return _side_by_side(panes, canvas, ("image", "reference", "prediction"))
 
 
 def planes(
-    image: np.ndarray, reference: np.ndarray, prediction: np.ndarray, n_classes: int, spacing: tuple[float, ...]
+    image: np.ndarray,
+    reference: np.ndarray,
+    prediction: np.ndarray,
+    n_classes: int,
+    spacing: tuple[float, ...],
+    letters: bool = True,
 ) -> dict[str, np.ndarray]:
     """Draw a scan in three planes: axial, coronal and sagittal slice, stacked vertically.
 
@@ -99,18 +103,22 @@ def planes(
         prediction: Class indices of the same shape.
         n_classes: Number of classes, background included.
         spacing: Voxel size of the spatial axes in array order, any unit.
+        letters: Write the directions of the body at the edges of the images of a 3D scan.
 
     Returns:
         Pictures uint8 ``(H, W, 3)`` of equal size: ``image``; ``reference`` and ``prediction``, translucent on the
-        image with an opaque outline; ``contours`` of both, the reference solid and the prediction dashed. The grey
-        scale covers the 0.5th to 99.5th percentile of the slices. For a 2D image, each picture shows its only slice.
+        image with an opaque outline; ``contours`` of both, the reference solid and the prediction dashed; ``errors``,
+        see `segment.visual.overlays.errors`. The grey scale covers the 0.5th to 99.5th percentile of the slices. For a
+        2D image, each picture shows its only slice.
 
     Raises:
         ValueError: The shapes of the three arrays do not match.
     """
     _require_one_grid(image, reference, prediction, spacing)
     palette = colours(n_classes)
-    columns: dict[str, list[np.ndarray]] = {"image": [], "reference": [], "prediction": [], "contours": []}
+    columns: dict[str, list[np.ndarray]] = {
+        name: [] for name in ("image", "reference", "prediction", "contours", "errors")
+    }
     centre = fullest_slices(reference, prediction)
     sides = _plane_sizes(reference.shape, spacing)
     grey = [_visible_channels(_plane(image, axis, centre)) for axis in range(len(sides))]
@@ -118,10 +126,11 @@ def planes(
     for axis, size in enumerate(sides):
         base = np.asarray(Image.fromarray(_window(grey[axis], window)).resize(size, Image.Resampling.BICUBIC))
         masks = [_resized(_plane(mask, axis, centre), size) for mask in (reference, prediction)]
-        columns["image"].append(base)
-        columns["reference"].append(_painted(base, masks[0], palette))
-        columns["prediction"].append(_painted(base, masks[1], palette))
-        columns["contours"].append(_contours(base, masks[0], masks[1], palette))
+        columns["image"].append(lettered(base, axis) if letters and reference.ndim == 3 else base)
+        columns["reference"].append(painted(base, masks[0], palette))
+        columns["prediction"].append(painted(base, masks[1], palette))
+        columns["contours"].append(contours(base, masks[0], masks[1], palette))
+        columns["errors"].append(errors(base, masks[0], masks[1]))
     return {name: _stacked(slices) for name, slices in columns.items()}
 
 
@@ -131,11 +140,12 @@ def contour_row(
     predictions: Sequence[np.ndarray],
     n_classes: int,
     spacing: tuple[float, ...],
+    letters: bool = True,
 ) -> list[np.ndarray]:
     """Draw one axial slice of a scan, next to it the contours of the reference and of several predictions.
 
-    The slice is the one on which the predictions differ most, else the one with most reference voxels, cropped to the
-    structures with a margin.
+    The slice is the one on which the predictions differ most, of those that show a structure of the reference; else the
+    one with most reference voxels. It is cropped to the structures with a margin.
 
     Args:
         image: As for `panel`.
@@ -143,18 +153,22 @@ def contour_row(
         predictions: Class indices of the same shape, at least one.
         n_classes: Number of classes, background included.
         spacing: Voxel size of the spatial axes in array order, any unit.
+        letters: Write the directions of the body at the edges of the image of a 3D scan.
 
     Returns:
-        Pictures uint8 ``(H, W, 3)`` of equal size, the longer side 300 pixels: the image; the reference as a solid
-        line; then for each prediction the reference solid and the prediction dashed. The grey scale covers the 0.5th to
-        99.5th percentile of the visible region.
+        Pictures uint8 ``(H, W, 3)`` of equal size, the longer side 300 pixels: the image, with letters at its edges if
+        the scan is 3D; the reference as a solid line; then for each prediction the contours as in `planes`, and its
+        errors. The grey scale covers the 0.5th to 99.5th percentile of the visible region.
 
     Raises:
         ValueError: The shapes of the arrays do not match.
     """
     for prediction in predictions:
         _require_one_grid(image, reference, prediction, spacing)
-    disagreement = np.any([prediction != predictions[0] for prediction in predictions], axis=0)
+    disagreement = np.asarray(np.stack([prediction != predictions[0] for prediction in predictions]).any(axis=0))
+    if reference.ndim == 3:
+        structured = disagreement & np.asarray(reference.any(axis=(1, 2)))[:, None, None]
+        disagreement = structured if structured.any() else disagreement
     centre = fullest_slices(disagreement, reference)
     image, *masks = (_plane(array, 0, centre) for array in (image, reference, *predictions))
     around = tuple(
@@ -166,7 +180,11 @@ def contour_row(
     grey = _window(shown, _limits(shown))
     base = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC))
     large = [_resized(mask, size) for mask in masks]
-    return [base, *(_contours(base, large[0], mask, colours(n_classes)) for mask in large)]
+    palette = colours(n_classes)
+    drawn = [lettered(base, 0) if letters and len(spacing) == 3 else base, contours(base, large[0], large[0], palette)]
+    for mask in large[1:]:
+        drawn += [contours(base, large[0], mask, palette), errors(base, large[0], mask)]
+    return drawn
 
 
 def fullest_slices(reference: np.ndarray, prediction: np.ndarray) -> tuple[int, ...]:
@@ -220,7 +238,7 @@ def sheet(
             grey = Image.fromarray(_window(_visible_channels(image), window)).resize(size, Image.Resampling.BICUBIC)
             left = column * (canvas[0] + _GAP)
             whole.paste(
-                Image.fromarray(_painted(np.asarray(grey), _resized(mask, size), paints, opacity=0)), (left, top)
+                Image.fromarray(painted(np.asarray(grey), _resized(mask, size), paints, opacity=0)), (left, top)
             )
             for number, text in enumerate(words):
                 place = (left + 4, top + size[1] + 2 + line * number)
@@ -322,33 +340,6 @@ def _resized(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     rows = np.arange(size[1]) * mask.shape[0] // size[1]
     columns = np.arange(size[0]) * mask.shape[1] // size[0]
     return mask[rows[:, None], columns]
-
-
-def _outline(mask: np.ndarray) -> np.ndarray:
-    """The label pixels that touch another class; the border of the picture does not count."""
-    padded = np.pad(mask, 1, mode="edge")
-    inner = padded[1:-1, 1:-1]
-    neighbours = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
-    return (mask > 0) & np.logical_or.reduce([inner != neighbour for neighbour in neighbours])
-
-
-def _painted(base: np.ndarray, mask: np.ndarray, palette: np.ndarray, opacity: float = _OPACITY) -> np.ndarray:
-    """A picture overlaid with a mask of the same size, translucent with an opaque outline."""
-    covered = np.where(_outline(mask), 1.0, opacity) * (mask > 0)
-    paint = palette[mask]
-    return (base + (paint.astype(np.float64) - base) * covered[..., None]).round().astype(np.uint8)
-
-
-def _contours(base: np.ndarray, reference: np.ndarray, prediction: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    """A picture with the outlines of two masks: the reference solid, the prediction dashed where it differs."""
-    rows, columns = np.indices(reference.shape)
-    dashes = (rows + 2 * columns) // _DASH % 2 == 0  # the slope makes horizontal, vertical and diagonal lines dashed
-    drawn = base.copy()
-    for mask, part in ((prediction, dashes), (reference, True)):
-        outline = _outline(mask)
-        outline |= _outline(np.where(outline, 0, mask))  # two pixels wide
-        drawn[outline & part] = palette[mask[outline & part]]
-    return drawn
 
 
 def _side_by_side(panes: list[np.ndarray], canvas: tuple[int, int], captions: tuple[str, ...]) -> np.ndarray:

@@ -19,14 +19,15 @@ from segment.io.formats import is_image_file, stem
 from segment.metrics.standard import LEAD
 from segment.report.run_page import write_page
 from segment.report.tensorboard import write_board
+from segment.runs.confusion import FILE as CONFUSION
+from segment.runs.confusion import sum_confusions, write_confusion
 from segment.runs.folder import RunFolder, read_run
 from segment.runs.metrics import recorded_infos
 from segment.runs.scans import TEST, joined, write_scans
-from segment.runs.settings import check_folder, write_settings
+from segment.runs.settings import check_folder, write_settings, written_plan
 from segment.runs.summary import merged_protocol, summarise, text_table, write_summary
 from segment.text import table
 from segment.workflow.experiment import Experiment
-from segment.workflow.train import written_plan
 
 _SUMMED = ("wall_seconds", "train_seconds", "energy_kwh", "co2_kg")
 
@@ -93,6 +94,9 @@ def sum_up(experiment: Experiment, runs: Sequence[RunFolder], started: float) ->
     write_settings(folder, experiment.settings(runs[0].config.get("planned")))
     write_scans(folder / "scans.csv", scans)
     write_summary(folder / "summary.json", summary)
+    confusion = sum_confusions([run.path / CONFUSION for run in runs])
+    if confusion is not None:
+        write_confusion(folder / CONFUSION, list(confusion.index), confusion.to_numpy())
     write_json(folder / "provenance.json", record)
     _gather_predictions(folder / "predictions", runs, scans)
     write_board(folder)
@@ -105,11 +109,12 @@ def sum_up(experiment: Experiment, runs: Sequence[RunFolder], started: float) ->
 def _fold_table(runs: Sequence[RunFolder]) -> str:
     """Dice of every fold; of its test scans too, if there are any."""
     tested = any(TEST in run.summary for run in runs)
-    rows = [("fold", "scans", "Dice", *(["test Dice"] if tested else []), "run")]
+    heads = ["fold", "scans", "Dice", *(["test Dice"] if tested else []), "run"]
+    rows = []
     for fold, run in enumerate(runs):
         parts = [run.summary, *([run.summary.get(TEST)] if tested else [])]
         rows.append((str(fold), f"{run.summary['scans']}", *map(_decimal, parts), str(run.path)))
-    return table(rows)
+    return table(heads, rows, left=["fold", "run"])
 
 
 def _decimal(summary: Mapping[str, Any] | None) -> str:

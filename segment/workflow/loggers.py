@@ -12,6 +12,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from pytorch_lightning.loggers.logger import DummyLogger
 
 from segment.errors import UserError
 from segment.report.tensorboard import final_scores
@@ -43,7 +44,8 @@ def logged(trainer: pl.Trainer, parts: Parts, folder: Path) -> Iterator[list[Log
     if cache is None:  # Weights & Biases would otherwise write its own log to the user's home folder
         os.environ["WANDB_CACHE_DIR"] = str((folder / "wandb" / "cache").absolute())
     try:
-        trainer.loggers = [_start(name, make, row) for name, make in parts.loggers.items()]
+        loggers = [_start(name, make, row) for name, make in parts.loggers.items()]
+        trainer.loggers = loggers or [DummyLogger()]  # some callbacks refuse to work without one
         yield trainer.loggers
         failed = False
     finally:

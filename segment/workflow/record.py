@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 from segment import provenance
 from segment.data.case import Case
 from segment.files import hash_files
-from segment.inference.model import find_model
+from segment.inference.limits import find_model
 from segment.training.callbacks.early_stopping import stopped_early
 from segment.workflow.experiment import Experiment
 from segment.workflow.prepare import Work

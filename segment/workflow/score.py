@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
@@ -26,6 +27,8 @@ from segment.metrics.precision_recall import THRESHOLDS, average_precision, thre
 from segment.preprocessing.store import Store
 from segment.report.run_page import write_page
 from segment.report.tensorboard import write_board
+from segment.runs.confusion import FILE as CONFUSION
+from segment.runs.confusion import write_confusion
 from segment.runs.precision_recall import precision_line, write_curves
 from segment.runs.scans import TEST, joined, write_scans
 from segment.runs.summary import summarise, text_table, write_summary
@@ -64,14 +67,16 @@ def score(
         counts += predict_case(predictor, work.store, case, target)
         pairs.append((case.id, target, case.label))
     split = "train" if experiment.overfit else "val"
-    metrics, fold, groups = experiment.metrics, int(experiment.fold), dataset.groups()
-    scans = score_pairs(pairs, dataset.labels, split=split, fold=fold, metrics=metrics, groups=groups)
+    metrics, fold = experiment.metrics, int(experiment.fold)
+    confusion = np.zeros((len(dataset.labels), len(dataset.labels)), np.int64)
+    options: dict[str, Any] = {"fold": fold, "metrics": metrics, "groups": dataset.groups()}
+    scans = score_pairs(pairs, dataset.labels, split=split, confusion=confusion, **options)
     if work.test:
         tests = predict_tests(predictor, dataset, work.test, masks / TEST)
-        scans = joined(
-            [scans, score_pairs(tests, dataset.labels, split=TEST, fold=fold, metrics=metrics, groups=groups)]
-        )
+        scans = joined([scans, score_pairs(tests, dataset.labels, split=TEST, **options)])
     write_scans(folder / "scans.csv", scans)
+    if not dataset.labels.regions:  # which overlap, so that they cannot be confused
+        write_confusion(folder / CONFUSION, list(dataset.labels), confusion)
     write_curves(folder / "precision_recall.csv", [*model.labels.structures], counts.numpy())
     protocol = {
         "dataset": dataset.name,

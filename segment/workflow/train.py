@@ -8,13 +8,13 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from segment import provenance
@@ -25,11 +25,12 @@ from segment.files import read_mapping, write_json
 from segment.inference.model import save_model
 from segment.inference.precision import scoring_precision
 from segment.metrics.standard import LEAD
+from segment.networks.check import check_outputs
 from segment.preprocessing.plan import Plan
 from segment.preprocessing.plan_file import write_plan
 from segment.runs.folder import is_complete
 from segment.runs.health import MARK, divergence
-from segment.runs.settings import check_folder, write_settings
+from segment.runs.settings import check_folder, write_settings, written_plan
 from segment.runs.summary import read_summary
 from segment.sampling.datamodule import PatchDataModule
 from segment.text import one_line, printable
@@ -65,7 +66,6 @@ def train(experiment: Experiment, callbacks: Sequence[pl.Callback] = ()) -> floa
     """
     started, folder = time.time(), experiment.output
     silence_libraries()
-    check_accelerator(experiment.trainer.accelerator)
     check_folder(folder, experiment.settings(written_plan(folder)))
     if finished(folder, experiment.trainer):
         check_result(folder)
@@ -111,13 +111,6 @@ def train(experiment: Experiment, callbacks: Sequence[pl.Callback] = ()) -> floa
     return foreground_dice(folder)
 
 
-def written_plan(folder: Path) -> Mapping[str, Any] | None:
-    """The planned values of the run in a folder, for comparison before the data are read; None if there is no run."""
-    file = folder / "config.yaml"
-    planned: Mapping[str, Any] | None = read_mapping(file).get("planned") if file.is_file() else None
-    return planned
-
-
 def cost_of(trainer: pl.Trainer) -> dict[str, Any]:
     """The training's cost, as its callbacks measured it."""
     cost: dict[str, Any] = {}
@@ -131,6 +124,7 @@ def fit(trainer: pl.Trainer, module: SegmentationModule, datamodule: PatchDataMo
 
     Raises:
         Diverged: When a loss or gradient is not finite; the file `MARK` in the run folder then records it.
+        UserError: When Lightning refuses the trainer's arguments or the callbacks.
     """
     last = folder / "checkpoints" / "last.ckpt"
     try:
@@ -139,6 +133,8 @@ def fit(trainer: pl.Trainer, module: SegmentationModule, datamodule: PatchDataMo
         if trainer.is_global_zero:
             write_json(folder / MARK, error.record)
         raise
+    except MisconfigurationException as error:
+        raise UserError(f"trainer or callbacks: refused by Lightning ({one_line(error)}).") from error
     (folder / MARK).unlink(missing_ok=True)
 
 
@@ -152,19 +148,6 @@ def check_result(folder: Path) -> None:
         raise UserError(
             f"{folder}: its training {failed.reason} ({failed.cause}), so it has no valid result. Delete it and train "
             "again, with a smaller optimizer.lr or another precision."
-        )
-
-
-def check_accelerator(accelerator: str) -> None:
-    """Reject a GPU that is not available, before any data are read.
-
-    Raises:
-        UserError: When there is none; the message says how to train without one.
-    """
-    if accelerator in ("gpu", "cuda", "mps") and not (CUDAAccelerator.is_available() or MPSAccelerator.is_available()):
-        raise UserError(
-            f"trainer.accelerator={accelerator}: torch {torch.__version__} finds no GPU. Train with trainer=cpu, or "
-            "install a torch build that fits the GPU's driver."
         )
 
 
@@ -225,6 +208,10 @@ def assemble(
             f"plan.patch_size={list(work.plan.patch_size)}: the network downsamples it to a single voxel. "
             "Give a larger patch or a network with fewer stages."
         )
+    try:
+        check_outputs(network, len(work.dataset.channels), work.dataset.labels.outputs, work.plan.patch_size)
+    except ValueError as error:
+        raise UserError(f"network: {type(network).__name__} {error}.") from error
     check_loss(parts.loss, parts.loss_name, work.dataset.labels, len(work.plan.patch_size))
     module = SegmentationModule(
         network=network,

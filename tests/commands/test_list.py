@@ -8,10 +8,14 @@ import re
 import sys
 from pathlib import Path
 
+import hydra
 import pytest
+from many_commands import run_all
 
 from segment import cli
 from segment.commands import list as listing
+from segment.config import network_table
+from segment.config.compose import register
 
 CONF = Path(__file__).parents[2] / "conf"
 OURS = {file.stem for file in CONF.glob("network/*.yaml")}
@@ -88,6 +92,44 @@ def test_every_network_is_listed_in_numbers():
         assert row["divisor"], name
         assert row["about"], name
         assert "http" not in row["about"], name
+
+
+@pytest.mark.slow
+def test_the_kept_figures_of_every_network_are_what_counting_gives(tmp_path):
+    network_table.write_table(tmp_path / "table.json")
+    assert json.loads((tmp_path / "table.json").read_text()) == network_table.table()
+
+
+def test_the_kept_figures_are_up_to_date(capsys):
+    register()
+    assert network_table.table()["code"] == network_table.code_hash(), "segment/networks has changed: make networks"
+    with hydra.initialize(version_base="1.3", config_path=None):
+        kept = network_table.table()["networks"]
+        assert {name: row["configuration"] for name, row in kept.items()} == {
+            name: network_table.configuration_hash(name) for name in OURS
+        }, "conf/network has changed: make networks"
+        for name in ("unet_small", "monai_unet", "unetpp_ds"):
+            assert kept[name] == {"configuration": kept[name]["configuration"], **network_table.count(name)}
+
+
+def test_a_network_of_ones_own_in_place_of_ours_is_counted(tmp_path, monkeypatch):
+    (tmp_path / "conf" / "network").mkdir(parents=True)
+    ours = (CONF / "network" / "unet_small.yaml").read_text()
+    assert "features: [8, 32, 64, 128]" in ours
+    (tmp_path / "conf/network/unet_small.yaml").write_text(ours.replace("[8, 32, 64, 128]", "[8, 16]"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(listing, "options", lambda group: ["unet_small", "unet"])
+    counted = []
+    monkeypatch.setattr(network_table, "count", lambda name: counted.append(name) or {})
+    segment("networks", "format=json")
+    assert counted == ["unet_small"]
+
+
+def test_the_list_imports_nothing_slow(tmp_path):
+    told = run_all([["list"], ["list", "networks", "format=json"]], tmp_path)
+    assert [code for code, *_ in told["results"]] == [0, 0], told
+    assert told["imported"] == []
+    assert {row["name"] for row in json.loads(told["results"][1][1])} >= OURS
 
 
 def test_every_network_has_a_row(monkeypatch):

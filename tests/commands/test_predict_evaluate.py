@@ -1,6 +1,8 @@
 """The verbs predict and evaluate on a trained model."""
 
+import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -17,7 +19,9 @@ from segment.commands import evaluate, predict
 from segment.config.compose import compose
 from segment.errors import UserError
 from segment.files import file_sha256
-from segment.inference.scans import find_scans
+from segment.inference.inputs import find_scans
+
+OLD = Path(__file__).parents[1] / "fixtures" / "runs_of_november_2026"
 
 
 def run(verb, module, **values) -> None:
@@ -59,6 +63,20 @@ def test_predict_writes_masks_on_the_inputs_own_grid_format_and_name(run_train, 
 
     with pytest.raises(UserError, match="would overwrite an input"):
         run("predict", predict, model=model, input=inputs, output=inputs)
+
+
+def test_masks_that_exist_are_replaced_only_if_asked_for_and_a_choice_of_windows_works(tmp_path, capsys):
+    given = {"model": OLD / "seed0", "input": OLD / "scans/imagesTr/case_0.nii.gz", "output": tmp_path / "masks"}
+    run("predict", predict, **given)
+    before = (tmp_path / "masks" / "case_0.nii.gz").stat().st_mtime_ns
+    with pytest.raises(UserError, match=r"output=.*case_0\.nii\.gz exists.*overwrite=true"):
+        run("predict", predict, **given)
+    assert (tmp_path / "masks" / "case_0.nii.gz").stat().st_mtime_ns == before
+    capsys.readouterr()
+    run("predict", predict, **given, overwrite="true", inference="mirror")
+    assert (tmp_path / "masks" / "case_0.nii.gz").stat().st_mtime_ns > before
+    assert settings(tmp_path / "masks")["predicted"]["mirror"] == "all"
+    assert "mirror is all here, [] for the model's scores" in capsys.readouterr().err
 
 
 def settings(output: Path) -> dict:
@@ -103,6 +121,22 @@ def test_a_model_is_predicted_as_it_was_scored(run_train, make_dataset, tmp_path
     run("evaluate", evaluate, **masks, output=tmp_path / "scores")
     protocol = json.loads((tmp_path / "scores" / "summary.json").read_text())["protocol"]
     assert (protocol["overlap"], protocol["test_time_augmentation"], protocol["precision"]) == (0.5, "none", "32-true")
+    made = settings(tmp_path / "told")["scans"][source.name]
+    assert made["sha256"] == {str(scan): hashlib.sha256(scan.read_bytes()).hexdigest()}
+    assert made["seconds"] > 0
+    page = (tmp_path / "scores" / "report.html").read_text()
+    assert "Evaluation of told" in page
+    assert "not recorded" not in page
+    assert page.count('src="data:image/png') == 5  # with the image, which predictions.json names
+    assert "<h2" in page
+    assert "Learning curves" not in page
+
+    # The masks that the training left say how they were made too.
+    masks |= {"predictions": model / "predictions", "ignore_extra": "true"}
+    run("evaluate", evaluate, **masks, output=tmp_path / "again")
+    protocol = json.loads((tmp_path / "again" / "summary.json").read_text())["protocol"]
+    assert (protocol["overlap"], protocol["test_time_augmentation"]) == (0.25, "mirror [0]")
+    assert "window overlap 0.25" in capsys.readouterr().out
 
 
 def test_models_that_do_not_say_their_precision_are_predicted_in_that_of_their_run(run_train, make_dataset, tmp_path):
@@ -162,6 +196,10 @@ def test_evaluate_scores_masks_of_any_program(make_dataset, tmp_path, capsys):
     assert summary["labels"]["ball_2"]["dice"]["mean"] == pytest.approx(2 / 3)
     assert summary["empty"]["missed"] == {"ball_1": 0, "ball_2": 1}
     assert "ball_2" in capsys.readouterr().out
+    # Nothing says which images these masks belong to: their contours and errors are shown on black.
+    page = (tmp_path / "scores" / "report.html").read_text()
+    assert "The images are not known: no predictions.json beside the masks names them." in page
+    assert re.findall(r"<figcaption>([^<]+)", page)[:4] == ["reference", "prediction", "both contours", "errors"]
 
 
 def test_evaluate_refuses_another_grid_and_writes_nothing(make_dataset, tmp_path):

@@ -16,6 +16,7 @@ from segment.config.compose import compose, register
 from segment.config.messages import explain
 from segment.config.sweep import pattern_of
 from segment.evaluation.comparison.methods import find_runs
+from segment.workflow import train as training
 
 
 @pytest.fixture
@@ -35,18 +36,22 @@ def dice(run: Path) -> float:
     return json.loads((run / "summary.json").read_text())["foreground"]["dice"]["mean"]
 
 
-def test_failed_jobs_do_not_stop_a_sweep_and_finished_jobs_are_skipped(segment, make_dataset, tmp_path, capsys):
+def test_failed_jobs_do_not_stop_a_sweep_and_finished_jobs_are_skipped(
+    segment, make_dataset, tmp_path, capsys, monkeypatch
+):
     root = make_dataset(tmp_path / "data", n=4)
+    prepare = training.prepare
+    monkeypatch.setattr(training, "prepare", lambda one: prepare(one) if one.seed == 0 else {}["a crash"])
     here = "hydra.sweep.dir=runs/.sweeps/mine"
-    assert segment("train", root, "-m", here, "seed=99999999999,0", "fold=9,0") == 1  # no such seed: a crash
+    assert segment("train", root, "-m", here, "seed=7,0", "fold=9,0") == 1  # a crash
     output = capsys.readouterr()
     (run,) = runs(tmp_path)
     assert f"{dice(run):.4f}  runs/{run.name}" in output.out
-    assert re.search(r"^0 +seed=99999999999 fold=9 +failed", output.out, re.M)
+    assert re.search(r"^0 +seed=7 fold=9 +failed", output.out, re.M)
     last = output.err.strip().splitlines()[-1]
     assert last.startswith("segment: 3 of 4 jobs failed")
-    assert "[1] seed=99999999999 fold=0: ValueError: 99999999999 is not in bounds" in last
-    assert "[2] seed=0 fold=9: fold=9 does not exist" in last
+    assert "[1] seed=7 fold=0: KeyError: 'a crash'" in last
+    assert "[2] seed=0 fold=9: fold=9: there are 5 folds" in last
     # The command in the provenance, which child processes of a strategy would start, is that of the job alone.
     command = json.loads((run / "provenance.json").read_text())["command"]
     assert command[:2] == ["segment", "train"]
@@ -111,6 +116,10 @@ def test_search_finds_the_highest_dice_and_is_reproducible(segment, make_dataset
     scores = {run: dice(run) for run in runs(tmp_path)}
     assert [run.name for run in scores] == ["trial0", "trial1"]
     assert "Compare  segment compare 'runs=runs/trial*'\n" in output
+    board = Path(re.search(r"^Curves   tensorboard --logdir (\S+)$", output, re.M)[1])
+    short = {link.name: link.resolve() for link in board.iterdir()}  # what TensorBoard shows as names of runs
+    assert set(short.values()) == {run / "tensorboard" for run in runs(tmp_path)}
+    assert all(re.fullmatch(r"lr0\.\d+(e-\d+)?", name) for name in short), short
     assert found["best_value"] == pytest.approx(max(scores.values()))
     best = max(scores, key=scores.get)
     assert OmegaConf.load(best / "config.yaml").optimizer.lr == pytest.approx(found["best_params"]["optimizer.lr"])

@@ -12,6 +12,7 @@ from segment.evaluation.comparison.compare import compare
 from segment.evaluation.comparison.methods import read_methods
 from segment.report import comparison_page
 from segment.report.comparison_page import write_comparison_page
+from segment.visual.overlays import INVENTED, MISSED
 from segment.visual.pictures import contour_row
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -63,12 +64,30 @@ def test_scans_that_changed_most_are_shown_with_contours(make_run, tmp_path):
     first, second = make_run("first", 0.01, (0, 0, 0)), make_run("second", 0.1, (1, 0, 3))
     page = write(tmp_path, [str(first), str(second)], names=["first", "second"])
     assert re.findall(r"<h3>(\w+): \+", page) == ["scan_2", "scan_0"]  # the third scan does not differ
-    assert page.count('src="data:image/png') == 2 * 4
+    assert page.count('src="data:image/png') == 2 * 6
     assert "moved or deleted" not in page
     (second / "predictions" / "scan_2.nii.gz").unlink()
     page = write(tmp_path, [str(first), str(second)])
     assert re.findall(r"<h3>(\w+): \+", page) == ["scan_0"]
     assert "moved or deleted: scan_2." in page
+
+
+def test_of_several_seeds_the_one_whose_mask_is_shown_is_named(make_run, tmp_path):
+    for lr, shifts in ((0.01, (0, 0)), (0.1, (2, 1))):
+        for seed in (3, 4):
+            run = make_run(f"lr{lr}-seed{seed}", lr, shifts)
+            text = (run / "config.yaml").read_text()
+            (run / "config.yaml").write_text(text.replace("seed: 12345", f"seed: {seed}"))
+    comparison = compare(read_methods(f"{tmp_path}/runs/*", by="configuration"), resamples=300)
+    write_comparison_page(tmp_path / "report.html", comparison, 300, 12345)
+    page = (tmp_path / "report.html").read_text()
+    captions = re.findall(r'<figcaption class="case">([^<]+)', page)[:6]
+    one, other = comparison.ranking.names
+    assert captions == [
+        "image", "reference", f"{one}, seed 3", f"errors of {one}, seed 3", f"{other}, seed 3",
+        f"errors of {other}, seed 3",
+    ]  # fmt: skip
+    assert "Of several seeds, the masks of the one named are shown." in page
 
 
 def test_contours_are_drawn_where_the_predictions_differ_most():
@@ -79,12 +98,14 @@ def test_contours_are_drawn_where_the_predictions_differ_most():
     reference[1, 10:40, 10:40] = 1
     other = reference.copy()
     other[4, 20:30, 30:36] = 1
-    plain, lines, same, dashed = contour_row(image, reference, [reference, other], 2, (3.0, 1.0, 1.0))
-    assert plain.shape == lines.shape == dashed.shape
+    plain, lines, same, _, dashed, errors = contour_row(image, reference, [reference, other], 2, (3.0, 1.0, 1.0))
+    assert plain.shape == lines.shape == dashed.shape == errors.shape
     assert max(plain.shape) == 300
     assert plain.std() > 10  # the slice with an image
     assert (lines == same).all()
     assert (dashed != lines).any()
+    assert {*map(tuple, errors[(errors == INVENTED).all(axis=-1)])} == {INVENTED}
+    assert not (errors == MISSED).all(axis=-1).any()
     with pytest.raises(ValueError, match="masks"):
         contour_row(image, reference, [other[:3]], 2, (3.0, 1.0, 1.0))
 

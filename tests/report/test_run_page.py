@@ -62,7 +62,7 @@ def test_page_shows_scores_scans_pictures_and_origin(make_run, page_of):
             assert f"{group[metric]['mean']:.4f}" in text
             assert f"{low:.4f} – {high:.4f}" in text
     assert "3 scans · split val, fold 0 · window overlap 0.5 · test-time augmentation off" in text
-    scans = re.search(r"All scans(.*)Configuration and provenance", text)[1]
+    scans = re.search(r"All scans Filter(.*)Configuration and provenance", text)[1]
     assert re.findall(r"scan_\d", scans) == ["scan_2", "scan_0", "scan_1"]
     assert "optimizer: lr: 0.01 nesterov: true" in text
     assert '"torch": "2.13.0"' in text
@@ -77,6 +77,30 @@ def test_page_shows_scores_scans_pictures_and_origin(make_run, page_of):
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(blob))), picture)
     assert "worst : scan_2, foreground Dice 0.4000" in text
     assert "median : scan_0, foreground Dice 0.8000" in text
+
+
+def test_the_contents_lead_to_every_section(make_run, page_of):
+    page = page_of(make_run())
+    links = re.findall(r'<a href="#([\w-]+)">', re.search(r'<nav class="contents".*?</nav>', page)[0])
+    assert links == re.findall(r'<h2 id="([\w-]+)"', page)
+    assert {"pictures", "agreement", "all-scans"} <= {*links}
+
+
+def test_files_that_do_not_say_which_side_is_left_get_no_letters(make_run, page_of):
+    run = make_run(shifts=(1,))
+    known = page_of(run)
+    (source,) = run.parents[1].glob("sources/scan_0.nii.gz")
+    image = nib.load(source)
+    image.set_sform(None, code=0)
+    image.set_qform(None, code=0)
+    for file in (source, source.with_name("scan_0_label.nii.gz"), run / "predictions" / source.name):
+        old = nib.load(file)
+        nib.save(nib.Nifti1Image(np.asarray(old.dataobj), None, image.header if file == source else None), file)
+    page = page_of(run)
+    assert "do not say which side is left" in page
+    assert "do not say which side is left" not in known
+    first = re.search(r'<figcaption>image</figcaption><img src="([^"]+)', page)[1]
+    assert first != re.search(r'<figcaption>image</figcaption><img src="([^"]+)', known)[1]
 
 
 def test_page_needs_nothing_else_and_runs_only_its_own_scripts(make_run, page_of):
@@ -175,7 +199,7 @@ def test_scans_that_were_moved_are_named_and_left_out(make_run, page_of):
     (run / "predictions" / "scan_2.nii.gz").unlink()
     elements = Elements(page_of(run))
     assert "moved or deleted: worst scan scan_2." in elements.text
-    assert len([tag for tag, _ in elements.found if tag == "img"]) == 4
+    assert len([tag for tag, _ in elements.found if tag == "img"]) == 5
     assert [attrs["data-scan"] for tag, attrs in elements.found if "data-scan" in attrs] == ["0"]
 
 
@@ -194,7 +218,7 @@ def test_flat_images_have_pictures_but_no_viewer(make_run, page_of):
     text = json.dumps(provenance).replace(".nii.gz", ".png")
     (run / "provenance.json").write_text(text)
     elements = Elements(page_of(run))
-    assert len([tag for tag, _ in elements.found if tag == "img"]) == 8
+    assert len([tag for tag, _ in elements.found if tag == "img"]) == 10
     assert "Images keep the orientation of their files" in " ".join(elements.text.split())
     assert not [attrs for _, attrs in elements.found if attrs.get("id") in ("viewer", "niivue")]
     assert "This page has no viewer" not in elements.text

@@ -165,7 +165,7 @@ def test_colours_follow_the_reader_and_a_phone_needs_no_sideways_scrolling(brows
         )
         assert (sum(map(int, ground[4:-1].split(","))) < 300) == dark
         assert plot == text
-        assert page.locator(".plot").count() == 4
+        assert page.locator(".plot").count() == 5
         assert page.evaluate("document.documentElement.scrollWidth") == 390
 
 
@@ -175,7 +175,7 @@ def test_print_is_light_and_without_controls(browser, address):
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
         expect(page.locator("#viewer")).to_be_hidden()
         expect(page.locator(".filter")).to_be_hidden()
-        assert page.locator(".planes img:visible").count() == 12
+        assert page.locator(".planes img:visible").count() == 15
 
 
 def test_without_webgl_or_scripts_the_pictures_stay(playwright, browser, address):
@@ -186,7 +186,7 @@ def test_without_webgl_or_scripts_the_pictures_stay(playwright, browser, address
     ):
         expect(page.locator("#viewer .note")).to_contain_text("needs WebGL 2")
         expect(page.locator(".stage")).to_be_hidden()
-        assert page.locator(".planes img:visible").count() == 12
+        assert page.locator(".planes img:visible").count() == 15
     with opened(browser, address, java_script_enabled=False) as page:
         expect(page.locator("#viewer .note")).to_contain_text("needs JavaScript")
         expect(page.locator(".controls")).to_be_hidden()

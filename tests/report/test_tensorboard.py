@@ -17,8 +17,8 @@ from segment.runs.folder import read_run
 from segment.runs.precision_recall import write_curves
 from segment.visual.surfaces import side_by_side
 
-NAMES = ("foreground", "label/Anterior", "label/Posterior")
-SCORES = {f"Final/{name}_{metric}" for name in NAMES for metric in ("dice", "iou")}
+NAMES = ("Anterior", "Posterior", "foreground")
+SCORES = {"Dice", "Dice/Anterior", "Dice/Posterior", *(f"Metrics/{name}_iou" for name in NAMES)}
 
 
 def change(run, file, old, new):
@@ -27,9 +27,10 @@ def change(run, file, old, new):
     (run / file).write_text(text.replace(old, new))
 
 
-def choose(run, overrides, **choices):
+def choose(run, overrides, steps=0, **choices):
     record = json.loads((run / "provenance.json").read_text())
-    (run / "provenance.json").write_text(json.dumps(record | {"choices": choices, "overrides": overrides}))
+    record |= {"choices": choices, "overrides": overrides, "steps": steps}
+    (run / "provenance.json").write_text(json.dumps(record))
 
 
 def test_tensorboard_shows_scores_panels_curves_and_surfaces(make_run, tensorboard_server):
@@ -39,6 +40,7 @@ def test_tensorboard_shows_scores_panels_curves_and_surfaces(make_run, tensorboa
     counts = np.random.default_rng(0).integers(1, 100, (2, 2, THRESHOLDS))
     write_curves(runs[0] / "precision_recall.csv", ["Anterior", "Posterior"], counts)
     for run in runs:
+        choose(run, [], steps=9)
         write_board(run)
     with tensorboard_server(runs[0].parent) as board:
         tags = board.get("scalars/tags")
@@ -46,8 +48,8 @@ def test_tensorboard_shows_scores_panels_curves_and_surfaces(make_run, tensorboa
         for run in runs:
             name, summary = f"{run.name}/tensorboard", read_mapping(run / "summary.json")
             assert set(tags[name]) - {"train/loss"} == SCORES
-            points = board.get("scalars/scalars", run=name, tag="Final/foreground_dice")
-            assert [point[2] for point in points] == [pytest.approx(summary["foreground"]["dice"]["mean"])]
+            points = board.get("scalars/scalars", run=name, tag="Dice")
+            assert [point[1:] for point in points] == [[9, pytest.approx(summary["foreground"]["dice"]["mean"])]]
             assert set(images[name]) == {"panels/worst", "panels/median"}
         name = "first/tensorboard"
         assert "train/loss" in tags[name]
@@ -90,16 +92,19 @@ def test_a_sweep_is_one_table_whose_first_columns_are_what_was_varied(make_run, 
     for run in runs:
         write_board(run)
         with SummaryWriter(str(run / "tensorboard")) as writer:
-            for tag in ("epoch", "scan/a/Anterior_dice", "train/loss"):
+            for tag in ("Loss/train", "lr", "scan/a/Anterior_dice"):
                 writer.add_scalar(tag, 0.7, 5)
     with tensorboard_server(runs[0].parent) as board:
         sessions = {session["name"].partition("/")[0]: session for session in board.sessions()}
         table = board.post("hparams/experiment", {"experimentName": "", "includeMetrics": True})
     # The page shows the first five columns of each kind until asked for others.
-    assert [info["name"]["tag"] for info in table["metricInfos"]][:6] == sorted(SCORES)
+    columns = [info["name"]["tag"] for info in table["metricInfos"]]
+    assert columns[:4] == ["Dice", "Dice/Anterior", "Dice/Posterior", "Loss/train"]
     varied = [info["name"] for info in table["hparamInfos"] if info["differs"]]
     assert varied == ["fold", "network", "network.encoder.kernel", "optimizer.lr"]
     rows = {name: session["hparams"] for name, session in sessions.items()}
+    dice = read_mapping(runs[0] / "summary.json")["foreground"]["dice"]["mean"]
+    assert rows["small_0"]["Dice"] == pytest.approx(dice, abs=5e-5)  # to the left of the settings
     assert [(rows[run.name]["network"], rows[run.name]["fold"]) for run in runs] == [
         ("small", "0"), ("small", "1"), ("large", "0"), ("large", "1"),
     ]  # fmt: skip
@@ -110,7 +115,8 @@ def test_a_sweep_is_one_table_whose_first_columns_are_what_was_varied(make_run, 
     for run in runs:
         scores = final_scores(read_mapping(run / "summary.json"))
         shown = sessions[run.name]["metrics"]
-        assert {tag: shown[tag] for tag in SCORES} == pytest.approx(scores)
+        assert shown["Dice"] == pytest.approx(scores["Final/foreground_dice"])
+        assert shown["Metrics/Anterior_iou"] == pytest.approx(scores["Final/label/Anterior_iou"])
 
 
 def test_calling_twice_replaces_and_keeps_what_training_wrote(make_run):
@@ -126,7 +132,7 @@ def test_calling_twice_replaces_and_keeps_what_training_wrote(make_run):
     assert set(run.iterdir()) == before
     events = EventAccumulator(str(run / "tensorboard"))
     events.Reload()
-    assert [event.value for event in events.Scalars("Final/foreground_dice")] == [pytest.approx(0.1, abs=0.05)]
+    assert [event.value for event in events.Scalars("Dice")] == [pytest.approx(0.1, abs=0.05)]
     assert len(events.Images("panels/worst")) == 1
     assert [event.value for event in events.Scalars("train/loss")] == [pytest.approx(0.7)]
 

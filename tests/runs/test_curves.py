@@ -4,7 +4,7 @@ import struct
 import pytest
 from torch.utils.tensorboard import SummaryWriter
 
-from segment.runs.curves import loss_curve, read_curves
+from segment.runs.curves import board_tag, loss_curve, read_curves
 
 TAGS = ["train/loss", "val/foreground_dice", "val/absent_dice"]
 
@@ -13,6 +13,25 @@ def write(folder, values, tag="train/loss", suffix=""):
     with SummaryWriter(folder, filename_suffix=suffix) as writer:
         for step, value in values.items():
             writer.add_scalar(tag, value, step)
+
+
+@pytest.mark.parametrize(
+    ("tag", "shown"),
+    [
+        ("train/loss", "Loss/train"),
+        ("val/loss", "Loss/val"),
+        ("val/foreground_dice", "Dice"),
+        ("val/left lung_dice", "Dice/left lung"),
+        ("val/foreground_hd95_mm", "Metrics/foreground_hd95_mm"),
+        ("lr", "lr"),
+        ("scan/a/head_dice", "scan/a/head_dice"),
+    ],
+)
+def test_a_curve_is_read_by_its_name_whatever_the_file_calls_it(tmp_path, tag, shown):
+    assert board_tag(tag) == shown
+    write(tmp_path, {0: 3.0, 1: 2.0}, tag=tag, suffix=".a")  # runs of before 2026-12
+    write(tmp_path, {1: 1.0}, tag=shown, suffix=".b")
+    assert read_curves(tmp_path, [tag])[tag].to_dict() == {0: 3.0, 1: 1.0}
 
 
 def test_later_file_of_a_resumed_run_takes_precedence(tmp_path):

@@ -72,6 +72,7 @@ def without_pages(monkeypatch) -> None:
 def segment(tmp_path, monkeypatch) -> Callable[..., int]:
     """``segment("train", root, *overrides) -> exit code``: the command on the data at ``root``, started in tmp_path."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "250")  # so that a row of a table is one line
 
     def command(verb: str, root: Path, *overrides: str) -> int:
         tiny = [*TINY, "trainer.max_steps=2", f"data.root={root}", f"cache={tmp_path / 'cache'}"]

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from segment.errors import UserError
+from segment.runs.confusion import read_confusion
 from segment.runs.folder import read_run
 
 
@@ -36,6 +37,8 @@ def test_all_folds_are_trained_and_summarised_and_a_stopped_one_resumes(run_trai
     assert {file.name for file in (whole / "predictions").iterdir()} == {
         file.name for part in parts for file in (part / "predictions").iterdir()
     }
+    summed = sum(read_confusion(part / "confusion.csv") for part in parts)
+    pd.testing.assert_frame_equal(read_confusion(whole / "confusion.csv"), summed)
     assert "worst" in (whole / "report.html").read_text()  # with its picture, from the masks laid together
     assert "5 scans · split val, fold all" in capsys.readouterr().out
 

@@ -17,6 +17,7 @@ from tensorboard.util.tensor_util import make_ndarray
 from segment.errors import UserError
 from segment.files import hash_files
 from segment.metrics.scan import score_scan
+from segment.runs.confusion import read_confusion
 
 CONTRACT = (
     "config.yaml", "provenance.json", "checkpoints/last.ckpt", "checkpoints/best.ckpt", "model/weights.safetensors",
@@ -59,6 +60,7 @@ def test_two_runs_are_complete_and_shown_side_by_side_in_tensorboard(
         expected = score_scan(prediction, reference, {"ball_1": [1], "ball_2": [2]}, 3)
         np.testing.assert_allclose(rows["dice"], [score.scores["dice"] for score in expected])
         assert list(rows["predicted_voxels"]) == [score.predicted_voxels for score in expected]
+    confusion_adds_up(first, scans)
     summary = json.loads((first / "summary.json").read_text())
     assert summary["foreground"]["dice"]["mean"] == pytest.approx(scans.groupby("name")["dice"].mean().mean())
     assert summary["protocol"]["test_time_augmentation"] == "none"
@@ -71,11 +73,14 @@ def test_two_runs_are_complete_and_shown_side_by_side_in_tensorboard(
     with tensorboard_server(first.parent) as board:
         tags = board.get("scalars/tags")
         run = "first/tensorboard"
-        for tag in ("train/loss", "val/foreground_dice", "val/ball_1_dice", "val/ball_1_iou", "lr-AdamW"):
-            assert tag in tags[run], sorted(tags[run])
+        assert {"Metrics/ball_1_iou", "lr"} <= tags[run].keys()
+        assert sorted(tags[run])[:5] == ["Dice", "Dice/ball_1", "Dice/ball_2", "Loss/train", "Loss/val"]
+        assert not {"epoch", "train/loss"} & tags[run].keys()
+        for tag in ("Dice", "Loss/val"):
+            assert {point[1] for point in board.get("scalars/scalars", run=run, tag=tag)} == {2, 4}
         case = scans["case"].iloc[0]
         assert f"scan/{case}/ball_1_dice" in tags[run]
-        losses = board.get("scalars/scalars", run=run, tag="train/loss")
+        losses = board.get("scalars/scalars", run=run, tag="Loss/train")
         assert [point[1] for point in losses] == [0, 1, 2, 3]
         first_scan = f"panels/training/{record['split']['val'][0]}"
         assert set(board.get("images/tags")[run]) == {"panels/worst", first_scan}  # of two scans
@@ -87,13 +92,25 @@ def test_two_runs_are_complete_and_shown_side_by_side_in_tensorboard(
         np.testing.assert_allclose(final["true_positives"], curves[-1]["true_positives"], atol=2)
         assert board.get("mesh/tags")[run] == {"surfaces/worst": {"samples": 1}}
         assert board.image(run, "panels/worst").startswith(b"\x89PNG")
-        sessions = board.sessions()
-        text = json.dumps(sessions)
-        assert "optimizer.lr" in text
-        assert "Final/foreground_dice" in text
+        settings_and_scores(board.sessions(), summary)
 
 
 @pytest.mark.usefixtures("without_pages")
+def settings_and_scores(sessions: list[dict], summary: dict) -> None:
+    """The table of runs has what was varied and the final Dice."""
+    text = json.dumps(sessions)
+    assert "optimizer.lr" in text
+    assert sessions[0]["metrics"]["Dice"] == pytest.approx(summary["foreground"]["dice"]["mean"])
+
+
+def confusion_adds_up(run: Path, scans: pd.DataFrame) -> None:
+    """The table of confused labels counts the voxels of the table of scans."""
+    confusion = read_confusion(run / "confusion.csv")
+    assert list(confusion.columns) == ["background", "ball_1", "ball_2"]
+    for column, sums in (("reference_voxels", confusion.sum(axis=1)), ("predicted_voxels", confusion.sum(axis=0))):
+        assert scans.groupby("name")[column].sum().to_dict() == sums.drop("background").to_dict()
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_weights_do_not_depend_on_the_number_of_workers(run_train, make_dataset, tmp_path, workers):
     root = make_dataset(tmp_path / "data", n=4)

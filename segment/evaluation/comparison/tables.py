@@ -1,26 +1,17 @@
-"""A comparison as text, CSV, Markdown, LaTeX and JSON."""
+"""A comparison as text for a terminal, as CSV and as JSON."""
 
 from __future__ import annotations
 
 import dataclasses
-import io
 import itertools
-import re
-from collections.abc import Callable, Sequence
 from typing import Any
-
-import pandas as pd
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from segment.evaluation.comparison.frames import pairs_frame
 from segment.evaluation.comparison.result import FOREGROUND, Comparison, Pair
 from segment.evaluation.comparison.wording import interval_text, p_text, percent
 from segment.files import plain
 from segment.runs.metrics import record
-from segment.text import printable
+from segment.text import table
 
 COSTS = {
     "wall_seconds": ("wall s", "{:.0f}"),
@@ -37,12 +28,11 @@ COSTS = {
 """Key of ``cost`` in summary.json -> heading and format of its column, in this order."""
 
 _FEW_METHODS = 4
+_FEW_LABELS = 8
+_MOST_RANKED = 10
 _MOST_ROWS = 40
-_MOST_KEYS = 12
+MOST_KEYS = 12
 _LONGEST_VALUE = 32
-_LONGEST_PAIR = 44
-_LABEL_COLUMNS_WIDTH = 60  # characters available for the label columns
-_DAGGER = "\N{DAGGER}"
 
 
 def text_report(comparison: Comparison) -> str:
@@ -100,66 +90,6 @@ def _plain_fields(value: Any) -> Any:
     return [_plain_fields(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def markdown_report(comparison: Comparison) -> str:
-    """The table of methods in Markdown, with protocol, notes and conclusion.
-
-    Returns:
-        One row per method, best first, and one column per structure: mean and interval; the best of each column in
-        bold, a dagger where a method is significantly worse than the leader. A second table lists the differences.
-    """
-    heads, rows = _publication_table(comparison, lambda cell: f"**{cell}**", f" {_DAGGER}", _markdown)
-    lines = [f"| {' | '.join(cells)} |" for cells in (heads, [":--", *["--:"] * (len(heads) - 1)], *rows)]
-    notes = [_caption(comparison, _DAGGER), comparison.protocol, *comparison.notes]
-    below = [*(f"{_markdown(note)}  " for note in notes), "", _markdown(comparison.conclusion), ""]
-    return "\n".join([*lines, "", *below, *_differences_markdown(comparison)])
-
-
-def latex_table(comparison: Comparison) -> str:
-    """The table of methods in LaTeX, for the package booktabs; otherwise as `markdown_report`."""
-    heads, rows = _publication_table(comparison, lambda cell: rf"\textbf{{{cell}}}", r"$^\dagger$", _latex)
-    table = pd.DataFrame(rows, columns=range(len(heads)))
-    table.columns = pd.Index(heads)
-    caption = " ".join(
-        [_latex(_caption(comparison, "DAGGER")).replace("DAGGER", r"$^\dagger$"), _latex(comparison.conclusion)]
-    )
-    styled = table.style.hide(axis="index")
-    made: str = styled.to_latex(
-        hrules=True,
-        column_format="l" + "r" * (len(heads) - 1),
-        caption=caption,
-        position="htbp",
-        label="tab:comparison",
-    )
-    return made
-
-
-def _publication_table(
-    comparison: Comparison, bold: Callable[[str], str], dagger: str, escape: Callable[[str], str]
-) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows of the table of methods; `escape` escapes text for the markup language of the table."""
-    leader, *_ = comparison.ranking.names
-    best = {structure: _best(comparison, structure) for structure in comparison.structures}
-    rows = []
-    for name in comparison.ranking.names:
-        cells = [escape(name)]
-        for structure in comparison.structures:
-            score = comparison.estimates[name][structure]
-            ends = "" if score.interval is None else f" ({score.interval[0]:.4f}, {score.interval[1]:.4f})"
-            mean = _decimal(score.mean)
-            worse = name != leader and significantly_worse(comparison, comparison.pair(leader, name, structure))
-            cells.append((bold(mean) if mean == best[structure] != "-" else mean) + ends + (dagger if worse else ""))
-        rows.append(cells)
-    return ["Method", *(escape(structure) for structure in comparison.structures)], rows
-
-
-def _best(comparison: Comparison, structure: str) -> str:
-    """The best mean of a structure, formatted."""
-    means = [scores[structure].mean for scores in comparison.estimates.values()]
-    defined = [mean for mean in means if mean is not None]
-    pick = max if comparison.metric.higher_is_better else min
-    return _decimal(pick(defined)) if defined else "-"
-
-
 def significantly_worse(comparison: Comparison, pair: Pair) -> bool:
     """Whether the second of a pair is significantly worse than the first."""
     difference = pair.difference or 0.0
@@ -170,58 +100,30 @@ def significantly_worse(comparison: Comparison, pair: Pair) -> bool:
     )
 
 
-def _caption(comparison: Comparison, dagger: str) -> str:
-    level = percent(comparison.level)
-    return (
-        f"{comparison.metric.heading}, mean over scans with {level} bootstrap interval (BCa); foreground is "
-        f"the mean over labels. Bold: best mean. {dagger}: significantly worse than {comparison.ranking.names[0]} "
-        f"(Holm-corrected p of the difference below {1 - comparison.level:.3g}, and its interval, which is not "
-        "corrected, without 0)."
-    )
-
-
-def _markdown(text: str) -> str:
-    """Text escaped for Markdown."""
-    return re.sub(r"([\\`*_{}\[\]<>#|~&])", r"\\\1", text)
-
-
-def _latex(text: str) -> str:
-    """Text escaped for LaTeX."""
-    named = {"\\": "textbackslash", "~": "textasciitilde", "^": "textasciicircum"}
-    named |= {"|": "textbar", "<": "textless", ">": "textgreater", "·": "textperiodcentered"}
-    return re.sub(
-        r"[\\~^|<>·&%$#_{}]",
-        lambda found: rf"\{named[found[0]]}{{}}" if found[0] in named else rf"\{found[0]}",
-        text,
-    )
-
-
 def _methods_text(comparison: Comparison) -> str:
     ranking, level = comparison.ranking, percent(comparison.level)
     several = len(comparison.methods) > 2
     by_scan, wins = (dict(zip(ranking.names, values, strict=True)) for values in (ranking.scan_ranks, ranking.wins))
     labels = comparison.structures[1:]
-    fits = sum(max(6, len(label)) + 2 for label in labels) <= _LABEL_COLUMNS_WIDTH
-    heads = [
-        "rank",
-        *([f"{level} of rank", "mean rank", "better than"] if several else []),
-        "method",
-        f"foreground {comparison.metric.heading}",
-    ]
+    few = len(labels) <= _FEW_LABELS
+    heads = ["rank", "method", f"foreground {comparison.metric.heading}", f"{level} interval"]
+    heads += [f"{level} of rank"] if several else []
     rows = []
     for name, rank, ends in zip(ranking.names, ranking.ranks, ranking.intervals, strict=True):
         scores = comparison.estimates[name]
         total = scores[FOREGROUND]
-        own = [f"{ends[0]:.0f} to {ends[1]:.0f}", f"{by_scan[name]:.2f}", str(wins[name])] if several else []
-        means = [_decimal(scores[label].mean) for label in labels] if fits else []
-        rows.append([str(rank), *own, name, _decimal(total.mean), interval_text(total.interval), *means])
-    lines = [_table([*heads, f"{level} interval", *(labels if fits else ())], rows, left=["method"])]
+        own = [f"{ends[0]:.0f} to {ends[1]:.0f}"] if several else []
+        means = [_decimal(scores[label].mean) for label in labels if few]
+        rows.append([str(rank), name, _decimal(total.mean), interval_text(total.interval), *own, *means])
+    lines = [table([*heads, *(labels if few else ())], rows, left=["method"], keys=2)]
     if several and ranking.tau is not None:
-        lines.append(
-            "Rank: by the mean; mean rank: over single scans; better than: number of methods, significantly.\n"
-            f"Mean Kendall's tau between the rankings on resampled scans and this one: {ranking.tau:.2f}."
-        )
-    if not fits:
+        first = ranking.names[:_MOST_RANKED]
+        lines += [
+            f"Mean rank over single scans: {', '.join(f'{name} {by_scan[name]:.2f}' for name in first)}.",
+            f"Methods that each is significantly better than: {', '.join(f'{name} {wins[name]}' for name in first)}.",
+        ]
+        lines.append(f"Mean Kendall's tau between the rankings on resampled scans and this one: {ranking.tau:.2f}.")
+    if not few:
         best = comparison.estimates[ranking.names[0]]
         label_means = ", ".join(f"{label} {_decimal(best[label].mean)}" for label in labels)
         lines.append(f"Labels of {ranking.names[0]}: {label_means}.")
@@ -233,18 +135,21 @@ def _pairs_text(comparison: Comparison) -> str:
     few = len(comparison.methods) <= _FEW_METHODS
     pairs = list(itertools.combinations(comparison.ranking.names, 2)) if few else [(leader, name) for name in behind]
     every = len(pairs) * len(comparison.structures) <= _MOST_ROWS
-    heads = ["pair", "structure", "difference", f"{percent(comparison.level)} interval", "p (Holm)", "Wilcoxon"]
-    rows = []
-    ranks = {name: place for place, name in enumerate(comparison.ranking.names, 1)}
-    numbered = any(len(f"{first} - {second}") > _LONGEST_PAIR for first, second in pairs)
+    first_head = "structure" if every else f"foreground of {leader} minus that of"
+    rows: list[list[str] | str] = []
     for first, second in pairs:
-        short = f"row {ranks[first]} - row {ranks[second]}" if numbered else f"{first} - {second}"
+        rows += [f"{first} - {second}"] if every else []
         for structure in comparison.structures if every else (FOREGROUND,):
-            against = short if structure == FOREGROUND else ""
-            difference, interval, _, *others = pair_cells(comparison.pair(first, second, structure))
-            rows.append([against, structure, difference, interval, *others])
-    heads += ["effect", "won/tied/lost", "significant"]
-    lines = [_table(heads, rows, left=["pair", "structure"])]
+            *cells, claim = pair_cells(comparison.pair(first, second, structure))
+            cells = [cell.replace("< ", "<") for cell in cells]
+            del cells[2]  # p before the correction
+            cells[2] += {"yes": "*", "equivalent": "="}.get(claim, " ")
+            rows.append([f" {structure}" if every else second, *cells])
+    heads = [first_head, "first - second", f"{percent(comparison.level)} interval", "Holm p", "Wilcoxon p", "effect"]
+    lines = [table([*heads, "won/ tied/ lost"], rows, left=[first_head])]
+    lines.append(f"*: significant (Holm p below {1 - comparison.level:.3g}, and the interval excludes 0)")
+    if comparison.margin is not None:
+        lines[-1] += f"; =: equivalent within {comparison.margin:g}"
     if not few or not every:
         rest = "all pairs" if every else "all pairs and labels"
         lines.append(f"Differences from {leader}; see comparison.csv (output=FOLDER) for {rest}.")
@@ -285,7 +190,7 @@ def variance_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
 
 def _variance_text(comparison: Comparison) -> str:
     heads, rows = variance_table(comparison)
-    return _table(heads, rows, left=["method"]) if rows else ""
+    return table(heads, rows, left=["method"]) if rows else ""
 
 
 def more_keys(comparison: Comparison, shown: int) -> str:
@@ -303,11 +208,11 @@ def more_keys(comparison: Comparison, shown: int) -> str:
     return f"All {len(comparison.differences)} configuration keys that differ are in comparison.json."
 
 
-def _differences_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+def differences_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """Differences between the methods: one column per method; with many methods, each value with its methods."""
     names = [method.name for method in comparison.methods]
     few, rows = len(names) <= _FEW_METHODS, []
-    for key, values in list(comparison.choices.items())[:_MOST_KEYS]:
+    for key, values in list(comparison.choices.items())[:MOST_KEYS]:
         by_value: dict[str, list[str]] = {}
         for name in names:
             by_value.setdefault(_value(values[name]), []).append(name)
@@ -317,21 +222,13 @@ def _differences_table(comparison: Comparison) -> tuple[list[str], list[list[str
 
 
 def _differences_text(comparison: Comparison) -> str:
-    heads, rows = _differences_table(comparison)
+    heads, rows = differences_table(comparison)
     if len(heads) == 2:
-        table = "\n".join(["Differences:", *(f"  {key}: {value}" for key, value in rows)])
+        text = "\n".join(["Differences:", *(f"  {key}: {value}" for key, value in rows)])
     else:
-        table = _table(heads, rows, left=heads)
-    more = more_keys(comparison, _MOST_KEYS).replace("comparison.json", "comparison.json (output=FOLDER)")
-    return "\n".join(filter(None, [table, more])) if rows else ""
-
-
-def _differences_markdown(comparison: Comparison) -> list[str]:
-    heads, rows = _differences_table(comparison)
-    lines = [f"| {' | '.join(map(_markdown, cells))} |" for cells in (heads, *rows)]
-    more = more_keys(comparison, _MOST_KEYS)
-    below = [_markdown(more), ""] if more else []
-    return [lines[0], f"|{' :-- |' * len(heads)}", *lines[1:], "", *below] if rows else []
+        text = table(heads, rows, left=heads)
+    more = more_keys(comparison, MOST_KEYS).replace("comparison.json", "comparison.json (output=FOLDER)")
+    return "\n".join(filter(None, [text, more])) if rows else ""
 
 
 def _value(value: str | None) -> str:
@@ -370,22 +267,9 @@ def cost_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
 
 def _cost_text(comparison: Comparison) -> str:
     heads, rows = cost_table(comparison)
-    return _table(heads, rows, left=["cost per run"]) if rows else ""
+    return table(heads, rows, left=["cost per run"]) if rows else ""
 
 
 def _decimal(value: float | None) -> str:
     """Four decimals, or a dash for an undefined number."""
     return "-" if value is None else f"{value:.4f}"
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str]) -> str:
-    """A text table; the columns named in `left` are left-aligned, the others right-aligned."""
-    table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    for head in heads:
-        table.add_column(Text(printable(head)), justify="left" if head in left else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
-    console = Console(file=io.StringIO(), width=10_000, color_system=None, force_terminal=False, legacy_windows=False)
-    with console.capture() as captured:
-        console.print(table)
-    return "\n".join(line.rstrip() for line in captured.get().splitlines())

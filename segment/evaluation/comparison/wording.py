@@ -53,7 +53,7 @@ def _conclude_two(comparison: Comparison, pair: Pair) -> str:
     if pair.difference is None:
         return (
             f"{pair.first} and {pair.second} cannot be compared: no scan has a score from both "
-            f"({'; '.join([_scans(comparison), *_left_out(comparison)])})."
+            f"({'; '.join([scans_text(comparison), *_left_out(comparison)])})."
         )
     direction = "higher" if comparison.metric.higher_is_better else "lower"
     limits = "; ".join([_figures(comparison, pair), p_text(pair.p_holm), *_limits(comparison, [pair])])
@@ -76,7 +76,7 @@ def _conclude_two(comparison: Comparison, pair: Pair) -> str:
 def _conclude_several(comparison: Comparison, leader: str, pairs: Sequence[Pair]) -> str:
     metric, mean = comparison.metric.heading, comparison.estimates[leader][pairs[0].structure].mean
     if mean is None:
-        limits = "; ".join([_scans(comparison), *_left_out(comparison)])
+        limits = "; ".join([scans_text(comparison), *_left_out(comparison)])
         return f"The {len(pairs) + 1} methods cannot be compared: no scan has a score ({limits})."
     equal = [pair for pair in pairs if pair.equivalent]
     worse, same = (
@@ -126,7 +126,7 @@ def _limits(comparison: Comparison, pairs: Sequence[Pair]) -> list[str]:
     """Number and origin of scans, number of trainings, and what keeps the comparison from saying more."""
     pair = pairs[0]
     comparisons = len(comparison.methods) * (len(comparison.methods) - 1) // 2
-    limits = [_scans(comparison)]
+    limits = [scans_text(comparison)]
     if comparison.groups == 1:
         limits.append("all of one group, so nothing is known beyond it")
     elif comparison.groups is not None:
@@ -161,7 +161,8 @@ def _left_out(comparison: Comparison) -> list[str]:
     return [f"left out: {listed(comparison.failed)}"] if comparison.failed else []
 
 
-def _scans(comparison: Comparison) -> str:
+def scans_text(comparison: Comparison) -> str:
+    """Number of scans, with their splits and folds."""
     table = comparison.methods[0].scores
     splits = sorted({printable(split) for split, _ in table.index})
     folds = sorted({fold for method in comparison.methods for fold in method.folds})

@@ -33,6 +33,7 @@ class Header:
         colour: Whether the channels are the components of a colour or a vector, rather than a fourth axis.
         slope: Factor by which stored numbers are multiplied.
         intercept: Offset added afterwards.
+        oriented: Whether the file says how a 3D scan lies in the body, so that left and right are known.
         source: Whatever the format needs to find the voxels; not used by other parts of the program.
     """
 
@@ -44,6 +45,7 @@ class Header:
     colour: bool = False
     slope: float = 1.0
     intercept: float = 0.0
+    oriented: bool = True
     source: Any = None
 
     @property

@@ -69,6 +69,7 @@ class ItkFormat(ImageFormat):
             components=stored,
             unpacking=unpacking,
             colour=len(size) < 4 and components > 1,
+            oriented=self.positioned,
             source=reader,
         )
 

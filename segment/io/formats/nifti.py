@@ -45,6 +45,7 @@ class Nifti(ImageFormat):
             colour=bool(colours),
             slope=float(proxy.slope),
             intercept=float(proxy.inter),
+            oriented=max(int(image.header[code]) for code in ("sform_code", "qform_code")) > 0,
             source=image,
         )
 

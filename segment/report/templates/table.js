@@ -32,6 +32,16 @@
     count.textContent = `${shown} of ${table.tBodies[0].rows.length}`;
   };
 
+  // A table that is wider than the window says so and can be scrolled by the keyboard.
+  const watch = new ResizeObserver((boxes) => {
+    for (const { target } of boxes) {
+      const scrolls = target.scrollWidth > target.clientWidth + 1;
+      target.classList.toggle("scrolls", scrolls);
+      if (scrolls) target.tabIndex = 0;
+    }
+  });
+  for (const box of document.querySelectorAll(".wide")) watch.observe(box);
+
   for (const table of document.querySelectorAll("table.sortable")) {
     for (const header of table.tHead.rows[0].cells) {
       const button = document.createElement("button");

@@ -78,8 +78,10 @@ class ScanMetrics(pl.Callback):
         )
         scores = {f"val/{name}_{metric}": means.loc[name, metric] for name in means.index for metric in means}
         foreground = {f"val/foreground_{metric.name}": self._foreground(metric, means, rows) for metric in self.metrics}
-        pl_module.log_dict(foreground, prog_bar=True, sync_dist=trainer.world_size > 1)
+        # Logged below with all others, at the same step.
+        pl_module.log_dict(foreground, prog_bar=True, logger=False, sync_dist=trainer.world_size > 1)
         if not trainer.sanity_checking:
+            scores = foreground | scores
             for row in rows:
                 scores |= {f"scan/{row['case']}/{row['name']}_{key}": value for key, value in row["scores"].items()}
             present = {name: float(value) for name, value in scores.items() if value == value}

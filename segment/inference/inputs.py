@@ -1,0 +1,76 @@
+"""Finds the scans to predict and checks the folder of their masks, without importing torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from segment.data.layouts.common import image_files, split_channel
+from segment.errors import UserError
+from segment.io.formats import is_image_file, listed, stem, suffix
+
+Scan = tuple[str, list[Path]]
+"""Name of the mask file, and the scan's image files in channel order."""
+
+
+def check_masks(output: Path, scans: Sequence[Scan], overwrite: bool) -> None:
+    """Check that no mask would replace an input or, unless asked for, another mask.
+
+    Args:
+        output: Folder of the masks; need not exist.
+        scans: From `find_scans`.
+        overwrite: Whether masks that exist may be replaced.
+
+    Raises:
+        UserError: When a file would be replaced.
+    """
+    inputs = {file.resolve() for _, files in scans for file in files}
+    for name, _ in scans:
+        if (output / name).resolve() in inputs:
+            raise UserError(f"output={output}: the mask {name} would overwrite an input. Give another folder.")
+    there = [name for name, _ in scans if (output / name).exists()]
+    if there and not overwrite:
+        more = f" and {len(there) - 1} more" if len(there) > 1 else ""
+        raise UserError(
+            f"output={output}: the mask {there[0]}{more} exists. Give another folder, or overwrite=true to replace it."
+        )
+
+
+def find_scans(source: Path, channels: int) -> Iterator[Scan]:
+    """Find the scans in a file or folder.
+
+    Args:
+        source: An image file or a folder of them. Files NAME_0000, NAME_0001, ... are the channels of one scan.
+        channels: Channels of the model; decides whether a single four-digit ending is a channel number.
+
+    Yields:
+        (name of the mask file, the scan's image files in channel order).
+
+    Raises:
+        UserError: When the file does not exist, the folder has no image, or a scan lacks a channel.
+    """
+    if not source.exists():
+        raise UserError(f"input={source}: there is no such file or folder.")
+    if source.is_file() and not is_image_file(source):
+        raise UserError(f"input={source}: is not an image file. Formats read: {listed()}.")
+    files = [source] if source.is_file() else image_files(source)
+    if not files:
+        raise UserError(f"input={source}: has no image file. Formats read: {listed()}.")
+    for (name, end), members in groupby(sorted(files, key=_scan_key), key=_scan_key):
+        group = list(members)
+        numbers = [split_channel(stem(file))[1] for file in group]
+        if numbers == [None] or (numbers[0] is not None and numbers == list(range(channels))):
+            yield f"{name}{end}", group
+        elif len(group) == 1 and channels == 1:
+            # A single scan whose name happens to end in four digits.
+            yield group[0].name, group
+        else:
+            raise UserError(
+                f"{group[0]}: the scan {name!r} has the channels {numbers}, but the model needs 0 to {channels - 1}. "
+                "Give exactly one file per channel of the model."
+            )
+
+
+def _scan_key(file: Path) -> tuple[str, str]:
+    return split_channel(stem(file))[0], suffix(file)

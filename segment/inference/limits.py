@@ -1,0 +1,111 @@
+"""What a prediction may be asked for, without importing torch, which takes seconds."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+
+from segment.errors import UserError, did_you_mean
+from segment.inference.precision import PRECISIONS
+
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
+MAX_OVERLAP = 0.95  # 8000 windows per voxel of a 3D scan
+MAX_SIGMA = 10.0
+MAX_BATCH = 4096
+
+
+def check_windows(overlap: float, batch_size: int, sigma: float) -> None:
+    """Check the numbers of `segment.inference.windows.SlidingWindows`.
+
+    Raises:
+        ValueError: When a number is out of range.
+        TypeError: When a value is not a number.
+    """
+    # NaN compares as false.
+    if not 0 <= overlap <= MAX_OVERLAP:
+        raise ValueError(f"overlap={overlap} must be in [0, {MAX_OVERLAP}]")
+    if not 0 < sigma <= MAX_SIGMA:
+        raise ValueError(f"sigma={sigma} must be in (0, {MAX_SIGMA}]")
+    if batch_size != int(batch_size) or not 1 <= batch_size <= MAX_BATCH:
+        raise ValueError(f"batch_size={batch_size} must be a whole number from 1 to {MAX_BATCH}")
+
+
+def check_accelerator(accelerator: str) -> None:
+    """Check the name of a device, and that torch has a GPU if it is asked for.
+
+    Raises:
+        UserError: When there is no such device.
+    """
+    if accelerator not in ACCELERATORS:
+        raise UserError(
+            f"accelerator={accelerator}: there is no such device.{did_you_mean(accelerator, ACCELERATORS)} "
+            f"There are: {', '.join(ACCELERATORS)}."
+        )
+    if accelerator in ("gpu", "cuda") and not has_gpu():
+        raise UserError(
+            f"accelerator={accelerator}: torch {importlib.metadata.version('torch')} finds no GPU. Predict with "
+            "accelerator=cpu, or install a torch build that fits the GPU's driver."
+        )
+
+
+def check_precision(precision: str | None) -> None:
+    """Check the name of a requested precision; None: as the model was scored.
+
+    Raises:
+        UserError: When there is none of this name.
+    """
+    if precision not in (None, "auto", *PRECISIONS):
+        raise UserError(
+            f"precision={precision}: there is no such precision.{did_you_mean(str(precision), PRECISIONS)} There "
+            f"are: {', '.join(PRECISIONS)}, auto (the fastest on this machine) and null (as the model was scored)."
+        )
+
+
+@functools.cache
+def has_gpu(mps: bool = False) -> bool:
+    """Whether torch finds a GPU; torch is imported only if its build could use one.
+
+    Args:
+        mps: Whether Apple's count too.
+    """
+    found = importlib.util.find_spec("torch")
+    version = Path(str(found.origin)).with_name("version.py") if found else Path()
+    if "torch" not in sys.modules and sys.platform != "darwin" and version.is_file():
+        builds = re.findall(r"^(?:cuda|hip|rocm)\b[^=]*= *(.*)$", version.read_text(encoding="utf-8"), re.M)
+        if builds and all(build.strip() == "None" for build in builds):
+            return False
+    import torch
+
+    return torch.cuda.is_available() or (mps and torch.backends.mps.is_available())
+
+
+def find_model(folder: Path) -> Path:
+    """Find the model folder, given the folder itself or a run folder.
+
+    Raises:
+        UserError: When neither has a model.json.
+    """
+    for candidate in (folder / "model", folder):
+        if (candidate / "model.json").is_file():
+            return candidate
+    raise UserError(
+        f"model={folder}: no model.json there or in its folder model/. Give a finished run folder (runs/NAME) "
+        "or a model folder."
+    )
+
+
+def channels_of(model: Path) -> int | None:
+    """Number of channels of a model's scans; None if its description is damaged.
+
+    Args:
+        model: The model folder.
+    """
+    try:
+        return len(json.loads((model / "model.json").read_text(encoding="utf-8"))["channels"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None

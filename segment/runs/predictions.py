@@ -1,0 +1,74 @@
+"""How masks in a folder were predicted: ``predictions.json``, or the files of the run that the folder belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from segment.errors import UserError
+from segment.files import read_mapping
+
+FILE = "predictions.json"
+_RUN = "run"  # key of a record that stands for the files of a run
+
+
+def predictions_record(folders: Collection[Path]) -> dict[str, Any]:
+    """The record of the masks in a folder.
+
+    Args:
+        folders: The folders of some masks.
+
+    Returns:
+        Content of ``predictions.json``; for the folder ``predictions`` of a run, what its files say of it; empty for
+        masks from other programs or from several folders.
+
+    Raises:
+        UserError: ``predictions.json`` is damaged.
+    """
+    if len(folders) != 1:
+        return {}
+    (folder,) = folders
+    if (folder / FILE).is_file():
+        return read_mapping(folder / FILE)
+    run = folder.absolute().parent
+    if folder.absolute().name != "predictions" or not (run / "summary.json").is_file():
+        return {}
+    try:
+        protocol = read_mapping(run / "summary.json").get("protocol")
+        cases = read_mapping(run / "provenance.json").get("cases") if (run / "provenance.json").is_file() else {}
+    except UserError:  # the run beside the masks is of no concern
+        return {}
+    return {_RUN: protocol if isinstance(protocol, dict) else {}, "scans": cases if isinstance(cases, dict) else {}}
+
+
+def prediction_settings(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Overlap, test-time augmentation and precision of the masks; empty if nothing is known.
+
+    Args:
+        record: The result of `predictions_record`.
+    """
+    keys = ("overlap", "test_time_augmentation", "precision")
+    if _RUN in record:
+        return {key: record[_RUN].get(key) for key in keys}
+    settings = record.get("predicted")
+    if not isinstance(settings, dict):
+        return {}
+    mirror = settings.get("mirror")
+    values = (settings.get("overlap"), f"mirror {mirror}" if mirror else "none", settings.get("precision"))
+    return dict(zip(keys, values, strict=True))
+
+
+def image_files_of(record: Mapping[str, Any], mask: str) -> list[str]:
+    """The image files of one mask; empty if they are not recorded.
+
+    Args:
+        record: The result of `predictions_record`.
+        mask: File name of the mask.
+    """
+    scans = record.get("scans")
+    known = scans if isinstance(scans, dict) else {}
+    # predictions.json names scans by their mask, a run by their id.
+    entry = next((known[name] for name in known if mask == name or mask.startswith(f"{name}.")), None)
+    images = entry.get("images") if isinstance(entry, dict) else entry
+    return [file for file in images if isinstance(file, str)] if isinstance(images, list) else []

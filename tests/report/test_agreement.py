@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+
+from segment.metrics.precision_recall import THRESHOLDS
+from segment.report.agreement import agreement, volume_differences
+from segment.runs.confusion import write_confusion
+from segment.runs.folder import read_run
+from segment.runs.precision_recall import write_curves
+
+
+def test_volumes_differ_in_percent_of_their_mean(make_run):
+    scans = read_run(make_run(shifts=(0, 1))).scans
+    scans.loc[0, ["reference_voxels", "predicted_voxels"]] = [100, 300]
+    scans.loc[1, ["reference_voxels", "predicted_voxels"]] = [50, 0]
+    scans.loc[2, ["reference_voxels", "predicted_voxels"]] = [0, 0]
+    table = volume_differences(scans)
+    assert table["percent"].tolist() == [100.0, -200.0, 0.0]
+    assert table["mean"].tolist() == [200.0, 25.0, 80.0]
+    assert table["name"].tolist() == ["Anterior", "Posterior", "Posterior"]
+
+
+def test_the_section_has_what_the_run_has(make_run):
+    run = make_run()
+    found = agreement(read_run(run))
+    assert found.precision_recall is None
+    assert found.confusion is None
+    assert [row[:2] for row in found.volume_rows] == [["Anterior", "3"], ["Posterior", "3"]]
+    write_curves(run / "precision_recall.csv", ["Anterior", "Posterior"], np.ones((2, 2, THRESHOLDS), int))
+    write_confusion(
+        run / "confusion.csv", ["background", "Anterior", "Posterior"], np.array([[99999, 1, 0], [0, 3, 1], [0, 0, 0]])
+    )
+    found = agreement(read_run(run))
+    assert "recall" in found.precision_recall
+    assert "$" not in found.volumes  # powers of ten are not written in mathematical notation
+    rows = {row["name"]: [cell["text"] for cell in row["cells"]] for row in found.confusion["rows"]}
+    assert found.confusion["names"] == ["Anterior", "Posterior", "background"]
+    assert rows == {
+        "Anterior": ["75.0", "25.0", "0.0"],
+        "Posterior": ["–", "–", "–"],
+        "background": ["< 0.1", "0.0", "> 99.9"],
+    }
+
+
+@pytest.mark.parametrize("file", ["precision_recall.csv", "confusion.csv"])
+def test_a_damaged_file_does_not_cost_the_page(make_run, file):
+    run = make_run()
+    (run / file).write_text("nonsense\n")
+    assert agreement(read_run(run)).volumes is not None
