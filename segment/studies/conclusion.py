@@ -127,7 +127,8 @@ def show(lines: Sequence[Line], made_with: Mapping[str, str], form: str) -> None
     if form == "json":
         output().out(json.dumps(list(records(lines)), indent=2))
         return
-    print(f"\n{table(HEADS, [cells(line, with_protocol=False) for line in lines], left=HEADS)}\n")
+    rows = [cells(line, with_protocol=False)[:-1] for line in lines]  # the date is in the files
+    print(f"\n{table(HEADS[:-1], rows, left=HEADS)}\n")
     figures = [line.published for line in lines if line.published]
     for text in dict.fromkeys(f"{figure.run}: {protocol(figure)} ({figure.source})" for figure in figures):
         print(f"published  {printable(text)}")

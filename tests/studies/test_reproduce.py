@@ -176,7 +176,10 @@ def test_every_verdict(done):
     assert lines[1]["measured"] == whole["mean"]
     assert (lines[1]["scans"], lines[1]["folds"], lines[4]["scans"], lines[4]["folds"]) == (6, "all", 3, "0")
     code, out, _ = segment("study=mine", "run=tiny")
-    assert f"{whole['mean'] * 100:.2f} ({low * 100:.2f} - {high * 100:.2f}), 6 scans, all folds" in out
+    assert (
+        f"{whole['mean'] * 100:.2f} ({low * 100:.2f} - {high * 100:.2f}), 6 scans, all folds"
+        in (OUT / "table.md").read_text()
+    )
     assert "published  tiny: two folds; overlap 0.5; test-time augmentation none (Me, 2026)" in out
     assert "fold 0 is finished" in out
     assert "reduced" not in out
