@@ -163,6 +163,7 @@ def compare(
     resamples: int = 10_000,
     seed: int = 12345,
     split: str | None = None,
+    margin: float | str | None = "auto",
     output: StrPath | None = None,
 ) -> Comparison:
     """Compare finished runs scan by scan.
@@ -178,6 +179,7 @@ def compare(
         resamples: Number of bootstrap resamples of the scans, for the intervals and the ranking; at least 100.
         seed: Seed of the resampling.
         split: ``test``: the test scans; None: the validation scans, or whatever else the runs were scored on.
+        margin: Smallest relevant difference, for the test of equivalence; ``auto``: 0.005 for scores without a unit.
         output: Folder for ``report.html`` and ``comparison.csv``, ``.md``, ``.tex``, ``.json``; None writes nothing.
 
     Returns:
@@ -190,7 +192,9 @@ def compare(
     from segment.evaluation.comparison.frames import methods_frame, pairs_frame
 
     paths = [runs] if isinstance(runs, str | os.PathLike) else runs
-    found = compare_runs([os.fspath(run) for run in paths], metric, by, names, common, level, resamples, seed, split)
+    found = compare_runs(
+        [os.fspath(run) for run in paths], metric, by, names, common, level, resamples, seed, split, margin
+    )
     if output is not None:
         from segment.report.comparison_page import write_comparison
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.metadata
+import json
+import os
 import platform
 import re
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +27,24 @@ PACKAGES = (
     "monai",
     "pytorch-lightning",
     "numpy",
+    "scipy",
+    "pandas",
+    "scikit-learn",
     "nibabel",
     "SimpleITK",
     "hydra-core",
     "codecarbon",
 )
+_LARGEST_FILE = 10_000_000
 # Libraries that torch bundles for CPU computation, as its build description names them.
 LIBRARIES = {"oneDNN": r"MKL-DNN v(\S+)", "MKL": r"Math Kernel Library Version (\S+)"}
 
 
 def code_version() -> dict[str, Any]:
-    """Git commit of the code and whether there are uncommitted changes; empty outside a checkout."""
+    """Git commit of the code, whether there are uncommitted changes and the hash of their diff.
+
+    Outside a checkout: the commit that an installation from a repository records (PEP 610); empty if none is known.
+    """
     folder = Path(__file__).resolve().parent
 
     def git(*arguments: str) -> str | None:
@@ -47,8 +57,67 @@ def code_version() -> dict[str, Any]:
         return done.stdout.strip()
 
     if git("ls-files", "--error-unmatch", str(Path(__file__).resolve())) is None:
+        return _installed_commit()
+    changed = bool(git("status", "--porcelain"))
+    found = {"commit": git("rev-parse", "HEAD"), "uncommitted_changes": changed}
+    if changed:
+        # Tracked files only: a new file that takes part is a module of the user's or lies in conf/, which are hashed.
+        found["diff_sha256"] = hashlib.sha256((git("diff", "HEAD", "--", ".") or "").encode()).hexdigest()
+    return found
+
+
+def _installed_commit() -> dict[str, Any]:
+    """The commit or archive that an installed package was made from, as pip records it."""
+    try:
+        text = importlib.metadata.distribution("segment").read_text("direct_url.json")
+        record = json.loads(text or "{}")
+    except (importlib.metadata.PackageNotFoundError, ValueError):
         return {}
-    return {"commit": git("rev-parse", "HEAD"), "uncommitted_changes": bool(git("status", "--porcelain"))}
+    if commit := record.get("vcs_info", {}).get("commit_id"):
+        return {"commit": commit, "uncommitted_changes": False}
+    archive = record.get("archive_info", {}).get("hashes", {}).get("sha256")
+    return {"archive_sha256": archive} if archive else {}
+
+
+def computing() -> dict[str, Any]:
+    """What determines the last digits: threads, deterministic algorithms, and the accelerator's libraries."""
+    import torch
+
+    return {
+        "threads": torch.get_num_threads(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "cudnn_deterministic": torch.backends.cudnn.deterministic,
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "tf32": torch.backends.cuda.matmul.allow_tf32,
+        "matmul_precision": torch.get_float32_matmul_precision(),
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version() if torch.cuda.is_available() else None,
+    }
+
+
+def user_files(folders: Iterable[Path] = ()) -> dict[str, str]:
+    """SHA-256 of files of the user's own that the run may depend on.
+
+    Args:
+        folders: Folders of configuration.
+
+    Returns:
+        Path to hash: every YAML in the folders, and the file of every imported module that lies below the current
+        folder but belongs neither to this package nor to an environment.
+    """
+    here, own = Path.cwd().resolve(), Path(__file__).resolve().parent
+    others = [folder for folder in folders if folder.resolve().parent != own.parent]  # not this package's checkout
+    found = {file.resolve() for folder in others for file in folder.rglob("*.yaml") if file.is_file()}
+    for module in list(sys.modules.values()):
+        name = getattr(module, "__file__", None)
+        file = Path(name).resolve() if isinstance(name, str) else own
+        if file.is_relative_to(here) and not file.is_relative_to(own) and "site-packages" not in file.parts:
+            found |= {file} if file.suffix == ".py" and file.is_file() else set()
+    return {
+        os.path.relpath(file, here): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(found)
+        if file.stat().st_size < _LARGEST_FILE
+    }
 
 
 def hardware() -> dict[str, Any]:
@@ -114,5 +183,6 @@ def collect(seed: int, started: float, command: Sequence[str] = (), **more: Any)
         "versions": versions(),
         "code": code_version(),
         "hardware": hardware(),
+        "computing": computing(),
         **more,
     }

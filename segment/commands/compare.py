@@ -33,6 +33,7 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
         config.resamples,
         config.seed,
         config.split,
+        config.margin,
     )
     if folder is not None:
         # Plotting libraries are slow to import, and a comparison that is only printed does not need them.

@@ -13,11 +13,15 @@ from segment.command_line import assign
 from segment.command_line import command as command_line
 from segment.config.build import make
 from segment.config.folders import BUILT_IN, ON_DISK
+from segment.errors import UserError, did_you_mean
 from segment.workflow.experiment import Command, DataSource, PlanSettings
 
 if TYPE_CHECKING:  # importing nibabel takes half a second
     from segment.data.case import Dataset
     from segment.data.problems import Report
+
+ORIGINS = ("all", "train")
+"""Scans that a plan is made from."""
 
 
 def read_data(config: DictConfig, command: Command) -> DataSource:
@@ -84,5 +88,9 @@ def read_plan_settings(options: Any, where: str = "plan.") -> PlanSettings:
     if isinstance(options, str):
         return PlanSettings(file=Path(options), where=where)
     values: dict[str, Any] = OmegaConf.to_container(OmegaConf.create(options), resolve=True)  # type: ignore[assignment]
-    file = values.get("file")
+    file, origin = values.get("file"), values.pop("from", None) or "all"
+    if origin not in ORIGINS:
+        near = did_you_mean(str(origin), ORIGINS)
+        raise UserError(f"{where}from={origin}: there is no such choice.{near} Choices: {', '.join(ORIGINS)}.")
+    values["origin"] = origin
     return PlanSettings(**values | {"file": None if file is None else Path(str(file)), "where": where})

@@ -22,7 +22,7 @@ from segment.runs.settings import check_folder, written_plan
 from segment.training.parameters import ParameterRules
 from segment.workflow.experiment import Command, Experiment, Parts, TrainerSettings
 
-PLAN = ("file", "preset", "memory", "configuration", "spacing", "patch_size", "batch_size", "normalization")
+PLAN = ("file", "preset", "memory", "configuration", "spacing", "patch_size", "batch_size", "normalization", "from")
 
 
 def read_experiment(config: DictConfig, command: Command) -> Experiment:

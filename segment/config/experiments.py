@@ -11,6 +11,9 @@ from hydra.plugins.config_source import ConfigResult
 from omegaconf import OmegaConf
 
 GROUP = "experiments"
+RULES = "verdict.yaml"
+"""File of a study that is no run: how its figures are judged."""
+
 AXIS = "DATA"
 """Placeholder, in the name and first comment of a method's file, for each file in the study's ``data``."""
 
@@ -22,7 +25,7 @@ def runs(study: Path) -> dict[str, list[Path]]:
     ``liver_unet`` for ``data/liver.yaml``.
     """
     own, products = {}, {}
-    for file in sorted(study.glob("*.yaml")):
+    for file in sorted(set(study.glob("*.yaml")) - {study / RULES}):
         axis = sorted(study.glob("data/*.yaml")) if AXIS in file.stem else []
         products.update({file.stem.replace(AXIS, data.stem): [file, data] for data in axis})
         if not axis:

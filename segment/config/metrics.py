@@ -36,10 +36,10 @@ def metrics_of(config: DictConfig) -> tuple[Metric, ...]:
             continue
         if any(type(metric) is type(standard) for standard in STANDARD):
             continue
-        from segment.runs.scans import COLUMNS  # here, since it imports pandas
+        from segment.runs.scans import COLUMNS, GROUP  # here, since it imports pandas
 
         try:
-            check_metric(metric, {*COLUMNS, *found})
+            check_metric(metric, {*COLUMNS, GROUP, *found})
         except ValueError as error:
             raise UserError(f"metrics.{key}: {error}.") from error
         found[metric.name] = metric

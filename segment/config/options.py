@@ -68,6 +68,7 @@ class CompareOptions:
     common: bool
     split: str | None
     level: float
+    margin: Any
     resamples: int
     seed: int
     format: str = field(metadata={"of": ("text", "json")})

@@ -301,3 +301,7 @@ def _print_best() -> None:
     if isinstance(found.get("best_params"), dict):
         best = " ".join(f"{key}={value}" for key, value in found["best_params"].items())
         print(f"Best     {printable(best)}: {printable(found.get('best_value'))}")
+        print(
+            "Note: these were chosen for their score on the validation scans, so that score is optimistic. Report them "
+            "on scans that the search did not see: search with fold=0 and train the other folds, or score a test set."
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +46,8 @@ class Dataset:
         test_cases: Cases set aside by the data set's authors, with or without labels.
         licence: Licence of the data, as stated by its authors.
         notice: One sentence printed wherever results on this data set are shown; may be empty.
+        specimen: What scans of different folds come from although it is one animal, film or block: a name if all do, or
+            a regular expression whose first group finds it in the id of a scan; may be empty.
     """
 
     name: str
@@ -55,3 +58,14 @@ class Dataset:
     test_cases: tuple[Case, ...] = ()
     licence: str = ""
     notice: str = ""
+    specimen: str = ""
+
+    def groups(self) -> dict[str, str]:
+        """The unit of every scan whose scans are not independent, by id: its specimen, else its group, else empty."""
+        pattern = re.compile(self.specimen) if self.specimen else None
+        found = {}
+        for case in (*self.cases, *self.test_cases):
+            match = pattern.search(case.id) if pattern is not None and pattern.groups else None
+            specimen = match[1] if match else "" if pattern is None or pattern.groups else self.specimen
+            found[case.id] = specimen or case.group or ""
+        return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from segment.io.images import read_label
 from segment.metrics.metric import Metric
 from segment.metrics.scan import count_and_score
 from segment.metrics.standard import STANDARD
-from segment.runs.scans import COLUMNS, COUNTS, OVERLAPS
+from segment.runs.scans import COLUMNS, COUNTS, GROUP, OVERLAPS
 
 
 def score_pairs(
@@ -28,6 +28,7 @@ def score_pairs(
     metrics: Sequence[Metric] = STANDARD,
     workers: int = 2,
     advance: Callable[[str], None] | None = None,
+    groups: Mapping[str, str] | None = None,
     confusion: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Score masks on disk against their references.
@@ -40,11 +41,12 @@ def score_pairs(
         metrics: Metrics to compute in addition to the standard ones.
         workers: Number of scans that are read and scored in parallel, in threads.
         advance: Called with the case id after each scan, e.g. to update a progress bar.
+        groups: Case id to the patient, film or specimen of the scan, which makes scans dependent; empty for none.
         confusion: (class of the reference, class of the prediction) int64, to which the voxels of all scans are added.
 
     Returns:
-        Table with `COLUMNS`, then one column per further metric; one row per (scan, label), scans in the order of
-        `pairs`, labels by class index.
+        Table with `COLUMNS`, `GROUP` if any scan has one, then further metrics; one row per (scan, label), scans in the
+        order of `pairs`, labels by class index.
 
     Raises:
         UserError: A file cannot be read or is not a mask, the two masks of a scan are on different grids, a mask
@@ -71,7 +73,9 @@ def score_pairs(
     scans = pd.DataFrame(rows, columns=["case", "label", "name", *OVERLAPS, *COUNTS, "status", *further])
     scans["split"] = split
     scans["fold"] = pd.Series([fold] * len(scans), dtype="Int64")
-    return scans[[*COLUMNS, *further]]
+    scans[GROUP] = scans["case"].map(groups or {}).fillna("")
+    known = [GROUP] if (scans[GROUP] != "").any() else []
+    return scans[[*COLUMNS, *known, *further]]
 
 
 def _score_pair(

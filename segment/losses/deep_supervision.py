@@ -18,8 +18,8 @@ class AnyScale(nn.Module):
     Args:
         loss: Called with logits (batch, output, *spatial) and float class indices (batch, 1, *spatial); with regions
             with a float target (batch, output, *spatial) of 0 and 1. Where voxels are ignored it gets the annotated
-            voxels of the whole batch flattened, (1, output, n): any loss that is a sum over voxels or over the batch
-            is unaffected.
+            voxels of the whole batch flattened, (1, output, n), or those of each sample if its attribute ``batch`` is
+            False (Dice per sample); samples without an annotated voxel are then left out of the mean.
         regions: For each output, the class indices whose union it is; empty where the outputs are the classes.
         ignore: Class index of voxels to ignore; None for none.
     """
@@ -50,12 +50,21 @@ class AnyScale(nn.Module):
 
     def _one(self, logits: Tensor, reference: Tensor) -> Tensor:
         logits = logits.float()
-        if self.ignore is not None:
-            known = reference[:, 0] != self.ignore
-            if not known.any():
-                return logits.sum() * 0.0
-            logits = logits.movedim(1, -1)[known].T[None]
-            reference = reference[:, 0][known][None, None]
+        if self.ignore is None:
+            return self._annotated(logits, reference)
+        known = reference[:, 0] != self.ignore
+        # A loss per sample stays one: its samples may have different numbers of annotated voxels.
+        each = [slice(n, n + 1) for n in range(len(logits))] if not getattr(self.loss, "batch", True) else [slice(None)]
+        losses = [
+            self._annotated(
+                logits[part].movedim(1, -1)[known[part]].T[None], reference[part, 0][known[part]][None, None]
+            )
+            for part in each
+            if known[part].any()
+        ]
+        return torch.stack(losses).mean() if losses else logits.sum() * 0.0
+
+    def _annotated(self, logits: Tensor, reference: Tensor) -> Tensor:
         if not len(self.members):
             return self.loss(logits, reference.float())
         return self.loss(logits, self.members.T[reference[:, 0].long()].movedim(-1, 1))

@@ -33,6 +33,7 @@ class DiceCELoss(nn.Module):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
+        self.batch = batch
         dice = functools.partial(DiceLoss, batch=batch, smooth_nr=smooth, smooth_dr=smooth)
         self.dice = dice(include_background=False, to_onehot_y=True, softmax=True)
         self.region_dice = dice(sigmoid=True)

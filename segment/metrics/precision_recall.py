@@ -51,6 +51,23 @@ def threshold_counts(
     return counts.view(len(structures), 2, THRESHOLDS)
 
 
+def average_precision(counts: np.ndarray) -> np.ndarray:
+    """Area under the precision-recall curve: the sum of precision times the step in recall, as scikit-learn defines it.
+
+    Args:
+        counts: (..., 2, THRESHOLDS) from :func:`threshold_counts`, summed over scans.
+
+    Returns:
+        (...) float64 in [0, 1]; NaN where the structure has no voxel. Thresholds are those of the counts.
+    """
+    curve = precision_recall(counts)
+    precision, recall = curve[..., 4, :], curve[..., 5, :]
+    steps = recall - np.concatenate([recall[..., 1:], np.zeros_like(recall[..., :1])], axis=-1)
+    there = counts[..., 1, :].sum(axis=-1) > 0
+    found: np.ndarray = np.where(there, (precision * steps).sum(axis=-1), np.nan)
+    return found
+
+
 def precision_recall(counts: np.ndarray) -> np.ndarray:
     """Compute the precision-recall curve of a structure from its counts.
 

@@ -204,7 +204,7 @@ def _pair_rows(comparison: Comparison) -> list[dict[str, Any]]:
                 if len(rows) == _MOST_PAIR_ROWS:
                     return rows
                 pair = comparison.pair(first, second, structure)
-                keys = [pair.difference, pair.p, pair.p_holm, pair.effect]
+                keys = [pair.difference, pair.p, pair.p_holm, pair.p_wilcoxon, pair.effect]
                 rows.append({"pair": pair, "keys": keys, "cells": pair_cells(pair)})
     return rows
 

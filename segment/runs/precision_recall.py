@@ -13,7 +13,7 @@ from segment.data.labels import MAX_LABELS
 from segment.errors import UserError
 from segment.files import write_text
 from segment.metrics.precision_recall import THRESHOLDS, precision_recall
-from segment.text import one_line
+from segment.text import one_line, printable
 
 COUNTS = ("true_positives", "false_positives", "true_negatives", "false_negatives")
 COLUMNS = ("label", "name", "threshold", *COUNTS, "precision", "recall")
@@ -36,6 +36,15 @@ def write_curves(path: Path, names: Sequence[str], counts: np.ndarray) -> None:
     buffer = io.StringIO()
     pd.concat(tables)[list(COLUMNS)].to_csv(buffer, index=False, lineterminator="\n", float_format="%.6g")
     write_text(path, buffer.getvalue())
+
+
+def precision_line(names: Sequence[str], average: np.ndarray) -> str:
+    """One line on the average precision of every structure, and on which voxels it is of."""
+    texts = [
+        f"{printable(name)} {'-' if np.isnan(value) else f'{value:.4f}'}"
+        for name, value in zip(names, average, strict=True)
+    ]
+    return f"average precision over all voxels, on the plan's grid (Dice is on each scan's own): {', '.join(texts)}"
 
 
 def read_curves(path: Path) -> dict[str, np.ndarray]:

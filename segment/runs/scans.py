@@ -21,22 +21,28 @@ COUNTS = ("reference_voxels", "predicted_voxels")
 TEST = "test"
 """The split of scans that the data set's authors set aside."""
 COLUMNS = (*KEYS, *OVERLAPS, *COUNTS, "status")
-"""Columns that every ``scans.csv`` has, in this order; columns of further metrics follow.
+"""Columns that every ``scans.csv`` has, in this order; `GROUP`, if any scan has one, and further metrics follow.
 
 case: id of the scan. split: e.g. ``val``. fold: number, or empty. label: class index, from 1. name: name of the label.
 `OVERLAPS`: in [0, 1], empty exactly when status is ``both_empty``. reference_voxels, predicted_voxels: voxel counts.
 status: ``ok``, ``both_empty``, ``missed`` or ``invented``. Further columns: finite numbers or empty.
 """
 
+GROUP = "group"
+"""Optional text column: patient, film or specimen of the scan, or empty; scans of one group are not independent."""
+
 
 def metric_columns(scans: pd.DataFrame) -> list[str]:
-    """Metric columns of a table of scans: `OVERLAPS` and the columns after the fixed ones."""
-    return [*OVERLAPS, *(str(column) for column in scans.columns if column not in COLUMNS)]
+    """Metric columns of a table of scans: `OVERLAPS` and the columns after the fixed ones and the group."""
+    return [*OVERLAPS, *(str(column) for column in scans.columns if column not in (*COLUMNS, GROUP))]
 
 
 def joined(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """Concatenate tables of several runs; metrics that any of them lacks are dropped."""
-    return pd.concat(tables, ignore_index=True, join="inner")
+    """Concatenate tables of several runs; metrics that any of them lacks are dropped, missing groups are empty."""
+    parts = list(tables)
+    if any(GROUP in part for part in parts):
+        parts = [part if GROUP in part else part.assign(**{GROUP: ""}) for part in parts]
+    return pd.concat(parts, ignore_index=True, join="inner")
 
 
 def parted(scans: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -86,7 +92,7 @@ def write_scans(path: Path, scans: pd.DataFrame) -> None:
 
     Args:
         path: The CSV file; numbers are written with full precision.
-        scans: Columns `COLUMNS` and further metric columns.
+        scans: Columns `COLUMNS`, perhaps `GROUP`, and further metric columns.
 
     Raises:
         ValueError: A column is missing.
@@ -95,6 +101,7 @@ def write_scans(path: Path, scans: pd.DataFrame) -> None:
     if missing:
         raise ValueError(f"a table of scans needs the columns {missing}")
     further = [column for column in scans.columns if column not in COLUMNS]
+    further.sort(key=lambda column: column != GROUP)
     buffer = io.StringIO()
     scans[[*COLUMNS, *further]].to_csv(buffer, index=False, lineterminator="\n")
     write_text(path, buffer.getvalue())
@@ -107,8 +114,8 @@ def read_scans(path: Path) -> pd.DataFrame:
         path: A ``scans.csv``.
 
     Returns:
-        Columns `COLUMNS` and further metric columns: text as str, `fold` as Int64, counts and `label` as int64,
-        metrics as float64 with NaN for an empty field.
+        Columns `COLUMNS`, perhaps `GROUP`, and further metric columns: text as str, `fold` as Int64, counts and `label`
+        as int64, metrics as float64 with NaN for an empty field.
 
     Raises:
         UserError: The file is missing or not a table, lacks a column, contains an invalid value, contains a label of
@@ -129,10 +136,12 @@ def read_scans(path: Path) -> pd.DataFrame:
     scans = pd.DataFrame({column: raw[column] for column in ("case", "split", "name", "status")})
     for column in ("label", *COUNTS, "fold"):
         scans[column] = _whole_numbers(path, raw[column], may_be_empty=column == "fold")
-    further = [str(column) for column in raw.columns if column not in COLUMNS]
+    further = metric_columns(raw)[len(OVERLAPS) :]
     for column in (*OVERLAPS, *further):
         scans[column] = _numbers(path, raw[column], most=1.0 if column in OVERLAPS else None)
-    scans = scans[[*COLUMNS, *further]]
+    group = [GROUP] if GROUP in raw.columns else []
+    scans[group] = raw[group]
+    scans = scans[[*COLUMNS, *group, *further]]
     _check_rows(path, scans)
     return scans
 

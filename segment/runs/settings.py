@@ -23,6 +23,7 @@ FREE = (
     "trainer.max_time",
     "trainer.log_every_n_steps",
     "data.root",
+    "data.specimen",
     "output",
     "name",
     "logger",
@@ -38,7 +39,12 @@ MOVED = {
     "segment.report.pictures.": "segment.visual.pictures.",
 }
 # Keys that configurations written before lack, with the value that they stand for; a missing key stands for null.
-ADDED = {"loss.label_smoothing": "0.0"}
+ADDED = {
+    "inference.average": "probabilities",
+    "loss.label_smoothing": "0.0",
+    "plan.from": "all",
+    "sampler.exact": "False",
+}
 
 
 def check_folder(folder: Path, settings: Mapping[str, Any], unknown: Collection[str] = ()) -> None:

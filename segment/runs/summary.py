@@ -18,7 +18,7 @@ from segment.metrics.standard import LEAD
 from segment.runs.cost import cost_lines
 from segment.runs.metrics import KEY, MetricRecord, metric_info, metric_infos, record
 from segment.runs.scans import OVERLAPS, TEST, mean_over_folds, metric_columns, parted, scan_rows
-from segment.statistics.bootstrap import bootstrap_interval, mean_of_means
+from segment.statistics.bootstrap import FEWEST_SCANS, bootstrap_interval, mean_of_means
 from segment.text import printable, table
 from segment.validation import Number, read_as
 
@@ -95,8 +95,8 @@ def summarise(
         The content of ``summary.json``, with None for every undefined number:
 
         - ``foreground``: metric -> ``{mean, sd, median, ci95: [low, high], n}``. ``mean`` is the mean over labels of
-          the mean over scans and ``ci95`` its interval; ``sd`` and ``median`` are those of the means over labels of
-          each scan; ``n`` counts the scans with any score.
+          the mean over scans and ``ci95`` its interval, None if a label that some scans lack is in fewer than five;
+          ``sd`` and ``median`` are those of the means over labels of each scan; ``n`` counts the scans with any score.
         - ``labels``: name -> metric -> the same over the scans that have a score; ``sd`` divides by n - 1.
         - ``scans``: number of scans.
         - ``empty``: ``both_empty``, ``missed``, ``invented`` -> name -> number of scans.
@@ -227,7 +227,18 @@ def _split_lines(summary: Mapping[str, Any], scans: pd.DataFrame, infos: Sequenc
             rows.append([info.heading if place == 0 else "", name, *cells])
     heads = ["metric", "label", "mean", "sd", "95 % interval", "n", "worst scan", "score"]
     lines = [table(heads, rows, left=["metric", "label", "worst scan"], keys=2), ""]
-    return [*lines, protocol_line(summary), empties_line(summary)]
+    return [*lines, *_scarce_line(summary), protocol_line(summary), empties_line(summary)]
+
+
+def _scarce_line(summary: Mapping[str, Any]) -> list[str]:
+    """Why the foreground has no interval, if a label occurs in too few scans for one."""
+    counts = {name: scores[LEAD.name]["n"] for name, scores in summary["labels"].items()}
+    few = [
+        f"{name} occurs in {count} scan{'' if count == 1 else 's'}"
+        for name, count in counts.items()
+        if 0 < count < min(FEWEST_SCANS, summary["foreground"][LEAD.name]["n"])
+    ]
+    return [printable(f"no interval of the foreground: {', '.join(few)}, fewer than {FEWEST_SCANS}")] if few else []
 
 
 def protocol_line(summary: Mapping[str, Any]) -> str:

@@ -28,6 +28,7 @@ class PatchDataModule(pl.LightningDataModule):
         weights: Sampling weight by source (`Case.source`); None samples all scans with equal probability.
         extent: Returns the voxels per axis that a sample's augmentation needs, by sample number; None: the patch size.
         augment: Applied to each batch by the loader; None if the training module augments, or for no augmentation.
+        exact: Whether the foreground's fraction holds in every batch, see `Patches`.
     """
 
     def __init__(
@@ -42,12 +43,13 @@ class PatchDataModule(pl.LightningDataModule):
         weights: Mapping[str, float] | None = None,
         extent: Callable[[int], Sequence[int]] | None = None,
         augment: Augmentation | None = None,
+        exact: bool = False,
     ) -> None:
         super().__init__()
         self.store = store
         self.train = list(train)
         self.val = list(val)
-        self.patches = Patches(store, train, seed, foreground, weights, extent)
+        self.patches = Patches(store, train, seed, foreground, weights, extent, exact)
         self.steps_per_epoch = steps_per_epoch
         self.workers = workers
         self.augment = augment

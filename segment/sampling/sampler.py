@@ -62,6 +62,8 @@ class Patches(Dataset):
             samples all scans with equal probability.
         extent: Returns the voxels per axis that a sample's augmentation needs, by sample number: the patch size or
             larger by an even number; the box is centred on the patch. None: the patch size.
+        exact: Whether the last patches of every batch are those centred on foreground, as in nnU-Net, instead of each
+            patch with that probability; of ``b`` patches, ``b - round(b * (1 - foreground))``, so one of two at 1/3.
 
     Raises:
         UserError: If the weights lack a source or are invalid.
@@ -75,9 +77,11 @@ class Patches(Dataset):
         foreground: float = 1 / 3,
         weights: Mapping[str, float] | None = None,
         extent: Callable[[int], Sequence[int]] | None = None,
+        exact: bool = False,
     ) -> None:
         self.store = store
         self.cases = list(cases)
+        self.exact = exact
         self.sliced = store.plan.sliced
         self.patch_size = np.asarray((1, *store.plan.patch_size) if self.sliced else store.plan.patch_size)
         self.structures = list(store.dataset.labels.structures.values())
@@ -97,7 +101,7 @@ class Patches(Dataset):
         )
         case = self.cases[int(chosen)]
         scan = self.store.load(case)
-        corner = self._corner(scan, random)
+        corner = self._corner(scan, random, self._forced(sample))
         size = self.patch_size
         if self.extent is not None:
             extent = self.extent(sample)
@@ -110,13 +114,21 @@ class Patches(Dataset):
             image, reference = image[:, 0], reference[:, 0]
         return {"image": image, "reference": reference, "sample": sample, "case": case.id}
 
-    def _corner(self, scan: Prepared, random: np.random.Generator) -> np.ndarray:
+    def _forced(self, sample: int) -> bool | None:
+        """Whether the place of a sample in its batch decides that it is centred on foreground; None if chance does."""
+        if not self.exact:
+            return None
+        batch = self.store.plan.batch_size
+        return sample % batch >= round(batch * (1 - self.foreground))
+
+    def _corner(self, scan: Prepared, random: np.random.Generator, forced: bool | None = None) -> np.ndarray:
         """First voxel of the patch, possibly negative if the scan is smaller than the patch (as in nnU-Net)."""
         shape = np.asarray(scan.image.shape[1:])
         missing = np.maximum(0, self.patch_size - shape)
         low = -(missing // 2)
         high = np.maximum(low, shape - self.patch_size + (missing + 1) // 2)
         on_foreground, free = random.random() < self.foreground, random.integers(low, high, endpoint=True)
+        on_foreground = on_foreground if forced is None else forced
         present = [[index for index in members if index in scan.locations] for members in self.structures]
         present = [members for members in present if members]
         if on_foreground and present:

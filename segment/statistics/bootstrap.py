@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtr, ndtri
+
+FEWEST_SCANS = 5
+"""Fewest scans of a label that some scans lack, for an interval of the foreground."""
 
 _VALUES_AT_ONCE = 4_000_000
 
@@ -20,7 +24,25 @@ def mean_of_means(values: np.ndarray) -> float:
         The mean; NaN if there is no score at all. A label without any score is left out.
     """
     table = _as_table(values)
-    return float(_means(np.nansum(table, axis=0)[None], np.isfinite(table).sum(axis=0)[None])[0])
+    counts = np.isfinite(table).sum(axis=0)
+    means = _ratio(np.nansum(table, axis=0), counts)[counts > 0]
+    return float(means.mean()) if len(means) else float("nan")
+
+
+def scarce_labels(scored: np.ndarray, units: int) -> np.ndarray:
+    """Labels that occur in too few scans for an interval of the foreground.
+
+    A resample without any scan of a label has no foreground, and one that leaves the label out has another one: with an
+    organ at .95 in 30 scans and a lesion at .30 in two of them, such resamples made .62 an interval of .61 to .95.
+
+    Args:
+        scored: Number of scans (or groups of scans) that score each label ``(..., labels)``.
+        units: Number of scans (or groups).
+
+    Returns:
+        bool: scored in some but fewer than `FEWEST_SCANS`, and not in all.
+    """
+    return (scored > 0) & (scored < FEWEST_SCANS) & (scored < units)
 
 
 def bootstrap_interval(
@@ -30,26 +52,27 @@ def bootstrap_interval(
 
     BCa (Efron 1987) rather than plain percentiles, because Dice over scans is skewed (many good scans, a few failures)
     and studies are small: there the percentile interval is biased upwards. If the correction is undefined (all
-    resamples on one side of the mean), the percentile interval is returned.
+    resamples on one side of the mean), the percentile interval is returned. With few scans it is too narrow: with five,
+    a nominal 95 % interval covers about 83 %.
 
     Args:
         values: Scores ``(scans,)`` of one label or ``(scans, labels)``; NaN where there is no score.
-            Scans without any score are left out; a resample without any score of a label leaves out that label.
+            Scans without any score are left out.
         level: Confidence level, in (0, 1).
-        resamples: Number of resamples, at least 1.
+        resamples: Number of resamples, at least 1; the few that miss a label entirely are left out.
         seed: Random seed; the same scores give the same interval.
 
     Returns:
-        Low and high end; None with fewer than two scored scans, which have no spread.
+        Low and high end; None with fewer than two scored scans, which have no spread, and with `scarce_labels`.
     """
     table = _as_table(values)
-    table = table[np.isfinite(table).any(axis=1)]
-    if len(table) < 2:
+    table = table[np.isfinite(table).any(axis=1)][:, np.isfinite(table).any(axis=0)]
+    if len(table) < 2 or scarce_labels(np.isfinite(table).sum(axis=0), len(table)).any():
         return None
     sums, present = np.nan_to_num(table), np.isfinite(table).astype(np.float64)
     blocks = resample_weights(len(table), resamples, seed)
-    drawn = np.concatenate([_means(weights @ sums, weights @ present) for weights in blocks])
-    without_one = _means(sums.sum(axis=0) - sums, present.sum(axis=0) - present)
+    drawn = np.concatenate([_ratio(weights @ sums, weights @ present).mean(axis=-1) for weights in blocks])
+    without_one = _ratio(sums.sum(axis=0) - sums, present.sum(axis=0) - present).mean(axis=-1)
     ((low, high),) = bca_intervals(np.array([mean_of_means(table)]), drawn[None], without_one[None], level)
     return float(low), float(high)
 
@@ -91,63 +114,91 @@ def bca_intervals(estimates: np.ndarray, drawn: np.ndarray, without_one: np.ndar
     return low + (positions - lower) * (high - low)
 
 
-def structure_means(values: np.ndarray) -> np.ndarray:
-    """Means over scans of several methods.
+@dataclass(frozen=True, eq=False)
+class Trainings:
+    """Scores of the trainings of several methods over the same scans, summed over groups of scans.
 
-    Args:
-        values: Scores ``(scans, methods, labels)``; NaN where there is no score.
-
-    Returns:
-        ``(1 + labels, methods)``: `mean_of_means` (the foreground), then the mean of every label; NaN where there is
-        no score.
+    Attributes:
+        sums: ``(groups, trainings, labels)``.
+        counts: Number of scores, the same shape.
+        owner: Position of the method of every training ``(trainings,)``.
     """
-    present = np.isfinite(values)
-    return _structures(np.where(present, values, 0).sum(axis=0), present.sum(axis=0))
 
+    sums: np.ndarray
+    counts: np.ndarray
+    owner: np.ndarray
 
-def structure_means_without_one(values: np.ndarray) -> np.ndarray:
-    """`structure_means` with each scan left out in turn.
+    @classmethod
+    def of(cls, values: np.ndarray, owner: np.ndarray, groups: np.ndarray) -> Trainings:
+        """Sum scores over groups.
 
-    Args:
-        values: As for `structure_means`.
+        Args:
+            values: Scores ``(scans, trainings, labels)``; NaN where there is no score.
+            owner: Position of the method of every training.
+            groups: Group of every scan ``(scans,)``, integers from 0.
+        """
+        member = (groups[None] == np.arange(groups.max() + 1)[:, None]).astype(np.float64)
+        present = np.isfinite(values)
+        tables = [np.where(present, values, 0.0), present.astype(np.float64)]
+        sums, counts = ((member @ table.reshape(len(values), -1)).reshape(-1, *values.shape[1:]) for table in tables)
+        return cls(sums, counts, owner)
 
-    Returns:
-        ``(1 + labels, methods, scans)``.
-    """
-    present = np.isfinite(values)
-    scores = np.where(present, values, 0)
-    means = _structures(scores.sum(axis=0) - scores, present.sum(axis=0) - present)
-    return np.moveaxis(means, 1, 2)
+    @property
+    def kept(self) -> np.ndarray:
+        """The labels of the foreground ``(labels,)``: those that every training scored."""
+        kept: np.ndarray = (self.counts.sum(axis=0) > 0).all(axis=0)
+        return kept
 
+    def means(self) -> np.ndarray:
+        """Means ``(1 + labels, methods)``, the foreground first; NaN where there is no score."""
+        return self._means(self.sums.sum(axis=0), self.counts.sum(axis=0))
 
-def resampled_structure_means(values: np.ndarray, resamples: int, seed: int) -> Iterator[tuple[int, np.ndarray]]:
-    """`structure_means` of every resample: the same resamples of scans for all methods and structures.
+    def means_without_one(self) -> np.ndarray:
+        """`means` with each group left out in turn ``(1 + labels, methods, groups)``."""
+        sums, counts = (table.sum(axis=0) - table for table in (self.sums, self.counts))
+        return np.moveaxis(self._means(sums, counts), 1, 2)
 
-    Args:
-        values: As for `structure_means`.
-        resamples: Number of resamples.
-        seed: Random seed, as for `bootstrap_interval`.
+    def resampled_means(self, resamples: int, seed: int) -> Iterator[tuple[int, np.ndarray]]:
+        """`means` of every resample: the same resamples of groups for all methods and structures.
 
-    Yields:
-        Position of the structure in `structure_means`, labels first, the foreground (0) last; means
-        ``(methods, resamples)``.
-    """
-    scans, methods, labels = values.shape
-    present = np.isfinite(values)
-    scores = np.where(present, values, 0)
-    sums, scored = np.zeros((methods, resamples)), np.zeros((methods, resamples))
-    at_once = max(1, _VALUES_AT_ONCE // (methods * resamples))
-    for first in range(0, labels, at_once):
-        part = slice(first, min(first + at_once, labels))
-        total, count = (table[:, :, part].reshape(scans, -1).astype(np.float64) for table in (scores, present))
-        blocks = [_ratio(weights @ total, weights @ count) for weights in resample_weights(scans, resamples, seed)]
-        drawn = np.concatenate(blocks).reshape(resamples, methods, -1).transpose(2, 1, 0)
-        for position, means in enumerate(drawn, first + 1):
-            defined = np.isfinite(means)
-            sums += np.where(defined, means, 0)
-            scored += defined
-            yield position, np.ascontiguousarray(means)
-    yield 0, _ratio(sums, scored)
+        Args:
+            resamples: Number of resamples.
+            seed: Random seed, as for `bootstrap_interval`.
+
+        Yields:
+            Position of the structure in `means`, labels first, the foreground (0) last; means ``(methods, resamples)``,
+            NaN where a resample misses a label.
+        """
+        groups, trainings, labels = self.sums.shape
+        total = np.zeros((self.owner.max() + 1, resamples))
+        at_once = max(1, _VALUES_AT_ONCE // (trainings * resamples))
+        for first in range(0, labels, at_once):
+            part = slice(first, min(first + at_once, labels))
+            sums, counts = (table[:, :, part].reshape(groups, -1) for table in (self.sums, self.counts))
+            blocks = [_ratio(weights @ sums, weights @ counts) for weights in resample_weights(groups, resamples, seed)]
+            drawn = np.concatenate(blocks).reshape(resamples, trainings, -1)
+            for position, means in enumerate(np.moveaxis(self._by_method(drawn), (0, 1, 2), (2, 1, 0)), first + 1):
+                if self.kept[position - 1]:
+                    total += means
+                yield position, np.ascontiguousarray(means)
+        yield 0, total / self.kept.sum() if self.kept.any() else np.full_like(total, np.nan)
+
+    def _means(self, sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        """Foreground and labels ``(1 + labels, ..., methods)`` from sums and counts ``(..., trainings, labels)``."""
+        labels = self._by_method(_ratio(sums, counts))
+        kept = labels[..., self.kept]
+        foreground = kept.mean(axis=-1) if self.kept.any() else np.full(labels.shape[:-1], np.nan)
+        found: np.ndarray = np.moveaxis(np.concatenate([foreground[..., None], labels], axis=-1), -1, 0)
+        return found
+
+    def _by_method(self, means: np.ndarray) -> np.ndarray:
+        """Means over the trainings of each method that have a score, from ``(..., trainings, labels)``."""
+        parts = []
+        for method in range(self.owner.max() + 1):
+            own = means[..., self.owner == method, :]
+            scored = np.isfinite(own)
+            parts.append(_ratio(np.where(scored, own, 0.0).sum(axis=-2), scored.sum(axis=-2)))
+        return np.stack(parts, axis=-2)
 
 
 def resample_weights(scans: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
@@ -178,15 +229,3 @@ def _as_table(values: np.ndarray) -> np.ndarray:
 def _ratio(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Sums / counts; NaN where the count is 0."""
     return np.divide(sums, counts, out=np.full(np.shape(sums), np.nan), where=counts > 0)
-
-
-def _means(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Mean over labels (last axis) of sums / counts, leaving out labels without a count; NaN where none is left."""
-    means = _ratio(sums, counts)
-    defined = np.isfinite(means)
-    return _ratio(np.where(defined, means, 0).sum(axis=-1), defined.sum(axis=-1))
-
-
-def _structures(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Foreground and labels ``(1 + labels, ...)`` from sums and counts ``(..., labels)``."""
-    return np.concatenate([_means(sums, counts)[None], np.moveaxis(_ratio(sums, counts), -1, 0)])

@@ -183,6 +183,23 @@ def method_ranks(means: np.ndarray, higher_is_better: bool) -> np.ndarray:
     return ranks.astype(int)
 
 
+def mean_ranks(scores: np.ndarray, higher_is_better: bool) -> np.ndarray:
+    """Mean over scans of the ranks of the methods in each scan (rank, then aggregate; Wiesenfarth et al. 2021).
+
+    Args:
+        scores: ``(methods, scans)``; a scan without a score of some method is left out.
+        higher_is_better: Whether a higher score is better.
+
+    Returns:
+        ``(methods,)`` from 1; NaN without a complete scan. Ties share the mean of their ranks.
+    """
+    complete = scores[:, np.isfinite(scores).all(axis=0)]
+    if not complete.size:
+        return np.full(len(scores), np.nan)
+    found: np.ndarray = rankdata(-complete if higher_is_better else complete, axis=0).mean(axis=1)
+    return found
+
+
 def kendall_tau(ranks: np.ndarray, drawn: np.ndarray) -> float:
     """Mean Kendall's tau-b between one ranking and many others.
 

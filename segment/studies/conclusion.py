@@ -13,11 +13,13 @@ from segment.files import write_text
 from segment.runs.folder import RunFolder
 from segment.runs.settings import differences
 from segment.runs.summary import protocol_line
+from segment.studies.figures import Measured, as_csv
 from segment.studies.folds import finished_folds
-from segment.studies.ledger import Line, Measured, as_csv, compare
+from segment.studies.ledger import Line, compare
 from segment.studies.results import Result, enter, results, write_page
 from segment.studies.study import Study, folds_of
-from segment.studies.table import HEADS, cells, markdown, protocol, records
+from segment.studies.table import HEADS, cells, footnotes, markdown, protocol, records
+from segment.studies.verdict import read_rules
 from segment.text import output, printable, table
 
 # Keys of the machine, not of the protocol.
@@ -70,6 +72,7 @@ def stopped_early(folder: RunFolder) -> bool:
 def conclude(study: Study, present: Sequence[str], form: str, entered: Path | None) -> None:
     """Assemble the study from its finished folds; print and write its table, and enter the results if requested."""
     lines: list[Line] = []
+    rules = read_rules(study.folder)
     made_with: dict[str, str] = {}
     for name in study.runs:
         found = assemble(study, name)
@@ -77,7 +80,9 @@ def conclude(study: Study, present: Sequence[str], form: str, entered: Path | No
             enter(entered / study.name, found)
         rows = [row for result in found for row in result.rows]
         note_unknown_labels(study, name, rows)
-        lines += compare(name, study.published, rows, name in present or name not in study.requested)
+        computed = found[-1].summary.get("protocol") if found else None
+        here = name in present or name not in study.requested
+        lines += compare(name, study.published, rows, here, rules, computed)
         made_with |= {name: protocol_line(found[-1].summary)} if found else {}
     if entered:
         write_page(entered)
@@ -122,11 +127,12 @@ def show(lines: Sequence[Line], made_with: Mapping[str, str], form: str) -> None
     if form == "json":
         output().out(json.dumps(list(records(lines)), indent=2))
         return
-    print(f"\n{table(HEADS, [cells(line, with_protocol=False) for line in lines], left=HEADS)}\n")
+    rows = [cells(line, with_protocol=False)[:-1] for line in lines]  # the date is in the files
+    print(f"\n{table(HEADS[:-1], rows, left=HEADS)}\n")
     figures = [line.published for line in lines if line.published]
     for text in dict.fromkeys(f"{figure.run}: {protocol(figure)} ({figure.source})" for figure in figures):
         print(f"published  {printable(text)}")
     for run, text in made_with.items():
         print(f"measured   {run}: {text}")
-    for text in dict.fromkeys(f"{line.run}: {line.reduced}" for line in lines if line.reduced and line.measured):
-        print(f"reduced    {printable(text)}")
+    for title, text in footnotes(lines):
+        print(f"{title.lower():10} {printable(text)}")

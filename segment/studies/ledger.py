@@ -1,140 +1,23 @@
-"""Reads, writes and compares a study's tables: the published figures and those measured here, with a verdict."""
+"""Sets the measured figures of a run beside the published ones, each with a verdict."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from pydantic import BeforeValidator, Field
-
-from segment.errors import UserError
-from segment.files import write_text
-from segment.text import printable
-from segment.validation import matching, read_as
-
-ALL = "all"
-"""Value of the column ``fold`` of ``measured.csv`` for the scans of all folds together."""
-
-NOT_RUN, DATA_NEEDED = "not run", "not run (data needed)"
-REPRODUCED, BELOW, ABOVE = "reproduced", "below", "above"
-VERDICTS = (REPRODUCED, BELOW, ABOVE, NOT_RUN, DATA_NEEDED)
-"""The published value lies inside the measured 95 % interval, or the interval lies below or above it; or there is no
-finished run, with or without the data set available."""
-
-_MAX_BYTES, _MAX_ROWS = 4_000_000, 20_000
-
-NUMBER = r"[-+]?(\d+\.?\d*|\.\d+)"
-Count = Annotated[int, Field(ge=0, lt=10**15)]
-Figure = Annotated[Annotated[float, Field(allow_inf_nan=False)] | None, BeforeValidator(lambda text: text or None)]
-
-
-@dataclass(frozen=True)
-class Published:
-    """A row of ``published.csv``: one published figure, as printed in its source.
-
-    Attributes:
-        run: Run of the study that reproduces it; empty for a method without a run.
-        method: Name of the method in the source.
-        data: Name of the data set.
-        split: Training and test scans, as the source describes them.
-        metric: Column of ``scans.csv`` to compare it with, such as ``dice``; else another quantity, such as ``hours``.
-        label: Name of a label, or ``foreground``; empty if the figure is not a score.
-        fold: Number of a fold; empty for a figure over all folds.
-        value: The value, with the digits that the source prints.
-        spread: The value after the plus-minus sign, likewise; empty for none.
-        scale: 100 if the source prints percent, else 1.
-        overlap: Overlap of the sliding windows.
-        test_time_augmentation: Mirrored or otherwise augmented views.
-        source: Where the figure is printed.
-        sure: ``read`` if taken from the source itself, or ``secondary``.
-    """
-
-    run: str
-    method: str
-    data: str
-    split: str
-    metric: str
-    label: str
-    fold: Annotated[str, matching(r"\d{0,15}", "an integer")]
-    value: Annotated[str, matching(NUMBER, "a number")]
-    spread: Annotated[str, matching(f"({NUMBER})?", "a number")]
-    scale: Annotated[Literal[1, 100], BeforeValidator(int)]
-    overlap: str
-    test_time_augmentation: str
-    source: str
-    sure: str
-
-    @property
-    def decimals(self) -> int:
-        """Number of decimals for the measured figure beside it."""
-        return 4 if self.scale == 1 else 2
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A row of ``measured.csv``: one measured figure of a run.
-
-    Attributes:
-        run: Run of the study.
-        fold: Number of the fold, ``all``, or several numbers joined by ``+``.
-        metric: Column of ``scans.csv``.
-        label: Name of a label, or ``foreground``.
-        value: Mean over scans; for the foreground, the mean over labels of these means. None if nothing was scored.
-        sd: Standard deviation over scans.
-        ci95_low: Lower bound of the 95 % interval (bootstrap over scans); None with fewer than two scans.
-        ci95_high: Upper bound.
-        scans: Number of scans with a score.
-        seed: The run's seed.
-        steps: Training steps per fold.
-        hours: Total wall time; None if unknown.
-        hardware: Hardware of the run.
-        versions: Versions of Python and the packages.
-        commit: Git commit of the code.
-        date: ISO date on which the last fold started.
-        reduced: How the run's protocol deviates from the study's; empty if it does not.
-        provenance: The run's provenance file, relative to the study's folder.
-    """
-
-    run: str
-    fold: str
-    metric: str
-    label: str
-    value: Figure
-    sd: Figure
-    ci95_low: Figure
-    ci95_high: Figure
-    scans: Count
-    seed: Count
-    steps: Count
-    hours: Figure
-    hardware: str
-    versions: str
-    commit: str
-    date: str
-    reduced: str
-    provenance: str
-
-    @property
-    def folds(self) -> list[str]:
-        """The folds it was measured on; ``all`` counts as one entry."""
-        return self.fold.split("+")
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """The 95 % interval."""
-        return None if self.ci95_low is None or self.ci95_high is None else (self.ci95_low, self.ci95_high)
-
-    def replaces(self, other: Measured) -> bool:
-        """Whether the other row is an earlier measurement of the same figure, or one over a subset of these folds."""
-        if any(getattr(self, key) != getattr(other, key) for key in ("run", "seed", "steps", "metric", "label")):
-            return False
-        if len(other.folds) > 1 and (self.fold == ALL or set(other.folds) < set(self.folds)):
-            return True
-        return (self.fold, self.hardware) == (other.fold, other.hardware)
+from segment.studies.figures import ALL, Measured, Published
+from segment.studies.verdict import (
+    DATA_NEEDED,
+    NO_RULES,
+    NOT_COMPARABLE,
+    NOT_RUN,
+    Judgement,
+    Rules,
+    chosen,
+    judge,
+    seeds_together,
+)
 
 
 @dataclass(frozen=True)
@@ -144,74 +27,34 @@ class Line:
     Attributes:
         run: Run of the study.
         published: The published figure; None if nothing is published for this run.
-        measured: The measured figure; None if there is none.
-        verdict: One of `VERDICTS`; empty without a published figure, such a metric or an interval.
+        measured: The measured figure, seeds averaged; None if there is none.
+        judgement: The verdict and what it rests on.
         reduced: How the run's protocol deviates from the study's; empty if it does not.
+        differs: What differs between the run and the published recipe; empty if nothing does.
+        seeds: Number of seeds that were averaged.
     """
 
     run: str
     published: Published | None
     measured: Measured | None
-    verdict: str
+    judgement: Judgement
     reduced: str
+    differs: str = ""
+    seeds: int = 1
 
-
-Row = TypeVar("Row", Published, Measured)
-
-
-def read_published(study: Path) -> list[Published]:
-    """Read ``published.csv`` of a study; empty if there is none.
-
-    Args:
-        study: The study's folder.
-
-    Raises:
-        UserError: When the file is not such a table; the message names the row and column.
-    """
-    return _read(study / "published.csv", Published)
-
-
-def read_measured(study: Path) -> list[Measured]:
-    """Read ``measured.csv`` of a study; empty if there is none. Raises as `read_published`."""
-    return _read(study / "measured.csv", Measured)
-
-
-def write_rows(path: Path, kind: type[Row], rows: Iterable[Row]) -> None:
-    """Write a table atomically; reading it returns the same rows."""
-    write_text(path, as_csv([field.name for field in fields(kind)], (asdict(row).values() for row in rows)))
-
-
-def as_csv(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
-    """Format rows as comma-separated values; None becomes an empty field."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return buffer.getvalue()
-
-
-def verdict(published: Published, measured: Measured | None, data_here: bool = True) -> str:
-    """The verdict on one published figure.
-
-    Args:
-        published: The published figure.
-        measured: The measured figure; None if no run is finished or it has no such metric.
-        data_here: Whether the data set is available, if there is no run.
-
-    Returns:
-        One of `VERDICTS`; empty if too few scans were measured for an interval.
-    """
-    if measured is None:
-        return NOT_RUN if data_here else DATA_NEEDED
-    if measured.interval is None:
-        return ""
-    value = float(published.value) / published.scale
-    low, high = measured.interval
-    return BELOW if high < value else ABOVE if low > value else REPRODUCED
+    @property
+    def verdict(self) -> str:
+        """One of `segment.studies.verdict.VERDICTS`; empty without a published figure or such a metric."""
+        return self.judgement.verdict
 
 
 def compare(
-    run: str, published: Sequence[Published], measured: Sequence[Measured], data_here: bool = True
+    run: str,
+    published: Sequence[Published],
+    measured: Sequence[Measured],
+    data_here: bool = True,
+    rules: Rules = NO_RULES,
+    protocol: Mapping[str, Any] | None = None,
 ) -> list[Line]:
     """Compare the measured figures of one run with the published ones.
 
@@ -220,62 +63,66 @@ def compare(
         published: All published figures of its study; those without a label are not scores and are skipped.
         measured: All measured figures of its study.
         data_here: Whether the data set is available, if there is no run.
+        rules: The study's rules.
+        protocol: How the measured figures were computed, from ``summary.json``; None if unknown.
 
     Returns:
         One line per published figure. If there is none, one line per metric and label over all folds, or a single empty
         line.
     """
     own = [row for row in measured if row.run == run]
-    lines = []
-    for figure in (row for row in published if row.run == run and row.label):
-        found = _best(own, figure.metric, figure.label, figure.fold)
-        reduced = found.reduced if found else ""
-        if found and not figure.fold and found.fold != ALL:
-            folds = f"fold{'s' if len(found.folds) > 1 else ''} {', '.join(found.folds)} only"
-            reduced = reduced if folds in reduced else "; ".join(filter(None, [reduced, folds]))
-        ran = any(not figure.fold or row.fold == figure.fold for row in own)
-        word = "" if ran and found is None else verdict(figure, found, data_here or bool(own))
-        lines.append(Line(run, figure, found, word, reduced))
-    if lines:
-        return lines
-    if not own:
-        return [Line(run, None, None, NOT_RUN if data_here else DATA_NEEDED, "")]
-    names = dict.fromkeys((row.metric, row.label) for row in own)
-    best = [_best(own, metric, label, "") for metric, label in names]
-    return [Line(run, None, row, "", row.reduced) for row in best if row is not None]
+    unrun = Judgement(NOT_RUN if data_here or own else DATA_NEEDED)
+    figures = [row for row in published if row.run == run and row.label]
+    lines = [_line(figure, own, figures, rules, protocol or {}, unrun) for figure in figures]
+    if lines or not own:
+        return lines or [Line(run, None, None, unrun, "")]
+    found = []
+    for metric, label in dict.fromkeys((row.metric, row.label) for row in own):
+        rows = _whole(chosen(own, _sought(run, metric, label)), "")
+        row = seeds_together(rows)
+        found += [Line(run, None, row, Judgement(""), row.reduced, seeds=len(rows))] if row else []
+    return found
 
 
-def _best(rows: Sequence[Measured], metric: str, label: str, fold: str) -> Measured | None:
-    """The best match for a figure: the fold's row, or that of the most folds; ties go to the longest and latest."""
-    found = [
-        row
-        for row in rows
-        if row.metric == metric and row.label.casefold() == label.casefold() and (not fold or row.fold == fold)
-    ]
-    return max(
-        found, key=lambda row: (row.fold == ALL, len(row.folds), not row.reduced, row.steps, row.date), default=None
-    )
+def _line(
+    figure: Published,
+    own: Sequence[Measured],
+    figures: Sequence[Published],
+    rules: Rules,
+    protocol: Mapping[str, Any],
+    unrun: Judgement,
+) -> Line:
+    """One published figure with what was measured of it."""
+    rows = chosen(own, figure)
+    whole = _whole(rows, figure.fold)
+    found, differs = seeds_together(whole), rules.difference_of(figure.run)
+    reduced = found.reduced if found else ""
+    if found and not figure.fold and found.fold != ALL:
+        folds = f"fold{'s' if len(found.folds) > 1 else ''} {', '.join(found.folds)} only"
+        reduced = reduced if folds in reduced else "; ".join(filter(None, [reduced, folds]))
+    obstacle = rules.obstacle(figure, protocol if found else {})
+    ran = any(not figure.fold or row.fold == figure.fold for row in own)
+    if obstacle:
+        judgement = Judgement(NOT_COMPARABLE, why=obstacle)
+    elif found is None or found.value is None:
+        judgement = Judgement("") if ran else unrun
+    else:
+        siblings = [row for row in figures if (row.metric, row.label) == (figure.metric, figure.label)]
+        judgement = judge(figure, rows, siblings, rules, bool(differs or reduced))
+    return Line(figure.run, figure, found, judgement, reduced, differs, max(1, len(whole)))
 
 
-def _read(path: Path, kind: type[Row]) -> list[Row]:
-    if not path.is_file():
-        return []
-    columns = [field.name for field in fields(kind)]
-    if path.stat().st_size > _MAX_BYTES:
-        raise UserError(f"{path} has more than {_MAX_BYTES:,} bytes, so it is not a table of figures.")
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            table = list(csv.reader(file, strict=True))
-    except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"{path} is not a table of comma-separated values ({printable(error)}). Fix it.") from None
-    if not table or table[0] != columns:
-        raise UserError(f"{path} must begin with the line {','.join(columns)}.")
-    if len(table) > _MAX_ROWS:
-        raise UserError(f"{path} has more than {_MAX_ROWS:,} rows, so it is not a table of figures.")
-    rows = []
-    for number, cells in enumerate(table[1:], 2):
-        where = f"{path}, row {number}"
-        if len(cells) != len(columns):
-            raise UserError(f"{where}: has {len(cells)} columns, not {len(columns)}. Fix it.")
-        rows.append(read_as(kind, dict(zip(columns, cells, strict=True)), where))
-    return rows
+def _whole(rows: Sequence[Measured], fold: str) -> list[Measured]:
+    """The rows to show for a figure, one per seed: those of its fold, or of the most folds together."""
+    if fold:
+        return [row for row in rows if row.fold == fold]
+    together = [row for row in rows if not row.fold.isdigit()]
+    if together or not rows:
+        return together
+    first = max(rows, key=lambda row: row.date).fold
+    return [row for row in rows if row.fold == first]
+
+
+def _sought(run: str, metric: str, label: str) -> Published:
+    """A figure that nobody published, to find what was measured of it."""
+    return Published(run, "", "", "", metric, label, "", "0", "", 1, "", "", "", "read")

@@ -20,20 +20,28 @@ from segment.runs.folder import RunFolder
 from segment.runs.metrics import recorded_infos
 from segment.runs.scans import joined, write_scans
 from segment.runs.summary import merged_protocol, protocol_line, read_summary, summarise, write_summary
-from segment.studies.ledger import ALL, VERDICTS, Line, Measured, compare, read_measured, read_published, write_rows
-from segment.studies.table import markdown
+from segment.studies.figures import ALL, Measured, read_measured, read_published, write_rows
+from segment.studies.ledger import compare
+from segment.studies.table import escaped, markdown
+from segment.studies.verdict import VERDICTS, read_rules
 from segment.text import printable
 
 PAGE = """# Studies
 
 Published figures and our measurements. `segment reproduce page=experiments` generates this page from the studies'
-`published.csv` and `measured.csv` alone; manual edits will be lost.
+`published.csv`, `measured.csv` and `verdict.yaml`; manual edits will be lost.
 
-A figure is **reproduced** if the published value lies inside the measured 95 % interval (bootstrap over scans), and
-**below** or **above** if the measured interval lies below or above it. It has no verdict if the run was not scored with
-this metric, or on too few scans for an interval. *Reduced*: the run's protocol deviates from the study's, for example
-in fewer steps or folds; a line under the table says how. Split, overlap and test-time augmentation are given with the
-published value, and under the table for the measured one. `measured.csv` names the provenance file of a measured row.
+Each figure is judged by the difference between measured and published value, with its 90 % interval over folds or
+seeds (two one-sided tests at 5 %), against a margin that was set beforehand: .005 of Dice or IoU unless the study's
+`verdict.yaml` says otherwise. Of the published recipe a figure is **reproduced** if the interval lies within the
+margin, **not reproduced (below** or **above)** if it lies on one side of zero but not within, else **inconclusive**;
+fewer than five folds or three seeds are always inconclusive. A run that differs from the published recipe **matches**
+or **does not match**, and a line under the table says what differs. **Not comparable**: overlap, mirrored views, test
+set, grid or pretraining differ, so that no run of ours could reproduce the figure. Seeds are averaged. There is no
+verdict if the run was not scored with this metric. *Reduced*: the run's protocol deviates from the study's, for
+example in fewer steps or folds. The interval beside a measured value is a bootstrap over its scans; it decides
+nothing. Split, overlap and test-time augmentation are given with the published value, and under the table for the
+measured one. `measured.csv` names the provenance file of a measured row.
 
 """
 
@@ -171,27 +179,45 @@ def page(folder: Path) -> str:
     sections, counted = [], Counter[str]()
     for study, (published, measured, runs) in tables.items():
         every = sorted(runs.keys() | {row.run for row in published if row.run} | {row.run for row in measured})
-        lines = [line for run in every for line in compare(run, published, measured, runs.get(run) in here)]
+        rules, protocols = read_rules(folder / study.name), _summaries(folder / study.name, measured)
+        lines = [
+            line
+            for run in every
+            for line in compare(
+                run, published, measured, runs.get(run) in here, rules, protocols.get(run, {}).get("protocol")
+            )
+        ]
         if not lines:
             continue
         counted.update(line.verdict for line in lines if line.published)
         title = f"[{study.name}]({study.name}/README.md)" if (study / "README.md").is_file() else study.name
-        sections.append(f"## {title}\n\n{markdown(lines, _protocols(study, lines))}")
+        made_with = {run: protocol_line(summary) for run, summary in protocols.items()}
+        notices = "".join(f"\nNote: {escaped(notice)}\n" for notice in _notices(folder / study.name, measured))
+        sections.append(f"## {title}\n\n{markdown(lines, made_with)}{notices}")
     total = sum(counted.values())
     verdicts = ", ".join(f"{counted[word]} {word or 'without a verdict'}" for word in (*VERDICTS, "") if counted[word])
     return f"{PAGE}{total} published figures{': ' if total else ''}{verdicts}.\n\n" + "\n".join(sections)
 
 
-def _protocols(study: Path, lines: Sequence[Line]) -> dict[str, str]:
-    """The protocol of each run, from the summary of its measured row with the most scans."""
+def _summaries(study: Path, measured: Sequence[Measured]) -> dict[str, Mapping[str, Any]]:
+    """The summary of each run's row with the most scans, the latest of them."""
     rows: dict[str, Measured] = {}
-    for line in lines:
-        if line.measured and (line.run not in rows or line.measured.scans > rows[line.run].scans):
-            rows[line.run] = line.measured
+    for row in measured:
+        if row.run not in rows or (row.scans, row.date) > (rows[row.run].scans, rows[row.run].date):
+            rows[row.run] = row
     files = {
-        run: folder / "summary.json" for run, row in rows.items() if (folder := _entered_folder(study, row.provenance))
+        run: entered / "summary.json"
+        for run, row in rows.items()
+        if (entered := _entered_folder(study, row.provenance))
     }
-    return {run: protocol_line(read_summary(file)) for run, file in files.items() if file.is_file()}
+    return {run: read_summary(file) for run, file in sorted(files.items()) if file.is_file()}
+
+
+def _notices(study: Path, measured: Sequence[Measured]) -> list[str]:
+    """The distinct notices of the data sets of the measured rows, from their provenance."""
+    files = dict.fromkeys(study / row.provenance for row in measured if _entered_folder(study, row.provenance))
+    notices = [read_mapping(file).get("notice") for file in files if file.is_file()]
+    return list(dict.fromkeys(notice for notice in notices if isinstance(notice, str) and notice))
 
 
 def runs_of(study: Path) -> dict[str, str | None]:

@@ -11,7 +11,7 @@ from segment.config.choices import run_names, study_folders, study_names
 from segment.config.study import StudyExperiments
 from segment.data.splits import count_folds
 from segment.errors import UserError, did_you_mean
-from segment.studies.ledger import Published, read_published
+from segment.studies.figures import Published, read_published
 from segment.text import printable
 from segment.workflow.experiment import Command, Experiment
 

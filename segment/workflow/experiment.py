@@ -85,6 +85,8 @@ class PlanSettings:
         patch_size: Voxels, z y x.
         batch_size: Patches per batch.
         normalization: One name for all channels or one per channel.
+        origin: Scans that the plan and the intensities of CT normalisation come from: ``all`` labelled ones, as nnU-Net
+            does, or those of ``train`` alone.
         where: Prefix of the keys in messages.
     """
 
@@ -96,6 +98,7 @@ class PlanSettings:
     patch_size: Sequence[int] | None = None
     batch_size: int | None = None
     normalization: str | Sequence[str] | None = None
+    origin: str = "all"
     where: str = "plan."
 
 

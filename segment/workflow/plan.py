@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 
 from segment.data.case import Dataset
@@ -15,22 +15,25 @@ from segment.preprocessing.planner import Overrides, plan_dataset
 from segment.workflow.experiment import PlanSettings
 
 
-def decide(settings: PlanSettings, dataset: Dataset, surveys: Mapping[str, Survey]) -> DatasetPlan:
+def decide(
+    settings: PlanSettings, dataset: Dataset, surveys: Mapping[str, Survey], only: Container[str] | None = None
+) -> DatasetPlan:
     """Plan a data set by nnU-Net's rules, from its labelled scans.
 
     Args:
         settings: The preset, the memory, and the user's own decisions.
         dataset: The data set.
         surveys: Surveys of its scans by case id.
+        only: Ids of the scans to plan from; None: all labelled scans, as nnU-Net does, those of validation included.
     """
     overrides = Overrides(settings.spacing, settings.patch_size, settings.batch_size, settings.normalization)
-    fingerprint = fingerprint_of(dataset, surveys)
+    fingerprint = fingerprint_of(dataset, surveys, only)
     return plan_dataset(fingerprint, dataset.name, settings.preset, settings.memory, overrides, settings.where)
 
 
-def fingerprint_of(dataset: Dataset, surveys: Mapping[str, Survey]) -> Fingerprint:
-    """The fingerprint for nnU-Net's rules: of all labelled scans, not only one fold's, ignore label included."""
-    found = (surveys[case.id] for case in dataset.cases)
+def fingerprint_of(dataset: Dataset, surveys: Mapping[str, Survey], only: Container[str] | None = None) -> Fingerprint:
+    """The fingerprint for nnU-Net's rules: of all labelled scans unless `only` some, ignore label included."""
+    found = (surveys[case.id] for case in dataset.cases if only is None or case.id in only)
     return take_fingerprint(found, dataset.channels, len(dataset.labels.declared))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -34,6 +34,7 @@ class Work:
         decided: The plan of the data set, decided from its training scans.
         plan: The configuration of the plan that is trained.
         store: The prepared scans.
+        planned_from: Where the plan comes from, in words.
     """
 
     dataset: Dataset
@@ -45,31 +46,46 @@ class Work:
     decided: DatasetPlan
     plan: Plan
     store: Store
+    planned_from: str
 
 
 def prepare(experiment: Experiment) -> Work:
     """Check the data set, choose the fold, decide the plan and prepare the scans."""
     dry = bool(experiment.overfit or experiment.trainer.fast_dev_run)
-    store, decided = planned_store(experiment.data, experiment.plan, "none" if dry else "labelled")
+    chosen: list[Fold] = []
+
+    def training(dataset: Dataset) -> Sequence[str]:
+        chosen.extend(folds(dataset, experiment.folds, file=experiment.data.splits))
+        return pick_fold(chosen, experiment.fold)["train"]
+
+    store, decided = planned_store(experiment.data, experiment.plan, "none" if dry else "labelled", training)
     dataset = store.dataset
     by_id = {case.id: case for case in dataset.cases}
-    all_folds = folds(dataset, experiment.folds, file=experiment.data.splits)
+    all_folds = chosen or folds(dataset, experiment.folds, file=experiment.data.splits)
     fold = pick_fold(all_folds, experiment.fold)
     train, val = ([by_id[i] for i in fold[part]] for part in ("train", "val"))
     if experiment.overfit:
         train = val = train[: experiment.overfit]
     prepare_cases(store, list(dict.fromkeys([*train, *val])))
     test = [case for case in dataset.test_cases if case.label and not dry]
-    return Work(dataset, all_folds, train, val, test, store.hashes, decided, store.plan, store)
+    origin = {"all": "all labelled scans", "train": "training scans"}[experiment.plan.origin]
+    origin = origin if experiment.plan.file is None else "a file"
+    return Work(dataset, all_folds, train, val, test, store.hashes, decided, store.plan, store, origin)
 
 
-def planned_store(data: DataSource, settings: PlanSettings, tests: Tests = "none") -> tuple[Store, DatasetPlan]:
+def planned_store(
+    data: DataSource,
+    settings: PlanSettings,
+    tests: Tests = "none",
+    training: Callable[[Dataset], Sequence[str]] | None = None,
+) -> tuple[Store, DatasetPlan]:
     """Check and plan a data set, and open the store of its prepared scans, which may be empty.
 
     Args:
         data: The data set.
         settings: The user's settings of the plan.
         tests: Which test scans to check too; none of them has an influence on the plan.
+        training: Returns the ids of the scans that a run trains on, if it plans from these alone (``plan.from=train``).
 
     Raises:
         UserError: When the data set is not valid, or the plan does not fit it.
@@ -84,7 +100,8 @@ def planned_store(data: DataSource, settings: PlanSettings, tests: Tests = "none
         warnings = "1 warning" if count == 1 else f"{count} warnings"
         print(f"Note: {warnings} about the data set. To list them: {data.check}", file=sys.stderr)
     if settings.file is None:
-        decided = decide(settings, dataset, checked.surveys)
+        only = set(training(dataset)) if training is not None and settings.origin == "train" else None
+        decided = decide(settings, dataset, checked.surveys, only)
     else:
         decided = read_decided(settings.file, dataset)
     plan = decided.pick(settings.configuration)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from segment import provenance
 from segment.data.case import Case
 from segment.files import hash_files
 from segment.inference.limits import find_model
@@ -28,6 +29,7 @@ def describe(experiment: Experiment, work: Work, trainer: pl.Trainer) -> dict[st
         },
         **chosen,
         "notice": work.dataset.notice,
+        "user_files": provenance.user_files([Path("conf"), Path("experiments")]),
         "labels": work.dataset.labels.declared,
         "region_order": list(work.dataset.labels.region_order) or None,
         "steps": trainer.global_step,

@@ -23,13 +23,13 @@ from segment.inference.precision import scoring_precision
 from segment.inference.predictor import Predictor
 from segment.io.formats import suffix
 from segment.io.images import write_label
-from segment.metrics.precision_recall import THRESHOLDS, threshold_counts
+from segment.metrics.precision_recall import THRESHOLDS, average_precision, threshold_counts
 from segment.preprocessing.store import Store
 from segment.report.run_page import write_page
 from segment.report.tensorboard import write_board
 from segment.runs.confusion import FILE as CONFUSION
 from segment.runs.confusion import write_confusion
-from segment.runs.precision_recall import write_curves
+from segment.runs.precision_recall import precision_line, write_curves
 from segment.runs.scans import TEST, joined, write_scans
 from segment.runs.summary import summarise, text_table, write_summary
 from segment.workflow.experiment import Experiment, Parts
@@ -69,10 +69,11 @@ def score(
     split = "train" if experiment.overfit else "val"
     metrics, fold = experiment.metrics, int(experiment.fold)
     confusion = np.zeros((len(dataset.labels), len(dataset.labels)), np.int64)
-    scans = score_pairs(pairs, dataset.labels, split=split, fold=fold, metrics=metrics, confusion=confusion)
+    options: dict[str, Any] = {"fold": fold, "metrics": metrics, "groups": dataset.groups()}
+    scans = score_pairs(pairs, dataset.labels, split=split, confusion=confusion, **options)
     if work.test:
         tests = predict_tests(predictor, dataset, work.test, masks / TEST)
-        scans = joined([scans, score_pairs(tests, dataset.labels, split=TEST, fold=fold, metrics=metrics)])
+        scans = joined([scans, score_pairs(tests, dataset.labels, split=TEST, **options)])
     write_scans(folder / "scans.csv", scans)
     if not dataset.labels.regions:  # which overlap, so that they cannot be confused
         write_confusion(folder / CONFUSION, list(dataset.labels), confusion)
@@ -85,6 +86,7 @@ def score(
         "precision": precision,
         "weights": "last",
         "stopped_early": record.get("stopped_early"),
+        "plan_from": work.planned_from,
     }
     summary = summarise(scans, protocol, cost, [metric.info for metric in metrics])
     write_summary(folder / "summary.json", summary)
@@ -93,6 +95,7 @@ def score(
     # Written last, because its presence marks the run as finished.
     write_page(folder)
     print(text_table(summary, scans))
+    print(precision_line(list(model.labels.structures), average_precision(counts.numpy())))
     if dataset.notice:
         print(f"Note: {dataset.notice}")
     print(f"Report  {folder / 'report.html'}\nMasks   {folder / 'predictions'}")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from segment.commands import plan as verb
+from segment.config.calls import experiment_of
 from segment.config.compose import compose, compose_command
 from segment.config.data import read_data
 from segment.data.case import Case, Dataset
@@ -17,6 +18,7 @@ from segment.errors import UserError
 from segment.preprocessing.plan_file import read_plan
 from segment.workflow import plan as decide
 from segment.workflow.check import checked_data
+from segment.workflow.prepare import prepare
 
 HIPPOCAMPUS = Path(__file__).parents[1] / "preprocessing" / "nnunet_plans" / "hippocampus.json"
 
@@ -112,6 +114,17 @@ def test_labels_are_counted_as_nnunet_counts_them():
     assert count({"background": 0, "a": 1, "b": 2}) == 3
     assert count({"background": 0, "a": 1, "b": 2, "ignore": 3}) == 4
     assert count({"background": 0, "both": [1, 2], "one": 1}) == 3
+
+
+def test_a_plan_may_come_from_the_training_scans_alone(make_dataset, tmp_path):
+    root = make_dataset(tmp_path / "data", n=4)
+    given = ["data=auto", f"data.root={root}", f"cache={tmp_path / 'cache'}", "folds=2", "fold=0"]
+    works = {origin: prepare(experiment_of([*given, f"plan.from={origin}"])) for origin in ("all", "train")}
+    assert (works["all"].decided.scans, works["train"].decided.scans) == (4, 2)
+    assert works["all"].planned_from == "all labelled scans"
+    assert works["train"].planned_from == "training scans"
+    with pytest.raises(UserError, match=r"plan.from=trian: .*Did you mean 'train'"):
+        experiment_of([*given, "plan.from=trian"])
 
 
 def count(declared) -> int:

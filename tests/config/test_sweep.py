@@ -124,6 +124,7 @@ def test_search_finds_the_highest_dice_and_is_reproducible(segment, make_dataset
     best = max(scores, key=scores.get)
     assert OmegaConf.load(best / "config.yaml").optimizer.lr == pytest.approx(found["best_params"]["optimizer.lr"])
     assert f"Best     optimizer.lr={found['best_params']['optimizer.lr']}" in output
+    assert "chosen for their score on the validation scans, so that score is optimistic" in output
 
     assert segment("train", root, *search) == 0
     assert capsys.readouterr().out.count("is finished") == 2

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,11 @@ from omegaconf import open_dict
 from segment.config.compose import compose, compose_command
 from segment.config.data import splits_of
 from segment.config.experiment import read_experiment
-from segment.config.experiments import runs
+from segment.config.experiments import RULES, runs
 from segment.data import open_dataset
 from segment.data.splits import read_folds
 from segment.studies.study import folds_of
+from segment.studies.verdict import read_rules
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 STUDIES = sorted(path.name for path in EXPERIMENTS.iterdir() if path.is_dir())
@@ -99,7 +101,9 @@ def test_study_describes_itself_and_its_deviations(study):
     assert text.startswith("# ")
     for heading in ("## Data", "## Protocol", "## Deviates"):
         assert f"\n{heading}\n" in text
-    for file in (EXPERIMENTS / study).glob("*.yaml"):
+    named = read_rules(EXPERIMENTS / study).differs
+    assert all(any(fnmatchcase(run, pattern) for run in runs(EXPERIMENTS / study)) for pattern in named)
+    for file in set((EXPERIMENTS / study).glob("*.yaml")) - {EXPERIMENTS / study / RULES}:
         first, second = file.read_text(encoding="utf-8").splitlines()[:2]
         assert first == "# @package _global_"
         assert re.fullmatch(r"# \S.{10,}", second), file

@@ -72,6 +72,24 @@ def test_mirrored_passes_are_averaged_as_probabilities(shape, mirror, slab, monk
     torch.testing.assert_close(SlidingWindows(mirror=mirror)(network, image, shape), by_hand, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("regions", [False, True])
+@pytest.mark.parametrize("slab", [SLAB, 100])
+def test_mirrored_passes_are_averaged_as_logits_where_asked(regions, slab, monkeypatch):
+    monkeypatch.setattr("segment.inference.windows.SLAB", slab)
+    network, image = convolution(2, 3), image_of((9, 10))
+    with torch.inference_mode():
+        views = [torch.flip(network(torch.flip(image, axes)[None])[0], axes) for axes in ([], [1], [2], [1, 2])]
+    logits = torch.stack(views).mean(dim=0)
+    by_hand = torch.sigmoid(logits) if regions else torch.softmax(logits, dim=0)
+    windows = SlidingWindows(mirror="all", average="logits")
+    found = windows(network, image, (9, 10), regions)
+    torch.testing.assert_close(found, by_hand, rtol=0, atol=1e-5)
+    assert not torch.allclose(found, SlidingWindows(mirror="all")(network, image, (9, 10), regions), atol=1e-4)
+    assert windows.describe()["test_time_augmentation"] == "mirror all of logits"
+    with pytest.raises(ValueError, match="average=mean must be one of probabilities, logits"):
+        SlidingWindows(average="mean")
+
+
 @pytest.mark.parametrize(
     ("mirror", "dims", "flips"),
     [

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from segment.losses.deep_supervision import AnyScale
+from segment.losses.dice_ce import DiceCELoss
 
 FOLDER = Path(__file__).parents[2] / "conf" / "loss"
 OF_REGIONS = ["dice_sigmoid"]
@@ -188,3 +189,22 @@ def test_correct_output_at_every_scale_equals_full_resolution(name):
     scales = [logits_for(reference[..., ::step, ::step], 20) for step in (1, 2, 4)]
     loss = AnyScale(build(name))
     torch.testing.assert_close(loss(scales, reference), loss(scales[0], reference), rtol=0, atol=1e-3)
+
+
+def test_dice_per_sample_stays_per_sample_where_voxels_are_ignored():
+    torch.manual_seed(0)
+    logits, reference = torch.randn(2, CLASSES, 6, 6), torch.randint(0, CLASSES, (2, 1, 6, 6))
+    reference[0, 0, :5] = 255  # one sample has far fewer annotated voxels
+    whole = DiceCELoss(batch=False)
+    found = AnyScale(whole, ignore=255)(logits, reference)
+    known = [
+        (logits[n : n + 1, :, reference[n, 0] != 255], reference[n : n + 1, :, reference[n, 0] != 255]) for n in (0, 1)
+    ]
+    by_hand = torch.stack([whole(part, truth.float()) for part, truth in known]).mean()
+    torch.testing.assert_close(found, by_hand)
+    assert not torch.isclose(found, AnyScale(DiceCELoss(batch=True), ignore=255)(logits, reference), atol=1e-3)
+    reference[0] = 255
+    torch.testing.assert_close(AnyScale(whole, ignore=255)(logits, reference), whole(known[1][0], known[1][1].float()))
+    # Without an unannotated voxel nothing changes.
+    reference = torch.randint(0, CLASSES, (2, 1, 6, 6))
+    torch.testing.assert_close(AnyScale(whole, ignore=255)(logits, reference), AnyScale(whole)(logits, reference))

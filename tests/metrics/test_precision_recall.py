@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import average_precision_score
 
 from segment.metrics import precision_recall as module
-from segment.metrics.precision_recall import THRESHOLDS, precision_recall, threshold_counts
+from segment.metrics.precision_recall import THRESHOLDS, average_precision, precision_recall, threshold_counts
 
 LABELS = {"a": (1,), "b": (2,)}
 REGIONS = {"whole": (1, 2), "core": (2,)}
@@ -55,3 +56,13 @@ def test_a_structure_that_occurs_nowhere_has_no_recall():
     curve = precision_recall(threshold_counts(probabilities, reference * 0, LABELS).numpy())
     assert not curve[:, [0, 3, 4, 5]].any()
     assert (curve[:, 1] + curve[:, 2] == reference.numel()).all()
+
+
+def test_average_precision_is_scikit_learns_on_probabilities_of_as_many_steps():
+    generator = np.random.default_rng(0)
+    inside = generator.random(4000) < 0.2
+    probability = np.clip(generator.normal(0.35, 0.2, 4000) + 0.3 * inside, 0, 1)
+    steps = np.floor(probability * (THRESHOLDS - 1)).astype(int)
+    counts = np.stack([np.bincount(steps[inside == side], minlength=THRESHOLDS) for side in (False, True)])
+    assert average_precision(counts) == pytest.approx(average_precision_score(inside, steps))
+    assert np.isnan(average_precision(np.stack([counts[0], np.zeros_like(counts[1])])))

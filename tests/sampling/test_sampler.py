@@ -1,3 +1,4 @@
+import dataclasses
 import math
 from itertools import chain
 from types import SimpleNamespace
@@ -200,6 +201,17 @@ def test_requested_share_of_patches_is_centred_on_foreground(foreground, size):
         assert (labels == 1).sum() / (labels > 0).sum() == pytest.approx(
             0.5, abs=4 * math.sqrt(0.25 / (labels > 0).sum())
         )
+
+
+@pytest.mark.parametrize(("batch", "forced"), [(1, 0), (2, 1), (3, 1), (9, 3)])
+def test_nnunets_batches_hold_the_same_number_of_patches_about_foreground(batch, forced):
+    # nnU-Net: sample i of a batch is not forced while i < round(batch * (1 - 0.33)).
+    store = shelf([marked((30, 30, 30), ((15, 15, 15), 1))], (5, 4, 5))
+    store.plan = dataclasses.replace(store.plan, batch_size=batch)
+    source = Patches(store, numbered(1), 0, 0.33, exact=True)
+    about = [int(source[number]["reference"][0, 2, 2, 2]) > 0 for number in range(20 * batch)]
+    assert np.array(about).reshape(20, batch)[:, batch - forced :].all()
+    assert np.array(about).reshape(20, batch)[:, : batch - forced].mean() < 0.2
 
 
 def test_classes_and_their_voxels_are_drawn_uniformly():

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.stats import bootstrap
 
-from segment.statistics.bootstrap import bootstrap_interval, mean_of_means
+from segment.statistics.bootstrap import FEWEST_SCANS, bootstrap_interval, mean_of_means
 
 SCORES = st.floats(0, 1) | st.just(np.nan)
 
@@ -57,6 +57,18 @@ def test_scans_are_drawn_not_single_scores():
     np.testing.assert_allclose(one, both)
 
 
+def test_a_label_in_two_of_thirty_scans_gives_no_interval_that_forgets_it():
+    table = np.full((30, 2), np.nan)
+    table[:, 0] = 0.95
+    table[:2, 1] = 0.3, 0.29
+    assert mean_of_means(table) == pytest.approx(0.6225)
+    assert bootstrap_interval(table) is None
+    assert bootstrap_interval(table[:, 1]) == pytest.approx((0.29, 0.3))
+    table[:6, 1] = 0.3, 0.29, 0.3, 0.31, 0.3, 0.32
+    low, high = bootstrap_interval(table)
+    assert 0.61 < low < mean_of_means(table) < high < 0.64
+
+
 def test_unscored_scans_are_left_out():
     scores = np.random.default_rng(0).random(12)
     assert bootstrap_interval(np.append(scores, [np.nan] * 5)) == bootstrap_interval(scores)
@@ -71,7 +83,8 @@ def test_fewer_than_two_scans_have_no_interval(values):
 @settings(max_examples=60, deadline=None)
 def test_interval_is_ordered_finite_and_within_the_scores(table):
     interval = bootstrap_interval(table, resamples=200)
-    if np.isfinite(table).any(axis=1).sum() < 2:
+    scans, scored = np.isfinite(table).any(axis=1).sum(), np.isfinite(table).sum(axis=0)
+    if scans < 2 or ((scored > 0) & (scored < min(FEWEST_SCANS, scans))).any():
         assert interval is None
     else:
         low, high = interval

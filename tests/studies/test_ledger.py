@@ -10,23 +10,23 @@ from finished_runs import scan_names, scan_rows_of, scores_like_dice
 from segment.errors import UserError
 from segment.runs.scans import COLUMNS
 from segment.runs.summary import summarise, write_summary
-from segment.studies.ledger import (
-    ABOVE,
-    ALL,
-    BELOW,
-    DATA_NEEDED,
-    NOT_RUN,
-    REPRODUCED,
-    Measured,
-    Published,
-    compare,
-    read_measured,
-    read_published,
-    verdict,
-    write_rows,
-)
+from segment.studies.figures import ALL, Measured, Published, read_measured, read_published, write_rows
+from segment.studies.ledger import compare
 from segment.studies.results import Result, enter, page
 from segment.studies.table import cells, markdown
+from segment.studies.verdict import (
+    DATA_NEEDED,
+    INCONCLUSIVE,
+    MATCHES,
+    MATCHES_BELOW,
+    NO_RULES,
+    NOT_ABOVE,
+    NOT_BELOW,
+    NOT_COMPARABLE,
+    NOT_RUN,
+    REPRODUCED,
+    read_rules,
+)
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 FIGURE = Published(
@@ -38,22 +38,120 @@ ROW = Measured(
 )  # fmt: skip
 
 
+TASK04 = (
+    # fold: measured here by two_cores_long, published of DynUNet
+    (0.9006, ".9007"), (0.8946, ".8930"), (0.8958, ".8985"), (0.8949, ".8979"), (0.9046, ".9015"),
+)  # fmt: skip
+
+
+def folds_of(values, **changes) -> list[Measured]:
+    """Rows of every fold of one seed, and of all together."""
+    own = [replace(ROW, fold=str(fold), value=value, **changes) for fold, value in enumerate(values)]
+    return [*own, replace(ROW, value=sum(values) / len(values), **changes)]
+
+
+def of_each_fold(values, whole: str) -> list[Published]:
+    own = [replace(FIGURE, fold=str(fold), value=value) for fold, value in enumerate(values)]
+    return [*own, replace(FIGURE, value=whole)]
+
+
+def test_five_folds_within_the_margin_reproduce_a_figure():
+    measured, published = zip(*TASK04, strict=True)
+    *single, whole = compare("net", of_each_fold(published, ".8983"), folds_of(measured))
+    assert whole.verdict == REPRODUCED
+    assert whole.judgement.difference == pytest.approx(-0.0002, abs=1e-4)
+    assert whole.judgement.interval == pytest.approx((-0.0028, 0.0023), abs=2e-4)
+    assert cells(whole)[4] == "-0.0002 (-0.0028 to +0.0023)"
+    # A fold alone is one training, however close.
+    assert {line.verdict for line in single} == {INCONCLUSIVE}
+    assert single[0].judgement.why == "fewer than 3 seeds"
+
+
 @pytest.mark.parametrize(
-    ("value", "scale", "word"),
+    ("shift", "differs", "word"),
     [
-        (".88", 1, REPRODUCED), (".92", 1, REPRODUCED), (".9201", 1, BELOW), (".8799", 1, ABOVE),
-        ("90.07", 100, REPRODUCED), ("92.01", 100, BELOW), ("87.99", 100, ABOVE),
+        (0.0, "", REPRODUCED), (-0.012, "", NOT_BELOW), (0.012, "", NOT_ABOVE), (0.004, "", NOT_ABOVE),
+        (0.0, "another network", MATCHES), (-0.012, "another network", MATCHES_BELOW),
     ],
 )  # fmt: skip
-def test_verdict_follows_the_interval(value, scale, word):
-    figure = replace(FIGURE, value=value, scale=scale)
-    assert verdict(figure, ROW) == word
+def test_below_and_above_and_what_is_another_recipe(shift, differs, word):
+    measured, published = zip(*TASK04, strict=True)
+    rules = replace(NO_RULES, differs={"n*": differs} if differs else {})
+    rows = folds_of([value + shift for value in measured])
+    line = compare("net", of_each_fold(published, ".8983"), rows, rules=rules)[-1]
+    assert line.verdict == word
+    assert line.differs == differs
+    # Percent in the source make no other verdict.
+    ours = of_each_fold(published, ".8983")
+    percent = [replace(row, value=f"{100 * float(row.value):.2f}", scale=100) for row in ours]
+    assert compare("net", percent, rows, rules=rules)[-1].verdict == word
 
 
-def test_verdict_without_a_measurement_or_interval():
-    assert verdict(FIGURE, None) == NOT_RUN
-    assert verdict(FIGURE, None, data_here=False) == DATA_NEEDED
-    assert verdict(FIGURE, replace(ROW, ci95_low=None, ci95_high=None)) == ""
+def test_an_interval_over_scans_decides_nothing_and_one_training_neither():
+    (line,) = compare("net", [replace(FIGURE, value=".8999")], [ROW])
+    assert (line.verdict, line.judgement.why) == (INCONCLUSIVE, "fewer than 5 folds or 3 seeds")
+    # A mean of five folds without figures of each counts its own spread twice.
+    alone = compare("net", [replace(FIGURE, value=".8983")], folds_of([value for value, _ in TASK04]))[0]
+    paired = compare("net", of_each_fold([value for _, value in TASK04], ".8983"), folds_of([v for v, _ in TASK04]))[-1]
+    width = [line.judgement.interval[1] - line.judgement.interval[0] for line in (alone, paired)]
+    assert width[0] > 1.5 * width[1]
+    assert alone.verdict == INCONCLUSIVE
+
+
+def test_seeds_are_averaged_and_three_are_enough_with_the_error_of_both_samples():
+    seeds = [replace(ROW, value=0.9 + shift, seed=seed, sd=0.01, scans=400, date=f"2026-12-0{seed + 1}")
+             for seed, shift in enumerate((-0.0005, 0.0, 0.0005))]  # fmt: skip
+    (line,) = compare("net", [replace(FIGURE, value=".9003")], seeds)
+    assert (line.measured.value, line.seeds) == (pytest.approx(0.9), 3)
+    assert cells(line)[3] == "0.9000, mean of 3 seeds, 50 scans, all folds".replace("50", "400")
+    assert line.verdict == REPRODUCED
+    few = [replace(row, scans=9) for row in seeds]
+    assert compare("net", [replace(FIGURE, value=".9003")], few)[0].verdict == INCONCLUSIVE
+    assert compare("net", [replace(FIGURE, value=".9003")], seeds[:2])[0].verdict == INCONCLUSIVE
+
+
+def test_only_figures_that_mean_the_same_are_judged(tmp_path):
+    rows = folds_of([value for value, _ in TASK04])
+    (other,) = compare("net", [replace(FIGURE, overlap="0.7")], rows, protocol={"overlap": 0.5})
+    assert (other.verdict, other.judgement.difference) == (NOT_COMPARABLE, None)
+    assert "Not comparable: net: window overlap 0.7 published, 0.5 measured." in markdown([other])
+    (mirrored,) = compare("net", [FIGURE], rows, protocol={"overlap": 0.5, "test_time_augmentation": "none"})
+    assert mirrored.judgement.why == "test-time augmentation mirrors published, none measured"
+    (same,) = compare("net", [FIGURE], rows, protocol={"overlap": 0.5, "test_time_augmentation": "mirror [2]"})
+    assert same.verdict != NOT_COMPARABLE
+    (tmp_path / "verdict.yaml").write_text("not_comparable:\n  - {run: n*, split: five*, reason: a hidden test set}\n")
+    (hidden,) = compare("net", [FIGURE], [], False, read_rules(tmp_path))
+    assert (hidden.verdict, hidden.judgement.why) == (NOT_COMPARABLE, "a hidden test set")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("margins: {dice: 0.1}", "unknown key margins"),
+        ("margin: {dice: 1}\nreason: why", "give a positive decimal"),
+        ("margin: {dice: 0.01}", "say why in reason"),
+        ("differs: [net]", "differs: give what differs"),
+        ("not_comparable: [{run: net}]", "give a list"),
+        ("not_comparable: [{rune: net, reason: x}]", "unknown key rune"),
+    ],
+)
+def test_rules_that_cannot_be_are_refused_by_key(tmp_path, content, said):
+    (tmp_path / "verdict.yaml").write_text(content)
+    with pytest.raises(UserError, match=said) as error:
+        read_rules(tmp_path)
+    assert "verdict.yaml" in str(error.value)
+
+
+def test_a_study_sets_its_margin(tmp_path):
+    (tmp_path / "verdict.yaml").write_text("margin: {dice: 0.001}\nreason: it is easy\n")
+    measured, published = zip(*TASK04, strict=True)
+    line = compare("net", of_each_fold(published, ".8983"), folds_of(measured), rules=read_rules(tmp_path))[-1]
+    assert (line.verdict, line.judgement.why) == (INCONCLUSIVE, "neither within 0.001 nor apart")
+
+
+def test_verdict_without_a_measurement_or_metric():
+    assert compare("net", [FIGURE], [])[0].verdict == NOT_RUN
+    assert compare("net", [FIGURE], [], data_here=False)[0].verdict == DATA_NEEDED
     (line,) = compare("net", [replace(FIGURE, metric="hd95_mm")], [ROW])
     assert line.verdict == ""
 
@@ -64,11 +162,11 @@ def test_figure_is_matched_with_the_best_measurement():
     figures = [FIGURE, replace(FIGURE, fold="0"), replace(FIGURE, fold="3"), replace(FIGURE, run="")]
     lines = compare("net", figures, [short, fold, two, ROW, other])
     assert [line.measured for line in lines] == [ROW, fold, None]
-    assert [line.verdict for line in lines] == [REPRODUCED, REPRODUCED, NOT_RUN]
+    assert [line.verdict for line in lines] == [INCONCLUSIVE, INCONCLUSIVE, NOT_RUN]
     assert not any(line.reduced for line in lines)
     (line,) = compare("net", [FIGURE], [fold, two])
     assert line.reduced == "folds 0, 1 only"
-    assert cells(line)[4] == "reproduced (reduced)"
+    assert cells(line)[5] == "inconclusive (reduced)"
     (line,) = compare("net", [FIGURE], [short])
     assert "trainer.max\\_steps" not in markdown([line])
     assert "Reduced: net: trainer.max_steps 10 instead of 1000." in markdown([line])
@@ -78,7 +176,7 @@ def test_measurement_without_a_published_figure_has_no_verdict():
     (line,) = compare("net", [replace(FIGURE, run="")], [ROW, replace(ROW, fold="0")])
     assert (line.measured, line.verdict, cells(line)[2]) == (ROW, "", "-")
     (line,) = compare("net", [], [], data_here=False)
-    assert cells(line) == ("net", "-", "-", "-", DATA_NEEDED, "-")
+    assert cells(line) == ("net", "-", "-", "-", "-", DATA_NEEDED, "-")
 
 
 def test_sums_over_fewer_folds_are_replaced(tmp_path):
@@ -147,7 +245,7 @@ def test_table_text_is_escaped():
     hostile = "a|b <img src=x onerror=y> [c](d)"
     line = compare("net", [replace(FIGURE, split=hostile)], [replace(ROW, date=hostile, reduced=hostile)])
     assert "<img" not in markdown(line)
-    assert all(row.replace("\\|", "").count("|") == 7 for row in markdown(line).splitlines()[:3])
+    assert all(row.replace("\\|", "").count("|") == 8 for row in markdown(line).splitlines()[:3])
 
 
 def test_a_page_shows_every_run_of_every_study(tmp_path):
@@ -161,9 +259,9 @@ def test_a_page_shows_every_run_of_every_study(tmp_path):
     write_rows(tmp_path / "first" / "measured.csv", Measured, [ROW])
     (tmp_path / "first" / "measured").mkdir()
     text = page(tmp_path)
-    assert "3 published figures: 1 reproduced, 1 not run (data needed), 1 without a verdict." in text
+    assert "3 published figures: 1 inconclusive, 1 not run (data needed), 1 without a verdict." in text
     assert "## [first](first/README.md)" in text
-    assert "| more | - | - | - | not run | - |" in text  # its data set is here
+    assert "| more | - | - | - | - | not run | - |" in text  # its data set is here
     assert "0.9000 (0.8800 - 0.9200), 50 scans, all folds" in text
 
 

@@ -20,8 +20,9 @@ from segment.config.study import shortened
 from segment.errors import UserError
 from segment.studies import reproduce
 from segment.studies.budget import Trial, steps_within
-from segment.studies.ledger import ABOVE, BELOW, REPRODUCED, read_measured
+from segment.studies.figures import read_measured
 from segment.studies.results import page
+from segment.studies.verdict import INCONCLUSIVE
 
 TINY = """# @package _global_
 # Balls in balls.
@@ -170,12 +171,15 @@ def test_every_verdict(done):
     assert code == 0, err
     lines = json.loads(out)
     assert "published.csv: tiny has no label ball_3. Did you mean 'ball_2'?" in err
-    words = [REPRODUCED, BELOW, ABOVE, REPRODUCED, "", ""]
+    words = [INCONCLUSIVE] * 4 + ["", ""]
     assert [line["verdict"] for line in lines] == ["not run (data needed)", *words]
     assert lines[1]["measured"] == whole["mean"]
     assert (lines[1]["scans"], lines[1]["folds"], lines[4]["scans"], lines[4]["folds"]) == (6, "all", 3, "0")
     code, out, _ = segment("study=mine", "run=tiny")
-    assert f"{whole['mean'] * 100:.2f} ({low * 100:.2f} - {high * 100:.2f}), 6 scans, all folds" in out
+    assert (
+        f"{whole['mean'] * 100:.2f} ({low * 100:.2f} - {high * 100:.2f}), 6 scans, all folds"
+        in (OUT / "table.md").read_text()
+    )
     assert "published  tiny: two folds; overlap 0.5; test-time augmentation none (Me, 2026)" in out
     assert "fold 0 is finished" in out
     assert "reduced" not in out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -32,6 +33,7 @@ def open_dataset(
     source: Mapping[str, Any] | None = None,
     notice: str = "",
     licence: str = "",
+    specimen: str | None = None,
     report: Report = raise_errors,
 ) -> Dataset:
     """List the cases of a data set on disk.
@@ -54,6 +56,7 @@ def open_dataset(
         source: Where to download the data: ``{url, md5 or sha256, archive_folder, licence}``; only used in messages.
         notice: One sentence to print with results.
         licence: Licence of the data; the default is that of the source or the data set.
+        specimen: See `segment.data.case.Dataset`.
         report: Receives every problem, so that the rest is still read; raises at the first error by default.
 
     Returns:
@@ -80,7 +83,12 @@ def open_dataset(
         with reported(report, "labels", "data.labels"):
             declared = label_table(labels, "data.labels", region_order)
     dataset = read(path, named, declared, channels, report=report)
-    return replace(dataset, notice=notice or dataset.notice, licence=licence or terms or dataset.licence)
+    try:
+        re.compile(specimen or "")
+    except re.error as error:
+        raise UserError(f"data.specimen={specimen}: is not a regular expression ({error}). Give a name.") from None
+    terms = licence or terms or dataset.licence
+    return replace(dataset, notice=notice or dataset.notice, licence=terms, specimen=specimen or "")
 
 
 def _how_to_get(name: str | None, source: Mapping[str, Any] | None, terms: str) -> str:

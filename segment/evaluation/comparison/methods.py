@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -12,12 +12,14 @@ import pandas as pd
 
 from segment.errors import UserError, did_you_mean
 from segment.evaluation.comparison.find import find_runs
-from segment.evaluation.comparison.naming import config_differences, is_metric_key, method_names, seed_followers
+from segment.evaluation.comparison.grouping import by_seed, grouped, left_out, too_few
+from segment.evaluation.comparison.naming import config_differences, method_names
 from segment.evaluation.comparison.pairing import (
     Key,
     check_labels,
     check_references,
     check_trained,
+    scan_groups,
     scan_table,
     shared_scans,
 )
@@ -25,17 +27,29 @@ from segment.evaluation.comparison.splits import are_tests, of_split, together
 from segment.files import read_mapping
 from segment.metrics.metric import MetricInfo
 from segment.metrics.standard import LEAD
-from segment.runs.config import flatten
 from segment.runs.folder import RunFolder
-from segment.runs.health import Failure, failure, listed
+from segment.runs.health import Failure, failure
 from segment.runs.metrics import KEY, metric_info
 from segment.runs.scans import metric_columns, read_scans
 from segment.runs.summary import read_summary
 from segment.text import printable
 
 MOST_METHODS = 100  # every pair is compared
-# Keys in which runs of one method may differ: seed, fold, and settings that do not change the numbers.
-_NOT_SEPARATING = ("fold", "seed", "data.root", "sampler.workers", "trainer.log_every_n_steps")
+
+
+@dataclass(frozen=True)
+class FalsePositives:
+    """How often a method puts a structure into scans whose reference has none.
+
+    Attributes:
+        empty: Number of scans whose reference does not have the structure.
+        rate: Share of them, over all trainings, in which the prediction has it.
+        voxels: Mean number of predicted voxels where it does; 0 if it never does.
+    """
+
+    empty: int
+    rate: float
+    voxels: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,14 +60,16 @@ class Method:
         name: Short printable name, unique among the methods.
         runs: The runs of the method. ``config``, ``provenance`` and ``summary`` are empty if the file is missing
             (scores of masks from other programs).
-        scores: Float64 ``(scans, labels)`` of the metric, seeds averaged; index (split, case) in the same order for all
-            methods, columns are label names ordered by class index; NaN where a scan has no score.
-        repeats: The same for every seed; `scores` is their mean.
+        scores: Float64 ``(scans, labels)`` of the metric, seeds averaged, for showing single scans; index (split, case)
+            in the same order for all methods, columns are label names ordered by class index; NaN where no seed has a
+            score. A seed that correctly leaves a structure empty which another invents counts as perfect here.
+        repeats: The scores of every seed, NaN where it has none. All means, intervals and tests come from these.
         scan_folds: Integer ``(scans,)``: fold in which each scan was scored, -1 for none.
         seeds: Number of seeds.
         folds: The folds, ascending; empty if there are none.
         cost: Mean over the runs of the cost in ``summary.json``; keys that a run lacks are left out. ``energy_source``
             is ``measured`` only if it is for all runs.
+        false_positives: By label, for labels that some reference does not have.
     """
 
     name: str
@@ -64,6 +80,7 @@ class Method:
     seeds: int
     folds: tuple[int, ...]
     cost: Mapping[str, float | str]
+    false_positives: Mapping[str, FalsePositives] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +93,7 @@ class Methods:
         left_out: Number of scans that are not compared because only some of the runs scored them.
         metric: Metric of the comparison.
         failed: Given runs that diverged or are not finished; they belong to no method.
+        groups: Group of every scan, such as its patient, in the order of the scores; None if every scan is independent.
     """
 
     methods: tuple[Method, ...]
@@ -83,6 +101,7 @@ class Methods:
     left_out: int
     metric: MetricInfo = LEAD
     failed: tuple[Failure, ...] = ()
+    groups: tuple[str, ...] | None = None
 
 
 def read_methods(
@@ -117,42 +136,37 @@ def read_methods(
     failed = tuple(state for state in states.values() if state is not None)
     folders = [of_split(_read(path), split) for path in paths if states.get(path) is None]
     if not folders:
-        raise UserError(_too_few([], failed))
+        raise UserError(too_few([], failed))
     check_labels(folders)
     for run in folders:
         _check_metric(run, metric)
     info = _shared_info(folders, metric)
-    groups = _grouped(folders, failed, by)
+    groups = grouped(folders, failed, by)
     folders = [run for group in groups for run in group]
     if len(groups) > MOST_METHODS:
         raise UserError(f"runs: {len(groups)} methods are more than {MOST_METHODS}. Give fewer runs.")
     differences = config_differences(groups)
     titles = method_names(groups, differences) if names is None else _given_names(names, groups, failed)
-    seeds = [_by_seed(group) if len(group) > 1 else {"": group} for group in groups]
+    seeds = [by_seed(group) if len(group) > 1 else {"": group} for group in groups]
     aligned = [[(folds, _fold_scores(folds, info.name)) for folds in sides.values()] for sides in seeds]
     tables = [(folds, table.index) for method in aligned for folds, table in method]
     try:
         keys = shared_scans(tables, common)
     except UserError as error:
-        raise UserError(f"{error}{_left_out(failed)}") from None
+        raise UserError(f"{error}{left_out(failed)}") from None
     check_references(folders, keys)
     check_trained(folders, keys)
     methods = tuple(
-        _method(name, group, [table.loc[keys] for _, table in sides], keys, info.perfect)
+        _method(name, group, [(folds, table.loc[keys]) for folds, table in sides], keys, info.perfect)
         for name, group, sides in zip(titles, groups, aligned, strict=True)
     )
-    left_out = len(set().union(*(index for _, index in tables))) - len(keys)
-    return Methods(methods, differences, left_out, info, failed)
+    omitted = len(set().union(*(index for _, index in tables))) - len(keys)
+    return Methods(methods, differences, omitted, info, failed, scan_groups(folders, keys))
 
 
 def _is_run(path: Path) -> bool:
     """Whether a path belongs to a run and is not a separate table."""
     return path.is_dir() or path.name == "scans.csv"
-
-
-def _left_out(failed: Sequence[Failure]) -> str:
-    """Added to an error that runs left out may explain."""
-    return f" Left out: {listed(failed)}." if failed else ""
 
 
 def _read(path: Path) -> RunFolder:
@@ -203,78 +217,6 @@ def _shared_info(runs: Sequence[RunFolder], metric: str) -> MetricInfo:
     return next(iter(recorded), metric_info({}, metric))
 
 
-def _grouped(runs: Sequence[RunFolder], failed: Sequence[Failure], by: str | None) -> list[list[RunFolder]]:
-    """The runs of every method, in the order of their first runs."""
-    single = [[run] for run in runs]
-    if by not in (None, "run", "configuration"):
-        near = did_you_mean(str(by), ("run", "configuration"))
-        raise UserError(f"by={by}: unknown value.{near} Valid values: run, configuration, null.")
-    # Failed runs count as methods that were meant: seeds of one method must not be compared instead of two methods.
-    failed_runs = [RunFolder(state.run, pd.DataFrame(), {}, _config(state.run), {}) for state in failed]
-    intended = single if by == "run" else _configurations([*runs, *failed_runs])
-    groups = [[run for run in group if run not in failed_runs] for group in intended]
-    groups = [_without_summary_runs(group) for group in groups if group]
-    if len(intended) == 1 and by == "configuration":
-        raise UserError(
-            f"by=configuration: all {len(runs) + len(failed_runs)} runs have the same configuration, so there "
-            "is nothing to compare. by=run compares them one by one."
-        )
-    if len(intended) == 1:
-        groups = single
-    if len(groups) < 2:
-        raise UserError(_too_few(groups, failed))
-    return groups
-
-
-def _too_few(groups: Sequence[Sequence[RunFolder]], failed: Sequence[Failure]) -> str:
-    """The message if fewer than two methods are left to compare."""
-    which = "none of the given runs"
-    if groups:
-        first, more = printable(groups[0][0].path), len(groups[0]) - 1
-        which = f"only {first} and {more} more with its configuration" if more else f"only {first}"
-    hints = []
-    if not all(state.diverged for state in failed):
-        hints.append(" Finish the other runs: the same command resumes a run.")
-    if any(state.diverged for state in failed):
-        hints.append(" Retrain diverged runs with a smaller optimizer.lr.")
-    return (
-        f"runs: {which} finished without diverging, but a comparison needs two methods."
-        f"{_left_out(failed)}{''.join(hints)}"
-    )
-
-
-def _config(run: Path) -> dict[str, Any]:
-    """The configuration of a failed run; empty if it cannot be read."""
-    try:
-        return read_mapping(run / "config.yaml")
-    except UserError:
-        return {}
-
-
-def _configurations(runs: Sequence[RunFolder]) -> list[list[RunFolder]]:
-    """The runs of every configuration, in the order of their first runs."""
-    rows = [flatten(run.config) for run in runs]
-    ignored = {*_NOT_SEPARATING, *seed_followers(runs)}
-    found: dict[Any, list[RunFolder]] = {}
-    for run, row in zip(runs, rows, strict=True):
-        # What the plan decided follows from the other keys, unless it was read from a file, which may have been edited.
-        follows = row.get("plan.file", "none") == "none"
-        own = frozenset(
-            (key, str(value))
-            for key, value in row.items()
-            if key not in ignored and not (follows and key.startswith("planned.")) and not is_metric_key(key)
-        )
-        found.setdefault(own if run.config else run.path, []).append(run)
-    return list(found.values())
-
-
-def _without_summary_runs(runs: Sequence[RunFolder]) -> list[RunFolder]:
-    """Runs without the summary run of ``fold=all``, if its folds are given as well, as by ``runs='runs/*'``."""
-    summary_runs = [run for run in runs if run.config.get("fold") == "all"]
-    single = {str(run.config.get("seed")) for run in runs if run not in summary_runs}
-    return [run for run in runs if run not in summary_runs or str(run.config.get("seed")) not in single]
-
-
 def _given_names(names: Sequence[str], groups: Sequence[Sequence[RunFolder]], failed: Sequence[Failure]) -> list[str]:
     """The names that a user gives, one per method."""
     found = [printable(name).strip() for name in names]
@@ -282,16 +224,8 @@ def _given_names(names: Sequence[str], groups: Sequence[Sequence[RunFolder]], fa
         methods = ", ".join(printable(group[0].path) for group in groups)
         raise UserError(
             f"names={list(names)}: give {len(groups)} different names, one per method in this order: {methods}."
-            f"{_left_out(failed)}"
+            f"{left_out(failed)}"
         )
-    return found
-
-
-def _by_seed(runs: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
-    """The runs of a method by seed."""
-    found: dict[str, list[RunFolder]] = {}
-    for run in runs:
-        found.setdefault(str(run.config.get("seed")), []).append(run)
     return found
 
 
@@ -314,14 +248,16 @@ def _fold_scores(runs: Sequence[RunFolder], metric: str) -> pd.DataFrame:
 
 
 def _method(
-    name: str, runs: Sequence[RunFolder], tables: Sequence[pd.DataFrame], keys: Sequence[Key], perfect: float
+    name: str,
+    runs: Sequence[RunFolder],
+    seeds: Sequence[tuple[Sequence[RunFolder], pd.DataFrame]],
+    keys: Sequence[Key],
+    perfect: float,
 ) -> Method:
-    """Average the seeds of a method, scan by scan."""
-    stack = np.stack([table.to_numpy() for table in tables])
-    # A seed that correctly leaves a structure empty which another seed invents scores perfect, as between methods.
-    stack = np.where(np.isnan(stack) & np.isfinite(stack).any(axis=0), perfect, stack)
-    mean = stack.mean(axis=0)
-    index, columns = tables[0].index, tables[0].columns
+    """A method from the runs and the scores of every seed."""
+    stack = np.stack([table.to_numpy() for _, table in seeds])
+    shown = np.where(np.isnan(stack) & np.isfinite(stack).any(axis=0), perfect, stack).mean(axis=0)
+    index, columns = seeds[0][1].index, seeds[0][1].columns
     folds: dict[Key, int] = {}
     for run in runs:
         rows = run.scans[["split", "case", "fold"]].drop_duplicates()
@@ -330,13 +266,28 @@ def _method(
     return Method(
         name=name,
         runs=tuple(runs),
-        scores=pd.DataFrame(mean, index, columns),
+        scores=pd.DataFrame(shown, index, columns),
         repeats=tuple(pd.DataFrame(values, index, columns) for values in stack),
         scan_folds=scan_folds,
-        seeds=len(tables),
+        seeds=len(seeds),
         folds=tuple(sorted({int(fold) for fold in scan_folds if fold >= 0})),
         cost=_cost(runs),
+        false_positives=_false_positives([folds for folds, _ in seeds], keys),
     )
+
+
+def _false_positives(seeds: Sequence[Sequence[RunFolder]], keys: Sequence[Key]) -> dict[str, FalsePositives]:
+    """What every seed predicts in scans whose reference does not have the structure."""
+    references = _fold_scores(seeds[0], "reference_voxels").loc[keys]
+    predicted = np.stack([_fold_scores(folds, "predicted_voxels").loc[keys].to_numpy() for folds in seeds])
+    empty = references.to_numpy() == 0
+    found = {}
+    for place, label in enumerate(references.columns):
+        if empty[:, place].any():
+            voxels = predicted[:, empty[:, place], place]
+            mean = float(voxels[voxels > 0].mean()) if (voxels > 0).any() else 0.0
+            found[printable(label)] = FalsePositives(int(empty[:, place].sum()), float((voxels > 0).mean()), mean)
+    return found
 
 
 def _is_number(value: Any) -> TypeGuard[int | float]:

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from segment.evaluation.comparison.methods import Method, Methods
-from segment.evaluation.comparison.result import Pair
+from segment.evaluation.comparison.result import Comparison
 from segment.evaluation.comparison.splits import are_tests
+from segment.metrics.metric import DIAGONAL, MetricInfo
 from segment.runs.folder import RunFolder
 from segment.runs.health import Failure, listed
 from segment.runs.summary import merged_protocol, protocol_line
+from segment.statistics.bootstrap import FEWEST_SCANS
 from segment.text import printable
 
 _SETTINGS = {
@@ -27,6 +29,8 @@ _PRECISIONS = {
     **dict.fromkeys(("64", "64-true"), "fp64"),
 }
 _MOST_NAMED = 3
+_MOST_LABELS = 5
+_MOST_METHODS = 6
 
 
 def protocol(methods: Sequence[Method]) -> str:
@@ -70,43 +74,47 @@ def different_settings(methods: Sequence[Method]) -> list[str]:
     return found
 
 
-def notes(methods: Methods, pairs: Sequence[Pair]) -> list[str]:
-    """Limitations of a comparison.
+def notes(methods: Methods, comparison: Comparison) -> list[str]:
+    """How the numbers of a comparison are to be read, and its limitations.
 
     Args:
         methods: The methods in the comparison.
-        pairs: Their pairs.
+        comparison: What was found; its notes may still be empty.
 
     Returns:
         Sentences.
     """
-    found = []
+    pairs = comparison.pairs
+    found = _tests(comparison)
+    found += dict.fromkeys(notice for method in methods.methods for run in method.runs for notice in _notices(run))
     if methods.failed:
         found.append(_failed(methods.failed))
     if methods.left_out:
         found.append(f"{methods.left_out} scans were left out because not all runs have them.")
+    if comparison.scarce:
+        named = ", ".join(f"{label} ({count})" for label, count in comparison.scarce.items())
+        found.append(
+            f"The foreground has no interval: labels in fewer than {FEWEST_SCANS} scans or groups of scans: {named}."
+        )
     unpaired = sum(pair.unpaired for pair in pairs if pair.structure != "foreground")
     if unpaired:
         found.append(
             f"{unpaired} times (over all pairs, scans and labels) one method correctly left a structure empty that the "
-            f"other invented: the missing score counts as {methods.metric.perfect:g} in the tests and in scans won."
+            f"other invented: the scan counts as won, and the invention as {_penalty(methods.metric)} in the mean."
         )
-    unstable = [f"{pair.first} - {pair.second}" for pair in pairs if pair.unstable]
-    if unstable:
-        more = f"; {len(unstable) - 3} more" if len(unstable) > 3 else ""
+    found += _false_positives(methods.methods)
+    opposite = [f"{pair.first} - {pair.second}, {pair.structure}" for pair in pairs if pair.opposite]
+    if opposite:
+        more = f"; {len(opposite) - 3} more" if len(opposite) > 3 else ""
         found.append(
-            "Significant for these trainings, but less than twice the standard error over seeds, so other seeds may "
-            f"reverse the difference: {'; '.join(unstable[:3])}{more}. Train more seeds."
+            "Mean and single scans favour different methods (a few scans or a rare label decide the mean): "
+            f"{'; '.join(opposite[:3])}{more}."
         )
     several = [method for method in methods.methods if _models(method) > 1]
     if several and are_tests([run for method in methods.methods for run in method.runs]):
         found.append(
             f"Each test scan's score is the mean over the models of the folds ({_named([m.name for m in several])}), "
             "not the score of their ensemble."
-        )
-    if max(len(method.folds) for method in methods.methods) > 1:
-        found.append(
-            "Trainings of different folds share scans, so tests and intervals over several folds are approximate."
         )
     return found
 
@@ -115,6 +123,50 @@ def _models(method: Method) -> int:
     """Number of models of one seed."""
     counts = [_mapping(run.summary.get("protocol")).get("folds") for run in method.runs]
     return sum(count if isinstance(count, int) else 1 for count in counts) // method.seeds
+
+
+def _penalty(metric: MetricInfo) -> str:
+    return "the scan's diagonal" if metric.penalty == DIAGONAL else f"{metric.penalty:g}"
+
+
+def _notices(run: RunFolder) -> list[str]:
+    """What the data set says of its results; a study enters several folds with the record of each."""
+    parts = run.provenance.get("runs")
+    records = [run.provenance, *(parts if isinstance(parts, list) else [])]
+    return [printable(notice) for record in records if (notice := _mapping(record).get("notice"))]
+
+
+def _tests(comparison: Comparison) -> list[str]:
+    """What interval and p are about, and which of them are corrected."""
+    scopes = sorted({pair.scope for pair in comparison.pairs})
+    units = "scans" if comparison.groups is None else f"{comparison.groups} groups of scans"
+    about = {
+        "methods": f"Student's t over {units} and trainings",
+        "trainings": f"{units} resampled and signs flipped, for these trained models only",
+        "masks": f"{units} resampled and signs flipped, for these masks only",
+    }
+    found = [f"Interval and p: {', or '.join(about[scope] for scope in scopes)}."]
+    if comparison.groups == 1:
+        return ["All scans belong to one group (one patient, animal or film): no interval and no test beyond it."]
+    if len(comparison.pairs) > 1:
+        found.append("p is corrected (Holm) over all pairs, for labels over all pairs and labels; intervals are not.")
+    if comparison.margin is not None:
+        found.append(f"Equivalent: the difference is below {comparison.margin:g} by two one-sided tests.")
+    return found
+
+
+def _false_positives(methods: Sequence[Method]) -> list[str]:
+    """Rate and volume of structures in scans whose reference has none."""
+    labels = dict.fromkeys(label for method in methods for label in method.false_positives)
+    found = []
+    for label in list(labels)[:_MOST_LABELS]:
+        rates = [(method.name, method.false_positives[label]) for method in methods if label in method.false_positives]
+        if not any(one.rate for _, one in rates):
+            continue
+        shown = sorted(rates, key=lambda pair: pair[1].rate)[:_MOST_METHODS]
+        texts = [f"{name} {100 * one.rate:.0f} % ({one.voxels:,.0f} voxels)" for name, one in shown]
+        found.append(f"{label} in {rates[0][1].empty} scans without it, false positives: {', '.join(texts)}.")
+    return found
 
 
 def _failed(failures: Sequence[Failure]) -> str:

@@ -22,7 +22,7 @@ def scan_table(run: RunFolder, column: str) -> pd.DataFrame:
 
     Args:
         run: The run.
-        column: A metric column, or ``reference_voxels``.
+        column: A metric column, ``reference_voxels`` or ``predicted_voxels``.
 
     Returns:
         Float64 ``(scans, labels)``, index (split, case), columns are label names ordered by class index.
@@ -38,6 +38,27 @@ def scan_table(run: RunFolder, column: str) -> pd.DataFrame:
             "in two folds. Each scan is compared once; give a run that scores it once."
         )
     return table
+
+
+def scan_groups(runs: Sequence[RunFolder], keys: Sequence[Key]) -> tuple[str, ...] | None:
+    """The group of every scan, such as its patient.
+
+    Args:
+        runs: All runs; the first that records the group of a scan counts.
+        keys: The scans that are compared.
+
+    Returns:
+        Names in the order of `keys`; a scan without a group is one of its own. None if there is no group at all.
+    """
+    found: dict[Key, str] = {}
+    for run in runs:
+        if "group" in run.scans:
+            rows = run.scans.loc[run.scans["group"] != "", ["split", "case", "group"]].drop_duplicates()
+            for split, case, group in rows.itertuples(index=False):
+                found.setdefault((split, case), group)
+    named = set(found.values())
+    alone = {key: case if case not in named else f"{case} alone" for key in keys for case in (key[1],)}
+    return tuple(found.get(key, alone[key]) for key in keys) if found else None
 
 
 def check_labels(runs: Sequence[RunFolder]) -> None:

@@ -31,8 +31,8 @@ def markdown_report(comparison: Comparison) -> str:
     caption = (
         f"{comparison.metric.heading}, mean over scans with {percent(comparison.level)} bootstrap interval (BCa); "
         f"foreground is the mean over labels. Bold: best mean. {_DAGGER}: significantly worse than {leader} "
-        f"(Wilcoxon signed-rank test, Holm-corrected p below {1 - comparison.level:.3g}, and paired bootstrap "
-        "interval)."
+        f"(Holm-corrected p of the difference below {1 - comparison.level:.3g}, and its interval, which is not "
+        "corrected, without 0)."
     )
     notes = [*(f"{markdown(note)}  " for note in (caption, comparison.protocol, *comparison.notes)), ""]
     lines = [markdown_table(heads, rows, left=1), *notes, markdown(comparison.conclusion), ""]
@@ -87,8 +87,8 @@ def _latex_caption(comparison: Comparison) -> str:
         f"{latex(comparison.metric.heading)} of the foreground{labels} for {len(comparison.methods)} methods on "
         f"{latex(scans_text(comparison))}: mean over scans with {level} bootstrap interval (BCa). The foreground is "
         rf"the mean over labels. Best mean in bold; $^\dagger$: significantly worse than "
-        f"{latex(comparison.ranking.names[0])} (Wilcoxon signed-rank test, Holm-corrected "
-        f"$p < {1 - comparison.level:.3g}$, and paired bootstrap interval).{left_out}"
+        f"{latex(comparison.ranking.names[0])} (Holm-corrected "
+        f"$p < {1 - comparison.level:.3g}$, and the interval of the difference excludes 0).{left_out}"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from segment.runs.health import Failure
 from segment.statistics.variance import Variance
 
 FOREGROUND = "foreground"
+Scope = Literal["methods", "trainings", "masks"]
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,10 @@ class Pair:
         first_mean: Mean of the first, as in `Estimate`.
         second_mean: Mean of the second.
         difference: ``first_mean - second_mean``.
-        interval: Paired bootstrap interval of the difference; None with fewer than two scored scans.
-        p: p-value of the two-sided Wilcoxon signed-rank test over scans; None where no scan has a score.
+        interval: Interval of the difference: paired bootstrap over groups of scans for a statement about trainings or
+            masks, Student's t over groups and trainings for one about methods. Not corrected for the number of pairs.
+            None with fewer than two groups, and for the foreground if a label occurs in too few of them.
+        p: Two-sided p-value of `difference`, see `segment.statistics.differences`; None where it is undefined.
         p_holm: p-value after Holm correction within its family: foreground over all pairs of methods, labels over all
             pairs and labels.
         effect: Matched-pairs rank-biserial correlation (Kerby 2014) in [-1, 1], positive if the first is better; None
@@ -52,11 +56,18 @@ class Pair:
         tied: Number of scans on which they are equal.
         lost: Number of scans on which the second is better.
         n: Number of scans with a difference (possibly 0); the sum of `won`, `tied` and `lost`.
-        significant: Whether ``p_holm < 1 - level`` and the interval excludes 0 on the side of `effect`.
+        significant: Whether ``p_holm < 1 - level`` and the interval excludes 0.
         unpaired: Number of scans on which one method correctly left a structure empty that the other invented; its
-            missing score counts as perfect in the test and in `won` and `lost`.
-        unstable: Whether a significant foreground difference is less than twice its standard error over seeds, so that
-            other seeds may reverse it; False where no method has several seeds.
+            missing score counts as perfect in `p_wilcoxon`, `effect`, `won` and `lost`.
+        scope: Whom `p`, `interval` and `equivalent` are about: ``methods`` where several seeds or folds show the
+            variance of training, else these ``trainings`` or these ``masks``, and other trainings may differ.
+        p_wilcoxon: p-value of the Wilcoxon signed-rank test over scans (of the mean over a scan's labels), or
+            over groups if there are any; uncorrected.
+        p_least: The smallest p-value that the sign flips could have reached.
+        p_equivalent: Holm-corrected p-value of two one-sided tests that the true difference is smaller than the margin.
+        equivalent: Whether ``p_equivalent < 1 - level``.
+        not_worse: Of the first and of the second: whether it is worse by less than the margin (one-sided test).
+        opposite: Whether `effect` and `difference` favour different methods, and one of both significantly.
     """
 
     first: str
@@ -75,7 +86,13 @@ class Pair:
     n: int
     significant: bool
     unpaired: int
-    unstable: bool = False
+    scope: Scope
+    p_wilcoxon: float | None
+    p_least: float | None
+    p_equivalent: float | None
+    equivalent: bool
+    not_worse: tuple[bool, bool]
+    opposite: bool
 
     def swapped(self) -> Pair:
         """The same pair, seen from the second method."""
@@ -90,6 +107,7 @@ class Pair:
             effect=None if self.effect is None else -self.effect,
             won=self.lost,
             lost=self.won,
+            not_worse=(self.not_worse[1], self.not_worse[0]),
         )
 
 
@@ -103,6 +121,8 @@ class Ranking:
         intervals: Interval of each rank over the resamples, low and high end, at the level of the comparison.
         shares: Float64 ``(method, rank)``: share of resamples in which the method has the rank.
         tau: Mean over resamples of Kendall's tau-b between their ranking and the full one; None where all are equal.
+        scan_ranks: Mean over scans of the rank of each by the mean over the scan's labels (rank, then aggregate).
+        wins: Number of methods that each is significantly better than (ranking by tests).
     """
 
     names: tuple[str, ...]
@@ -110,6 +130,8 @@ class Ranking:
     intervals: tuple[tuple[float, float], ...]
     shares: np.ndarray
     tau: float | None
+    scan_ranks: tuple[float, ...]
+    wins: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,12 +141,15 @@ class Comparison:
     Attributes:
         metric: Metric of the comparison, a column of ``scans.csv``.
         level: Confidence level of all intervals.
+        margin: Smallest relevant difference; None without one.
         methods: The methods, in the order given.
         structures: ``foreground``, then the labels.
         estimates: Method -> structure -> its score.
         pairs: Every pair of methods in the order given, each with every structure.
         ranking: The methods ranked by foreground mean.
         variances: Method -> variance components; methods with a single run are left out.
+        groups: Number of groups of scans that belong together, such as patients; None if every scan is independent.
+        scarce: Labels that occur in too few scans for an interval of the foreground -> in how many groups they do.
         differences: Configuration key -> method -> value, for every key that differs; None where a method has no such
             key.
         choices: The same for readers: the few choices behind these differences, most relevant first.
@@ -138,12 +163,15 @@ class Comparison:
 
     metric: MetricInfo
     level: float
+    margin: float | None
     methods: tuple[Method, ...]
     structures: tuple[str, ...]
     estimates: Mapping[str, Mapping[str, Estimate]]
     pairs: tuple[Pair, ...]
     ranking: Ranking
     variances: Mapping[str, Variance]
+    groups: int | None
+    scarce: Mapping[str, int]
     differences: Mapping[str, Mapping[str, str | None]]
     choices: Mapping[str, Mapping[str, str | None]]
     other_parts: tuple[str, ...]

@@ -29,6 +29,7 @@ COSTS = {
 
 _FEW_METHODS = 4
 _FEW_LABELS = 8
+_MOST_RANKED = 10
 _MOST_ROWS = 40
 MOST_KEYS = 12
 _LONGEST_VALUE = 32
@@ -92,12 +93,17 @@ def _plain_fields(value: Any) -> Any:
 def significantly_worse(comparison: Comparison, pair: Pair) -> bool:
     """Whether the second of a pair is significantly worse than the first."""
     difference = pair.difference or 0.0
-    return pair.significant and (difference > 0 if comparison.metric.higher_is_better else difference < 0)
+    return (
+        pair.significant
+        and not pair.equivalent
+        and (difference > 0 if comparison.metric.higher_is_better else difference < 0)
+    )
 
 
 def _methods_text(comparison: Comparison) -> str:
     ranking, level = comparison.ranking, percent(comparison.level)
     several = len(comparison.methods) > 2
+    by_scan, wins = (dict(zip(ranking.names, values, strict=True)) for values in (ranking.scan_ranks, ranking.wins))
     labels = comparison.structures[1:]
     few = len(labels) <= _FEW_LABELS
     heads = ["rank", "method", f"foreground {comparison.metric.heading}", f"{level} interval"]
@@ -111,6 +117,11 @@ def _methods_text(comparison: Comparison) -> str:
         rows.append([str(rank), name, _decimal(total.mean), interval_text(total.interval), *own, *means])
     lines = [table([*heads, *(labels if few else ())], rows, left=["method"], keys=2)]
     if several and ranking.tau is not None:
+        first = ranking.names[:_MOST_RANKED]
+        lines += [
+            f"Mean rank over single scans: {', '.join(f'{name} {by_scan[name]:.2f}' for name in first)}.",
+            f"Methods that each is significantly better than: {', '.join(f'{name} {wins[name]}' for name in first)}.",
+        ]
         lines.append(f"Mean Kendall's tau between the rankings on resampled scans and this one: {ranking.tau:.2f}.")
     if not few:
         best = comparison.estimates[ranking.names[0]]
@@ -120,22 +131,25 @@ def _methods_text(comparison: Comparison) -> str:
 
 
 def _pairs_text(comparison: Comparison) -> str:
-    leader, *others = comparison.ranking.names
+    leader, *behind = comparison.ranking.names
     few = len(comparison.methods) <= _FEW_METHODS
-    pairs = list(itertools.combinations(comparison.ranking.names, 2)) if few else [(leader, name) for name in others]
+    pairs = list(itertools.combinations(comparison.ranking.names, 2)) if few else [(leader, name) for name in behind]
     every = len(pairs) * len(comparison.structures) <= _MOST_ROWS
     first_head = "structure" if every else f"foreground of {leader} minus that of"
     rows: list[list[str] | str] = []
     for first, second in pairs:
         rows += [f"{first} - {second}"] if every else []
         for structure in comparison.structures if every else (FOREGROUND,):
-            *cells, significant = pair_cells(comparison.pair(first, second, structure))
+            *cells, claim = pair_cells(comparison.pair(first, second, structure))
             cells = [cell.replace("< ", "<") for cell in cells]
-            cells[3] += "*" if significant == "yes" else " "
+            del cells[2]  # p before the correction
+            cells[2] += {"yes": "*", "equivalent": "="}.get(claim, " ")
             rows.append([f" {structure}" if every else second, *cells])
-    heads = [first_head, "first - second", f"{percent(comparison.level)} interval", "p", "Holm p", "effect"]
+    heads = [first_head, "first - second", f"{percent(comparison.level)} interval", "Holm p", "Wilcoxon p", "effect"]
     lines = [table([*heads, "won/ tied/ lost"], rows, left=[first_head])]
     lines.append(f"*: significant (Holm p below {1 - comparison.level:.3g}, and the interval excludes 0)")
+    if comparison.margin is not None:
+        lines[-1] += f"; =: equivalent within {comparison.margin:g}"
     if not few or not every:
         rest = "all pairs" if every else "all pairs and labels"
         lines.append(f"Differences from {leader}; see comparison.csv (output=FOLDER) for {rest}.")
@@ -143,15 +157,16 @@ def _pairs_text(comparison: Comparison) -> str:
 
 
 def pair_cells(pair: Pair) -> list[str]:
-    """A pair as text: difference, interval, p, Holm-corrected p, effect, scans won/tied/lost, significance."""
-    tests = ["-" if p is None else p_text(p).removeprefix("p ").removeprefix("= ") for p in (pair.p, pair.p_holm)]
+    """A pair as text: difference, interval, p, Holm-corrected p, Wilcoxon's p, effect, won/tied/lost, significance."""
+    found = (pair.p, pair.p_holm, pair.p_wilcoxon)
+    tests = ["-" if p is None else p_text(p).removeprefix("p ").removeprefix("= ") for p in found]
     return [
         "-" if pair.difference is None else f"{pair.difference:+.4f}",
         interval_text(pair.interval),
         *tests,
         "-" if pair.effect is None else f"{pair.effect:+.2f}",
         f"{pair.won}/{pair.tied}/{pair.lost}",
-        "yes" if pair.significant else "no",
+        "equivalent" if pair.equivalent else "yes" if pair.significant else "no",
     ]
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from segment.evaluation.comparison.methods import Method
-from segment.evaluation.comparison.result import Comparison, Pair
+from segment.evaluation.comparison.result import Comparison, Pair, Scope
 from segment.runs.health import listed
 from segment.text import printable
 
 _MOST_NAMED = 20
+# Whom a statement is about: the methods, or what was trained once if nothing is known of other trainings.
+_NAMED = {"methods": "", "trainings": "the trained models ", "masks": "the masks of "}
+_THESE = {"trainings": "these two trained models", "masks": "these two sets of masks"}
 
 
 def percent(level: float) -> str:
@@ -53,13 +56,21 @@ def _conclude_two(comparison: Comparison, pair: Pair) -> str:
             f"({'; '.join([scans_text(comparison), *_left_out(comparison)])})."
         )
     direction = "higher" if comparison.metric.higher_is_better else "lower"
-    test = f"Wilcoxon signed-rank {p_text(pair.p_holm)}"
-    limits = "; ".join([_figures(comparison, pair), test, *_limits(comparison, [pair])])
+    limits = "; ".join([_figures(comparison, pair), p_text(pair.p_holm), *_limits(comparison, [pair])])
     by = f"{direction} by {abs(pair.difference):.4f}"
-    if pair.significant:
-        return f"{pair.first} is better than {pair.second}: {what} {by} ({limits})."
+    both = f"{_NAMED[pair.scope]}{_and([pair.first, pair.second])}"
     same = f"{what} {by} for {pair.first}" if pair.difference else f"the same {what}"
-    return f"No significant difference between {pair.first} and {pair.second}: {same} ({limits})."
+    if pair.equivalent:
+        smaller = ", significant but smaller than what is relevant" if pair.significant else ""
+        start = both if pair.scope == "methods" else f"T{both[1:]}"
+        return f"{start} are equivalent within {comparison.margin:g}: {same}{smaller} ({limits})."
+    if pair.significant:
+        of = "" if pair.scope == "methods" else f"Of {_THESE[pair.scope]}, "
+        return f"{of}{pair.first} is better than {pair.second}: {what} {by} ({limits})."
+    not_worse = ""
+    if comparison.margin is not None and pair.not_worse[0]:
+        not_worse = f", and {pair.first} is at most {comparison.margin:g} worse"
+    return f"No significant difference between {both}: {same}{not_worse} ({limits})."
 
 
 def _conclude_several(comparison: Comparison, leader: str, pairs: Sequence[Pair]) -> str:
@@ -67,20 +78,25 @@ def _conclude_several(comparison: Comparison, leader: str, pairs: Sequence[Pair]
     if mean is None:
         limits = "; ".join([scans_text(comparison), *_left_out(comparison)])
         return f"The {len(pairs) + 1} methods cannot be compared: no scan has a score ({limits})."
-    worse, same = ([pair for pair in pairs if pair.significant is significant] for significant in (True, False))
+    equal = [pair for pair in pairs if pair.equivalent]
+    worse, same = (
+        [pair for pair in pairs if pair.significant is significant and not pair.equivalent]
+        for significant in (True, False)
+    )
     extreme = "highest" if comparison.metric.higher_is_better else "lowest"
     comparisons = len(comparison.methods) * (len(comparison.methods) - 1) // 2
-    test = f"Wilcoxon signed-rank tests, Holm over {comparisons} comparisons"
-    limits = "; ".join([test, *_limits(comparison, pairs)])
+    limits = "; ".join([f"Holm over {comparisons} comparisons, intervals as they are", *_limits(comparison, pairs)])
     found = []
     if worse:
         found.append(f"it is better than {_listed(comparison, worse)}")
+    if equal:
+        found.append(f"equivalent within {comparison.margin:g} to {_listed(comparison, equal)}")
     if same:
         found.append(f"it does not differ significantly from {_listed(comparison, same)}")
-    return (
-        f"{leader} has the {extreme} foreground {metric} of {len(pairs) + 1} methods, {mean:.4f}: {'; '.join(found)}; "
-        f"{limits}."
-    )
+    scope = pairs[0].scope
+    kind = {"methods": "methods", "trainings": "trained models", "masks": "sets of masks"}[scope]
+    whose = f"{'' if scope == 'methods' else 'these '}{len(pairs) + 1} {kind}"
+    return f"{leader} has the {extreme} foreground {metric} of {whose}, {mean:.4f}: {'; '.join(found)}; {limits}."
 
 
 def _figures(comparison: Comparison, pair: Pair) -> str:
@@ -107,17 +123,27 @@ def _and(names: Sequence[str]) -> str:
 
 
 def _limits(comparison: Comparison, pairs: Sequence[Pair]) -> list[str]:
-    """Number and origin of scans, number of trainings, and a warning if there are too few scans or seeds."""
+    """Number and origin of scans, number of trainings, and what keeps the comparison from saying more."""
     pair = pairs[0]
     comparisons = len(comparison.methods) * (len(comparison.methods) - 1) // 2
     limits = [scans_text(comparison)]
-    least = 2.0 ** (1 - pair.n)
-    if comparisons * least >= round(1 - comparison.level, 12):
+    if comparison.groups == 1:
+        limits.append("all of one group, so nothing is known beyond it")
+    elif comparison.groups is not None:
+        limits.append(f"in {comparison.groups} groups that count once each")
+    if comparison.scarce and comparison.groups != 1:
+        named = _and([f"{label} in {count}" for label, count in comparison.scarce.items()])
+        limits.append(f"too few scans of a label for a statement on the foreground ({named})")
+    least = pair.p_least
+    if least is not None and comparison.groups != 1 and comparisons * least >= round(1 - comparison.level, 12):
         over = f" times {comparisons} comparisons" if comparisons > 1 else ""
-        limits.append(f"too few scans for significance: with {pair.n}, p cannot fall below {least:.4f}{over}")
-    unstable = [other.second for other in pairs if other.unstable]
-    reversible = f"; other seeds may reverse the difference to {_and(unstable)}" if unstable else ""
-    limits.append(_trainings(comparison.methods) + reversible)
+        differ = pair.n if comparison.groups is None else comparison.groups
+        some = "too few scans differ for significance" if least < 1 else "no scan differs"
+        limits.append(f"{some}: of {differ}, p cannot fall below {least:.4f}{over}" if least < 1 else some)
+    for other in (other for other in pairs[:_MOST_NAMED] if other.opposite):
+        wins = f"{other.first} is better on {other.won}, {other.second} on {other.lost}"
+        limits.append(f"single scans favour {other.second}: {wins}")
+    limits.append(_trainings(comparison.methods, pair.scope))
     return [*limits, *_differing_settings(comparison), *_left_out(comparison)]
 
 
@@ -146,12 +172,13 @@ def scans_text(comparison: Comparison) -> str:
     return f"{len(table)} scan{'' if len(table) == 1 else 's'} of {', '.join(where)}"
 
 
-def _trainings(methods: Sequence[Method]) -> str:
-    """How far training randomness may explain the difference."""
+def _trainings(methods: Sequence[Method], scope: Scope) -> str:
+    """How many trainings the comparison rests on, and whether it says anything about others."""
     counts = sorted({method.seeds for method in methods})
+    if scope == "masks":
+        return "one set of masks each, so another training may differ"
     if counts == [1]:
-        one = "one seed" if all(run.config for method in methods for run in method.runs) else "one set of masks"
-        return f"{one} each, so another training may differ"
-    if len(counts) == 1:
-        return f"{counts[0]} seeds each, averaged"
-    return f"{counts[0]} to {counts[-1]} seeds, averaged"
+        folds = len(methods[0].folds)
+        return f"one seed, {folds} folds" if scope == "methods" else "one seed each, so another training may differ"
+    seeds = f"{counts[0]} seeds each" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
+    return seeds if scope == "methods" else f"{seeds}, so another training may differ"
