@@ -87,6 +87,8 @@ MISTAKES = [
     ([*PREDICT[:-1], f"output={OLD / 'masks'}"], ["the mask case_0.nii.gz exists", "overwrite=true"]),
     (["evaluate", "predictions=nowhere", "references=nowhere", "output=out"], ["predictions=nowhere"]),
     (["compare", "runs=[nowhere,there]"], ["runs=nowhere"]),
+    (["compare", "runs=[nowhere,there]", "common=yes please"], ["common=yes please"]),
+    (["compare", "runs=[nowhere,there]", "metric=[dice]"], ["metric="]),
     (["list", "netwroks"], ["Did you mean 'networks'?"]),
     (["list", "networks", "format=yaml"], ["format=yaml"]),
     (["reproduce", "study=hippocampuss"], ["Did you mean 'hippocampus'?"]),

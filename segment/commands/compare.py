@@ -6,8 +6,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from segment.config.options import CompareOptions, read_options
 from segment.errors import UserError
 from segment.evaluation.comparison.find import find_runs
 from segment.workflow.experiment import NO_COMMAND, Command
@@ -15,32 +16,33 @@ from segment.workflow.experiment import NO_COMMAND, Command
 
 def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     """Read the runs, compare them, print the comparison and, if output is given, write it to that folder."""
-    folder = None if config.output is None else Path(config.output)
+    options = read_options(CompareOptions, config)
+    folder = None if options.output is None else Path(options.output)
     if folder is not None and folder.exists() and not folder.is_dir():
         raise UserError(f"output={folder}: is a file. Give a folder for the tables.")
-    runs = _texts(config, "runs") or []
+    runs = _texts("runs", options.runs) or []
     find_runs(runs)  # before pandas and SciPy are imported, which takes seconds
     from segment.evaluation.comparison.compare import compare_runs
     from segment.evaluation.comparison.tables import as_json, text_report
 
     comparison = compare_runs(
         runs,
-        config.metric,
-        config.by,
-        _texts(config, "names"),
-        config.common,
-        config.level,
-        config.resamples,
-        config.seed,
-        config.split,
-        config.margin,
+        options.metric,
+        options.by,
+        _texts("names", options.names),
+        options.common,
+        options.level,
+        options.resamples,
+        options.seed,
+        options.split,
+        options.margin,
     )
     if folder is not None:
         # Plotting libraries are slow to import, and a comparison that is only printed does not need them.
         from segment.report.comparison_page import write_comparison
 
-        write_comparison(folder, comparison, config.resamples, config.seed)
-    if config.format == "json":
+        write_comparison(folder, comparison, options.resamples, options.seed)
+    if options.format == "json":
         print(json.dumps(as_json(comparison), indent=2, allow_nan=False))
     else:
         print(text_report(comparison), end="")
@@ -48,12 +50,11 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
             print(f"Report: {folder / 'report.html'}; tables: comparison.md, .tex, .csv and .json beside it")
 
 
-def _texts(config: DictConfig, key: str) -> Sequence[str] | None:
+def _texts(key: str, value: object) -> Sequence[str] | None:
     """The strings of one value or of a list."""
-    value = config[key]
-    items = OmegaConf.to_container(value) if OmegaConf.is_config(value) else [value]
     if value is None:
         return None
-    if not isinstance(items, list) or not all(isinstance(item, str | int | float) for item in items):
+    items = value if isinstance(value, list) else [value]
+    if not all(isinstance(item, str | int | float) for item in items):
         raise UserError(f"{key}={value}: give a list, {key}=[A,B].")
     return [str(item) for item in items]

@@ -19,12 +19,12 @@ from segment.workflow.values import require_folder
 def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     """Pair two folders by file name, score them, write the results and their page, and print the table."""
     options = read_options(EvaluateOptions, config)
+    check_targets(config)
+    metrics = metrics_of(config)
     for key, path in (("predictions", options.predictions), ("references", options.references)):
         if not Path(path).exists():
             raise UserError(f"{key}={path}: there is no such file or folder.")
     require_folder("output", Path(options.output))
-    check_targets(config)
-    metrics = metrics_of(config)
     labels = options.labels
     if labels is not None and not isinstance(labels, dict):
         raise UserError(f"labels={labels}: give names and values, such as 'labels={{background: 0, liver: 1}}'.")

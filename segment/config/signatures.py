@@ -17,7 +17,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 # Decorators that leave the parameters as they are written.
 TRANSPARENT = {"_defaults_from_env_vars", "deprecated", "deprecated_arg", "deprecated_arg_default"}
 NUMBERS: dict[str, type] = {"bool": bool, "float": float, "int": int}
-PLAIN_BASES = {"ABC", "object"}  # without parameters
+PLAIN_BASES = {"ABC", "Callback", "object"}  # without parameters
 MAX_DEPTH = 8  # of imports that are followed to the module that defines a class, and of base classes
 
 

@@ -27,6 +27,8 @@ FREE = (
     "output",
     "name",
     "logger",
+    "callbacks.learning_rate",
+    "callbacks.validation_loss",
 )
 NULL = "null"
 # What configurations written before December 2026 call them.

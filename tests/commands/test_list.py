@@ -180,11 +180,12 @@ def test_the_users_own_networks_are_listed_too_and_broken_ones_do_not_stop_the_l
 
 def test_the_table_has_one_line_a_network_and_fits(listed, monkeypatch):
     monkeypatch.setattr(listing, "networks", lambda: listed[0])
+    monkeypatch.setenv("COLUMNS", "150")
     lines = segment("networks").splitlines()
     assert max(map(len, lines)) <= 150
     for row in listed[0]:
         (line,) = [line for line in lines if line.startswith(f"{row['name']} ")]
-        assert len(line) <= 140
+        assert len(line) <= 150
     (unet,) = [line.split() for line in lines if line.startswith("unet ")]
     numbers = ["31.0", "M", "90.3", "M", "1.47", "M", "1.81", "M", "16", "0"]
     assert unet[:14] == ["unet", "2D", "3D", *numbers, "arXiv:1505.04597"]
@@ -292,7 +293,8 @@ def test_a_mistake_is_told_in_one_paragraph(arguments, said, capsys):
 
 
 @pytest.mark.parametrize("what", ["data", "studies", "metrics"])
-def test_data_studies_and_metrics_are_listed_with_what_they_are(what):
+def test_data_studies_and_metrics_are_listed_with_what_they_are(what, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
     found = json.loads(segment(what, "format=json"))
     assert found
     assert all(row["about"] for row in found)

@@ -59,16 +59,17 @@ def test_a_damaged_description_of_a_metric_is_refused(scans, tmp_path, change, e
         read_summary(tmp_path / "summary.json")
 
 
-def test_table_has_two_metrics_per_block_with_their_worst_scan(scans):
+def test_table_has_one_row_per_metric_and_label_with_the_worst_scan(scans, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     assert list(scan_scores(scans, WARP).index) == ["b", "c", "a"]
     text = text_table(summarise(scans, {}, metrics=[WARP]), scans)
-    first, second = text.split("\n\n")[:2]
-    assert "Dice" in first
-    assert "Warping" not in first
-    heads, _, *rows = second.splitlines()
-    assert heads.split("  ")[-1].strip() == "Warping error (mm)"
-    assert [row.split()[-3:] for row in rows if row.split()[0] == "anterior"] == [["3", "b", "30.0000"]]
-    assert [row.split()[-3:] for row in rows if row.split()[0] == "foreground"] == [["3", "b", "35.0000"]]
+    heads, _, *rows = text.split("\n\n")[0].splitlines()
+    assert heads.split()[:2] == ["metric", "label"]
+    assert [row.split()[0] for row in rows if not row.startswith(" ")] == ["Dice", "IoU", "Warping"]
+    warping = rows[-3:]
+    assert warping[0].split()[-3:] == ["3", "b", "30.0000"]
+    assert warping[2].split()[0] == "foreground"
+    assert warping[2].split()[-3:] == ["3", "b", "35.0000"]
     assert "invented (scored 0, Warping error (mm) 50)" in text
 
 

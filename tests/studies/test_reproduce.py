@@ -122,7 +122,7 @@ def test_requirements_are_stated_before_training(here):
         (("study=../mine",), "no such study"),
         (("study=mine", "run=tinny"), "Did you mean 'tiny'?"),
         (("study=mine", "fold=first"), "fold=first"),
-        (("study=mine", "fold=7"), "fold=7 does not exist"),
+        (("study=mine", "fold=7"), "fold=7: there are 2 folds"),
         (("study=mine", "steps=5"), "from 1 to the 4 steps"),
         (("study=mine", "steps=2", "budget=1"), "Give only one of them"),
         (("study=mine", "write=nowhere"), "nowhere is not a folder"),

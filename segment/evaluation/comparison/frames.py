@@ -27,14 +27,19 @@ def methods_frame(comparison: Comparison) -> pd.DataFrame:
 
 
 def pairs_frame(comparison: Comparison) -> pd.DataFrame:
-    """All pairs: one row per (pair, structure), columns as in `Pair`, with ``low`` and ``high`` for its interval."""
+    """All pairs: one row per (pair, structure), columns as in `Pair`.
+
+    Its interval stands in ``low`` and ``high``, `not_worse` in ``first_not_worse`` and ``second_not_worse``.
+    """
     rows = []
     for pair in comparison.pairs:
         row = dict(vars(pair))
         low, high = row.pop("interval") or (None, None)
         place = list(row).index("difference") + 1
+        row["first_not_worse"], row["second_not_worse"] = row.pop("not_worse")
         items = list(row.items())
         rows.append(dict([*items[:place], ("low", low), ("high", high), *items[place:]]))
     table = pd.DataFrame(rows)
-    numbers = ("first_mean", "second_mean", "difference", "low", "high", "p", "p_holm", "effect")
+    numbers = ("first_mean", "second_mean", "difference", "low", "high", "effect")
+    numbers += ("p", "p_holm", "p_wilcoxon", "p_least", "p_equivalent")
     return table.astype(dict.fromkeys(numbers, "float64"))
