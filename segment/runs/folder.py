@@ -43,11 +43,6 @@ class RunFolder:
         return str(self.path)
 
 
-def is_complete(path: Path) -> bool:
-    """Whether a run folder contains a finished run: its report is written last."""
-    return (path / "report.html").is_file()
-
-
 def read_run(path: Path) -> RunFolder:
     """Read the files of a finished run.
 

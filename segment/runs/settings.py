@@ -12,7 +12,7 @@ import yaml
 from segment.command_line import assign
 from segment.errors import UserError
 from segment.files import read_mapping, write_text
-from segment.runs.folder import is_complete
+from segment.runs.completion import is_complete
 
 # A run may be resumed with other values of these keys and their children: they do not change its numbers.
 FREE = (

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from segment.errors import UserError
-from segment.runs.folder import RunFolder, is_complete, read_run
+from segment.runs.completion import is_complete
+from segment.runs.folder import RunFolder, read_run
 from segment.runs.health import divergence
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from segment.errors import UserError
 from segment.files import read_mapping
-from segment.runs.folder import is_complete
+from segment.runs.completion import is_complete
 from segment.runs.settings import differences, written_plan
 from segment.studies.budget import forecast, known_pace, measure, steps_within, trial_steps
 from segment.studies.conclusion import conclude

@@ -25,7 +25,7 @@ from segment.inference.precision import scoring_precision
 from segment.metrics.standard import LEAD
 from segment.preprocessing.plan import Plan
 from segment.preprocessing.plan_file import write_plan
-from segment.runs.folder import is_complete
+from segment.runs.completion import is_complete
 from segment.runs.health import MARK, divergence
 from segment.runs.settings import check_folder, write_settings, written_plan
 from segment.runs.summary import read_summary
