@@ -46,6 +46,7 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
             metrics,
             lambda done, total: progress.update(task, completed=done, total=total),
             command.arguments,
+            options.tolerance,
         )
     output = Path(options.output)
     write_evaluation(output, found)

@@ -51,6 +51,7 @@ class EvaluateOptions:
     output: str
     labels: Any
     region_order: list[int] | None
+    tolerance: Any
     split: str
     fold: int | None
     ignore_extra: bool

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from segment.data.labels import Labels
@@ -48,6 +49,7 @@ class Dataset:
         notice: One sentence printed wherever results on this data set are shown; may be empty.
         specimen: What scans of different folds come from although it is one animal, film or block: a name if all do, or
             a regular expression whose first group finds it in the id of a scan; may be empty.
+        tolerance: Name of a structure to the distance in mm within which two surfaces of it agree; may lack some.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Dataset:
     licence: str = ""
     notice: str = ""
     specimen: str = ""
+    tolerance: Mapping[str, float] = field(default_factory=dict)
 
     def groups(self) -> dict[str, str]:
         """The unit of every scan whose scans are not independent, by id: its specimen, else its group, else empty."""

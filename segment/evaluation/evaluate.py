@@ -14,6 +14,7 @@ import pandas as pd
 from segment import provenance
 from segment.data.labels import Labels
 from segment.data.layouts.common import label_table, read_json
+from segment.data.tolerance import tolerances
 from segment.evaluation.match import discover_labels, pair_masks
 from segment.evaluation.score import score_pairs
 from segment.files import write_json
@@ -59,6 +60,7 @@ def evaluate(
     metrics: Sequence[Metric] = STANDARD,
     progress: Callable[[int, int], None] = lambda done, total: None,
     command: Sequence[str] = (),
+    tolerance: float | Mapping[str, float] | None = None,
 ) -> Evaluated:
     """Score masks against their references.
 
@@ -74,6 +76,7 @@ def evaluate(
         metrics: Metrics to compute.
         progress: Called after each scan with the number of scans done and the total.
         command: Arguments of ``segment``; by default those of this process.
+        tolerance: Distance in mm within which two surfaces agree (for NSD), for all labels or by name; None: 2 mm.
 
     Raises:
         UserError: Masks are missing, cannot be read, are not on the grid of their references or contain values that no
@@ -89,7 +92,8 @@ def evaluate(
         progress(len(done), len(pairs))
 
     confusion = np.zeros((len(found), len(found)), np.int64)
-    scans = score_pairs(pairs, found, split, fold, metrics, advance=advance, confusion=confusion)
+    agreed = tolerances(tolerance, found.structures, "tolerance")
+    scans = score_pairs(pairs, found, split, fold, metrics, agreed, advance=advance, confusion=confusion)
     made = predictions_record({file.parent for _, file, _ in pairs})
     protocol = {
         "split": split,

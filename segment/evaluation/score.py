@@ -26,6 +26,7 @@ def score_pairs(
     split: str,
     fold: int | None,
     metrics: Sequence[Metric] = STANDARD,
+    tolerance: Mapping[str, float] | None = None,
     workers: int = 2,
     advance: Callable[[str], None] | None = None,
     groups: Mapping[str, str] | None = None,
@@ -39,6 +40,7 @@ def score_pairs(
         split: Split the scans belong to, e.g. ``val``.
         fold: Fold the scans belong to; None if there is none.
         metrics: Metrics to compute in addition to the standard ones.
+        tolerance: Name of a structure to the distance in mm that counts as agreement, for metrics such as NSD.
         workers: Number of scans that are read and scored in parallel, in threads.
         advance: Called with the case id after each scan, e.g. to update a progress bar.
         groups: Case id to the patient, film or specimen of the scan, which makes scans dependent; empty for none.
@@ -56,7 +58,7 @@ def score_pairs(
     further = [name for name in named if name not in OVERLAPS]
 
     def score(pair: tuple[str, Path, Path]) -> tuple[np.ndarray, list[dict[str, Any]]]:
-        return _score_pair(pair, labels, list(named.values()))
+        return _score_pair(pair, labels, list(named.values()), tolerance)
 
     rows: list[dict[str, Any]] = []
     with ThreadPoolExecutor(max(1, workers)) as pool:
@@ -79,7 +81,7 @@ def score_pairs(
 
 
 def _score_pair(
-    pair: tuple[str, Path, Path], labels: Labels, metrics: Sequence[Metric]
+    pair: tuple[str, Path, Path], labels: Labels, metrics: Sequence[Metric], tolerance: Mapping[str, float] | None
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """Read one scan, count the voxels of every pair of classes and score it."""
     case, prediction, reference = pair
@@ -90,16 +92,17 @@ def _score_pair(
             f"{prediction} is not on the grid of its reference {reference}: {difference}. "
             "Resample the prediction to the grid of the scan."
         )
-    encoded = []
+    encoded: list[np.ndarray] = []
     for file, mask in zip((prediction, reference), masks, strict=True):
         try:
             encoded.append(labels.encode(mask.array))
         except ValueError as error:
             raise UserError(f"{file}: {error}. Declare every value that occurs in the masks.") from None
     spacing = masks[1].grid.spacing
+    structures = labels.structures
     try:
         counts, found = count_and_score(
-            encoded[0], encoded[1], labels.structures, len(labels), IGNORE, metrics, spacing
+            encoded[0], encoded[1], structures, len(labels), IGNORE, metrics, spacing, tolerance
         )
     except ValueError as error:
         raise UserError(f"{prediction} against {reference}: {error}. Fix the metric, or leave it out.") from error

@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from segment.metrics.metric import DIAGONAL, Metric
+from segment.metrics.metric import DIAGONAL, MEASURED, Metric
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -40,6 +40,8 @@ def check_metric(metric: object, taken: Collection[str] = ()) -> None:
 
 
 def _check_penalty(metric: Metric) -> None:
+    if metric.penalty == MEASURED:
+        return
     if metric.penalty == DIAGONAL:
         if metric.higher_is_better or metric.unit != "mm":
             raise ValueError(
@@ -76,6 +78,8 @@ def _trial_scores(metric: Metric, dims: int) -> tuple[float, float]:
     one[(slice(2, 6),) * dims] = True
     other = np.roll(one, 1, axis=-1)
     spacing = (2.0, 1.0, 1.0)[-dims:]
+    if metric.penalty == MEASURED:
+        finite_score(metric, np.zeros_like(one), one, spacing)
     return finite_score(metric, one, one.copy(), spacing), finite_score(metric, other, one, spacing)
 
 

@@ -13,7 +13,10 @@ import numpy as np
 DIAGONAL: Literal["diagonal"] = "diagonal"
 """Penalty of distances: the diagonal of the scan in mm, the longest distance within it."""
 
-Penalty = float | Literal["diagonal"]
+MEASURED: Literal["measured"] = "measured"
+"""No penalty: the metric also measures a structure that is in only one mask, such as a difference of volumes."""
+
+Penalty = float | Literal["diagonal", "measured"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class MetricInfo:
         unit: Unit, such as ``mm``; empty for none.
         higher_is_better: Whether a higher score is better.
         perfect: The best score.
-        penalty: Score of a structure that is in only one of the two masks: a number, or ``DIAGONAL``.
+        penalty: Score of a structure that is in only one of the two masks: a number, ``DIAGONAL`` or ``MEASURED``.
     """
 
     name: str
@@ -51,8 +54,8 @@ class Metric(ABC):
     """Scores one structure of one scan. A custom metric is a subclass, and a YAML file that names it.
 
     The attributes, those of `MetricInfo`, are set in the class, or in ``__init__`` where they depend on parameters.
-    `compute` is called only for structures in both masks. The policy for absent structures is the same for all metrics:
-    absent in both masks has no score, absent in one scores `penalty`.
+    `compute` is called only for structures in both masks; if `penalty` is ``MEASURED``, in at least one. The policy for
+    absent structures is the same for all metrics: absent in both masks has no score, absent in one scores `penalty`.
 
     Attributes:
         needs_spacing: Whether `compute` uses the spacing, so that scoring without one is an error.
@@ -71,8 +74,8 @@ class Metric(ABC):
         """Score a structure.
 
         Args:
-            prediction: Boolean ``(*spatial)``, read-only, true somewhere.
-            reference: Boolean of the same shape, read-only, true somewhere.
+            prediction: Boolean ``(*spatial)``, read-only, true somewhere (see above).
+            reference: Boolean of the same shape, likewise.
             spacing: Voxel size in mm in array order: ``(sz, sy, sx)`` or ``(sy, sx)``.
 
         Returns:
@@ -103,6 +106,12 @@ class Counts:
     prediction: int
     scan: int
 
+    @classmethod
+    def of_masks(cls, prediction: np.ndarray, reference: np.ndarray) -> Counts:
+        """Count the voxels of two boolean masks of a whole scan."""
+        shared, referenced, predicted = map(np.count_nonzero, (prediction & reference, reference, prediction))
+        return cls(int(shared), int(referenced), int(predicted), reference.size)
+
 
 class CountMetric(Metric):
     """A metric that is computed from voxel counts: all structures of a scan are counted in one pass."""
@@ -113,8 +122,7 @@ class CountMetric(Metric):
 
     def compute(self, prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]) -> float:
         """Count the voxels and score them."""
-        shared, referenced, predicted = map(np.count_nonzero, (prediction & reference, reference, prediction))
-        return self.of_counts(Counts(int(shared), int(referenced), int(predicted), reference.size))
+        return self.of_counts(Counts.of_masks(prediction, reference))
 
 
 def _plain(penalty: Penalty) -> Penalty:
@@ -130,11 +138,14 @@ def penalty_in(metric: Metric | MetricInfo, shape: Sequence[int], spacing: Seque
         spacing: Voxel size in mm, as many axes; None if unknown.
 
     Returns:
-        The penalty of the metric; for ``DIAGONAL``, the diagonal of the scan in mm.
+        The penalty of the metric; for ``DIAGONAL``, the diagonal of the scan in mm; for ``MEASURED``, which has none,
+        the perfect score, that of a structure in neither mask.
 
     Raises:
         ValueError: It is the diagonal, and the spacing is unknown or has another number of axes.
     """
+    if metric.penalty == MEASURED:
+        return float(metric.perfect)
     if metric.penalty != DIAGONAL:
         return float(metric.penalty)
     if spacing is None:

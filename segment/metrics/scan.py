@@ -1,11 +1,11 @@
 """Scores of one scan, with one policy for structures that are absent from a mask.
 
 Absent in both masks: no score, recorded in the status and left out of means. Absent in one: each metric's penalty.
+All voxels are counted once for all structures; metrics that need more share one cropped pair of masks per structure.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +14,9 @@ from typing import Literal, get_args
 import numpy as np
 
 from segment.metrics.check import as_finite
-from segment.metrics.metric import CountMetric, Counts, Metric, penalty_in
+from segment.metrics.metric import DIAGONAL, MEASURED, CountMetric, Counts, Metric, penalty_in
 from segment.metrics.overlap import Mask, confusion
+from segment.metrics.pair import PairMetric, StructurePair, computed_once
 from segment.metrics.standard import STANDARD
 
 Status = Literal["ok", "both_empty", "missed", "invented"]
@@ -69,9 +70,10 @@ def score_scan(
     ignore: int | None = None,
     metrics: Sequence[Metric] = STANDARD,
     spacing: Sequence[float] | None = None,
+    tolerance: Mapping[str, float] | None = None,
 ) -> list[LabelScore]:
     """Score every structure of one scan; see `count_and_score`."""
-    return count_and_score(prediction, reference, structures, n_classes, ignore, metrics, spacing)[1]
+    return count_and_score(prediction, reference, structures, n_classes, ignore, metrics, spacing, tolerance)[1]
 
 
 def count_and_score(
@@ -82,6 +84,7 @@ def count_and_score(
     ignore: int | None = None,
     metrics: Sequence[Metric] = STANDARD,
     spacing: Sequence[float] | None = None,
+    tolerance: Mapping[str, float] | None = None,
 ) -> tuple[np.ndarray, list[LabelScore]]:
     """Count the voxels of every pair of classes in one scan, and score every structure.
 
@@ -93,6 +96,7 @@ def count_and_score(
         ignore: Voxels of this value in the reference are left out of all scores. None for none.
         metrics: Metrics to compute.
         spacing: Voxel size in mm in array order; None if no metric needs it.
+        tolerance: Name of a structure to the distance in mm that counts as agreement, for metrics such as NSD.
 
     Returns:
         The annotated voxels by class of the reference (row) and of the prediction (column), as
@@ -106,71 +110,116 @@ def count_and_score(
     if spacing is not None and len(spacing) != len(shape):
         raise ValueError(f"a spacing of {len(spacing)} axes for masks of {len(shape)}")
     for metric in metrics:
-        if metric.needs_spacing and spacing is None:
+        if spacing is None and (metric.needs_spacing or metric.penalty == DIAGONAL):
             raise ValueError(f"the metric {metric.name} needs the spacing of the scan")
-    penalties = {metric.name: penalty_in(metric, shape, spacing) for metric in metrics}
     masks = _Masks(prediction, reference, ignore)
+    sizes = tuple(spacing or (1.0,) * len(shape))
+
+    def score(index: int, name: str, counts: Counts) -> LabelScore:
+        status = label_status(counts.reference, counts.prediction)
+        structure = _Structure(masks, structures[name], counts, sizes, (tolerance or {}).get(name))
+        scores = {metric.name: _score(metric, status, structure) for metric in metrics}
+        return LabelScore(index + 1, name, scores, counts.reference, counts.prediction, status)
+
     table = confusion(*masks.annotated(), n_classes)
-    members = np.zeros((len(structures), n_classes), np.int64)
+    counted = _counts(table, structures)
+    return table, [score(index, name, counts) for index, (name, counts) in enumerate(counted.items())]
+
+
+def _counts(table: np.ndarray, structures: Mapping[str, Sequence[int]]) -> dict[str, Counts]:
+    """Voxels of every structure, from the table of class pairs."""
+    members = np.zeros((len(structures), len(table)), np.int64)
     for row, classes in zip(members, structures.values(), strict=True):
         row[list(classes)] = 1
     referenced, predicted = members @ table.sum(axis=1), members @ table.sum(axis=0)
-    shared = np.einsum("sr,rp,sp->s", members, table, members)
-    results = []
-    for index, (name, classes) in enumerate(structures.items()):
-        counts = Counts(int(shared[index]), int(referenced[index]), int(predicted[index]), int(table.sum()))
-        status = label_status(counts.reference, counts.prediction)
-        if status == "ok":
-            scores = _scores(metrics, counts, functools.partial(masks.of, classes), spacing or (1.0,) * len(shape))
-        else:
-            scores = dict.fromkeys(penalties, math.nan) if status == "both_empty" else penalties
-        results.append(LabelScore(index + 1, name, scores, counts.reference, counts.prediction, status))
-    return table, results
+    shared = ((members @ table) * members).sum(axis=1)
+    total = int(table.sum())
+    rows = zip(structures, shared.tolist(), referenced.tolist(), predicted.tolist(), strict=True)
+    return {name: Counts(both, reference, prediction, total) for name, both, reference, prediction in rows}
 
 
-def _scores(
-    metrics: Sequence[Metric],
-    counts: Counts,
-    structure: functools.partial[tuple[np.ndarray, np.ndarray]],
-    spacing: Sequence[float],
-) -> dict[str, float]:
-    """Every metric of a structure in both masks; its binary masks are made only if a metric needs them."""
-    scores = {}
-    pair: tuple[np.ndarray, np.ndarray] | None = None
-    for metric in metrics:
-        if isinstance(metric, CountMetric):
-            value: object = metric.of_counts(counts)
-        else:
-            pair = pair or structure()
-            value = metric.compute(*pair, tuple(spacing))
-        scores[metric.name] = as_finite(metric, value)
-    return scores
+def _score(metric: Metric, status: Status, structure: _Structure) -> float:
+    """One score of one structure, by the policy for absent structures."""
+    if status == "both_empty":
+        return math.nan
+    if status != "ok" and metric.penalty != MEASURED:
+        return penalty_in(metric, structure.masks.shape, structure.spacing)
+    if isinstance(metric, CountMetric):
+        value: object = metric.of_counts(structure.counts)
+    elif isinstance(metric, PairMetric):
+        value = metric.of_pair(structure.pair)
+    else:
+        value = metric.compute(*structure.whole, structure.spacing)
+    return as_finite(metric, value)
+
+
+@dataclass(frozen=True)
+class _Structure:
+    """A structure of a scan; its binary masks are made only if a metric needs them."""
+
+    masks: _Masks
+    classes: Sequence[int]
+    counts: Counts
+    spacing: tuple[float, ...]
+    tolerance: float | None
+
+    @computed_once
+    def whole(self) -> tuple[np.ndarray, np.ndarray]:
+        """Boolean masks of the whole scan."""
+        return self.masks.of(self.classes, (slice(None),) * len(self.spacing))
+
+    @computed_once
+    def pair(self) -> StructurePair:
+        """Both masks, cropped to the structure."""
+        cropped = self.masks.of(self.classes, self.masks.box(self.classes))
+        return StructurePair(*cropped, self.spacing, self.counts, self.tolerance)
 
 
 class _Masks:
     """Both masks of a scan, without voxels that are not annotated."""
 
     def __init__(self, prediction: Mask, reference: Mask, ignore: int | None) -> None:
-        self.pair = prediction, reference
+        self.given = prediction, reference
+        self.shape = tuple(reference.shape)
         self.known: Mask | None = None
-        if ignore is not None and tuple(prediction.shape) == tuple(reference.shape):
+        if ignore is not None and tuple(prediction.shape) == self.shape:
             known = reference != ignore
             self.known = None if known.all() else known
 
     def annotated(self) -> tuple[Mask, Mask]:
         """Class indices of the annotated voxels."""
         if self.known is None:
-            return self.pair
-        return self.pair[0][self.known], self.pair[1][self.known]
+            return self.given
+        return self.given[0][self.known], self.given[1][self.known]
 
-    def of(self, classes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Boolean, read-only masks of a structure, shared by all metrics."""
-        known = None if self.known is None else _array(self.known)
+    @computed_once
+    def arrays(self) -> list[np.ndarray]:
+        """Both masks on the host."""
+        return [_array(mask) for mask in self.given]
+
+    @computed_once
+    def boxes(self) -> list[list[tuple[slice, ...] | None]]:
+        """For each mask, the boxes of the classes from 1 on, found in one pass; None for a class it lacks."""
+        from scipy.ndimage import find_objects
+
+        return [find_objects(mask) for mask in self.arrays]
+
+    def box(self, classes: Sequence[int]) -> tuple[slice, ...]:
+        """A box that holds a structure in both masks; the whole scan if the background is part of it."""
+        if 0 in classes:
+            return (slice(None),) * len(self.shape)
+        parts = [boxes[index - 1] for boxes in self.boxes for index in classes if index <= len(boxes)]
+        sides = zip(*(part for part in parts if part is not None), strict=True)
+        return tuple(slice(min(part.start for part in side), max(part.stop for part in side)) for side in sides)
+
+    def of(self, classes: Sequence[int], box: tuple[slice, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """Boolean, read-only masks of a structure within a box, shared by all metrics."""
         masks = []
-        for mask in self.pair:
-            inside = np.isin(_array(mask), list(classes))
-            if known is not None:
-                inside &= known
+        for array in self.arrays:
+            part = array[box]
+            inside = part == classes[0] if len(classes) == 1 else np.isin(part, list(classes))
+            if self.known is not None:
+                inside &= _array(self.known)[box]
             inside.flags.writeable = False
             masks.append(inside)
         return masks[0], masks[1]

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import StrictBool
 
-from segment.metrics.metric import DIAGONAL, MetricInfo
+from segment.metrics.metric import DIAGONAL, MEASURED, MetricInfo
 from segment.metrics.standard import info_of_column
 from segment.text import printable
 from segment.validation import Number, one_of
@@ -24,7 +24,7 @@ class MetricRecord:
     unit: str
     higher_is_better: StrictBool
     perfect: Number
-    penalty: Number | Annotated[str, one_of([DIAGONAL])]
+    penalty: Number | Annotated[str, one_of([DIAGONAL, MEASURED])]
 
 
 def record(infos: Iterable[MetricInfo]) -> dict[str, dict[str, Any]]:
@@ -52,7 +52,7 @@ def metric_info(summary: Mapping[str, Any], column: str) -> MetricInfo:
         unit=printable(entry["unit"]),
         higher_is_better=entry["higher_is_better"],
         perfect=float(entry["perfect"]),
-        penalty=DIAGONAL if entry["penalty"] == DIAGONAL else float(entry["penalty"]),
+        penalty=entry["penalty"] if entry["penalty"] in (DIAGONAL, MEASURED) else float(entry["penalty"]),
     )
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from pydantic import AfterValidator, Field
 
 from segment.files import plain, read_mapping, write_text
-from segment.metrics.metric import DIAGONAL, MetricInfo
+from segment.metrics.metric import DIAGONAL, MEASURED, MetricInfo
 from segment.metrics.standard import LEAD
 from segment.runs.cost import cost_lines
 from segment.runs.metrics import KEY, MetricRecord, metric_info, metric_infos, record
@@ -299,8 +299,9 @@ def empties_line(summary: Mapping[str, Any]) -> str:
 
 def _penalties(infos: Sequence[MetricInfo]) -> str:
     """Scores of a structure that only one mask contains: 0 for most metrics, others listed by name."""
+    words = {DIAGONAL: "the diagonal of the scan", MEASURED: "as measured"}
     others = [
-        f"{info.heading} the diagonal of the scan" if info.penalty == DIAGONAL else f"{info.heading} {info.penalty:g}"
+        f"{info.heading} {words[info.penalty] if isinstance(info.penalty, str) else f'{info.penalty:g}'}"
         for info in infos
         if info.penalty != LEAD.penalty
     ]

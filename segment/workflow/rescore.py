@@ -68,7 +68,7 @@ def _scored(experiment: Experiment, run: RunFolder, metrics: list[Metric]) -> pd
         cases = {case.id: case for case in (dataset.test_cases if tests else dataset.cases)}
         masks = _by_case(run.path / "predictions" / TEST if tests else run.path / "predictions")
         pairs = [(name, *_files(name, masks, cases)) for name in rows["case"].unique()]
-        tables.append(score_pairs(pairs, dataset.labels, split, int(fold), metrics))
+        tables.append(score_pairs(pairs, dataset.labels, split, int(fold), metrics, dataset.tolerance))
     return joined(tables)[[*_KEYS, *OVERLAPS, *COUNTS, *(metric.name for metric in metrics)]]
 
 

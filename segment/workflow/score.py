@@ -69,7 +69,9 @@ def score(
     split = "train" if experiment.overfit else "val"
     metrics, fold = experiment.metrics, int(experiment.fold)
     confusion = np.zeros((len(dataset.labels), len(dataset.labels)), np.int64)
-    options: dict[str, Any] = {"fold": fold, "metrics": metrics, "groups": dataset.groups()}
+    options: dict[str, Any] = {
+        "fold": fold, "metrics": metrics, "tolerance": dataset.tolerance, "groups": dataset.groups()
+    }  # fmt: skip
     scans = score_pairs(pairs, dataset.labels, split=split, confusion=confusion, **options)
     if work.test:
         tests = predict_tests(predictor, dataset, work.test, masks / TEST)

@@ -17,6 +17,7 @@ SMALLEST = {
         "--sets 10x16 --patch 16 --steps 2",
         r"10 scans of 16\^3: peak \d+ MB, .* waiting \d+\.\d+%",
     ),
+    "metrics": ("--size 12 --whole 0 --rounds 1", r"surface-distance +\d+\.\d ms +ratio \d"),
     "network_step": ("--features 2 4 8 --patch 8 8 8 --batch 1 --steps 1 --rounds 1", r"segment +\d+\.\d+ s a step"),
     "patch_reading": ("--small 16 16 16 --large 24 16 16 --patches 8 8 8", r"whole \.npy +\d+\.\d+ ms .* x \d+\.\d+"),
     "precision_survey": ("--quick --only layer.norm", r"\nall +2 +0 +0 +\d+\.\d"),

@@ -14,6 +14,7 @@ from segment.data.layouts import folders, msd, nnunet, patients, pattern, table
 from segment.data.layouts.common import label_table
 from segment.data.layouts.layout import Layout
 from segment.data.problems import WARNING, Problem, Report, raise_errors, reported
+from segment.data.tolerance import tolerances
 from segment.errors import UserError, did_you_mean
 
 # In the order in which they are tried: nnU-Net's dataset.json may also contain MSD's keys, and a table may list the
@@ -34,6 +35,7 @@ def open_dataset(
     notice: str = "",
     licence: str = "",
     specimen: str | None = None,
+    tolerance: float | Mapping[str, float] | None = None,
     report: Report = raise_errors,
 ) -> Dataset:
     """List the cases of a data set on disk.
@@ -57,14 +59,15 @@ def open_dataset(
         notice: One sentence to print with results.
         licence: Licence of the data; the default is that of the source or the data set.
         specimen: See `segment.data.case.Dataset`.
+        tolerance: Distance in mm within which two surfaces agree (for NSD), for all structures or by name; None: 2 mm.
         report: Receives every problem, so that the rest is still read; raises at the first error by default.
 
     Returns:
         The data set, cases sorted by id.
 
     Raises:
-        UserError: If the folder is missing, its layout is unknown, or nothing in it can be used; by default also
-            if there is any error.
+        UserError: If the folder is missing, its layout is unknown, nothing in it can be used, or a tolerance is not a
+            distance of one of its structures; by default also if there is any error.
     """
     path = Path(root).expanduser()
     named = name or (path.parent.name if path.suffix.lower() == ".csv" else path.absolute().name)
@@ -88,7 +91,9 @@ def open_dataset(
     except re.error as error:
         raise UserError(f"data.specimen={specimen}: is not a regular expression ({error}). Give a name.") from None
     terms = licence or terms or dataset.licence
-    return replace(dataset, notice=notice or dataset.notice, licence=terms, specimen=specimen or "")
+    agreed = tolerances(tolerance, dataset.labels.structures, "data.tolerance")
+    notice = notice or dataset.notice
+    return replace(dataset, notice=notice, licence=terms, specimen=specimen or "", tolerance=agreed)
 
 
 def _how_to_get(name: str | None, source: Mapping[str, Any] | None, terms: str) -> str:

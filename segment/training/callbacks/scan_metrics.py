@@ -58,7 +58,8 @@ class ScanMetrics(pl.Callback):
         spacing, structures = label.grid.spacing, labels.structures
         masks = outputs.mask, labels.encode(label.array)
         try:
-            scored = score_scan(*masks, structures, len(labels), IGNORE, self.metrics, spacing)
+            tolerance = self.dataset.tolerance
+            scored = score_scan(*masks, structures, len(labels), IGNORE, self.metrics, spacing, tolerance)
         except ValueError as error:
             raise UserError(f"{case.id}: {error}. Fix the metric, or leave it out.") from error
         worst = {metric.name: penalty_in(metric, label.grid.shape, spacing) for metric in self.metrics}
