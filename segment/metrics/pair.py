@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -67,6 +67,14 @@ class StructurePair:
         box = bounding_box(prediction | reference)
         return cls(prediction[box], reference[box], tuple(spacing), Counts.of_masks(prediction, reference))
 
+    def shared(self, compute: Callable[[StructurePair], T]) -> T:
+        """What a function makes of this pair; computed once for all metrics that ask for it."""
+        found: dict[Callable[[StructurePair], Any], Any] = self.__dict__.setdefault("_shared", {})
+        if compute not in found:
+            found[compute] = compute(self)
+        value: T = found[compute]
+        return value
+
     @computed_once
     def boundaries(self) -> tuple[np.ndarray, np.ndarray]:
         """Boundary voxels of prediction and reference, see `segment.metrics.boundary.boundary`."""
@@ -113,3 +121,9 @@ def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
         planes = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
         box.append(slice(int(planes[0]), int(planes[-1]) + 1) if len(planes) else slice(0, 0))
     return tuple(box)
+
+
+def enclosing(boxes: Iterable[tuple[slice, ...]]) -> tuple[slice, ...]:
+    """The smallest box that holds all of several."""
+    sides = zip(*boxes, strict=True)
+    return tuple(slice(min(part.start for part in side), max(part.stop for part in side)) for side in sides)

@@ -16,7 +16,7 @@ import numpy as np
 from segment.metrics.check import as_finite
 from segment.metrics.metric import DIAGONAL, MEASURED, CountMetric, Counts, Metric, penalty_in
 from segment.metrics.overlap import Mask, confusion
-from segment.metrics.pair import PairMetric, StructurePair, computed_once
+from segment.metrics.pair import PairMetric, StructurePair, computed_once, enclosing
 from segment.metrics.standard import STANDARD
 
 Status = Literal["ok", "both_empty", "missed", "invented"]
@@ -209,8 +209,7 @@ class _Masks:
         if 0 in classes:
             return (slice(None),) * len(self.shape)
         parts = [boxes[index - 1] for boxes in self.boxes for index in classes if index <= len(boxes)]
-        sides = zip(*(part for part in parts if part is not None), strict=True)
-        return tuple(slice(min(part.start for part in side), max(part.stop for part in side)) for side in sides)
+        return enclosing([part for part in parts if part is not None])
 
     def of(self, classes: Sequence[int], box: tuple[slice, ...]) -> tuple[np.ndarray, np.ndarray]:
         """Boolean, read-only masks of a structure within a box, shared by all metrics."""

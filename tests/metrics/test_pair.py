@@ -107,7 +107,8 @@ def test_what_is_shared_is_computed_once(masks, monkeypatch):
     calls = []
     compute = pair_module.directed_distances
     monkeypatch.setattr(pair_module, "directed_distances", lambda *given: calls.append(1) or compute(*given))
-    score_scan(*masks, {"one": [1], "both": [1, 2]}, 4, 255, EVERY, SPACING)
+    shared = [metric for metric in EVERY if metric.name != "lesionwise_hd95_mm"]  # which makes pairs of its own
+    score_scan(*masks, {"one": [1], "both": [1, 2]}, 4, 255, shared, SPACING)
     assert len(calls) == 4  # boundaries and surface elements of each structure
 
 
