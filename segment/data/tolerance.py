@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from segment.errors import UserError, did_you_mean
+from segment.metrics.metric import Metric
+from segment.metrics.surface_dice import TOLERANCE
 
 
 def tolerances(stated: float | Mapping[str, float] | None, structures: Collection[str], key: str) -> dict[str, float]:
@@ -33,6 +35,17 @@ def tolerances(stated: float | Mapping[str, float] | None, structures: Collectio
             raise UserError(f"{key}: the data set has no structure {name!r}.{did_you_mean(name, [*structures])}")
         _checked(value, f"{key}.{name}")
     return {name: float(value) for name, value in found.items()}
+
+
+def tolerance_protocol(
+    tolerance: Mapping[str, float], structures: Iterable[str], metrics: Iterable[Metric]
+) -> dict[str, str]:
+    """What a summary says about the tolerances: ``{tolerance_mm: "2"}``; empty if no metric uses them."""
+    if not any(metric.uses_tolerance for metric in metrics):
+        return {}
+    used = {name: f"{tolerance.get(name, TOLERANCE):g}" for name in structures}
+    same = len(set(used.values())) == 1
+    return {"tolerance_mm": next(iter(used.values())) if same else ", ".join(map(" ".join, used.items()))}
 
 
 def _checked(value: Any, key: str) -> float:

@@ -14,7 +14,7 @@ import pandas as pd
 from segment import provenance
 from segment.data.labels import Labels
 from segment.data.layouts.common import label_table, read_json
-from segment.data.tolerance import tolerances
+from segment.data.tolerance import tolerance_protocol, tolerances
 from segment.evaluation.match import discover_labels, pair_masks
 from segment.evaluation.score import score_pairs
 from segment.files import write_json
@@ -98,6 +98,7 @@ def evaluate(
     protocol = {
         "split": split,
         "fold": fold,
+        **tolerance_protocol(agreed, found.structures, metrics),
         **prediction_settings(made),
         "predictions": _as_text(predictions),
         "references": _as_text(references),

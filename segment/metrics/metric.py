@@ -59,6 +59,7 @@ class Metric(ABC):
 
     Attributes:
         needs_spacing: Whether `compute` uses the spacing, so that scoring without one is an error.
+        uses_tolerance: Whether its scores depend on the tolerance that the data set states, which summaries then state.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Metric(ABC):
     perfect: float = 1.0
     penalty: Penalty = 0.0
     needs_spacing: bool = False
+    uses_tolerance: bool = False
 
     @abstractmethod
     def compute(self, prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]) -> float:

@@ -31,6 +31,7 @@ class SurfaceDice(PairMetric):
         if tolerance is not None and not (math.isfinite(tolerance) and tolerance >= 0):
             raise ValueError(f"tolerance={tolerance:g} mm is negative or not finite")
         self.tolerance = tolerance
+        self.uses_tolerance = tolerance is None
         if tolerance is not None:
             self.title = f"NSD at {tolerance:g} mm"
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from segment.data.case import Case
+from segment.data.case import Case, Dataset
 from segment.data.layouts.common import image_files
 from segment.data.problems import raise_errors
+from segment.data.tolerance import tolerance_protocol
 from segment.errors import UserError
 from segment.evaluation.score import score_pairs
 from segment.io.formats import stem
@@ -39,7 +40,8 @@ def rescore(experiment: Experiment) -> None:
     further = [metric for metric in experiment.metrics if metric.name not in run.scans]
     if not further:
         return
-    found = run.scans.merge(_scored(experiment, run, further), how="left", on=_KEYS, suffixes=("", " again"))
+    dataset = experiment.data.open(raise_errors)
+    found = run.scans.merge(_scored(dataset, run, further), how="left", on=_KEYS, suffixes=("", " again"))
     for column in (*OVERLAPS, *COUNTS):
         before, again = (found[name].to_numpy(float) for name in (column, f"{column} again"))
         if not np.allclose(before, again, rtol=0, atol=1e-9, equal_nan=True):
@@ -49,7 +51,8 @@ def rescore(experiment: Experiment) -> None:
             )
     found = found[[*run.scans.columns, *(metric.name for metric in further)]]
     infos = [*metric_infos(run.summary), *(metric.info for metric in further)]
-    summary = summarise(found, run.summary["protocol"], run.summary.get("cost"), infos)
+    protocol = run.summary["protocol"] | tolerance_protocol(dataset.tolerance, dataset.labels.structures, further)
+    summary = summarise(found, protocol, run.summary.get("cost"), infos)
     (folder / "report.html").unlink()  # the mark of a finished run: a kill from here on makes the run score all again
     write_scans(folder / "scans.csv", found)
     write_summary(folder / "summary.json", summary)
@@ -59,9 +62,8 @@ def rescore(experiment: Experiment) -> None:
     print(text_table(summary, found))
 
 
-def _scored(experiment: Experiment, run: RunFolder, metrics: list[Metric]) -> pd.DataFrame:
+def _scored(dataset: Dataset, run: RunFolder, metrics: list[Metric]) -> pd.DataFrame:
     """The scores of the run's masks by the standard metrics, for comparison, and by further ones."""
-    dataset = experiment.data.open(raise_errors)
     tables = []
     for (split, fold), rows in run.scans.groupby(["split", "fold"], sort=False):
         tests = split == TEST

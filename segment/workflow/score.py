@@ -16,6 +16,7 @@ from torch import Tensor
 from segment.command_line import assign, command
 from segment.data.case import Case, Dataset
 from segment.data.labels import IGNORE
+from segment.data.tolerance import tolerance_protocol
 from segment.evaluation.score import score_pairs
 from segment.files import write_json
 from segment.inference.model import load_model, predictor_of
@@ -87,6 +88,7 @@ def score(
         **parts.windows.describe(),
         "precision": precision,
         "weights": "last",
+        **tolerance_protocol(dataset.tolerance, dataset.labels.structures, metrics),
         "stopped_early": record.get("stopped_early"),
         "plan_from": work.planned_from,
     }
