@@ -35,6 +35,7 @@ class Statistics:
     median: Number | None
     ci95: tuple[Number | None, Number | None] | None
     n: Number | None
+    iqr: tuple[Number | None, Number | None] | None = None  # summaries of before 2026-12 lack it
 
 
 def _has_overlaps(scores: dict[str, Statistics]) -> dict[str, Statistics]:
@@ -94,9 +95,10 @@ def summarise(
     Returns:
         The content of ``summary.json``, with None for every undefined number:
 
-        - ``foreground``: metric -> ``{mean, sd, median, ci95: [low, high], n}``. ``mean`` is the mean over labels of
-          the mean over scans and ``ci95`` its interval, None if a label that some scans lack is in fewer than five;
-          ``sd`` and ``median`` are those of the means over labels of each scan; ``n`` counts the scans with any score.
+        - ``foreground``: metric -> ``{mean, sd, median, iqr: [low, high], ci95: [low, high], n}``. ``mean`` is the mean
+          over labels of the mean over scans, ``ci95`` its interval, None if a label that some scans lack is in fewer
+          than five; ``sd``, ``median`` and the quartiles ``iqr`` are those of the means over labels of each scan; ``n``
+          counts the scans with any score.
         - ``labels``: name -> metric -> the same over the scans that have a score; ``sd`` divides by n - 1.
         - ``scans``: number of scans.
         - ``empty``: ``both_empty``, ``missed``, ``invented`` -> name -> number of scans.
@@ -227,7 +229,26 @@ def _split_lines(summary: Mapping[str, Any], scans: pd.DataFrame, infos: Sequenc
             rows.append([info.heading if place == 0 else "", name, *cells])
     heads = ["metric", "label", "mean", "sd", "95 % interval", "n", "worst scan", "score"]
     lines = [table(heads, rows, left=["metric", "label", "worst scan"], keys=2), ""]
-    return [*lines, *_scarce_line(summary), protocol_line(summary), empties_line(summary)]
+    return [
+        *lines,
+        *_median_lines(summary, infos),
+        *_scarce_line(summary),
+        protocol_line(summary),
+        empties_line(summary),
+    ]
+
+
+def _median_lines(summary: Mapping[str, Any], infos: Sequence[MetricInfo]) -> list[str]:
+    """Median and quartiles of every distance, whose mean a few scans without the structure decide."""
+    lines = []
+    for info in infos:
+        scores = summary["foreground"][info.name]
+        if info.penalty == DIAGONAL and scores.get("iqr"):
+            low, high = map(_decimal, scores["iqr"])
+            lines.append(
+                f"{info.heading} of the foreground: median {_decimal(scores['median'])}, quartiles {low} - {high}"
+            )
+    return lines
 
 
 def _scarce_line(summary: Mapping[str, Any]) -> list[str]:
@@ -316,6 +337,7 @@ def _statistics(values: np.ndarray) -> dict[str, Any]:
         "mean": mean_of_means(values),
         "sd": float(per_scan.std(ddof=1)),
         "median": float(per_scan.median()),
+        "iqr": [float(per_scan.quantile(share)) for share in (0.25, 0.75)] if len(per_scan) else None,
         "ci95": None if interval is None else list(interval),
         "n": len(per_scan),
     }

@@ -48,6 +48,7 @@ def test_summary_equals_numbers_by_hand():
     assert tumour["n"] == 3
     assert tumour["mean"] == pytest.approx(1.1 / 3)
     assert tumour["median"] == pytest.approx(0.4)
+    assert tumour["iqr"] == pytest.approx([0.2, 0.55])
     assert tumour["sd"] == pytest.approx(np.std([0.7, 0.4, 0.0], ddof=1))
     assert tuple(tumour["ci95"]) == bootstrap_interval(np.array([0.7, 0.4, 0.0]))
     foreground = summary["foreground"]["dice"]
@@ -57,6 +58,16 @@ def test_summary_equals_numbers_by_hand():
     assert foreground["n"] == 4
     assert foreground["ci95"] is None  # three of four scans have a tumour
     assert summary["labels"]["liver"]["iou"]["mean"] == pytest.approx(np.mean([0.9 / 1.1, 0.8 / 1.2, 0, 0.7 / 1.3]))
+
+
+def test_the_text_gives_median_and_quartiles_of_distances_alone():
+    scans = table().assign(hd95_mm=[1.0, 3.0, 2.0, 4.0, 3.0, 5.0, 60.0, 80.0][: len(table())])
+    summary = summarise(scans, PROTOCOL)
+    found = summary["foreground"]["hd95_mm"]
+    said = f"median {found['median']:.4f}, quartiles {found['iqr'][0]:.4f} - {found['iqr'][1]:.4f}"
+    assert found["iqr"][0] <= found["median"] <= found["iqr"][1]
+    lines = [line for line in text_table(summary, scans).splitlines() if "quartiles" in line]
+    assert lines == [f"HD95 (mm) of the foreground: {said}"]
 
 
 def test_empties_are_counted_by_label():
@@ -99,7 +110,7 @@ def test_file_is_strict_json_and_reads_back(tmp_path, dice):
     assert content["protocol"]["overlap"] is None
     for name, group in (("foreground", content["foreground"]), *content["labels"].items()):
         for scores in group.values():
-            assert list(scores) == ["mean", "sd", "median", "ci95", "n"]
+            assert list(scores) == ["mean", "sd", "median", "iqr", "ci95", "n"]
             assert (scores["mean"] is None) == (scores["n"] == 0)
             assert (scores["ci95"] is None) == (scores["n"] < 2 or (name == "foreground" and dice is DICE))
 
