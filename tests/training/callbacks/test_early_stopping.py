@@ -34,7 +34,7 @@ def test_a_training_ends_early_at_the_same_step_whether_or_not_it_was_stopped(
     assert json.loads((whole / "provenance.json").read_text())["stopped_early"] == early
     assert json.loads((whole / "summary.json").read_text())["protocol"]["stopped_early"] == early
     assert f"stopped early {early}" in capsys.readouterr().out
-    rates = read_curves(whole / "tensorboard", ["lr-AdamW"])["lr-AdamW"].tolist()
+    rates = read_curves(whole / "tensorboard", ["lr"])["lr"].tolist()
     assert rates == pytest.approx([0.01] * 8 + [0.005] * 4)
 
     run_train(root, "whole", *flat)
