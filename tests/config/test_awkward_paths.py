@@ -91,6 +91,7 @@ def pasted(line: str) -> list[str]:
     return json.loads(subprocess.run(["bash", "-c", f"{show}\n{line}"], capture_output=True, check=True).stdout)
 
 
+@pytest.mark.slow
 def test_printed_and_recorded_commands_can_be_pasted(make_dataset, segment, call, tmp_path, capsys):
     root = make_dataset(tmp_path / "it's my data", n=4)
     given = ("hydra.sweep.dir=sweep", "seed=0,1", "output=it's (here) [x]/run ${seed}")

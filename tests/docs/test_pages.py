@@ -30,7 +30,7 @@ SMALL = {
 
 
 @pytest.fixture
-def folder(tmp_path_factory, tmp_path, monkeypatch, make_dataset) -> Path:
+def folder(tmp_path, monkeypatch, make_dataset, formats_restored) -> Path:
     """A folder with the files that the pages assume, in which their commands are started."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)

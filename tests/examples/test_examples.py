@@ -44,8 +44,8 @@ def test_each_example_has_its_test():
 
 @pytest.mark.parametrize(
     "name",
-    # The notebook compares two runs too, and the last test starts `evaluate_masks`.
-    [pytest.param(name, marks=[pytest.mark.slow] * (name in ("compare_runs", "evaluate_masks"))) for name in LEFT],
+    # A notebook compares two runs too, README's block trains and predicts, and the second test starts `evaluate_masks`.
+    [pytest.param(name, marks=[pytest.mark.slow] * (name != "training_loop")) for name in LEFT],
 )
 def test_scripts_run_and_leave_their_result(name, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [name, *SMALL])
@@ -63,7 +63,9 @@ def test_a_script_runs_as_a_stranger_starts_it(tmp_path):
     assert (tmp_path / LEFT["evaluate_masks"]).exists()
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "own_data_to_masks")) for name in NOTEBOOKS]
+)
 def test_notebooks_run_and_are_kept_without_outputs(name, tmp_path, monkeypatch):
     cells = json.loads((EXAMPLES / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
     code = [cell for cell in cells if cell["cell_type"] == "code"]

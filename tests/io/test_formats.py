@@ -1,7 +1,6 @@
 import importlib
 import json
 import os
-import sys
 
 import numpy as np
 import pytest
@@ -27,12 +26,8 @@ def test_names(name, base, end, known):
 
 
 @pytest.fixture
-def register(monkeypatch):
+def register(formats_restored):
     """The register, restored after the test."""
-    monkeypatch.setattr(registry, "_formats", dict(registry._formats))
-    monkeypatch.setattr(registry, "_versions", dict(registry._versions))
-    monkeypatch.setenv(registry.VARIABLE, "")
-    monkeypatch.delitem(sys.modules, "raw3_format", raising=False)
     return formats.register
 
 

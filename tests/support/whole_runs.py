@@ -11,6 +11,7 @@ from PIL import Image
 from segment import cli
 from segment.commands import train
 from segment.config.compose import compose_command
+from segment.io.formats import registry
 
 TINY = (
     "data=auto",
@@ -58,6 +59,16 @@ def tested_folds(tmp_path_factory) -> Path:
     given = [f"data.root={shared / 'data'}", f"output={shared / 'cv'}", "name=cv", f"cache={shared / 'cache'}"]
     train.run(*compose_command("train", [*TINY, *given, "plan.patch_size=[16,16]", "folds=2", "fold=all"]))
     return shared
+
+
+@pytest.fixture
+def formats_restored(monkeypatch) -> None:
+    """Forget the image formats that this test registers."""
+    monkeypatch.setattr(registry, "_formats", dict(registry._formats))
+    monkeypatch.setattr(registry, "_versions", dict(registry._versions))
+    monkeypatch.setenv(registry.VARIABLE, "")
+    for module in ("raw3", "raw3_format"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
 
 
 @pytest.fixture

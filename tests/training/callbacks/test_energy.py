@@ -40,6 +40,7 @@ def offline(monkeypatch, tmp_path) -> list:
     return tried
 
 
+@pytest.mark.slow
 def test_the_cost_of_a_run_that_goes_on_adds_up(run_train, make_dataset, tmp_path, capsys, offline, monkeypatch):
     root = make_dataset(tmp_path / "data", n=4)
     more = (
