@@ -53,9 +53,19 @@ def onednn_isa() -> str:
     return next(name for name, required in FEATURES.items() if required <= usable)
 
 
-def bf16_is_fast() -> bool:
-    """Whether oneDNN multiplies bf16 in hardware: the processor supports it and the environment allows it."""
+def bf16_in_hardware() -> bool:
+    """Whether oneDNN computes bf16 with instructions for it, rather than hundreds of times slower without."""
     return "avx512_bf16" in FEATURES.get(onednn_isa(), ())
+
+
+def bf16_is_faster() -> bool:
+    """Whether oneDNN multiplies matrices faster in bf16 than in fp32.
+
+    Intel's processors from AVX512-FP16 on have AMX for that. Where it is disabled, as on some virtual machines,
+    AVX512-BF16 alone reaches half the speed of fp32 (benchmarks/README.md).
+    """
+    features = FEATURES.get(onednn_isa(), frozenset())
+    return bf16_in_hardware() and ("amx_bf16" in features or "avx512_fp16" not in features)
 
 
 def _allowed() -> frozenset[str]:
@@ -85,8 +95,8 @@ def precision(requested: str, accelerator: str) -> str:
     """Lightning's name for the precision to compute in.
 
     Args:
-        requested: Lightning's name, or ``auto``: bf16-mixed if the hardware multiplies bf16 fast, else
-            32-true, or 16-mixed on a GPU.
+        requested: Lightning's name, or ``auto``: bf16-mixed if the hardware is faster in it, else 32-true, or
+            16-mixed on a GPU.
         accelerator: Lightning's name for the device.
     """
     if requested != "auto":
@@ -95,4 +105,4 @@ def precision(requested: str, accelerator: str) -> str:
         import torch  # here, since it takes a second or two; other mistakes should be reported first
 
         return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "16-mixed"
-    return "bf16-mixed" if bf16_is_fast() else "32-true"
+    return "bf16-mixed" if bf16_is_faster() else "32-true"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import sys
@@ -192,6 +193,15 @@ def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: in
 def output() -> Console:
     """Console on standard output; a closed pipe ends it without an error."""
     return Console(width=terminal_width(), highlight=False)
+
+
+def print_json(content: Any) -> None:
+    """Print a command's result for programs, as JSON on standard output.
+
+    Raises:
+        ValueError: When a number is not finite; JSON has none such.
+    """
+    output().out(json.dumps(content, indent=2, allow_nan=False))
 
 
 def print_table(console: Console, title: str, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from segment import instruction_set
 from segment.inference.precision import precision
-from segment.instruction_set import ALIASES, FEATURES, bf16_is_fast, onednn_isa
+from segment.instruction_set import ALIASES, FEATURES, bf16_in_hardware, bf16_is_faster, onednn_isa
 
 # The names that oneDNN prints in verbose mode, where a test can produce them.
 IN_WORDS = {
@@ -50,8 +50,9 @@ def processor(monkeypatch):
 def test_instruction_set_without_a_cap_is_that_of_the_processor(processor, name):
     processor(name)
     assert onednn_isa() == name
-    assert bf16_is_fast() == ("BF16" in name or "AVX10" in name)
-    assert precision("auto", "cpu") == ("bf16-mixed" if bf16_is_fast() else "32-true")
+    assert bf16_in_hardware() == ("BF16" in name or "AVX10" in name)
+    assert bf16_is_faster() == ("BF16" in name or "AMX" in name)
+    assert precision("auto", "cpu") == ("bf16-mixed" if bf16_is_faster() else "32-true")
 
 
 @pytest.mark.parametrize(
@@ -94,17 +95,24 @@ def test_cap_does_not_exceed_the_processor(processor, monkeypatch):
     processor("AVX2")
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_AMX")
     assert onednn_isa() == "AVX2"
-    assert not bf16_is_fast()
+    assert not bf16_in_hardware()
+    assert not bf16_is_faster()
 
 
 @pytest.mark.parametrize(
     ("cap", "fast"),
-    [("AVX2", False), ("avx512_core_vnni", False), ("AVX512_CORE_BF16", True), ("ALL", True), ("AVX2_VNNI_2", False)],
+    [
+        ("AVX2", False),
+        ("avx512_core_vnni", False),
+        ("AVX512_CORE_BF16", True),
+        ("AVX512_CORE_FP16", False),
+        ("ALL", True),
+    ],
 )
 def test_precision_auto_follows_the_cap(processor, monkeypatch, cap, fast):
     processor("AVX10_1_512_AMX")
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", cap)
-    assert bf16_is_fast() == fast
+    assert bf16_is_faster() == fast
     assert precision("auto", "cpu") == ("bf16-mixed" if fast else "32-true")
 
 
@@ -117,11 +125,13 @@ def test_where_there_is_no_onednn_on_x86(processor, monkeypatch):
     processor("AVX512_CORE_BF16")
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     assert onednn_isa() == "none"
-    assert not bf16_is_fast()
+    assert not bf16_in_hardware()
+    assert not bf16_is_faster()
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     assert onednn_isa() == "none"
-    assert not bf16_is_fast()
+    assert not bf16_in_hardware()
+    assert not bf16_is_faster()
 
 
 @pytest.mark.parametrize(

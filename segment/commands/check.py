@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from segment.config.data import read_data
 from segment.data.check.dataset import Checked
 from segment.data.problems import KINDS, Problem
 from segment.errors import UserError
+from segment.text import print_json
 from segment.workflow.check import inspect_data
 from segment.workflow.experiment import NO_COMMAND, Command
 
@@ -30,14 +30,17 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     if checked.dataset is not None and checked.dataset.notice:
         print(f"Note: {checked.dataset.notice}", file=sys.stderr)
     name = checked.dataset.name if checked.dataset else str(data.name or data.root.name)
-    print(as_json(name, checked) if config.format == "json" else as_text(checked, data.root))
+    if config.format == "json":
+        print_json(as_json(name, checked))
+    else:
+        print(as_text(checked, data.root))
     if checked.errors or (config.strict and checked.warnings):
         sys.exit(2)
 
 
-def as_json(name: str, checked: Checked) -> str:
-    """The report in JSON."""
-    content: dict[str, Any] = {
+def as_json(name: str, checked: Checked) -> dict[str, Any]:
+    """The report for programs."""
+    return {
         "dataset": name,
         "scans": checked.scans,
         "errors": len(checked.errors),
@@ -47,7 +50,6 @@ def as_json(name: str, checked: Checked) -> str:
             for problem in checked.problems
         ],
     }
-    return json.dumps(content, indent=2)
 
 
 def as_text(checked: Checked, root: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from omegaconf import DictConfig
 from segment.config.options import CompareOptions, read_options
 from segment.errors import UserError
 from segment.evaluation.comparison.find import find_runs
+from segment.text import print_json
 from segment.workflow.experiment import NO_COMMAND, Command
 
 
@@ -43,7 +43,7 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
 
         write_comparison(folder, comparison, options.resamples, options.seed)
     if options.format == "json":
-        print(json.dumps(as_json(comparison), indent=2, allow_nan=False))
+        print_json(as_json(comparison))
     else:
         print(text_report(comparison), end="")
         if folder is not None:

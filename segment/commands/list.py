@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,7 @@ from segment.config.network_table import described, network_row
 from segment.config.options import ListOptions, read_options
 from segment.errors import UserError, did_you_mean
 from segment.metrics.check import check_metric
-from segment.text import one_line, output, print_table
+from segment.text import one_line, output, print_json, print_table
 from segment.workflow.experiment import NO_COMMAND, Command
 
 if TYPE_CHECKING:  # importing torch takes seconds
@@ -50,7 +49,7 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
         raise UserError("dims and size apply to one network: add network=NAME.")
     found = {name: make_rows() for name, make_rows in lists.items() if chosen.what in (None, name)}
     if chosen.format == "json":
-        output().out(json.dumps(found if chosen.what is None else found[chosen.what], indent=2))
+        print_json(found if chosen.what is None else found[chosen.what])
         return
     console = output()
     for name, rows in found.items():
@@ -121,7 +120,7 @@ def print_network(name: str, dims: int, result: Description, form: str) -> None:
             "size": result.size,
             "operations": result.operations,
         }
-        output().out(json.dumps({"name": name, "dimensions": dims, **numbers, **about, "parts": parts}, indent=2))
+        print_json({"name": name, "dimensions": dims, **numbers, **about, "parts": parts})
         return
     console = output()
     console.out(f"{name}: {', '.join(filter(None, [about['about'], about['paper']]))}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from segment.config.choices import studies
 from segment.config.options import ReproduceOptions, read_options
 from segment.errors import UserError
 from segment.studies.study import find
-from segment.text import output, print_table
+from segment.text import output, print_json, print_table
 from segment.workflow.experiment import NO_COMMAND, Command
 
 
@@ -28,7 +27,7 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     elif options.study is None:
         listed = studies()
         if options.format == "json":
-            output().out(json.dumps(listed, indent=2))
+            print_json(listed)
         else:
             print_table(output(), "studies", listed)
     else:

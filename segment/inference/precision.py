@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from segment.files import read_mapping
-from segment.instruction_set import precision
+from segment.instruction_set import bf16_in_hardware, precision
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")  # for prediction, by Lightning's names
 
@@ -36,8 +36,10 @@ def precision_for(scored: str | None, requested: str | None, accelerator: str) -
     """
     if requested is not None:
         return precision(requested, accelerator), "as requested"
-    fastest = precision("auto", accelerator)
-    slow = {"bf16-mixed": fastest != "bf16-mixed", "16-mixed": accelerator == "cpu"}
+    if accelerator == "cpu":
+        slow = {"bf16-mixed": not bf16_in_hardware(), "16-mixed": True}
+    else:
+        slow = {"bf16-mixed": precision("auto", accelerator) != "bf16-mixed"}
     if scored is None:
         return "32-true", "since the precision of the scores is unknown"
     if slow.get(scored):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from segment.studies.results import Result, enter, results, write_page
 from segment.studies.study import Study, folds_of
 from segment.studies.table import HEADS, cells, footnotes, markdown, protocol, records
 from segment.studies.verdict import read_rules
-from segment.text import output, printable, table
+from segment.text import print_json, printable, table
 
 # Keys of the machine, not of the protocol.
 MACHINE = ("trainer.accelerator", "trainer.precision", "trainer.benchmark")
@@ -125,7 +124,7 @@ def assemble(study: Study, name: str) -> list[Result]:
 def show(lines: Sequence[Line], made_with: Mapping[str, str], form: str) -> None:
     """Print the lines of a table, followed by the protocols."""
     if form == "json":
-        output().out(json.dumps(list(records(lines)), indent=2))
+        print_json(list(records(lines)))
         return
     rows = [cells(line, with_protocol=False)[:-1] for line in lines]  # the date is in the files
     print(f"\n{table(HEADS[:-1], rows, left=HEADS)}\n")

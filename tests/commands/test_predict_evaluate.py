@@ -14,11 +14,11 @@ import SimpleITK as sitk
 import torch
 from safetensors.torch import load_file, save_file
 
-from segment import instruction_set
 from segment.commands import evaluate, predict
 from segment.config.compose import compose
 from segment.errors import UserError
 from segment.files import file_sha256
+from segment.inference import precision
 from segment.inference.inputs import find_scans
 
 OLD = Path(__file__).parents[1] / "fixtures" / "runs_of_november_2026"
@@ -97,7 +97,7 @@ def test_a_model_is_predicted_as_it_was_scored(run_train, make_dataset, tmp_path
     source = next(iter(sorted((model / "predictions").iterdir())))
     scan = root / "imagesTr" / f"{source.name.split('.')[0]}_0000.nii.gz"
 
-    monkeypatch.setattr(instruction_set, "bf16_is_fast", lambda: fast)
+    monkeypatch.setattr(precision, "bf16_in_hardware", lambda: fast)
     run("predict", predict, model=model, input=scan, output=tmp_path / "masks")
     record = settings(tmp_path / "masks")
     if fast:

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from segment.config.build import make
 from segment.config.compose import compose
-from segment.instruction_set import bf16_is_fast
+from segment.instruction_set import bf16_in_hardware
 from segment.networks import bf16_convolution
 
 FOLDER = Path(__file__).parents[2] / "conf" / "network"
@@ -233,7 +233,7 @@ LIGHT = (
 
 def fast(name: str, planes: int) -> bool:
     """Whether a case belongs to the fast tests of this machine."""
-    return planes == 2 and (name in LIGHT or bf16_is_fast())
+    return planes == 2 and (name in LIGHT or bf16_in_hardware())
 
 
 BOTTLENECKS = [
