@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -108,11 +109,14 @@ def user_files(folders: Iterable[Path] = ()) -> dict[str, str]:
     here, own = Path.cwd().resolve(), Path(__file__).resolve().parent
     others = [folder for folder in folders if folder.resolve().parent != own.parent]  # not this package's checkout
     found = {file.resolve() for folder in others for file in folder.rglob("*.yaml") if file.is_file()}
-    for module in list(sys.modules.values()):
-        name = getattr(module, "__file__", None)
-        file = Path(name).resolve() if isinstance(name, str) else own
+    resolved = functools.cache(os.path.realpath)  # of folders: thousands of modules lie in few
+    for name in [getattr(module, "__file__", None) for module in list(sys.modules.values())]:
+        if not isinstance(name, str) or not name.endswith(".py") or "site-packages" in name:
+            continue
+        folder, _, base = name.rpartition(os.sep)
+        file = Path(resolved(folder), base)
         if file.is_relative_to(here) and not file.is_relative_to(own) and "site-packages" not in file.parts:
-            found |= {file} if file.suffix == ".py" and file.is_file() else set()
+            found |= {file} if file.is_file() else set()
     return {
         os.path.relpath(file, here): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in sorted(found)

@@ -14,6 +14,8 @@ from stopping import Interrupt
 
 import segment
 
+pytestmark = pytest.mark.usefixtures("without_pages")
+
 SMALL = (
     "data=fake", "data.scans=5", "data.shape=[20,24,22]", "data.labels=2", "plan.patch_size=[8,16,16]",
     "network=unet_small", "network.encoder.features=[4,8]", "inference.mirror=[]", "trainer.precision=32-true",

@@ -21,6 +21,8 @@ from segment.files import file_sha256
 from segment.inference import precision
 from segment.inference.inputs import find_scans
 
+pytestmark = pytest.mark.usefixtures("without_pages")
+
 OLD = Path(__file__).parents[1] / "fixtures" / "runs_of_november_2026"
 
 

@@ -12,6 +12,8 @@ import pytest
 
 from segment import cli
 
+pytestmark = pytest.mark.usefixtures("without_pages")
+
 NAMES = ("größe (1)", "it's", "[a], b", 'a#b=$x^2 {c}"')
 
 

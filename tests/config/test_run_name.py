@@ -8,6 +8,8 @@ from segment.command_line import for_hydra
 from segment.config.compose import compose_command
 from segment.config.run_name import run_name
 
+pytestmark = pytest.mark.usefixtures("without_pages")
+
 STUDY = "+experiments/hippocampus=two_cores"
 
 

@@ -18,6 +18,8 @@ from segment.config.sweep import pattern_of
 from segment.evaluation.comparison.methods import find_runs
 from segment.workflow import train as training
 
+pytestmark = pytest.mark.usefixtures("without_pages")
+
 
 @pytest.fixture
 def quiet_optuna() -> Iterator[None]:

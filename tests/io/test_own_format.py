@@ -19,6 +19,8 @@ from segment import cli
 from segment.config.compose import compose
 from segment.io import formats
 
+pytestmark = pytest.mark.usefixtures("without_pages")
+
 REPOSITORY = Path(__file__).parents[2]
 SHAPE = (8, 12, 10)
 TRAINING = (

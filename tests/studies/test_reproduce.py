@@ -24,6 +24,8 @@ from segment.studies.figures import read_measured
 from segment.studies.results import page
 from segment.studies.verdict import INCONCLUSIVE
 
+pytestmark = pytest.mark.usefixtures("without_pages")
+
 TINY = """# @package _global_
 # Balls in balls.
 defaults:

@@ -73,10 +73,13 @@ def formats_restored(monkeypatch) -> None:
 
 @pytest.fixture
 def without_pages(monkeypatch) -> None:
-    """Runs of this test draw neither page nor board, half the work of a tiny run: for tests of weights."""
+    """Runs of this test draw neither page nor board, half the work of a tiny run: for tests of other things."""
     page = "report.html"  # marks a run as finished
-    monkeypatch.setattr("segment.workflow.score.write_page", lambda folder: (folder / page).write_text("left out"))
-    monkeypatch.setattr("segment.workflow.score.write_board", lambda folder: None)
+    for module in ("cross_validate", "rescore", "score"):
+        monkeypatch.setattr(
+            f"segment.workflow.{module}.write_page", lambda folder: (folder / page).write_text("left out")
+        )
+        monkeypatch.setattr(f"segment.workflow.{module}.write_board", lambda folder: None)
 
 
 @pytest.fixture

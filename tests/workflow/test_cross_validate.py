@@ -55,6 +55,7 @@ def test_all_folds_are_trained_and_summarised_and_a_stopped_one_resumes(run_trai
     assert f"{whole} is finished" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("without_pages")
 def test_folds_are_named_as_single_ones_are_also_in_a_sweep(segment, make_dataset, tmp_path, capsys):
     root = make_dataset(tmp_path / "data", layout="folders", n=4, shape=(30, 34), labels=1)
     assert segment("train", root, "-m", "fold=0,all", "folds=2", "plan.patch_size=[16,16]") == 0

@@ -11,6 +11,8 @@ from safetensors.torch import load_file, save_file
 from segment.errors import UserError
 from segment.training.divergence import Diverged
 
+pytestmark = pytest.mark.usefixtures("without_pages")
+
 SPOILT = "+callbacks.spoil={{_target_: stopping.{}}}"
 
 

@@ -72,6 +72,7 @@ def test_every_logger_gets_curves_configuration_and_final_scores(run_train, make
     assert [*home.rglob("*")] == []
 
 
+@pytest.mark.usefixtures("without_pages")
 def test_resumed_run_with_another_logger_keeps_its_earlier_curves(run_train, make_dataset, tmp_path):
     root = make_dataset(tmp_path / "data", n=4)
     run = run_train(root, "run", "logger=csv", "trainer.max_steps=2")
@@ -91,6 +92,7 @@ def test_a_logger_that_is_not_installed_names_its_extra(run_train, make_dataset,
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.usefixtures("without_pages")
 def test_logger_that_fails_to_start_is_a_user_error(run_train, make_dataset, tmp_path):
     root = make_dataset(tmp_path / "data", n=4)
     with pytest.raises(UserError, match=r"logger=mlflow: cannot start|logger\.mlflow: "):

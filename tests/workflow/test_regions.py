@@ -11,6 +11,8 @@ from segment.commands import evaluate, predict
 from segment.config.compose import compose
 from segment.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("without_pages")
+
 REGIONS = {"background": 0, "whole": [1, 2], "core": 2, "ignore": 7}
 
 

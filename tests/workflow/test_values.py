@@ -9,6 +9,8 @@ from segment import cli
 from segment.config.compose import compose_command
 from segment.config.experiment import checked
 
+pytestmark = pytest.mark.usefixtures("without_pages")
+
 NETWORK = """
 import torch
 class Net(torch.nn.Module):

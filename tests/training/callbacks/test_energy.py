@@ -13,6 +13,8 @@ import torch
 from segment.errors import UserError
 from segment.training.callbacks import energy
 
+pytestmark = pytest.mark.usefixtures("without_pages")
+
 MEASURED = {"wall_seconds", "train_seconds", "seconds_per_step", "samples_per_second", "waiting_share"}
 
 
