@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import OmegaConf
+from narrow_networks import narrow
 from safetensors.torch import load_file
 from saved_models import DECODER, INFERENCE, LABELS, PADDED, PLAN, STAGE, STAGED, TINY, edit, refused, save, tiny
 
-from segment.config.compose import compose
 from segment.errors import UserError
 from segment.inference.model import build, load_model, save_model
 
@@ -33,9 +32,7 @@ def test_saved_model_is_loaded_unchanged(tmp_path):
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in NETWORKS.glob("*.yaml")))
 def test_every_configured_network_can_be_saved_and_loaded(name, tmp_path):
-    node = compose("train", [f"network={name}"]).network
-    architecture = OmegaConf.to_container(node, resolve=True)
-    architecture |= {"spatial_dims": 2, "in_channels": 1, "out_channels": 3}
+    architecture = narrow(name) | {"spatial_dims": 2, "in_channels": 1, "out_channels": 3}
     network = save(tmp_path, architecture)
     image = torch.rand(1, 1, 33, 41)
     with torch.inference_mode():

@@ -8,23 +8,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra.core.global_hydra import GlobalHydra
+from narrow_networks import narrow
 from omegaconf import OmegaConf
 from torch import nn
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from segment.config.build import make
-from segment.config.compose import compose
 from segment.instruction_set import bf16_in_hardware
 from segment.networks import bf16_convolution
 
 FOLDER = Path(__file__).parents[2] / "conf" / "network"
 NETWORKS = sorted(path.stem for path in FOLDER.glob("*.yaml"))
-WIDTHS = ("features", "up_features", "out_features", "stem_features", "filters", "channels", "init_filters", "width",
-          "hidden", "growth", "feature_size", "out_channels")  # fmt: skip
-LEAST = {"init_filters": 8, "feature_size": 12, "width": 32}  # of MONAI's networks and TransUNet
-NARROWER = 8  # times: a step of the published widths in emulated bf16 would take minutes
 
 
 @pytest.fixture(autouse=True)
@@ -206,20 +201,8 @@ def test_second_derivatives_of_a_convolution_are_unchanged():
     assert layer.weight.grad.abs().sum() > 0
 
 
-def narrow(node, key=""):
-    """A network's description with an eighth of its widths, where they are not those of a published encoder."""
-    if isinstance(node, dict):
-        return {name: narrow(value, name) for name, value in node.items()}
-    if isinstance(node, list):
-        return [narrow(value, key) for value in node]
-    scaled = key in WIDTHS and isinstance(node, int) and not isinstance(node, bool)
-    return max(LEAST.get(key, 2), node // NARROWER) if scaled else node
-
-
 def build(name: str) -> nn.Module:
-    GlobalHydra.instance().clear()
-    config = compose("train", [f"network={name}"])
-    described = OmegaConf.create({"network": narrow(OmegaConf.to_container(config.network, resolve=True))})
+    described = OmegaConf.create({"network": narrow(name)})
     torch.manual_seed(0)
     return make(described, "network")(spatial_dims=3, in_channels=1, out_channels=2)
 

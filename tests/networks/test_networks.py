@@ -101,7 +101,7 @@ def test_expected_networks_exist():
 
 
 @every_network
-@pytest.mark.parametrize(("dims", "channels"), [(2, 1), (2, 3), (3, 1), (3, 4)])
+@pytest.mark.parametrize(("dims", "channels"), [(2, 3), (3, 1)])
 def test_any_dimension_and_channels_give_logits_and_gradients(name, dims, channels):
     # Without values: shapes and the paths of gradients are the same on the meta device.
     with on_meta():
