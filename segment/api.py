@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from segment.errors import UserError
+from segment.errors import Stopped, UserError
 from segment.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -300,11 +300,11 @@ def train(*overrides: str, callbacks: Sequence[pl.Callback] = ()) -> RunFolder:
 
 @contextlib.contextmanager
 def _stoppable() -> Iterator[None]:
-    """Convert the SystemExit that Lightning raises after Ctrl-C to KeyboardInterrupt, which a notebook survives."""
+    """Convert `Stopped` to KeyboardInterrupt, which a notebook survives."""
     try:
         yield
-    except SystemExit as end:
-        raise KeyboardInterrupt("interrupted; the same call resumes the training") from end
+    except Stopped as stop:
+        raise KeyboardInterrupt("interrupted; the same call resumes the training") from stop
 
 
 def _masks(masks: StrPath | Sequence[StrPath]) -> Path | list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import signal
 from collections.abc import Iterable
 
 
@@ -12,6 +13,27 @@ class UserError(Exception):
     Args:
         message: One paragraph: the file or key, what is wrong with it, and what to do.
     """
+
+
+class Stopped(BaseException):
+    """The command was interrupted (Ctrl-C) or terminated (SIGTERM). Not an `Exception`, so that nothing swallows it.
+
+    Args:
+        number: Number of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+    @property
+    def code(self) -> int:
+        """Exit code of the command: 130 after Ctrl-C, 143 after SIGTERM."""
+        return 128 + self.number
+
+    def __str__(self) -> str:
+        how = "interrupted" if self.number == signal.SIGINT else f"stopped by {signal.Signals(self.number).name}"
+        return f"{how}. The same command resumes from here."
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import math
 import os
+import socket
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,7 +19,7 @@ from typing import Any
 import yaml
 
 from segment.errors import UserError
-from segment.text import one_line
+from segment.text import one_line, printable
 
 MAX_BYTES = 1 << 28  # of a file of named values; provenance lists every file of a data set
 
@@ -58,6 +60,53 @@ def written_whole(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process; the operating system releases it however the process ends.
+
+    Linux forwards the lock to the server on NFS, which releases it when this machine is gone.
+
+    Args:
+        folder: Created if missing, and removed again if it is empty at the end.
+
+    Raises:
+        UserError: When another process holds it; the message names its host and number.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / ".lock"
+    handle = _lock(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # still locked, so that nobody else can have taken it
+        os.close(handle)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def _lock(path: Path) -> int:
+    """Lock a file, created if missing, and return its open descriptor."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(handle, 500).decode(errors="replace")
+            os.close(handle)
+            raise UserError(
+                f"{path.parent}: another run is using this folder ({printable(holder) or 'it has just started'}). Wait "
+                "until it ends, stop it, or give another output= or name=."
+            ) from None
+        except OSError:
+            return handle  # a file system without locks
+        # The holder before may have removed the file that was opened here.
+        if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
+            os.ftruncate(handle, 0)
+            os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
+            return handle
+        os.close(handle)
 
 
 def _umask() -> int:

@@ -75,6 +75,7 @@ def _initialize(function: Callable[[Any], Any], items: Sequence[Any]) -> None:
     global _work
     _work = function, items
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles it
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the handler that is inherited from the parent
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__  # not a progress bar whose lock may be held
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +29,8 @@ from segment.config.compose import composed_command, register
 from segment.config.folders import ON_DISK
 from segment.config.messages import explain, near_keys
 from segment.config.options import OPTIONS, read_options
-from segment.errors import UserError
+from segment.errors import Stopped, UserError
+from segment.failures import explain_failure
 from segment.workflow.experiment import Command
 
 # Let exceptions propagate unlogged, also in the processes of a parallel sweep, which import this file.
@@ -55,6 +58,8 @@ def launch(
         folders: (scheme, folder) of the configuration roots in search order.
         usage: The verb's usual keys, for messages.
     """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _stop)
     register(folders)
     sweep.SweepFolder.begun = None
     with _exit_on_user_error(str):
@@ -98,6 +103,10 @@ def launch(
         sys.exit(code)
 
 
+def _stop(number: int, frame: object) -> NoReturn:
+    raise Stopped(number)
+
+
 @contextlib.contextmanager
 def _exit_on_user_error(explain_error: Callable[[Exception], str]) -> Iterator[None]:
     """Print one paragraph and exit when the block raises a user error or is interrupted."""
@@ -107,9 +116,14 @@ def _exit_on_user_error(explain_error: Callable[[Exception], str]) -> Iterator[N
         fail(str(error))
     except (HydraException, OmegaConfBaseException) as error:
         fail(explain_error(error))
-    except KeyboardInterrupt:
-        print("segment: interrupted. The same command resumes from here.", file=sys.stderr)
-        sys.exit(130)
+    except (KeyboardInterrupt, Stopped) as error:
+        stop = error if isinstance(error, Stopped) else Stopped(signal.SIGINT)
+        print(f"segment: {stop}", file=sys.stderr)
+        sys.exit(stop.code)
+    except Exception as error:
+        if (message := explain_failure(error)) is None:
+            raise
+        fail(message)
 
 
 def fail(message: str) -> NoReturn:

@@ -26,6 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from segment.command_line import assign, command, typed
 from segment.config.run_name import cleaned
 from segment.errors import UserError
+from segment.failures import explain_failure
 from segment.files import read_mapping, write_json
 from segment.text import one_line, printable, table
 from segment.workflow.experiment import Command
@@ -140,8 +141,10 @@ def run_job(
     except (HydraException, OmegaConfBaseException) as mistake:
         error = explain_error(mistake)
     except Exception as crash:  # the other jobs must continue, whatever was raised
-        traceback.print_exc()
-        error, crashed = f"{type(crash).__name__}: {one_line(crash)}", True
+        error = explain_failure(crash)
+        if error is None:
+            traceback.print_exc()
+            error, crashed = f"{type(crash).__name__}: {one_line(crash)}", True
     if error is not None:
         print(f"segment: job {position.number} failed: {error}", file=sys.stderr, flush=True)
     score = float(score) if score is not None and math.isfinite(score) else None

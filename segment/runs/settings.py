@@ -70,7 +70,8 @@ def check_folder(folder: Path, settings: Mapping[str, Any], unknown: Collection[
                 f"output={folder}: contains a run of another configuration ({shown}). "
                 f"Give another output= or name=, or the same configuration to resume it.{extend}"
             )
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    # Hidden files are the lock, and what a command left that was killed at its very beginning.
+    elif folder.exists() and (not folder.is_dir() or any(not file.name.startswith(".") for file in folder.iterdir())):
         raise UserError(f"output={folder}: exists and is not a run folder. Give another output= or name=.")
 
 

@@ -6,6 +6,8 @@ import contextlib
 import functools
 import logging
 import os
+import signal
+import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -15,11 +17,12 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from segment import provenance
 from segment.data.splits import write_folds
-from segment.errors import UserError
-from segment.files import read_mapping, write_json
+from segment.errors import Stopped, UserError
+from segment.files import alone_in, read_mapping, write_json
 from segment.inference.model import save_model
 from segment.inference.precision import scoring_precision
 from segment.metrics.standard import LEAD
@@ -34,6 +37,7 @@ from segment.text import one_line
 from segment.training.callbacks.cost import Cost
 from segment.training.callbacks.energy import Energy
 from segment.training.callbacks.scan_metrics import ScanMetrics
+from segment.training.callbacks.stopping import StopOnSignal
 from segment.training.checkpoints import network_weights
 from segment.training.divergence import Diverged
 from segment.training.memory import keep_freed_memory
@@ -67,13 +71,29 @@ def train(experiment: Experiment, callbacks: Sequence[pl.Callback] = ()) -> floa
     check_folder(folder, experiment.settings(written_plan(folder)))
     if finished(folder, experiment.trainer):
         check_result(folder)
-        rescore(experiment)
+        with alone_in(folder):
+            rescore(experiment)
         early = read_mapping(folder / "provenance.json").get("stopped_early")
         state = f"finished: training stopped early {early}" if early else "finished"
         print(f"{folder} is {state}. See {folder / 'report.html'}. For a new run, give another output= or name=.")
         return foreground_dice(folder)
     if run_separately(experiment):
         return None if experiment.trainer.fast_dev_run else foreground_dice(folder)
+    # The processes of a training on several devices share its folder; a dry run keeps nothing.
+    shared = getattr(rank_zero_only, "rank", 0) or experiment.trainer.fast_dev_run
+    with contextlib.nullcontext() if shared else alone_in(folder):
+        return train_unfinished(experiment, callbacks, started)
+
+
+def train_unfinished(experiment: Experiment, callbacks: Sequence[pl.Callback], started: float) -> float | None:
+    """Train as `train` does, in a run folder that is not finished and that no other process uses.
+
+    Args:
+        experiment: The experiment of one fold.
+        callbacks: Further callbacks.
+        started: When the command began, in seconds since the epoch.
+    """
+    folder = experiment.output
     if experiment.trainer.accelerator == "cpu":
         keep_freed_memory()
     work = prepare(experiment)
@@ -93,7 +113,7 @@ def train(experiment: Experiment, callbacks: Sequence[pl.Callback] = ()) -> floa
     write_plan(folder / "plan.yaml", work.decided)
     with distributed_state_restored(), logged(trainer, parts, folder) as loggers:
         fit(trainer, module, datamodule, folder)
-        if trainer.interrupted or not trainer.is_global_zero:
+        if not trainer.is_global_zero:
             return None
         if not last.exists():
             raise UserError(
@@ -123,6 +143,7 @@ def fit(trainer: pl.Trainer, module: SegmentationModule, datamodule: PatchDataMo
     Raises:
         Diverged: When a loss or gradient is not finite; the file `MARK` in the run folder then records it.
         UserError: When Lightning refuses the trainer's arguments or the callbacks.
+        Stopped: When the training was interrupted or terminated.
     """
     last = folder / "checkpoints" / "last.ckpt"
     try:
@@ -133,7 +154,13 @@ def fit(trainer: pl.Trainer, module: SegmentationModule, datamodule: PatchDataMo
         raise
     except MisconfigurationException as error:
         raise UserError(f"trainer or callbacks: refused by Lightning ({one_line(error)}).") from error
+    except SystemExit as end:  # how Lightning ends a training after a KeyboardInterrupt
+        raise Stopped(signal.SIGINT) from end
     (folder / MARK).unlink(missing_ok=True)
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, StopOnSignal) and callback.received is not None:
+            print(f"Saved step {trainer.global_step} of {trainer.max_steps} in {last}.", file=sys.stderr)
+            raise Stopped(callback.received)
 
 
 def check_result(folder: Path) -> None:
@@ -215,7 +242,7 @@ def assemble(
         seed=experiment.seed,
         parameters=parts.parameters,
     )
-    callbacks = [ScanMetrics(work.dataset, work.val, experiment.metrics), *parts.callbacks, *further]
+    callbacks = [ScanMetrics(work.dataset, work.val, experiment.metrics), *parts.callbacks, *further, StopOnSignal()]
     # The run's loggers are built later, since they write files; a dry run gets one that keeps nothing.
     trainer = parts.trainer(callbacks=callbacks, logger=bool(experiment.trainer.fast_dev_run))
     plan, extent = work.plan, None

@@ -1,6 +1,7 @@
 """A callback that ends a training in the middle of an epoch, as a time limit does."""
 
 import os
+import signal
 
 import pytorch_lightning as pl
 
@@ -18,6 +19,29 @@ class Interrupt(pl.Callback):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         raise KeyboardInterrupt
+
+
+class Signal(pl.Callback):
+    """Sends this process the signals that SIGNALS names, in batch SIGNAL_AT of the whole training.
+
+    With SIGNAL_IN=validation it sends them in the first validation after that batch. Without the variables it does
+    nothing, so that the same configuration resumes.
+    """
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.fit_loop.total_batch_idx + 1 == self._batch() and "SIGNAL_IN" not in os.environ:
+            self._send()
+
+    def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
+        if "SIGNAL_IN" in os.environ and batch_idx == 0 and trainer.fit_loop.total_batch_idx + 1 > self._batch():
+            self._send()
+
+    def _batch(self) -> int:
+        return int(os.environ.get("SIGNAL_AT", "-1"))
+
+    def _send(self) -> None:
+        for number in os.environ["SIGNALS"].split():
+            signal.raise_signal(int(number))
 
 
 class StopAtBatch(pl.Callback):

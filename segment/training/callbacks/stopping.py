@@ -1,0 +1,65 @@
+"""Ends a training that is interrupted or terminated after its current step, so that nothing is lost."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from typing import Any
+
+import pytorch_lightning as pl
+
+from segment.errors import Stopped
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopOnSignal(pl.Callback):
+    """After Ctrl-C or SIGTERM, completes the current step, or a running validation, and ends the training.
+
+    The checkpoint of that moment is that of an epoch's end, from which the training resumes bit for bit. A second
+    signal ends the training at once, with the last checkpoint that exists.
+
+    Attributes:
+        received: Number of the signal that arrived; None if none did.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._handlers: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Handle the signals, which Python allows in the main thread only."""
+        if threading.current_thread() is threading.main_thread():
+            # Lightning's own handlers, installed just before, end a training without saving it.
+            self._handlers = {number: signal.signal(number, self._receive) for number in SIGNALS}
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Restore the handlers."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop within an epoch, without the validation that Lightning adds to such a stop."""
+        stops = self.received is not None
+        if trainer.world_size > 1:
+            stops = trainer.strategy.reduce_boolean_decision(stops, all=False)
+        if stops:
+            trainer.should_stop = True
+            if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+                trainer.limit_val_batches = 0
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop after a validation during which a signal arrived."""
+        if self.received is not None:
+            trainer.should_stop = True
+
+    def _receive(self, number: int, frame: object) -> None:
+        if self.received is not None:
+            raise Stopped(number)
+        self.received = number
+        again = " Press Ctrl-C again to stop at once." if number == signal.SIGINT else ""
+        print(f"\nStopping after this step or validation, and saving.{again}", file=sys.stderr, flush=True)
