@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib
 import io
-import os
 import sys
 
 from segment.config.folders import config_folders
+from segment.user_modules import leave_current_folder
 
 # What each verb does, and its usual keys.
 VERBS = {
@@ -47,6 +47,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # letters that the terminal does not know must not end a command
             stream.reconfigure(errors="backslashreplace")
+    leave_current_folder()
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP.format(verbs="\n".join(f"  {verb:<9} {what:<44} {usage}" for verb, (what, usage) in VERBS.items())))
@@ -67,8 +68,6 @@ def main() -> None:
         sys.exit(2)
     if verb in ("list", "show") and rest and "=" not in rest[0] and not rest[0].startswith("-"):
         rest[0] = f"what={rest[0]}"
-    # So that a Python file in the current directory can add a network or a loss.
-    sys.path.append(os.getcwd())  # noqa: PTH109
     launch = importlib.import_module("segment.config.launch")
     # The verb's imports take seconds; a misspelt key should be reported before them.
     launch.launch(

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from segment.config.signatures import Signature, is_imported, names_in, read_signature, signature_of
 from segment.errors import UserError, did_you_mean
 from segment.text import one_line
+from segment.user_modules import allow
 
 
 def check_targets(config: DictConfig) -> None:
@@ -52,6 +53,7 @@ def check_target(key: str, node: dict[str, Any]) -> None:
 
 def _signature(key: str, target: str) -> Signature:
     """The signature of a target: from its source if that tells it, since importing it may take seconds."""
+    allow(str(target))
     try:
         found = None if is_imported(target) else read_signature(target)
         return found or signature_of(get_object(target))
@@ -86,6 +88,9 @@ def make(config: DictConfig, key: str, **more: Any) -> Any:
     node = OmegaConf.select(config, key)
     if node is None:
         return None
+    for _, part in [("", node), *walk(node)]:
+        if isinstance(part, dict | DictConfig) and "_target_" in part:
+            allow(str(part["_target_"]))
     try:
         made = instantiate(node, **more, _convert_="all")
     except HydraException as error:

@@ -35,6 +35,7 @@ from segment.networks.meta import on_meta
 from segment.networks.padding import channels_last
 from segment.networks.weights import not_finite
 from segment.preprocessing.plan import Plan
+from segment.user_modules import allow
 from segment.validation import one_of, read_as, whole
 
 FORMAT = 1  # of model.json; larger numbers are from newer versions
@@ -340,6 +341,7 @@ def _trusted_class(target: str, trusted: tuple[str, ...]) -> type[nn.Module]:
             f"network {target!r} is not from {' or '.join(trusted)}, and a model file may not choose which code runs. "
             f"If you trust the module, add: trust=[{module or target}]."
         )
+    allow(module)
     try:
         constructor = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:

@@ -13,6 +13,7 @@ from segment.errors import UserError
 from segment.files import file_sha256
 from segment.io.formats.base import ImageFormat
 from segment.text import one_line
+from segment.user_modules import allow
 
 VARIABLE = "SEGMENT_FORMATS"  # modules, separated by commas; inherited by child processes
 
@@ -60,6 +61,7 @@ def import_formats(modules: str | Sequence[str]) -> None:
     """
     names = [modules] if isinstance(modules, str) else list(modules)
     for name in names:
+        allow(name)
         try:
             importlib.import_module(name)
         except Exception as error:
