@@ -23,8 +23,8 @@ def grouped(runs: Sequence[RunFolder], failed: Sequence[Failure], by: str | None
     """The runs of every method, in the order of their first runs."""
     single = [[run] for run in runs]
     if by not in (None, "run", "configuration"):
-        near = did_you_mean(str(by), ("run", "configuration"))
-        raise UserError(f"by={by}: unknown value.{near} Valid values: run, configuration, null.")
+        near = did_you_mean(str(by), ("run", "configuration", "dataset"))
+        raise UserError(f"by={by}: unknown value.{near} Valid values: run, configuration, dataset, null.")
     # Failed runs count as methods that were meant: seeds of one method must not be compared instead of two methods.
     failed_runs = [RunFolder(state.run, pd.DataFrame(), {}, _config(state.run), {}) for state in failed]
     intended = single if by == "run" else _configurations([*runs, *failed_runs])

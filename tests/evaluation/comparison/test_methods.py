@@ -334,7 +334,7 @@ def test_runs_that_cannot_be_read_are_each_told_clearly(tmp_path):
     ):
         with pytest.raises(UserError, match=said):
             read_methods([str(path) for path in given])
-    with pytest.raises(UserError, match=r"by=seed: .*run, configuration, null"):
+    with pytest.raises(UserError, match=r"by=seed: .*run, configuration, dataset, null"):
         read_methods([str(run), str(write_run(tmp_path / "b", scores_like_dice(6, 2, 0)))], by="seed")
 
 
