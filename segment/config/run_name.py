@@ -23,15 +23,15 @@ _WORD = r"[A-Za-z](?:[A-Za-z0-9_.]*[A-Za-z0-9])?"
 # Overrides that the name need not repeat, or that do not change the configuration.
 _OMITTED = (
     r"data\.root|fold|formats|seed|name|output|cache|trainer|sampler\.workers|logger|logger\..*|metrics|metrics\..*"
-    r"|experiments/.*"
+    r"|experiments/.*|nested(?==false)"
 )
 
 
 def run_name(config: DictConfig, command: Command) -> str:
     """The name of a run: data set, network, fold and seed, then the other overrides of the command line, abbreviated.
 
-    Long values are cut, keys are not, so that the runs of a sweep show what was varied. A name that was cut, or that does
-    not fully determine the configuration, ends with a hash of it.
+    Long values are cut, keys are not, so that the runs of a sweep show what was varied. A name that was cut, or that
+    does not fully determine the configuration, ends with a hash of it.
     """
     choices = command.choices
     study = next(

@@ -44,6 +44,7 @@ MOVED = {
 ADDED = {
     "inference.average": "probabilities",
     "loss.label_smoothing": 0.0,
+    "nested": False,
     "plan.from": "all",
     "sampler.exact": False,
 }
