@@ -176,7 +176,7 @@ def judge(
     whole = [row for row in own if (row.fold == figure.fold if figure.fold else not row.fold.isdigit())]
     scored = [row for row in whole if row.value is not None]
     by_fold = {} if figure.fold else _folds(own)
-    values = [row.value for row in scored] or [float(np.mean(values)) for values in by_fold.values()]
+    values = [row.value for row in scored if row.value is not None] or [*map(np.mean, by_fold.values())]
     seeds = len({row.seed for row in scored})
     if len(by_fold) < FEWEST_FOLDS and seeds < FEWEST_SEEDS:
         need = f"{FEWEST_SEEDS} seeds" if figure.fold else f"{FEWEST_FOLDS} folds or {FEWEST_SEEDS} seeds"
