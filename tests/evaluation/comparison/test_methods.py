@@ -66,36 +66,6 @@ def test_what_changes_no_number_does_not_separate_and_everything_else_does(tmp_p
     assert [[run.path.name for run in method.runs] for method in found.methods] == [["a", "b"], ["d"]]
 
 
-CODE = {"code": {"commit": "new"}, "versions": {"segment": "0.2.0"}, "choices": {"loss": "dice_ce"}, "overrides": []}
-OLD_CODE = CODE | {"code": {"commit": "old"}}
-
-
-@pytest.mark.parametrize(
-    ("code", "more", "methods"),
-    [
-        # (provenance of the newer seed, its keys that the older lacks, number of methods)
-        (CODE, {}, 1),
-        (CODE, {"loss": {"later": 0.5, "unset": None}}, 1),  # a new key that nobody set
-        (CODE | {"overrides": ["loss.later=0.5"]}, {"loss": {"later": 0.5}}, 2),
-        (CODE | {"overrides": ["+loss.later=0.5"]}, {"loss": {"later": 0.5}}, 2),
-        (CODE | {"choices": {"loss": "dice"}}, {"loss": {"later": 0.5}}, 2),
-        (CODE, {"loss": {"later": 0.5}, "optimizer": {"lr": 0.1}}, 2),  # a value that both have
-        (OLD_CODE, {"loss": {"later": 0.5}}, 2),  # one version: the key is missing on purpose
-        ({}, {"loss": {"later": 0.5}}, 2),  # not known which version
-        # Keys whose former value is known.
-        (CODE, {"plan": {"from": "all"}, "sampler": {"exact": False}}, 1),
-        (CODE, {"plan": {"from": "train"}}, 2),
-    ],
-)
-def test_seeds_of_two_versions_are_one_method_unless_somebody_set_what_differs(tmp_path, code, more, methods):
-    for seed, (record, config) in enumerate([(OLD_CODE, {}), (code, more)]):
-        run = write_run(tmp_path / f"a{seed}", scores_like_dice(6, 2, seed), config, seed=seed)
-        spoil(run, lambda there, record=record: there.update(record))
-    write_run(tmp_path / "b", scores_like_dice(6, 2, 9), NETWORKS["unet_small"])
-    found = read_methods([str(tmp_path / name) for name in ("a0", "a1", "b")], by="configuration")
-    assert len(found.methods) == methods + 1
-
-
 def test_a_seed_that_leaves_empty_what_another_invents_is_perfect_there(tmp_path):
     left, wrong = scores_like_dice(6, 2, 0), scores_like_dice(6, 2, 1)
     left[0, 0] = np.nan
