@@ -18,7 +18,7 @@ DEMSAR = np.array(
 ).T  # fmt: skip
 
 
-def test_example_of_demsar():
+def test_ranks_and_critical_difference_equal_demsars_example():
     ranks = dataset_ranks(DEMSAR, higher_is_better=True)
     assert ranks.mean(axis=1) == pytest.approx([3.143, 2.000, 2.893, 1.964], abs=1e-3)
     # He gives 3.69 with 3 and 39 degrees of freedom, without the correction for ties: 2.85 is the critical value.
@@ -38,14 +38,14 @@ def test_friedman_follows_from_the_chi_squared_of_scipy():
     assert friedman(dataset_ranks(-scores, False)) == pytest.approx(f.sf(value, 3, 33))
 
 
-def test_methods_that_are_always_equal_or_always_ranked_alike():
+def test_friedman_is_1_for_equal_methods_and_0_for_identical_rankings():
     assert friedman(dataset_ranks(np.ones((3, 5)), True)) == 1
     assert friedman(dataset_ranks(np.arange(15.0).reshape(3, 5), True)) == 0
     assert two_methods(np.ones(5), np.ones(5)) == 1
     assert two_methods(np.arange(6.0), np.arange(6.0) - 0.1) == pytest.approx(2 / 2**6)
 
 
-def test_equal_methods_are_told_apart_in_one_of_twenty_comparisons():
+def test_friedman_rejects_equal_methods_in_five_percent_of_comparisons():
     generator = np.random.default_rng(1)
     found = [friedman(dataset_ranks(generator.normal(size=(4, 8)), True)) < 0.05 for _ in range(1000)]
     assert 0.03 < np.mean(found) < 0.07
@@ -60,5 +60,5 @@ def test_equal_methods_are_told_apart_in_one_of_twenty_comparisons():
         ([2.0, 2.0, 2.0], [(0, 2)]),
     ],
 )
-def test_groups_that_do_not_differ(ranks, groups):
+def test_cliques_are_maximal_groups_without_a_significant_difference(ranks, groups):
     assert cliques(np.array(ranks), 1.0) == groups

@@ -28,7 +28,7 @@ OLD_CODE = CODE | {"code": {"commit": "old"}}
         (CODE, {"plan": {"from": "train"}}, 2),
     ],
 )
-def test_seeds_of_two_versions_are_one_method_unless_somebody_set_what_differs(tmp_path, code, more, methods):
+def test_seeds_of_two_versions_are_one_method_unless_a_differing_key_was_set(tmp_path, code, more, methods):
     for seed, (record, config) in enumerate([(OLD_CODE, {}), (code, more)]):
         run = write_run(tmp_path / f"a{seed}", scores_like_dice(6, 2, seed), config, seed=seed)
         there = json.loads((run / "provenance.json").read_text())
