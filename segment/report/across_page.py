@@ -60,33 +60,34 @@ def critical_differences(across: Across) -> Markup:
         An SVG element.
     """
     names, ranks, critical = across.methods, across.mean_ranks, across.critical or 0.0
-    bars = len(across.groups)
+    below = 0.8 * len(across.groups) + 0.8  # the bars
+    near = int(np.searchsorted(ranks, (1 + len(names)) / 2, side="right"))
+    # The outermost methods are nearest to the axis, so that no lines cross.
+    sides = [(0.85, "left", list(range(near))), (len(names) + 0.15, "right", list(range(near, len(names)))[::-1])]
+    depth = below + max(near, len(names) - near)
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": "critical"}):
-        figure = Figure(figsize=(WIDTH, 0.9 + 0.2 * bars + 0.24 * len(names)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 0.5 + 0.24 * (depth + 1.2)), layout="constrained")
         axes = figure.subplots()
         axes.spines[["left", "bottom"]].set_visible(False)
         axes.xaxis.tick_top()
         axes.set_yticks([])
         axes.set_xlim(0.8, len(names) + 0.2)
-        axes.set_ylim(bars * 0.8 + len(names) + 0.6, -1.2)
+        axes.set_ylim(depth, -1.2)
         axes.axhline(0, color=TEXT, linewidth=0.8)
         axes.set_xticks(range(1, len(names) + 1))
         axes.set_title("mean rank (1 is best)", fontsize=8.5)
-        axes.plot((1, min(1 + critical, len(names))), (-0.7, -0.7), color=TEXT, linewidth=1.6)
-        axes.text(1, -0.85, f"critical difference {critical:.2f}", fontsize=7.5, va="bottom")
+        axes.plot((1, min(1 + critical, len(names))), (-0.4, -0.4), color=TEXT, linewidth=1.6)
+        axes.text(1, -0.5, f"critical difference {critical:.2f}", fontsize=7.5, va="bottom")
         for row, group in enumerate(across.groups):
             ends = [ranks[names.index(name)] for name in (group[0], group[-1])]
             height = 0.5 + 0.8 * row
-            axes.plot(
-                (ends[0] - 0.04, ends[1] + 0.04), (height, height), color=TEXT, linewidth=3, solid_capstyle="butt"
-            )
-        middle = float(np.mean([1, len(names)]))
-        for row, (name, rank) in enumerate(zip(names, ranks, strict=True)):
-            height = bars * 0.8 + 0.8 + row
-            left = rank <= middle
-            axes.plot((rank, rank, 0.85 if left else len(names) + 0.15), (0, height, height), color=TEXT, linewidth=0.7)
-            place = (0.85, "left") if left else (len(names) + 0.15, "right")
-            axes.text(place[0], height - 0.08, f"{short_name(name)} {rank:.2f}", ha=place[1], va="bottom")
+            axes.plot((ends[0] - 0.04, ends[1] + 0.04), (height, height), color=TEXT, linewidth=3)
+        for edge, side, places in sides:
+            for row, place in enumerate(places):
+                height = below + row
+                axes.plot((ranks[place], ranks[place], edge), (0, height, height), color=TEXT, linewidth=0.7)
+                text = f"{short_name(names[place])} {ranks[place]:.2f}"
+                axes.text(edge, height - 0.08, text, ha=side, va="bottom")
         return as_svg(figure, "Mean ranks; bars join methods that do not differ significantly", "critical")
 
 

@@ -176,9 +176,9 @@ def judge(
     whole = [row for row in own if (row.fold == figure.fold if figure.fold else not row.fold.isdigit())]
     scored = [row for row in whole if row.value is not None]
     by_fold = {} if figure.fold else _folds(own)
-    values = [row.value for row in scored if row.value is not None] or [*map(np.mean, by_fold.values())]
-    seeds = len({row.seed for row in scored})
-    if len(by_fold) < FEWEST_FOLDS and seeds < FEWEST_SEEDS:
+    values = [row.value for row in scored if row.value is not None]
+    values = values or [float(np.mean(seeds)) for seeds in by_fold.values()]
+    if len(by_fold) < FEWEST_FOLDS and len({row.seed for row in scored}) < FEWEST_SEEDS:
         need = f"{FEWEST_SEEDS} seeds" if figure.fold else f"{FEWEST_FOLDS} folds or {FEWEST_SEEDS} seeds"
         return Judgement(INCONCLUSIVE, float(np.mean(values)) - target, None, f"fewer than {need}")
     theirs = {row.fold: float(row.value) / row.scale for row in siblings if row.fold}
