@@ -150,7 +150,7 @@ def test_conclusion_names_further_differences_between_the_methods(tmp_path, caps
     ):
         network = {
             "_target_": "segment.networks.unet.UNet",
-            "encoder": {"_target_": "a.B", **dict.fromkeys(f"k{key}{name}" for key in range(40))},
+            "encoder": {"_target_": "a.B", **dict.fromkeys((f"k{key}{name}" for key in range(40)), 1)},
         }
         optimizer = {"_target_": f"torch.optim.{kind}", "_partial_": True, "lr": lr, f"only_{kind}": 1}
         config = {"network": network, "optimizer": optimizer, "scheduler": {"max_lr": lr}}
