@@ -56,6 +56,7 @@ def read_experiment(config: DictConfig, command: Command) -> Experiment:
         output=Path(config.output),
         fold=config.fold,
         folds=config.folds,
+        nested=config.nested,
         overfit=config.overfit,
         seed=config.seed,
         weights=None if config.weights is None else Path(config.weights),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -21,13 +22,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from segment.command_line import for_hydra
+from segment.command_line import for_hydra, typed
 from segment.config import sweep
 from segment.config.arguments import parse, without_null
 from segment.config.build import make
 from segment.config.compose import composed_command, register
 from segment.config.folders import ON_DISK
 from segment.config.messages import explain, near_keys
+from segment.config.nested import outer_trainings
 from segment.config.options import OPTIONS, read_options
 from segment.errors import Stopped, UserError
 from segment.failures import explain_failure
@@ -39,6 +41,8 @@ os.environ.setdefault("HYDRA_FULL_ERROR", "1")
 # MLflow sends telemetry as soon as it is imported, and MONAI imports it wherever it is installed.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
+CRASHED = 1  # exit code of a sweep of which a job crashed
+
 
 def launch(
     verb: str,
@@ -49,7 +53,8 @@ def launch(
 ) -> None:
     """Compose the verb's configuration from command-line overrides and run the verb, or every job of a sweep.
 
-    Exits with code 2 after a user error, and after a sweep with the code that `sweep.conclude` returns.
+    Exits with code 2 after a user error, and after a sweep with the code that `sweep.conclude` returns. A sweep with
+    ``nested=true`` is followed by the training of its best configuration for the validation scans of the fold.
 
     Args:
         verb: Name of the verb and of its primary configuration.
@@ -58,8 +63,7 @@ def launch(
         folders: (scheme, folder) of the configuration roots in search order.
         usage: The verb's usual keys, for messages.
     """
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _stop)
+    _catch_termination()
     register(folders)
     sweep.SweepFolder.begun = None
     with _exit_on_user_error(str):
@@ -99,12 +103,21 @@ def launch(
             raise
     finally:
         code = sweep.conclude(verb, sweep.jobs_so_far())
+    for overrides in outer_trainings(sweep.jobs_so_far()) if code != CRASHED else ():
+        print(f"\nThe best of them, trained on all training scans of its fold: {shlex.join(map(typed, overrides))}")
+        launch(verb, overrides, work, folders, usage)
     if code:
         sys.exit(code)
 
 
-def _stop(number: int, frame: object) -> NoReturn:
-    raise Stopped(number)
+def _catch_termination() -> None:
+    """Raise `Stopped` on SIGTERM; Python allows it in the main thread only."""
+
+    def stop(number: int, frame: object) -> NoReturn:
+        raise Stopped(number)
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, stop)
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ class TrainOptions:
     fold: int | str
     folds: int
     splits: str | None
+    nested: bool
     weights: str | None
     overfit: int
     seed: int

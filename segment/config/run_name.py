@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -15,20 +15,23 @@ from segment.config.build import walk
 from segment.errors import UserError
 from segment.workflow.experiment import Command
 
-MAX_LENGTH = 60  # of the part for data and network, and of the part for the overrides
+MAX_LENGTH = 60  # of the part for data and network, and of the part for the overrides unless their keys need more
+_SHORT = 6  # letters of a value that are always kept
+_MOST = 140  # of the part for the overrides: a file's name has at most 255 characters
 _NUMBER = r"-?(?:\d+\.?\d*|\.\d+)(?:[eE]-?\d+)?"
 _WORD = r"[A-Za-z](?:[A-Za-z0-9_.]*[A-Za-z0-9])?"
 # Overrides that the name need not repeat, or that do not change the configuration.
 _OMITTED = (
     r"data\.root|fold|formats|seed|name|output|cache|trainer|sampler\.workers|logger|logger\..*|metrics|metrics\..*"
-    r"|experiments/.*"
+    r"|experiments/.*|nested(?==false)"
 )
 
 
 def run_name(config: DictConfig, command: Command) -> str:
     """The name of a run: data set, network, fold and seed, then the other overrides of the command line, abbreviated.
 
-    A name that was cut, or that does not fully determine the configuration, ends with a hash of it.
+    Long values are cut, keys are not, so that the runs of a sweep show what was varied. A name that was cut, or that
+    does not fully determine the configuration, ends with a hash of it.
     """
     choices = command.choices
     study = next(
@@ -43,10 +46,10 @@ def run_name(config: DictConfig, command: Command) -> str:
     known = {key for key, _ in walk(config)} | {str(group) for group in choices}
     words = [_abbreviated(override, known) for override in rest]
     parts = [cleaned(subject)[:MAX_LENGTH], f"fold{config.fold}", f"seed{config.seed}"]
-    text = "-".join(word for word, _ in words)
-    complete = parts[0] == subject and len(text) <= MAX_LENGTH and all(exact for _, exact in words)
+    text = "-".join(word for word, *_ in words)
+    complete = parts[0] == subject and len(text) <= MAX_LENGTH and all(exact for *_, exact in words)
     if len(text) > MAX_LENGTH:
-        text = text[: MAX_LENGTH - 9].rpartition("-")[0] or text[: MAX_LENGTH - 9]
+        text = _shortened([(word, key) for word, key, _ in words], MAX_LENGTH - 9)
     parts += [text] if text else []
     parts += [] if complete else [f"{zlib.crc32(chr(10).join([subject, *rest]).encode()):08x}"]
     return "-".join(parts)
@@ -73,10 +76,26 @@ def cleaned(text: str) -> str:
     return found if found.strip(".") else "_"
 
 
-def _abbreviated(override: str, known: Collection[str]) -> tuple[str, bool]:
-    """An override as a part of a name, and whether the part fully determines the override."""
+def _shortened(words: Sequence[tuple[str, int]], limit: int) -> str:
+    """Join words that are too long together, the longest values cut; keys and short values stay.
+
+    Args:
+        words: Each word, and the number of letters of its key, with which it begins.
+        limit: Number of characters to keep to if keys and short values leave room for it.
+    """
+    for length in range(max(len(word) - key for word, key in words), _SHORT, -1):
+        if len(text := "-".join(word[: key + length].rstrip("-_.") for word, key in words)) <= limit:
+            return text
+    text = "-".join(word[: key + _SHORT].rstrip("-_.") for word, key in words)
+    share = max(1, _MOST // len(words) - 1)
+    return text if len(text) <= _MOST else "-".join(word[:share].rstrip("-_.") for word, _ in words)[:_MOST].rstrip("-")
+
+
+def _abbreviated(override: str, known: Collection[str]) -> tuple[str, int, bool]:
+    """An override as a part of a name, how long its key is there, and whether it fully determines the override."""
     if override.startswith("~"):
-        return f"without_{cleaned(override[1:])}", bool(re.fullmatch(r"~[\w.]+", override, re.A))
+        word = f"without_{cleaned(override[1:])}"
+        return word, len(word), bool(re.fullmatch(r"~[\w.]+", override, re.A))
     key, _, value = override.partition("=")
     exact, key = key in known, key.lstrip("+")
     short = cleaned(_short_key(key, known))
@@ -89,7 +108,7 @@ def _abbreviated(override: str, known: Collection[str]) -> tuple[str, bool]:
         exact = exact and bool(re.fullmatch(f"{_NUMBER}|{_WORD}", value))
     # lr0.1, but loss_dice: no separator is needed between a letter and a digit.
     separator = "" if text[:1].isdigit() and not short[-1:].isdigit() else "_"
-    return f"{short}{separator}{text or 'none'}", exact
+    return f"{short}{separator}{text or 'none'}", len(short), exact
 
 
 def _short_key(key: str, known: Collection[str]) -> str:

@@ -45,6 +45,7 @@ class Job:
         score: Foreground Dice; None if there is none.
         error: Why it failed; None if it did not.
         crashed: Whether it failed for another reason than a user error.
+        nested: Whether it was scored on part of the training scans.
     """
 
     number: int
@@ -53,6 +54,7 @@ class Job:
     score: float | None = None
     error: str | None = None
     crashed: bool = False
+    nested: bool = False
 
 
 class SweepFolder(Callback):
@@ -149,7 +151,8 @@ def run_job(
         print(f"segment: job {position.number} failed: {error}", file=sys.stderr, flush=True)
     score = float(score) if score is not None and math.isfinite(score) else None
     output = outputs[0] if outputs else None
-    job = Job(position.number, list(position.overrides), output, score, error, crashed)
+    nested = bool(config.get("nested"))
+    job = Job(position.number, list(position.overrides), output, score, error, crashed, nested)
     write_json(_record(position.folder, position.number), asdict(job))
     return score
 
@@ -217,8 +220,10 @@ def conclude(verb: str, jobs: Sequence[Job]) -> int:
         score = "failed" if job.error is not None else "-" if job.score is None else f"{job.score:.4f}"
         rows.append((str(job.number), named[job.number], score, job.output or "-"))
     print(f"\n{table(('job', 'overrides', 'Dice', 'run'), rows, left=('job', 'overrides', 'run'))}\n")
-    print("Dice is each job's foreground mean over its own validation scans.")
-    _print_best()
+    nested = all(job.nested for job in jobs)
+    part = "part of its training scans, which it was not trained on" if nested else "its own validation scans"
+    print(f"Dice is each job's foreground mean over {part}.")
+    _print_best(nested)
     scored = list(dict.fromkeys(job.output for job in jobs if job.score is not None and job.output))
     if verb == "train" and len(scored) > 1:
         print(f"Compare  {command('compare', assign('runs', pattern_of(scored) or scored))}")
@@ -295,7 +300,7 @@ def _common_prefix(names: Sequence[str]) -> str:
     return "".join(letters[0] for letters in common)
 
 
-def _print_best() -> None:
+def _print_best(nested: bool) -> None:
     """Print the best parameters that an optimising sweeper has found."""
     results = SweepFolder.begun / "optimization_results.yaml" if SweepFolder.begun else None
     if results is None or not results.is_file():
@@ -304,7 +309,8 @@ def _print_best() -> None:
     if isinstance(found.get("best_params"), dict):
         best = " ".join(f"{key}={value}" for key, value in found["best_params"].items())
         print(f"Best     {printable(best)}: {printable(found.get('best_value'))}")
-        print(
-            "Note: these were chosen for their score on the validation scans, so that score is optimistic. Report them "
-            "on scans that the search did not see: search with fold=0 and train the other folds, or score a test set."
-        )
+        if not nested:
+            print(
+                "Note: these were chosen for their score on the validation scans, so that score is optimistic. Search "
+                "with nested=true, which scores the validation scans once, for the best; or score a test set."
+            )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from segment.data.case import Case, Dataset
@@ -68,6 +69,24 @@ def pick_fold(all_folds: Sequence[Fold], fold: int | str) -> Fold:
     if isinstance(fold, bool) or not isinstance(fold, int) or not 0 <= fold < len(all_folds):
         raise UserError(f"fold={fold} does not exist: there are {len(all_folds)} folds, 0 to {len(all_folds) - 1}.")
     return all_folds[fold]
+
+
+def inner_fold(dataset: Dataset, fold: Fold, n: int) -> Fold:
+    """Split the training cases of a fold once more: the first of ``n`` folds of them.
+
+    Args:
+        dataset: The data set; cases of one group stay together.
+        fold: A fold of it.
+        n: Number of folds.
+
+    Returns:
+        ``{"train": [ids], "val": [ids]}``, none of them in ``fold["val"]``.
+
+    Raises:
+        UserError: If the fold has fewer than two training cases (or groups).
+    """
+    training = set(fold["train"])
+    return folds(replace(dataset, cases=tuple(case for case in dataset.cases if case.id in training)), n)[0]
 
 
 def write_folds(path: Path, all_folds: Sequence[Fold]) -> None:

@@ -103,7 +103,7 @@ class BlockStage(Stage):
 
 
 class RecurrentResidualStage(Stage):
-    """Recurrent convolutions after a 1x1 convolution, plus a skip (Alom et al. 2018, arXiv 1802.06955, fig. 4d).
+    """Recurrent convolutions after a 1x1 convolution, plus a skip (Alom et al. 2018, arXiv 1802.06955, fig. 4b and d).
 
     Args:
         spatial_dims: 2 or 3.
@@ -112,6 +112,7 @@ class RecurrentResidualStage(Stage):
         depth: Number of recurrent convolutions.
         kernel_size: Odd size, an integer or one per axis.
         stride: Stride of the 1x1 convolution.
+        residual: Whether there is the skip; False: a recurrent stage.
         **block: steps, norm, act and bias of :class:`RecurrentBlock`.
     """
 
@@ -123,11 +124,13 @@ class RecurrentResidualStage(Stage):
         depth: int = 2,
         kernel_size: PerAxis = 3,
         stride: PerAxis = 1,
+        residual: bool = True,
         **block: Any,
     ) -> None:
+        joined = Residual if residual else nn.Sequential
         super().__init__(
             ConvBlock(spatial_dims, in_channels, out_channels, 1, stride, norm=None, act=None),
-            Residual(*(RecurrentBlock(spatial_dims, out_channels, kernel_size, **block) for _ in range(depth))),
+            joined(*(RecurrentBlock(spatial_dims, out_channels, kernel_size, **block) for _ in range(depth))),
         )
 
 

@@ -43,9 +43,10 @@ MOVED = {
 # Keys that configurations written before lack, with the value that they stand for; a missing key stands for null.
 ADDED = {
     "inference.average": "probabilities",
-    "loss.label_smoothing": "0.0",
+    "loss.label_smoothing": 0.0,
+    "nested": False,
     "plan.from": "all",
-    "sampler.exact": "False",
+    "sampler.exact": False,
 }
 
 
@@ -111,27 +112,29 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[tuple
     Returns:
         (dotted key, value there, value here), sorted by key; a missing key counts as null.
     """
-    before, now = _flat(there), _flat(here)
-    rows = [(key, _value(before, key), _value(now, key)) for key in sorted(before.keys() | now.keys())]
-    return [
-        (key, old, new)
-        for key, old, new in rows
-        if old != new and not {old, new} <= {NULL, "[]"} and not any(f"{key}.".startswith(f"{free}.") for free in FREE)
-    ]
+    before, now = values(there), values(here)
+    keys = sorted(before.keys() | now.keys())
+    rows = [(key, before.get(key, NULL), now.get(key, NULL)) for key in keys if not is_free(key)]
+    return [(key, old, new) for key, old, new in rows if old != new and not {old, new} <= {NULL, "[]"}]
 
 
-def _value(row: Mapping[str, str], key: str) -> str:
-    return row.get(key, ADDED.get(key, NULL))
+def is_free(key: str) -> bool:
+    """Whether a key, or one above it, is in `FREE`."""
+    return any(f"{key}.".startswith(f"{free}.") for free in FREE)
 
 
-def _flat(config: Mapping[str, Any]) -> dict[str, str]:
-    """Dotted key to the value's text, without the paths inside the run folder, which follow from ``output``."""
+def values(config: Mapping[str, Any]) -> dict[str, str]:
+    """Dotted key to the value's text, whatever version wrote the configuration.
+
+    Paths inside the run folder, which follow from ``output``, are left out.
+    """
     inside = f"{config.get('output')}/"
-    return {
+    found = {
         key: NULL if value is None else _current(str(value))
         for key, value in leaves(config)
         if not f"{value}/".startswith(inside)
     }
+    return {key: str(value) for key, value in ADDED.items()} | found
 
 
 def _current(value: str) -> str:

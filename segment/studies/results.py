@@ -31,17 +31,18 @@ PAGE = """# Studies
 Published figures and our measurements. `segment reproduce page=experiments` generates this page from the studies'
 `published.csv`, `measured.csv` and `verdict.yaml`; manual edits will be lost.
 
-Each figure is judged by the difference between measured and published value, with its 90 % interval over folds or
-seeds (two one-sided tests at 5 %), against a margin that was set beforehand: .005 of Dice or IoU unless the study's
+Each figure is judged by the difference between measured and published value, with its 90 % interval over folds or seeds
+(two one-sided tests at 5 %), against a margin that was set beforehand: .005 of Dice or IoU unless the study's
 `verdict.yaml` says otherwise. Of the published recipe a figure is **reproduced** if the interval lies within the
 margin, **not reproduced (below** or **above)** if it lies on one side of zero but not within, else **inconclusive**;
-fewer than five folds or three seeds are always inconclusive. A run that differs from the published recipe **matches**
-or **does not match**, and a line under the table says what differs. **Not comparable**: overlap, mirrored views, test
-set, grid or pretraining differ, so that no run of ours could reproduce the figure. Seeds are averaged. There is no
-verdict if the run was not scored with this metric. *Reduced*: the run's protocol deviates from the study's, for
-example in fewer steps or folds. The interval beside a measured value is a bootstrap over its scans; it decides
-nothing. Split, overlap and test-time augmentation are given with the published value, and under the table for the
-measured one. `measured.csv` names the provenance file of a measured row.
+fewer than five folds or three seeds are always inconclusive. The interval counts both trainings and, unless both were
+tested on the same scans (`same_scans` in `verdict.yaml`), both samples of scans. A run that differs from the published
+recipe **matches** or **does not match**, and a line under the table says what differs. **Not comparable**: overlap,
+mirrored views, test set, grid or pretraining differ, so that no run of ours could reproduce the figure. Seeds are
+averaged. There is no verdict if the run was not scored with this metric. *Reduced*: the run's protocol deviates from
+the study's, for example in fewer steps or folds. The interval beside a measured value is a bootstrap over its scans; it
+decides nothing. Split, overlap and test-time augmentation are given with the published value, and under the table for
+the measured one. `measured.csv` names the provenance file of a measured row.
 
 """
 

@@ -3,13 +3,8 @@
 Whether the published value lies inside an interval over scans says little: on the same scans both share their
 difficulty, and with few scans nearly everything lies inside. The question is whether training again, as published,
 gives the published figure but for a difference that does not matter. Two one-sided tests at 5 % (Schuirmann 1987)
-answer it:
-
-- over the differences of the folds, where the source prints a figure per fold (the scans of a fold are the same);
-- else over our folds or seeds, whose variance is counted twice, since the published figure is one such mean too; over
-  seeds of one test set, the error of both samples of scans is added.
-
-At least five folds or three seeds are needed. Seeds are averaged first.
+answer it, with the standard error that `segment.studies.prediction` derives from our folds or seeds. At least five
+folds or three seeds are needed.
 """
 
 from __future__ import annotations
@@ -25,7 +20,8 @@ import numpy as np
 from segment.config.experiments import RULES
 from segment.errors import UserError
 from segment.files import read_mapping
-from segment.statistics.differences import Errors, intervals
+from segment.statistics.differences import intervals
+from segment.studies import prediction
 from segment.studies.figures import ALL, Measured, Published
 from segment.text import printable
 
@@ -42,6 +38,7 @@ VERDICTS = (
 FEWEST_FOLDS, FEWEST_SEEDS = 5, 3
 LEVEL = 0.9  # of the interval that two one-sided tests at 5 % amount to
 _MARGINS = {"dice": 0.005, "iou": 0.005}
+_CONTENT = ("margin", "reason", "differs", "not_comparable", "same_scans")
 _KEYS = ("run", "metric", "label", "fold", "split", "overlap", "test_time_augmentation")
 
 
@@ -54,12 +51,14 @@ class Rules:
         reason: Why these margins.
         differs: Run -> what differs from the published recipe.
         not_comparable: Patterns of the columns of ``published.csv``, with a ``reason``.
+        same_scans: Likewise: figures without a fold that were published for the very scans that ours are tested on.
     """
 
     margin: Mapping[str, float]
     reason: str
     differs: Mapping[str, str]
     not_comparable: Sequence[Mapping[str, str]]
+    same_scans: Sequence[Mapping[str, str]] = ()
 
     def difference_of(self, run: str) -> str:
         """What differs between a run and the published recipe; empty if nothing does."""
@@ -72,9 +71,9 @@ class Rules:
             figure: The published figure.
             protocol: How the measured figure was computed; empty if there is none.
         """
-        for entry in self.not_comparable:
-            if all(fnmatchcase(str(getattr(figure, key)), entry[key]) for key in _KEYS if key in entry):
-                return entry["reason"]
+        entry = _matching(figure, self.not_comparable)
+        if entry is not None:
+            return entry["reason"]
         overlap = protocol.get("overlap")
         if isinstance(overlap, int | float) and _is_number(figure.overlap) and float(figure.overlap) != overlap:
             return f"window overlap {figure.overlap} published, {overlap:g} measured"
@@ -84,6 +83,18 @@ class Rules:
         if views and (plain if theirs.startswith("mirror") else theirs == "none" and not plain):
             return f"test-time augmentation {theirs} published, {views} measured"
         return ""
+
+    def on_same_scans(self, figure: Published) -> bool:
+        """Whether a figure was published for the scans that ours is tested on; so are those of a fold."""
+        return bool(figure.fold) or _matching(figure, self.same_scans) is not None
+
+
+def _matching(figure: Published, entries: Sequence[Mapping[str, str]]) -> Mapping[str, str] | None:
+    """The first entry whose patterns all match a figure."""
+    for entry in entries:
+        if all(fnmatchcase(str(getattr(figure, key)), entry[key]) for key in _KEYS if key in entry):
+            return entry
+    return None
 
 
 NO_RULES = Rules(_MARGINS, "", {}, ())
@@ -99,29 +110,32 @@ def read_rules(study: Path) -> Rules:
     if not path.is_file():
         return NO_RULES
     content = read_mapping(path)
-    unknown = sorted(set(content) - {"margin", "reason", "differs", "not_comparable"})
-    margin, differs, entries = (content.get(key) or {} for key in ("margin", "differs", "not_comparable"))
+    unknown = sorted(set(content) - set(_CONTENT))
+    margin, differs = (content.get(key) or {} for key in ("margin", "differs"))
     if unknown:
-        raise UserError(f"{path}: unknown key {printable(unknown[0])}. It has margin, reason, differs, not_comparable.")
+        raise UserError(f"{path}: unknown key {printable(unknown[0])}. It has {', '.join(_CONTENT)}.")
     if not isinstance(margin, dict) or not all(isinstance(value, float) and value > 0 for value in margin.values()):
         raise UserError(f"{path}: margin: give a positive decimal for each metric, such as {{dice: 0.005}}.")
     if margin and not content.get("reason"):
         raise UserError(f"{path}: margin: say why in reason.")
     if not isinstance(differs, dict):
         raise UserError(f"{path}: differs: give what differs for each run, {{RUN: TEXT}}.")
-    entries = entries or []
-    if not isinstance(entries, list) or not all(isinstance(one, dict) and "reason" in one for one in entries):
-        raise UserError(f"{path}: not_comparable: give a list of {{run: ..., reason: ...}}.")
-    wrong = sorted({str(key) for entry in entries for key in entry} - {*_KEYS, "reason"})
-    if wrong:
-        raise UserError(f"{path}: not_comparable: unknown key {printable(wrong[0])}. Keys: {', '.join(_KEYS)}, reason.")
-    texts = [{str(key): str(value) for key, value in entry.items()} for entry in entries]
     return Rules(
         _MARGINS | margin,
         str(content.get("reason", "")),
         {str(run): str(text) for run, text in differs.items()},
-        texts,
+        *(_patterns(f"{path}: {key}", content.get(key) or []) for key in ("not_comparable", "same_scans")),
     )
+
+
+def _patterns(where: str, entries: Any) -> list[dict[str, str]]:
+    """Entries of patterns with a reason each, as text."""
+    if not isinstance(entries, list) or not all(isinstance(one, dict) and "reason" in one for one in entries):
+        raise UserError(f"{where}: give a list of {{run: ..., reason: ...}}.")
+    wrong = sorted({str(key) for entry in entries for key in entry} - {*_KEYS, "reason"})
+    if wrong:
+        raise UserError(f"{where}: unknown key {printable(wrong[0])}. Keys: {', '.join(_KEYS)}, reason.")
+    return [{str(key): str(value) for key, value in entry.items()} for entry in entries]
 
 
 @dataclass(frozen=True)
@@ -160,16 +174,21 @@ def judge(
     margin = rules.margin.get(figure.metric)
     target = float(figure.value) / figure.scale
     whole = [row for row in own if (row.fold == figure.fold if figure.fold else not row.fold.isdigit())]
+    scored = [row for row in whole if row.value is not None]
     by_fold = {} if figure.fold else _folds(own)
-    values = [row.value for row in whole if row.value is not None]
-    center = float(np.mean(values)) if values else float(np.mean(list(by_fold.values())))
-    seeds = len({row.seed for row in (whole or own)})
-    if len(by_fold) < FEWEST_FOLDS and seeds < FEWEST_SEEDS:
+    values = [row.value for row in scored if row.value is not None]
+    values = values or [float(np.mean(seeds)) for seeds in by_fold.values()]
+    if len(by_fold) < FEWEST_FOLDS and len({row.seed for row in scored}) < FEWEST_SEEDS:
         need = f"{FEWEST_SEEDS} seeds" if figure.fold else f"{FEWEST_FOLDS} folds or {FEWEST_SEEDS} seeds"
-        return Judgement(INCONCLUSIVE, center - target, None, f"fewer than {need}")
-    differences, square = _units(figure, by_fold, whole, siblings, target)
-    estimate = float(np.mean(differences))
-    errors = Errors(np.array(np.sqrt(square)), np.array(len(differences) - 1.0))
+        return Judgement(INCONCLUSIVE, float(np.mean(values)) - target, None, f"fewer than {need}")
+    theirs = {row.fold: float(row.value) / row.scale for row in siblings if row.fold}
+    same = rules.on_same_scans(figure)
+    if len(by_fold) >= FEWEST_SEEDS and set(by_fold) <= set(theirs):
+        estimate, errors = prediction.paired_folds(by_fold, theirs)
+    elif len(by_fold) >= FEWEST_SEEDS:
+        estimate, errors = prediction.folds(by_fold, target, same)
+    else:
+        estimate, errors = prediction.seeds(scored, target, same)
     low, high = (float(end) for end in intervals(np.array(estimate), errors, LEVEL))
     if margin is None:
         return Judgement(INCONCLUSIVE, estimate, (low, high), f"no margin is set for {figure.metric}")
@@ -189,32 +208,13 @@ def _word(low: float, high: float, margin: float, differs: bool) -> tuple[str, s
     return INCONCLUSIVE, f"neither within {margin:g} nor apart"
 
 
-def _folds(own: Sequence[Measured]) -> dict[str, float]:
-    """Value of every fold, seeds averaged."""
+def _folds(own: Sequence[Measured]) -> dict[str, list[float]]:
+    """The value of every seed, by fold."""
     found: dict[str, list[float]] = {}
-    for row in own:
+    for row in sorted(own, key=lambda row: row.fold):
         if row.fold.isdigit() and row.value is not None:
             found.setdefault(row.fold, []).append(row.value)
-    return {fold: float(np.mean(values)) for fold, values in found.items()}
-
-
-def _units(
-    figure: Published,
-    by_fold: Mapping[str, float],
-    whole: Sequence[Measured],
-    siblings: Sequence[Published],
-    target: float,
-) -> tuple[np.ndarray, float]:
-    """Differences of folds or seeds from the published figure, and the squared standard error of their mean."""
-    theirs = {row.fold: float(row.value) / row.scale for row in siblings if row.fold}
-    if len(by_fold) >= FEWEST_SEEDS:
-        paired = set(by_fold) <= set(theirs)
-        found = np.array([value - (theirs[fold] if paired else target) for fold, value in sorted(by_fold.items())])
-        return found, float(found.var(ddof=1) / len(found) * (1 if paired else 2))
-    rows = [row for row in whole if row.value is not None]
-    found = np.array([row.value for row in rows], float) - target
-    scans = [row.sd**2 / row.scans for row in rows if row.sd is not None and row.scans]
-    return found, float(2 * found.var(ddof=1) / len(found) + 2 * (np.mean(scans) if scans else np.inf))
+    return found
 
 
 def _is_number(text: str) -> bool:

@@ -179,6 +179,7 @@ class Experiment:
         output: The run folder.
         fold: Number of the validation fold, or ``all``.
         folds: Number of folds, unless a splits file defines them.
+        nested: Train and score on parts of the fold's training scans; its validation scans are not used.
         overfit: Train and score on this many training scans; 0 for a real run.
         seed: Everything random is a function of (seed, step, sample).
         weights: A run folder or a file of weights to start from; None for random ones.
@@ -197,6 +198,7 @@ class Experiment:
     output: Path
     fold: int | str
     folds: int
+    nested: bool
     overfit: int
     seed: int
     weights: Path | None

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from segment.data.case import Case, Dataset
 from segment.data.check.dataset import Tests
-from segment.data.splits import Fold, folds, pick_fold
+from segment.data.splits import Fold, folds, inner_fold, pick_fold
 from segment.errors import UserError
 from segment.preprocessing.plan import DatasetPlan, Plan
 from segment.preprocessing.store import Store
@@ -55,22 +55,31 @@ def prepare(experiment: Experiment) -> Work:
     chosen: list[Fold] = []
 
     def training(dataset: Dataset) -> Sequence[str]:
-        chosen.extend(folds(dataset, experiment.folds, file=experiment.data.splits))
+        chosen.extend(_folds(experiment, dataset))
         return pick_fold(chosen, experiment.fold)["train"]
 
     store, decided = planned_store(experiment.data, experiment.plan, "none" if dry else "labelled", training)
     dataset = store.dataset
     by_id = {case.id: case for case in dataset.cases}
-    all_folds = chosen or folds(dataset, experiment.folds, file=experiment.data.splits)
+    all_folds = chosen or _folds(experiment, dataset)
     fold = pick_fold(all_folds, experiment.fold)
     train, val = ([by_id[i] for i in fold[part]] for part in ("train", "val"))
     if experiment.overfit:
         train = val = train[: experiment.overfit]
     prepare_cases(store, list(dict.fromkeys([*train, *val])))
-    test = [case for case in dataset.test_cases if case.label and not dry]
+    test = [case for case in dataset.test_cases if case.label and not (dry or experiment.nested)]
     origin = {"all": "all labelled scans", "train": "training scans"}[experiment.plan.origin]
     origin = origin if experiment.plan.file is None else "a file"
     return Work(dataset, all_folds, train, val, test, store.hashes, decided, store.plan, store, origin)
+
+
+def _folds(experiment: Experiment, dataset: Dataset) -> list[Fold]:
+    """The folds of the data set; with ``nested``, that of the experiment is a split of its training scans."""
+    found = folds(dataset, experiment.folds, file=experiment.data.splits)
+    if not experiment.nested:
+        return found
+    inner = inner_fold(dataset, pick_fold(found, experiment.fold), experiment.folds)
+    return [inner if number == experiment.fold else fold for number, fold in enumerate(found)]
 
 
 def planned_store(

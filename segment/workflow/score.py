@@ -91,6 +91,7 @@ def score(
         **tolerance_protocol(dataset.tolerance, dataset.labels.structures, metrics),
         "stopped_early": record.get("stopped_early"),
         "plan_from": work.planned_from,
+        "nested": "inner split of the training scans" if experiment.nested else None,
     }
     summary = summarise(scans, protocol, cost, [metric.info for metric in metrics])
     write_summary(folder / "summary.json", summary)

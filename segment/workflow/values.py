@@ -21,7 +21,7 @@ MAX_TIME = re.compile(r"\d+:\d{1,2}:\d{1,2}:\d{1,2}")
 MAX_SEED = 2**32 - 1  # NumPy's
 
 
-def check_run(fold: int | str, folds: int, splits: Path | None, seed: int, overfit: int) -> None:
+def check_run(fold: int | str, folds: int, splits: Path | None, seed: int, overfit: int, nested: bool) -> None:
     """Check which fold is trained, and the seed.
 
     Raises:
@@ -41,6 +41,11 @@ def check_run(fold: int | str, folds: int, splits: Path | None, seed: int, overf
     if fold != "all" and (not isinstance(fold, int) or isinstance(fold, bool) or not 0 <= fold < number):
         where = "" if splits is None else f" in {splits}"
         raise UserError(f"fold={fold}: there are {number} folds{where}. Give a number from 0 to {number - 1}, or all.")
+    if nested and (fold == "all" or overfit):
+        raise UserError(
+            "nested=true: chooses a configuration for one fold, whose validation scans it does not use. Give one fold, "
+            "such as fold=0 or -m fold=0,1,2,3,4, and no overfit."
+        )
     require_number("seed", seed, 0, MAX_SEED, whole=True)
     require_number("overfit", overfit, 0, whole=True)
 

@@ -1,4 +1,4 @@
-"""What training asks of the check: facts and hashes of a sound data set, one paragraph about another."""
+"""The check before training: facts and hashes of a valid data set, one paragraph about an invalid one."""
 
 import json
 import shutil
@@ -16,13 +16,13 @@ from segment.workflow.check import checked_data
 
 @pytest.fixture
 def opened(make_dataset, tmp_path):
-    """A sound miniature data set and the configuration of a training on it."""
+    """A valid miniature data set and the configuration of a training on it."""
     root = make_dataset(tmp_path / "in", n=4, shape=(6, 8, 7))
     given = ["data=auto", f"data.root={root}", f"cache={tmp_path / 'cache'}"]
     return root, read_data(*compose_command("train", given))
 
 
-def test_a_sound_data_set_gives_facts_and_hashes(opened, monkeypatch):
+def test_valid_data_set_gives_facts_and_hashes(opened, monkeypatch):
     data = opened[1]
     checked = checked_data(data)
     assert sorted(checked.surveys) == [case.id for case in checked.dataset.cases]
@@ -32,7 +32,7 @@ def test_a_sound_data_set_gives_facts_and_hashes(opened, monkeypatch):
     assert checked_data(data, checked.hashes) == checked
 
 
-def test_another_is_refused_with_its_first_errors_and_the_command_that_lists_all(opened):
+def test_invalid_data_set_is_refused_with_its_first_errors_and_the_check_command(opened):
     root, data = opened
     for case in ("a00", "b01", "c02", "d03"):
         change(root / IMAGE.replace("b01", case), np.zeros_like)
@@ -47,7 +47,7 @@ def test_another_is_refused_with_its_first_errors_and_the_command_that_lists_all
     assert "\n" not in said
 
 
-def test_the_command_that_lists_all_looks_at_the_splits_too(opened, tmp_path):
+def test_check_command_includes_the_splits(opened, tmp_path):
     root, _ = opened
     splits = tmp_path / "splits.json"
     splits.write_text(json.dumps([{"train": ["x0", "x1"], "val": ["x2", "x3"]}]))
@@ -57,7 +57,7 @@ def test_the_command_that_lists_all_looks_at_the_splits_too(opened, tmp_path):
     assert f"splits={splits}` lists all 4." in str(refused.value)
 
 
-def test_warnings_and_test_scans_stop_nothing(opened):
+def test_warnings_and_test_scans_do_not_stop_training(opened):
     root, data = opened
     (root / "imagesTs").mkdir()
     shutil.copy(root / IMAGE, root / "imagesTs" / "new.nii.gz")

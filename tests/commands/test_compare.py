@@ -114,7 +114,7 @@ def test_two_runs_are_compared_as_json(tmp_path, capsys):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_runs_that_are_no_result_are_left_out_and_named_wherever_the_comparison_goes(tmp_path, capsys):
+def test_invalid_runs_are_omitted_and_named_in_every_output(tmp_path, capsys):
     runs, output = write_study(tmp_path / "runs", networks=("unet_small", "mednext_s")), tmp_path / "out"
     # The runs of the best that would turn the comparison round.
     bad = write_run(tmp_path / "runs" / "z-bad", np.zeros((24, 2)), {"network": {"name": "bad"}}, seed=7)
@@ -143,14 +143,14 @@ def test_runs_that_are_no_result_are_left_out_and_named_wherever_the_comparison_
         compared(f"runs=[{sound[0]},{bad}]")
 
 
-def test_the_sentence_says_what_else_differs_than_what_the_methods_are_named_after(tmp_path, capsys):
+def test_conclusion_names_further_differences_between_the_methods(tmp_path, capsys):
     for name, lr, mirror, kind in (
         ("unet_small", 0.003, "mirror all", "AdamW"),
         ("attention_unet", 0.01, "none", "SGD"),
     ):
         network = {
             "_target_": "segment.networks.unet.UNet",
-            "encoder": {"_target_": "a.B", **dict.fromkeys(f"k{key}{name}" for key in range(40))},
+            "encoder": {"_target_": "a.B", **dict.fromkeys((f"k{key}{name}" for key in range(40)), 1)},
         }
         optimizer = {"_target_": f"torch.optim.{kind}", "_partial_": True, "lr": lr, f"only_{kind}": 1}
         config = {"network": network, "optimizer": optimizer, "scheduler": {"max_lr": lr}}
@@ -188,7 +188,7 @@ def test_the_sentence_says_what_else_differs_than_what_the_methods_are_named_aft
     assert f"All {len(content['differences'])} configuration keys that differ are in comparison.json" in page
 
 
-def test_inventing_costs_and_is_told(tmp_path, capsys):
+def test_false_positives_are_penalised_and_reported(tmp_path, capsys):
     empty, invented = scores_like_dice(12, 2, 0), np.zeros((12, 2), bool)
     empty[:6, 1], invented[:6, 1] = np.nan, True
     write_run(tmp_path / "careful", empty)
@@ -203,7 +203,7 @@ def test_inventing_costs_and_is_told(tmp_path, capsys):
     assert "posterior in 6 scans without it, false positives: careful 0 % (0 voxels), inventive 100 % (90 vox" in text
 
 
-def test_many_methods_are_ranked_in_full_and_paired_with_the_best(tmp_path, capsys):
+def test_many_methods_are_all_ranked_and_compared_with_the_best(tmp_path, capsys):
     for place in range(6):
         config = {"optimizer": {"lr": place, **{f"key_{key}": place for key in range(30)}}}
         labels = [f"a_rather_long_label_{number}" for number in range(9)]
@@ -250,7 +250,7 @@ def test_text_of_files_cannot_escape_the_tables(tmp_path, capsys):
         (["runs=[nowhere,else]"], "nowhere: no such folder"),
     ],
 )
-def test_a_value_that_cannot_be_is_told_before_anything_is_read(tmp_path, monkeypatch, overrides, said):
+def test_invalid_values_are_reported_before_reading_runs(tmp_path, monkeypatch, overrides, said):
     monkeypatch.chdir(tmp_path)
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -263,7 +263,7 @@ def segment(*arguments: str, **options) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=120, **options)
 
 
-def test_runs_are_named_as_train_names_them_and_torch_is_never_imported(tmp_path):
+def test_default_run_names_are_understood_without_importing_torch(tmp_path):
     for name, lr in (("balls-unet-fold0-seed0-optimizer.lr=0.1", 0.1), ("balls-unet-fold0-seed0", 0.2)):
         write_run(tmp_path / name, scores_like_dice(10, 2, int(10 * lr)), {"optimizer": {"lr": lr}})
     runs = "runs=[balls-unet-fold0-seed0-optimizer.lr=0.1, balls-unet-fold0-seed0]"
@@ -281,7 +281,7 @@ def test_runs_are_named_as_train_names_them_and_torch_is_never_imported(tmp_path
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_train_records_the_choices_that_names_are_made_of():
+def test_train_records_the_choices_used_in_method_names():
     _, command = compose_command("train", ["network=mednext_s", "optimizer.lr=1"])
     assert command.overrides == ("network=mednext_s", "optimizer.lr=1")
     assert command.arguments == ("train", "network=mednext_s", "optimizer.lr=1")

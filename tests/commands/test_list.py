@@ -33,7 +33,7 @@ class Only3D(torch.nn.Module):
 
 
 def segment(*arguments: str) -> str:
-    """What ``segment list`` with these arguments writes to standard output, which is no terminal."""
+    """Standard output of ``segment list`` with these arguments, outside a terminal."""
     given, sys.argv = sys.argv, ["segment", "list", *arguments]
     try:
         with contextlib.redirect_stdout(io.StringIO()) as out:
@@ -52,7 +52,7 @@ SOME = {"unet", "unet_small", "unetpp_ds", "swinunetr", "unetr", "dynunet", "own
 
 @pytest.fixture(scope="module")
 def listed(tmp_path_factory) -> tuple[list[dict], str]:
-    """Some networks and three of the user's own, and what was said beside them; the list of all takes ten seconds."""
+    """Some networks, three custom ones, and the messages about them; listing all networks takes ten seconds."""
     folder = tmp_path_factory.mktemp("own")
     (folder / "own_networks_of_the_list_test.py").write_text(OWN)
     (folder / "conf" / "network").mkdir(parents=True)
@@ -81,7 +81,7 @@ def rows(listed) -> dict[str, dict]:
 
 
 @pytest.mark.slow
-def test_every_network_is_listed_in_numbers():
+def test_list_shows_figures_of_every_network():
     listed = {row["name"]: row for row in json.loads(segment("networks", "format=json"))}
     assert listed.keys() == OURS
     for name, row in listed.items():
@@ -95,12 +95,12 @@ def test_every_network_is_listed_in_numbers():
 
 
 @pytest.mark.slow
-def test_the_kept_figures_of_every_network_are_what_counting_gives(tmp_path):
+def test_stored_figures_of_every_network_are_correct(tmp_path):
     network_table.write_table(tmp_path / "table.json")
     assert json.loads((tmp_path / "table.json").read_text()) == network_table.table()
 
 
-def test_the_kept_figures_are_up_to_date(capsys):
+def test_stored_figures_are_up_to_date(capsys):
     register()
     assert network_table.table()["code"] == network_table.code_hash(), "segment/networks has changed: make networks"
     with hydra.initialize(version_base="1.3", config_path=None):
@@ -112,7 +112,7 @@ def test_the_kept_figures_are_up_to_date(capsys):
             assert kept[name] == {"configuration": kept[name]["configuration"], **network_table.count(name)}
 
 
-def test_a_network_of_ones_own_in_place_of_ours_is_counted(tmp_path, monkeypatch):
+def test_custom_network_that_replaces_a_built_in_one_is_counted(tmp_path, monkeypatch):
     (tmp_path / "conf" / "network").mkdir(parents=True)
     ours = (CONF / "network" / "unet_small.yaml").read_text()
     assert "features: [8, 32, 64, 128]" in ours
@@ -125,7 +125,7 @@ def test_a_network_of_ones_own_in_place_of_ours_is_counted(tmp_path, monkeypatch
     assert counted == ["unet_small"]
 
 
-def test_the_list_imports_nothing_slow(tmp_path):
+def test_list_imports_no_slow_package(tmp_path):
     told = run_all([["list"], ["list", "networks", "format=json"]], tmp_path)
     assert [code for code, *_ in told["results"]] == [0, 0], told
     assert told["imported"] == []
@@ -137,7 +137,7 @@ def test_every_network_has_a_row(monkeypatch):
     assert [row["name"] for row in json.loads(segment("networks", "format=json"))] == sorted(OURS)
 
 
-def test_the_numbers_are_those_of_the_papers(rows):
+def test_parameter_counts_equal_the_papers(rows):
     assert rows["unet"] == {
         "name": "unet",
         "dimensions": [2, 3],
@@ -165,7 +165,7 @@ def test_the_numbers_are_those_of_the_papers(rows):
     assert rows["unetpp_ds"]["deep supervision"] == 3
 
 
-def test_the_users_own_networks_are_listed_too_and_broken_ones_do_not_stop_the_list(listed, rows):
+def test_custom_networks_are_listed_and_broken_ones_do_not_stop_the_list(listed, rows):
     assert rows.keys() == SOME
     own = rows["own"]
     assert (own["dimensions"], own["parameters 2D"], own["parameters 3D"]) == ([3], None, 2 * 27 + 2)
@@ -178,7 +178,7 @@ def test_the_users_own_networks_are_listed_too_and_broken_ones_do_not_stop_the_l
     assert len(listed[1].strip().splitlines()) == 2
 
 
-def test_the_table_has_one_line_a_network_and_fits(listed, monkeypatch):
+def test_table_has_one_line_per_network_and_fits_the_terminal(listed, monkeypatch):
     monkeypatch.setattr(listing, "networks", lambda: listed[0])
     monkeypatch.setenv("COLUMNS", "150")
     lines = segment("networks").splitlines()
@@ -207,11 +207,11 @@ def test_the_table_has_one_line_a_network_and_fits(listed, monkeypatch):
         (2e9, "2.00 G"),
     ],
 )
-def test_numbers_are_short(value, shown):
+def test_large_numbers_are_abbreviated(value, shown):
     assert listing.shown_number(value) == shown
 
 
-def test_one_network_is_shown_part_by_part():
+def test_one_network_is_described_part_by_part():
     found = one("network=unet", "dims=2", "network.encoder.features=[8,16]")
     assert (found["name"], found["dimensions"], found["size"], found["divisor"]) == ("unet", 2, [192, 192], [2, 2])
     assert [part["name"] for part in found["parts"]] == [
@@ -239,13 +239,13 @@ def test_one_network_is_shown_part_by_part():
         (["size=[40,32]"], 2, [40, 32]),
     ],
 )
-def test_the_image_is_the_one_asked_for(arguments, dims, size):
+def test_description_uses_the_requested_image_size(arguments, dims, size):
     found = one("network=unet_small", *arguments)
     assert (found["dimensions"], found["size"]) == (dims, size)
     assert found["parts"][-1]["size"] == size
 
 
-def test_any_override_of_a_network_and_a_study_work():
+def test_description_accepts_overrides_and_studies():
     name = "encoder.trunk.layer4"
     parts = {part["name"]: part for part in one("network=unet_encoder", "network.encoder=resnet50")["parts"]}
     assert (parts[name]["channels"], parts[name]["stride"]) == (2048, [32, 32, 32])
@@ -254,7 +254,7 @@ def test_any_override_of_a_network_and_a_study_work():
     assert one("network.encoder.features=[8,16]", "size=16")["name"] == "unet_small"  # what train takes
 
 
-def test_one_network_as_a_table():
+def test_one_network_is_printed_as_a_table():
     lines = segment("networks", "network=nnunet_plain", "network.deep_supervision=1", "size=[16,32,32]").splitlines()
     assert lines[0].startswith("nnunet_plain: Isensee")
     assert max(map(len, lines[1:])) <= 140
@@ -283,7 +283,7 @@ def test_one_network_as_a_table():
         (["networks", "format=yaml"], "format=yaml"),
     ],
 )
-def test_a_mistake_is_told_in_one_paragraph(arguments, said, capsys):
+def test_mistake_is_reported_in_one_paragraph(arguments, said, capsys):
     with pytest.raises(SystemExit) as ended:
         segment(*arguments)
     assert ended.value.code == 2
@@ -293,7 +293,7 @@ def test_a_mistake_is_told_in_one_paragraph(arguments, said, capsys):
 
 
 @pytest.mark.parametrize("what", ["data", "studies", "metrics"])
-def test_data_studies_and_metrics_are_listed_with_what_they_are(what, monkeypatch):
+def test_data_sets_studies_and_metrics_are_listed_with_descriptions(what, monkeypatch):
     monkeypatch.setenv("COLUMNS", "300")
     found = json.loads(segment(what, "format=json"))
     assert found

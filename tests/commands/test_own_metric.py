@@ -32,7 +32,7 @@ class Again(Found):
     name = "again"
 
 class Centres(Metric):
-    """Distance of the centres; its name does not say that less of it is better."""
+    """Distance of the centres; its name does not imply that smaller is better."""
     name, title, unit = "centres", "Centres apart", "mm"
     higher_is_better, perfect, penalty, needs_spacing = False, 0.0, DIAGONAL, True
 
@@ -72,7 +72,7 @@ def command(tmp_path, monkeypatch):
     sys.modules.pop("my_metrics", None)
 
 
-def test_a_metric_of_ones_own_stands_beside_the_built_in_ones(command, make_dataset, tmp_path, capsys):
+def test_custom_metric_appears_everywhere_the_built_in_ones_do(command, make_dataset, tmp_path, capsys):
     root = make_dataset(tmp_path / "data", n=6, shape=SHAPE, spacing=SPACING)
     for name, seed in (("first", 0), ("second", 1)):
         given = (f"data.root={root}", f"cache={tmp_path / 'cache'}", f"name={name}", f"seed={seed}")
@@ -163,7 +163,7 @@ def by_hand(prediction: Path, reference: Path, row) -> tuple[float, float]:
     return ((masks[0] & masks[1]).sum() / masks[1].sum()) ** 2, np.linalg.norm(centres[0] - centres[1])
 
 
-def test_evaluate_scores_by_it_too_and_a_wrong_one_is_told_before_anything_is_read(command, tmp_path, capsys):
+def test_evaluate_uses_custom_metrics_and_reports_invalid_ones_first(command, tmp_path, capsys):
     for folder, shift in (("masks", 1), ("references", 0)):
         mask = np.zeros((6, 6, 6), np.uint8)
         mask[1 + shift : 3 + shift, 2:4, 2:4] = 1

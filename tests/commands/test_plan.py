@@ -45,7 +45,7 @@ def test_a_plan_is_written_for_a_data_set(make_dataset, tmp_path, capsys):
     assert str(output) in printed.replace("\n", "")
 
 
-def test_what_is_given_is_kept(make_dataset, tmp_path):
+def test_given_values_are_kept(make_dataset, tmp_path):
     root = make_dataset(tmp_path / "data", n=3, shape=(20, 40, 36))
     given = ["spacing=[2,1,1]", "patch_size=[16,32,32]", "batch_size=4", "normalization=none", "preset=resenc_m"]
     run(tmp_path / "p.yaml", "data=auto", f"data.root={root}", *given)
@@ -57,7 +57,7 @@ def test_what_is_given_is_kept(make_dataset, tmp_path):
     assert "# set by the user" in (tmp_path / "p.yaml").read_text()
 
 
-def test_flat_images_get_the_2d_configuration_alone(make_dataset, tmp_path):
+def test_flat_images_get_only_the_2d_configuration(make_dataset, tmp_path):
     root = make_dataset(tmp_path / "data", layout="folders", n=4, shape=(70, 90))
     run(tmp_path / "p.yaml", "data=auto", f"data.root={root}", "batch_size=2")
     plan = read_plan(tmp_path / "p.yaml")
@@ -80,7 +80,7 @@ def test_zeros_around_a_scan_are_cropped(make_dataset, tmp_path):
     assert plan.pick().normalization == ("masked_zscore",)
 
 
-def test_an_existing_plan_is_kept_unless_told(make_dataset, tmp_path):
+def test_existing_plan_is_kept_unless_overwrite_is_set(make_dataset, tmp_path):
     root = make_dataset(tmp_path / "data", n=2, shape=(12, 16, 14))
     output = tmp_path / "p.yaml"
     output.write_text("mine")
@@ -102,7 +102,9 @@ def test_an_existing_plan_is_kept_unless_told(make_dataset, tmp_path):
         ("output=plan.txt", r"^output=plan\.txt"),
     ],
 )
-def test_a_wrong_value_is_told_by_its_key_and_nothing_is_written(wrong, message, make_dataset, tmp_path, monkeypatch):
+def test_wrong_value_is_reported_with_its_key_and_nothing_is_written(
+    wrong, message, make_dataset, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     root = make_dataset(tmp_path / "data", n=2, shape=(12, 16, 14))
     with pytest.raises(UserError, match=message):
@@ -110,13 +112,13 @@ def test_a_wrong_value_is_told_by_its_key_and_nothing_is_written(wrong, message,
     assert {path.name for path in tmp_path.iterdir()} <= {"data", ".cache"}
 
 
-def test_labels_are_counted_as_nnunet_counts_them():
+def test_number_of_labels_equals_nnunets():
     assert count({"background": 0, "a": 1, "b": 2}) == 3
     assert count({"background": 0, "a": 1, "b": 2, "ignore": 3}) == 4
     assert count({"background": 0, "both": [1, 2], "one": 1}) == 3
 
 
-def test_a_plan_may_come_from_the_training_scans_alone(make_dataset, tmp_path):
+def test_plan_can_be_made_from_training_scans_only(make_dataset, tmp_path):
     root = make_dataset(tmp_path / "data", n=4)
     given = ["data=auto", f"data.root={root}", f"cache={tmp_path / 'cache'}", "folds=2", "fold=0"]
     works = {origin: prepare(experiment_of([*given, f"plan.from={origin}"])) for origin in ("all", "train")}
@@ -133,7 +135,7 @@ def count(declared) -> int:
     return decide.fingerprint_of(dataset, {"c": Survey((8, 8), (1.0, 1.0), ((0, 8), (0, 8)), ())}).labels
 
 
-def test_the_plan_of_task04_is_nnunets(shared_data, tmp_path):
+def test_plan_of_task04_equals_nnunets(shared_data, tmp_path):
     """On the real scans: the fingerprint that nnU-Net's extractor took, then its plan."""
     root = shared_data("Task04_Hippocampus")
     given = ["data=hippocampus", f"data.root={root}", f"cache={tmp_path}"]

@@ -35,7 +35,7 @@ def voxels(path: Path) -> np.ndarray:
     return np.asarray(nib.load(path).dataobj)
 
 
-def test_predict_writes_masks_on_the_inputs_own_grid_format_and_name(run_train, make_dataset, tmp_path):
+def test_predict_keeps_grid_format_and_name_of_the_input(run_train, make_dataset, tmp_path):
     root = make_dataset(tmp_path / "data", n=4)
     model = run_train(root, "run", "trainer.max_steps=30", "sampler.steps_per_epoch=30")
     source = next(iter(sorted((model / "predictions").iterdir())))
@@ -67,7 +67,7 @@ def test_predict_writes_masks_on_the_inputs_own_grid_format_and_name(run_train, 
         run("predict", predict, model=model, input=inputs, output=inputs)
 
 
-def test_masks_that_exist_are_replaced_only_if_asked_for_and_a_choice_of_windows_works(tmp_path, capsys):
+def test_existing_masks_are_replaced_only_with_overwrite_and_windows_can_be_chosen(tmp_path, capsys):
     given = {"model": OLD / "seed0", "input": OLD / "scans/imagesTr/case_0.nii.gz", "output": tmp_path / "masks"}
     run("predict", predict, **given)
     before = (tmp_path / "masks" / "case_0.nii.gz").stat().st_mtime_ns
@@ -86,7 +86,9 @@ def settings(output: Path) -> dict:
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_a_model_is_predicted_as_it_was_scored(run_train, make_dataset, tmp_path, monkeypatch, capsys, fast):
+def test_predict_uses_the_settings_that_the_model_was_scored_with(
+    run_train, make_dataset, tmp_path, monkeypatch, capsys, fast
+):
     root = make_dataset(tmp_path / "data", n=4)
     given = ("inference.overlap=0.25", "inference.mirror=[0]", "inference.batch_size=3", "inference.sigma=0.2")
     model = run_train(root, "run", "trainer.precision=bf16-mixed", *given[:3], "+" + given[3])
@@ -141,7 +143,7 @@ def test_a_model_is_predicted_as_it_was_scored(run_train, make_dataset, tmp_path
     assert "window overlap 0.25" in capsys.readouterr().out
 
 
-def test_models_that_do_not_say_their_precision_are_predicted_in_that_of_their_run(run_train, make_dataset, tmp_path):
+def test_model_without_a_precision_is_predicted_in_that_of_its_run(run_train, make_dataset, tmp_path):
     root = make_dataset(tmp_path / "data", n=4)
     model = run_train(root, "run", "trainer.precision=32-true")
     description = model / "model" / "model.json"
@@ -165,7 +167,7 @@ def test_models_that_do_not_say_their_precision_are_predicted_in_that_of_their_r
         )
 
 
-def test_values_that_are_not_finite_are_no_mask(run_train, make_dataset, tmp_path):
+def test_non_finite_logits_are_refused(run_train, make_dataset, tmp_path):
     root = make_dataset(tmp_path / "data", n=4)
     model = run_train(root, "run")
     scan = next((root / "imagesTr").iterdir())
@@ -177,7 +179,7 @@ def test_values_that_are_not_finite_are_no_mask(run_train, make_dataset, tmp_pat
     assert not list((tmp_path / "masks").iterdir())
 
 
-def test_evaluate_scores_masks_of_any_program(make_dataset, tmp_path, capsys):
+def test_evaluate_scores_masks_from_any_program(make_dataset, tmp_path, capsys):
     root = make_dataset(tmp_path / "data", n=3)
     masks = tmp_path / "masks"
     masks.mkdir()
@@ -240,7 +242,7 @@ def test_a_missing_channel_is_named(tmp_path):
         list(find_scans(tmp_path, 2))
 
 
-def test_the_best_checkpoint_predicts_where_it_is_asked_for(tested_folds, tmp_path, capsys):
+def test_predict_can_use_the_best_checkpoint(tested_folds, tmp_path, capsys):
     model = shutil.copytree(tested_folds / "cv-fold0", tmp_path / "run")
     best, inputs = model / "checkpoints" / "best.ckpt", tested_folds / "data" / "images" / "test"
     content = torch.load(best, weights_only=True)

@@ -18,7 +18,7 @@ def shown(*overrides: str) -> None:
     ("name", "shape"),
     [("nnunet", (12, 16, 14)), ("nnunet", (24, 20)), ("monai", (12, 16, 14)), ("none", (24, 20))],
 )
-def test_a_picture_shows_plain_patches_and_samples(make_dataset, tmp_path, name, shape, capsys):
+def test_picture_shows_original_and_augmented_patches(make_dataset, tmp_path, name, shape, capsys):
     root = make_dataset(tmp_path / "scans", n=3, shape=shape)
     picture = tmp_path / "new" / "augment.png"
     size = f"plan.patch_size=[{','.join(str(n - 4) for n in shape)}]"
@@ -45,7 +45,7 @@ def test_a_picture_shows_plain_patches_and_samples(make_dataset, tmp_path, name,
         assert picture.read_bytes() != before
 
 
-def test_a_recipe_of_the_users_own_needs_nothing_but_a_call():
+def test_custom_augmentation_only_needs_to_be_callable():
     image, reference = np.random.default_rng(0).random((1, 9, 9)).astype(np.float32), np.zeros((9, 9), np.uint8)
 
     class Plan:
@@ -56,7 +56,7 @@ def test_a_recipe_of_the_users_own_needs_nothing_but_a_call():
     np.testing.assert_allclose(slices[1][0], slices[0][0] + 1)
 
 
-def test_the_patch_lies_about_the_foreground():
+def test_patch_is_centred_on_the_foreground():
     reference = np.zeros((20, 30), np.uint8)
     reference[4:7, 24:30] = 1
     assert show.about_foreground(reference, np.array([8, 10])).tolist() == [1, 20]  # as near as the border allows
@@ -64,7 +64,7 @@ def test_the_patch_lies_about_the_foreground():
     assert show.about_foreground(reference, np.array([30, 10])).tolist() == [-5, 20]
 
 
-def test_alone_it_says_what_can_be_shown(capsys):
+def test_show_without_arguments_lists_what_it_can_show(capsys):
     shown()
     assert "show augment data=NAME" in capsys.readouterr().out
 
@@ -81,14 +81,14 @@ def test_alone_it_says_what_can_be_shown(capsys):
         (["what=augment", "augment.no_such=1"], "no_such"),
     ],
 )
-def test_mistakes_are_told_and_nothing_is_written(tmp_path, monkeypatch, overrides, said):
+def test_mistakes_are_reported_and_nothing_is_written(tmp_path, monkeypatch, overrides, said):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=said):
         shown(*[f"+{o}" if o.startswith("augment.") else o for o in overrides])
     assert not list(tmp_path.iterdir())
 
 
-def test_a_mask_that_does_not_lie_on_its_image_is_named(make_dataset, tmp_path):
+def test_mask_on_another_grid_than_its_image_is_named(make_dataset, tmp_path):
     root = make_dataset(tmp_path / "scans", n=2)
     other = make_dataset(tmp_path / "other", n=2, shape=(10, 16, 14))
     mask = sorted((root / "labelsTr").iterdir())[0]

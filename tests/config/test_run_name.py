@@ -70,7 +70,23 @@ def test_long_names_are_shortened_and_stay_distinct():
     assert len(names) == 4
     assert all(len(name) < 120 for name in names)
     many = ["augment=none", "loss=dice_focal", "trainer.precision=32-true", "trainer.check_val_every_n_epoch=1"]
-    assert re.fullmatch(r"demo-unet_small-fold0-seed0-augment_none-loss_dice_focal-[0-9a-f]{8}", name_of(*many))
+    cut = r"demo-unet_small-fold0-seed0-augment_none-loss_dice-check_val_every_n_epoch1-precision32-tru-[0-9a-f]{8}"
+    assert re.fullmatch(cut, name_of(*many))
+
+
+def test_a_sweep_shows_the_key_and_value_that_it_varies_however_long_the_other_overrides_are():
+    others = ["network.encoder.features=[8,16,32,64,128,256,320,320]", "loss=dice_focal", "augment=none"]
+    others += ["scheduler=warmup_cosine", "inference.overlap=0.25", "trainer.max_steps=12000"]
+    names = [name_of(*others, f"optimizer.weight_decay={value}") for value in ("0", "1e-4")]
+    assert re.search("-weight_decay0-", names[0]), names
+    assert re.search("-weight_decay1e-4-", names[1]), names
+    assert all(key in names[0] for key in ("features", "loss", "augment", "scheduler", "overlap", "steps"))
+    assert all(len(name) < 140 for name in names)
+
+
+def test_a_name_of_very_many_overrides_is_still_a_name_of_a_file():
+    many = [f"+callbacks.stop.some_long_name_of_an_argument_{number}={number}" for number in range(40)]
+    assert len(name_of(*many)) < 255
 
 
 @pytest.mark.parametrize(

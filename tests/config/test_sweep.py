@@ -4,6 +4,7 @@ import json
 import re
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -14,7 +15,8 @@ from omegaconf import OmegaConf
 
 from segment.config.compose import compose, register
 from segment.config.messages import explain
-from segment.config.sweep import pattern_of
+from segment.config.nested import outer_trainings
+from segment.config.sweep import Job, pattern_of
 from segment.evaluation.comparison.methods import find_runs
 from segment.workflow import train as training
 
@@ -131,6 +133,39 @@ def test_search_finds_the_highest_dice_and_is_reproducible(segment, make_dataset
     assert segment("train", root, *search) == 0
     assert capsys.readouterr().out.count("is finished") == 2
     assert runs(tmp_path) == sorted(scores)
+
+
+def test_the_best_of_a_nested_sweep_is_scored_once_on_scans_that_had_no_part_in_the_choice(
+    segment, make_dataset, tmp_path, capsys
+):
+    root = make_dataset(tmp_path / "data", n=4)
+    assert segment("train", root, "-m", "optimizer.lr=1e-2,1e-9", "nested=true", "name=try${hydra:job.num}") == 0
+    output = capsys.readouterr().out
+    assert "on part of its training scans" in output.replace("mean over", "on")
+    named = {run.name: run for run in runs(tmp_path)}
+    (final,) = named.keys() - {"try0", "try1"}
+    splits = {name: json.loads((run / "provenance.json").read_text())["split"] for name, run in named.items()}
+    assert splits["try0"] == splits["try1"]
+    assert sorted(splits["try0"]["train"] + splits["try0"]["val"]) == sorted(splits[final]["train"])
+    best = max(("try0", "try1"), key=lambda name: dice(named[name]))
+    tried, trained = (OmegaConf.load(named[name] / "config.yaml") for name in (best, final))
+    assert (trained.optimizer.lr, trained.nested, tried.nested) == (tried.optimizer.lr, False, True)
+    assert f"-lr{trained.optimizer.lr}-" in final
+    assert "nested" not in final
+
+
+def test_each_fold_of_a_nested_sweep_has_its_own_best():
+    scores = [("0", "1e-3", 0.5), ("0", "1e-2", 0.7), ("1", "1e-3", 0.6), ("1", "1e-2", None), ("1", "1e-1", 0.6)]
+    jobs = [
+        Job(number, [f"fold={fold}", f"optimizer.lr={lr}", "nested=true", "name=x"], score=score, nested=True)
+        for number, (fold, lr, score) in enumerate(scores)
+    ]
+    assert outer_trainings(jobs) == [
+        ["fold=0", "optimizer.lr=1e-2", "nested=false"],
+        ["fold=1", "optimizer.lr=1e-3", "nested=false"],
+    ]
+    assert outer_trainings([replace(job, nested=False) for job in jobs]) == []
+    assert outer_trainings([replace(job, score=None) for job in jobs]) == []
 
 
 @pytest.mark.usefixtures("quiet_optuna")

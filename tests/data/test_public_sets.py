@@ -1,5 +1,6 @@
 """Public data sets in miniature, with the folder structure of their downloads: opened, checked and read."""
 
+import json
 import re
 import shutil
 from functools import partial
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from miniatures import NEEDED, options, write
+from miniatures import CONF, FLAT, NEEDED, options, write
 from PIL import Image
 
 from segment.data import open_dataset
@@ -45,6 +46,8 @@ WANTED = {
     "spleen": (["spleen_10", "spleen_2", "spleen_3"], ["imagesTr/spleen_10.nii.gz"], 1, 2),
     "prostate": (["prostate_00", "prostate_01", "prostate_02"], ["imagesTr/prostate_00.nii.gz"], 2, 3),
     "dsb2018": (["a", "b", "c"], ["images/a.png"], 3, 2),
+    "drive": (["01_test", "21_training", "22_training"], ["images/01_test.png"], 3, 2),
+    "chase_db1": (["Image_01L", "Image_01R", "Image_02L"], ["images/Image_01L.png"], 3, 2),
     "xenopus_kidney": (["a", "b", "c"], [f"images/a_000{n}.tif" for n in range(3)], 3, 3),
 }
 
@@ -59,7 +62,7 @@ def test_a_public_data_set_is_read_as_it_is_downloaded(tmp_path, name):
     assert [case.id for case in dataset.cases] == cases
     assert [path.relative_to(root).as_posix() for path in dataset.cases[0].images] == files
     assert (len(dataset.channels), len(dataset.labels)) == (channels, classes)
-    shape = (24, 24) if name == "dsb2018" else (10, 12, 16)
+    shape = (24, 24) if name in FLAT else (10, 12, 16)
     for case in dataset.cases:
         assert read_image(case.images).array.shape == (channels, *shape)
         mask = read_label(case.label).array
@@ -202,6 +205,67 @@ def test_the_conversion_of_the_data_science_bowl_joins_the_nuclei(tmp_path, monk
     dataset = _open("dsb2018", tmp_path)
     assert read_image(dataset.cases[0].images).array[:, 0, 0].tolist() == [9, 8, 7]
     assert np.flatnonzero(read_label(dataset.cases[1].label).array.any(axis=1)).tolist() == [3, 9]
+
+
+def retina(shape, seed):
+    """A photograph that is bright within a circle, the circle, and vessels, two of them outside it."""
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
+    inside = (rows - shape[0] / 2) ** 2 + (columns - shape[1] / 2) ** 2 < (0.45 * min(shape)) ** 2
+    random = np.random.default_rng(seed)
+    photo = np.where(inside[..., None], random.integers(90, 200, (*shape, 3)), random.integers(0, 6, (*shape, 3)))
+    photo[shape[0] // 2 - 9 : shape[0] // 2 - 5, shape[1] // 2] = 3  # a dark spot inside
+    vessels = np.zeros(shape, bool)
+    vessels[shape[0] // 2] = inside[shape[0] // 2]
+    return Image.fromarray(photo.astype(np.uint8)), inside, vessels
+
+
+def check_retina(name, root, cases, inside, vessels):
+    dataset = _open(name, root)
+    assert [case.id for case in dataset.cases] == cases
+    assert read_image(dataset.cases[0].images).array.shape == (3, *inside.shape)
+    np.testing.assert_array_equal(read_label(dataset.cases[0].label).array, np.where(inside, vessels, 2))
+
+
+def test_the_conversion_of_drive_joins_vessels_and_field_of_view(tmp_path, monkeypatch):
+    for part, number in (("training", "21"), ("training", "22"), ("test", "01")):
+        for folder in ("images", "1st_manual", "mask"):
+            (tmp_path / part / folder).mkdir(parents=True, exist_ok=True)
+        photo, inside, vessels = retina((584, 565), 0)
+        photo.save(tmp_path / part / "images" / f"{number}_{part}.tif")
+        Image.fromarray(vessels).convert("L").save(tmp_path / part / "1st_manual" / f"{number}_manual1.gif")
+        Image.fromarray(inside).convert("P").save(tmp_path / part / "mask" / f"{number}_{part}_mask.gif")
+    # The masks of the download are read as they are, too.
+    assert set(np.unique(read_label(tmp_path / "training" / "mask" / "21_training_mask.gif").array)) == {0, 255}
+    monkeypatch.chdir(tmp_path)
+    exec(conversion(5), {})
+    check_retina("drive", tmp_path, ["01_test", "21_training", "22_training"], inside, vessels)
+
+
+def test_the_conversion_of_stare_finds_the_dark_border(tmp_path, monkeypatch):
+    for case in ("im0001", "im0324"):
+        photo, inside, vessels = retina((605, 700), 1)
+        photo.save(tmp_path / f"{case}.ppm")
+        Image.fromarray(vessels).convert("L").save(tmp_path / f"{case}.ah.ppm")
+    monkeypatch.chdir(tmp_path)
+    exec(conversion(6), {})
+    check_retina("stare", tmp_path, ["im0001", "im0324"], inside, vessels)
+
+
+def test_the_conversion_of_chase_finds_the_dark_border(tmp_path, monkeypatch):
+    for case in ("Image_01L", "Image_01R"):
+        photo, inside, vessels = retina((96, 100), 2)
+        photo.save(tmp_path / f"{case}.jpg", quality=100, subsampling=0)
+        Image.fromarray(vessels).save(tmp_path / f"{case}_1stHO.png")
+    monkeypatch.chdir(tmp_path)
+    exec(conversion(7), {})
+    check_retina("chase_db1", tmp_path, ["Image_01L", "Image_01R"], inside, vessels)
+    assert _open("chase_db1", tmp_path).groups() == {"Image_01L": "01", "Image_01R": "01"}
+
+
+def test_the_official_split_of_drive_is_that_of_its_names(tmp_path):
+    (fold,) = json.loads((CONF.parents[1] / "experiments" / "r2unet2018" / "splits.json").read_text())
+    assert fold["train"] == [f"{number}_training" for number in range(21, 41)]
+    assert fold["val"] == [f"{number:02d}_test" for number in range(1, 21)]
 
 
 def _open(name: str, root: Path, report=None):

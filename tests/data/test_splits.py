@@ -7,7 +7,7 @@ from sklearn.model_selection import KFold
 
 from segment.data import Case, Dataset, open_dataset
 from segment.data.labels import Labels
-from segment.data.splits import folds, pick_fold, write_folds
+from segment.data.splits import folds, inner_fold, pick_fold, write_folds
 from segment.errors import UserError
 
 
@@ -59,6 +59,18 @@ def test_groups_stay_together_and_lone_groups_change_nothing():
 @pytest.mark.parametrize(("cases", "wanted"), [(2, 2), (4, 4), (5, 5), (6, 5)])
 def test_few_cases_make_few_folds(cases, wanted):
     assert len(folds(dataset(list("abcdefgh"[:cases])))) == wanted
+
+
+def test_inner_folds_split_the_training_scans_of_a_fold_and_keep_groups_together():
+    ids = [f"c{number:02d}" for number in range(30)]
+    groups = {name: f"p{number % 10}" for number, name in enumerate(ids)}
+    made = dataset(ids, list(groups.values()))
+    for fold in folds(made):
+        inner = inner_fold(made, fold, 5)
+        assert sorted(inner["train"] + inner["val"]) == fold["train"]
+        assert {groups[name] for name in inner["train"]}.isdisjoint({groups[name] for name in inner["val"]})
+    with pytest.raises(UserError, match="at least two"):
+        inner_fold(made, {"train": ids[:1], "val": ids[1:]}, 5)
 
 
 @pytest.mark.parametrize(("ids", "groups"), [([], []), (["a"], [None]), (["a", "b"], ["p", "p"])])

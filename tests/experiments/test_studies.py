@@ -30,6 +30,7 @@ LIGHT = {
     "hippocampus=dynunet": ["network.network.filters=[4,4,4,4]"],
     "isbi2012_em=attention_unet": ["network.encoder.features=[4,4,4,4,4]"],
     "nnunet_revisited=acdc_resenc_m": ["network.encoder.features=[4,8,8,8]"],
+    "r2unet2018=drive_runet": ["network.encoder.features=[4,4,4,4,4]"],
     "segresnet_brats18=segresnet": ["network.network.init_filters=8"],
     "spleen=bundle_unet": [],
     "swinunetr_brats21=f48": ["network.network.feature_size=12", "network.network.depths=[1,1,1,1]"],
@@ -124,6 +125,12 @@ PROTOCOL = {
     "vnet2016=logistic": {"loss._target_": "segment.losses.cross_entropy.CrossEntropyLoss",
                           "optimizer.momentum": 0.99, "scheduler.step_size": 25_000},
     "unetpp2018=polyp_wide_unet": {"network.encoder.features": [35, 70, 140, 280, 560], "optimizer.lr": 3e-4},
+    "r2unet2018=drive_resunet": {"optimizer": {"_target_": "torch.optim.Adam", "_partial_": True, "lr": 2e-4,
+                                               "weight_decay": 0.0}},
+    "r2unet2018=drive_unet": {"plan.patch_size": [48, 48], "optimizer.lr": 2e-4, "optimizer.weight_decay": 0.0,
+                              "splits": "experiments/r2unet2018/splits.json", "inference.mirror": []},
+    "r2unet2018=chase_runet": {"network.encoder.stage.residual": False, "network.decoder.stage.residual": False,
+                               "plan.batch_size": 32, "optimizer._target_": "torch.optim.Adam", "splits": None},
     "isbi2012_em=nnunet_plain": {"optimizer.lr": 3e-4, "trainer.max_steps": 600, "trainer.accelerator": "cpu"},
 }  # fmt: skip
 

@@ -130,7 +130,7 @@ def test_format_needs_the_key_and_a_missing_module_is_named(place):
     evaluate = ("-m", "segment.cli", "evaluate", "predictions=scans/labels", "references=scans/labels", "output=out")
     done = python(place, *evaluate)
     assert done.returncode == 2
-    assert "contains no mask (.nii.gz, .nii, .mha, .nrrd, .png, .tif, .tiff)" in done.stderr
+    assert "contains no mask (.nii.gz, .nii, .mha, .nrrd, .png, .gif, .pgm, .ppm, .tif, .tiff)" in done.stderr
 
 
 @pytest.mark.slow

@@ -152,6 +152,9 @@ def test_recurrent_residual_is_a_projection_plus_recurrence_over_it():
     entry = functional.conv2d(image, project.weight, project.bias, stride=2)
     assert len(stage[1]) == 2
     torch.testing.assert_close(stage(image), entry + stage[1][1](stage[1][0](entry)))
+    plain = RecurrentResidualStage(2, 3, 4, steps=2, stride=2, residual=False, **BATCH)
+    plain.load_state_dict(stage.state_dict())
+    torch.testing.assert_close(plain(image), stage[1][1](stage[1][0](entry)))
 
 
 def test_dense_layers_read_all_maps_before_them_in_order():

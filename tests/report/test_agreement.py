@@ -8,7 +8,7 @@ from segment.runs.folder import read_run
 from segment.runs.precision_recall import write_curves
 
 
-def test_volumes_differ_in_percent_of_their_mean(make_run):
+def test_volume_difference_is_in_percent_of_the_mean_volume(make_run):
     scans = read_run(make_run(shifts=(0, 1))).scans
     scans.loc[0, ["reference_voxels", "predicted_voxels"]] = [100, 300]
     scans.loc[1, ["reference_voxels", "predicted_voxels"]] = [50, 0]
@@ -19,7 +19,7 @@ def test_volumes_differ_in_percent_of_their_mean(make_run):
     assert table["name"].tolist() == ["Anterior", "Posterior", "Posterior"]
 
 
-def test_the_section_has_what_the_run_has(make_run):
+def test_agreement_section_shows_only_available_data(make_run):
     run = make_run()
     found = agreement(read_run(run))
     assert found.precision_recall is None
@@ -42,7 +42,7 @@ def test_the_section_has_what_the_run_has(make_run):
 
 
 @pytest.mark.parametrize("file", ["precision_recall.csv", "confusion.csv"])
-def test_a_damaged_file_does_not_cost_the_page(make_run, file):
+def test_damaged_file_does_not_prevent_the_page(make_run, file):
     run = make_run()
     (run / file).write_text("nonsense\n")
     assert agreement(read_run(run)).volumes is not None

@@ -1,4 +1,4 @@
-"""The page of a comparison: what it says, what it leaves out, and its controls in a real browser."""
+"""The page of a comparison: its content, its limits, and its controls in a real browser."""
 
 import re
 import shutil
@@ -41,7 +41,7 @@ def study(tmp_path_factory):
     return folder
 
 
-def test_page_says_what_the_tables_say(study):
+def test_page_and_tables_agree(study):
     page = (study / "report.html").read_text()
     comparison = compare(read_methods(f"{study}/*", by="run", names=["careful", "middle", "weak"]), resamples=300)
     assert f'<p class="conclusion">{comparison.conclusion}</p>' in page
@@ -72,7 +72,7 @@ def test_scans_that_changed_most_are_shown_with_contours(make_run, tmp_path):
     assert "moved or deleted: scan_2." in page
 
 
-def test_of_several_seeds_the_one_whose_mask_is_shown_is_named(make_run, tmp_path):
+def test_page_names_the_seed_whose_mask_is_shown(make_run, tmp_path):
     for lr, shifts in ((0.01, (0, 0)), (0.1, (2, 1))):
         for seed in (3, 4):
             run = make_run(f"lr{lr}-seed{seed}", lr, shifts)
@@ -110,7 +110,7 @@ def test_contours_are_drawn_where_the_predictions_differ_most():
         contour_row(image, reference, [other[:3]], 2, (3.0, 1.0, 1.0))
 
 
-def test_text_of_files_stays_text(tmp_path):
+def test_text_from_files_is_escaped(tmp_path):
     hostile = "</script><img src=x onerror=alert(1)>&\x1b"
     names = (hostile, f"{hostile} two")
     for folder, shift in (("x", 0.0), ("y", 0.05)):
@@ -125,7 +125,7 @@ def test_text_of_files_stays_text(tmp_path):
     assert page.count("</script>") == 3
 
 
-def test_a_page_is_bounded_whatever_is_compared(tmp_path, monkeypatch):
+def test_page_size_is_limited_for_any_comparison(tmp_path, monkeypatch):
     monkeypatch.setattr(comparison_page, "_MOST_VALUES", 100)
     monkeypatch.setattr(comparison_page, "_MOST_PAIR_ROWS", 5)
     for place in range(7):
@@ -155,7 +155,7 @@ def browser():
 
 @pytest.fixture
 def opened(browser, study):
-    """Function (options) -> the page in a window; at the end nothing was asked for and nothing complained."""
+    """Function (options) -> the page in a window; afterwards it must have made no requests and logged no errors."""
     address, heard, contexts = (study / "report.html").as_uri(), [], []
 
     def open_(**options):
@@ -174,7 +174,7 @@ def opened(browser, study):
 
 
 @in_browser
-def test_a_pair_is_chosen_and_every_scan_of_it_shown(opened, study):
+def test_selected_pair_shows_all_its_scans(opened, study):
     page = opened()
     comparison = compare(read_methods(f"{study}/*", by="run", names=["careful", "middle", "weak"]), resamples=300)
     text, rows = page.locator("#pair-text"), page.locator("#changes tbody tr")
@@ -198,7 +198,7 @@ def test_a_pair_is_chosen_and_every_scan_of_it_shown(opened, study):
 
 
 @in_browser
-def test_scans_sort_filter_and_light_up_by_mouse_and_keyboard(opened):
+def test_scans_can_be_sorted_filtered_and_highlighted_by_mouse_and_keyboard(opened):
     page = opened()
     header = page.locator("#changes th").nth(3)
     header.get_by_role("button").click()
@@ -224,7 +224,7 @@ def test_scans_sort_filter_and_light_up_by_mouse_and_keyboard(opened):
 
 @in_browser
 @pytest.mark.parametrize(("scheme", "dark"), [("light", False), ("dark", True)])
-def test_colours_follow_the_reader_and_a_phone_needs_no_sideways_scrolling(opened, scheme, dark):
+def test_page_follows_the_colour_scheme_and_fits_a_phone(opened, scheme, dark):
     page = opened(color_scheme=scheme, viewport={"width": 390, "height": 800})
     ground, text, *plots = (
         page.evaluate(f"getComputedStyle(document.querySelector('{part}')).{what}")
@@ -241,7 +241,7 @@ def test_colours_follow_the_reader_and_a_phone_needs_no_sideways_scrolling(opene
 
 
 @in_browser
-def test_print_has_the_plots_and_a_page_without_scripts_the_tables(opened):
+def test_print_version_has_plots_and_page_without_scripts_has_tables(opened):
     page = opened(color_scheme="dark")
     page.emulate_media(media="print", color_scheme="dark")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"

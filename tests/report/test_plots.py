@@ -27,7 +27,7 @@ def table():
     return scores(20, a="Anterior", b=EVIL)
 
 
-def test_every_scan_is_a_point_in_its_labels_colour(table):
+def test_each_scan_is_a_point_in_the_colour_of_its_label(table):
     table.iloc[3, 0] = np.nan
     svg = distributions(table, LEAD, "spread")
     for colour, points in zip(colours(3)[1:], (19, 20), strict=True):
@@ -35,14 +35,14 @@ def test_every_scan_is_a_point_in_its_labels_colour(table):
         assert sum(style in element.get("style", "") for element in elements(svg) if element.tag == "use") == points
 
 
-def test_many_scans_are_boxes_only():
+def test_many_scans_are_drawn_as_boxes_without_points():
     few, many = (len(distributions(scores(scans, a="A"), LEAD, "spread")) for scans in (20, 2001))
     assert many < 3 * few
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("draw", [distributions, curves])
-def test_names_are_shown_as_they_are_and_nothing_of_them_is_obeyed(table, draw):
+def test_names_are_shown_literally_and_not_interpreted(table, draw):
     if draw is distributions:
         svg = distributions(table, LEAD, "a")
     else:
@@ -62,7 +62,7 @@ def test_names_are_shown_as_they_are_and_nothing_of_them_is_obeyed(table, draw):
     }
 
 
-def test_colours_of_the_page_and_ids_of_its_own(table):
+def test_plots_use_page_colours_and_unique_ids(table):
     first = distributions(table, LEAD, "first")
     second = curves({"foreground": table["Anterior"]}, "Dice", "second")
     assert "currentColor" in first
@@ -76,11 +76,11 @@ def test_colours_of_the_page_and_ids_of_its_own(table):
         assert links | set(re.findall(r"url\(#([^)]*)\)", str(svg))) <= own
 
 
-def test_the_same_plot_twice_is_the_same_text(table):
+def test_plots_are_deterministic(table):
     assert distributions(table, LEAD, "a") == distributions(table, LEAD, "a")
 
 
-def test_no_settings_are_left_behind(table):
+def test_plotting_does_not_change_global_settings(table):
     import matplotlib
 
     before = dict(matplotlib.rcParams)

@@ -79,14 +79,14 @@ def test_page_shows_scores_scans_pictures_and_origin(make_run, page_of):
     assert "median : scan_0, foreground Dice 0.8000" in text
 
 
-def test_the_contents_lead_to_every_section(make_run, page_of):
+def test_contents_link_to_every_section(make_run, page_of):
     page = page_of(make_run())
     links = re.findall(r'<a href="#([\w-]+)">', re.search(r'<nav class="contents".*?</nav>', page)[0])
     assert links == re.findall(r'<h2 id="([\w-]+)"', page)
     assert {"pictures", "agreement", "all-scans"} <= {*links}
 
 
-def test_files_that_do_not_say_which_side_is_left_get_no_letters(make_run, page_of):
+def test_no_orientation_letters_for_files_without_orientation(make_run, page_of):
     run = make_run(shifts=(1,))
     known = page_of(run)
     (source,) = run.parents[1].glob("sources/scan_0.nii.gz")
@@ -103,7 +103,7 @@ def test_files_that_do_not_say_which_side_is_left_get_no_letters(make_run, page_
     assert first != re.search(r'<figcaption>image</figcaption><img src="([^"]+)', known)[1]
 
 
-def test_page_needs_nothing_else_and_runs_only_its_own_scripts(make_run, page_of):
+def test_page_is_self_contained_and_runs_only_its_own_scripts(make_run, page_of):
     page = page_of(make_run())
     elements = Elements(page)
     assert not {tag for tag, _ in elements.found} & {"link", "iframe", "object", "base", "form"}
@@ -125,7 +125,7 @@ def test_page_needs_nothing_else_and_runs_only_its_own_scripts(make_run, page_of
     assert len(ids) == len(set(ids))
 
 
-def test_page_without_the_viewers_package_says_so(make_run, page_of, monkeypatch):
+def test_page_says_that_the_viewers_package_is_missing(make_run, page_of, monkeypatch):
     monkeypatch.setattr(viewer, "_PACKAGE", "no_such_package")
     elements = Elements(page_of(make_run()))
     assert "This page has no viewer: the package ipyniivue" in elements.text
@@ -133,8 +133,8 @@ def test_page_without_the_viewers_package_says_so(make_run, page_of, monkeypatch
     assert [tag for tag, _ in elements.found if tag == "img"]
 
 
-def test_another_bundle_than_expected_is_not_put_into_a_page(tmp_path, monkeypatch):
-    """A text that names no class, or exports nothing, is taken for another program."""
+def test_unrecognised_viewer_bundle_is_refused(tmp_path, monkeypatch):
+    """A bundle that does not name the viewer class, or exports nothing, is another program."""
     code = viewer.viewer_code()
     assert code is not None
     text = 'var a;console.log("Creating new Niivue instance");a=new Foo({});export{a as default};'
@@ -184,7 +184,7 @@ def test_statuses_and_scans_without_scores_are_shown(make_run, page_of):
     assert text.index("gone 0.0000") < text.index("scan_1 0.8") < text.index("empty – – both empty – both empty –")
 
 
-def test_page_without_pictures_notice_and_provenance(make_run, page_of):
+def test_page_works_without_pictures_notice_and_provenance(make_run, page_of):
     run = make_run()
     (run / "provenance.json").unlink()
     elements = Elements(page_of(run))
@@ -194,7 +194,7 @@ def test_page_without_pictures_notice_and_provenance(make_run, page_of):
     assert not [attrs for _, attrs in elements.found if attrs.get("class") == "notice"]
 
 
-def test_scans_that_were_moved_are_named_and_left_out(make_run, page_of):
+def test_moved_scans_are_listed_but_not_drawn(make_run, page_of):
     run = make_run()
     (run / "predictions" / "scan_2.nii.gz").unlink()
     elements = Elements(page_of(run))
@@ -224,7 +224,7 @@ def test_flat_images_have_pictures_but_no_viewer(make_run, page_of):
     assert "This page has no viewer" not in elements.text
 
 
-def test_when_from_which_code_and_on_what_a_run_was_made(make_run, page_of):
+def test_page_states_date_code_and_hardware_of_a_run(make_run, page_of):
     run = make_run()
     provenance = json.loads((run / "provenance.json").read_text())
     provenance |= {
@@ -238,7 +238,7 @@ def test_when_from_which_code_and_on_what_a_run_was_made(make_run, page_of):
     assert line in " ".join(Elements(page_of(run)).text.split())
 
 
-def test_a_page_is_called_as_its_run_else_as_its_folder(make_run, page_of):
+def test_page_title_is_the_name_of_the_run_or_of_its_folder(make_run, page_of):
     run = make_run("fold0")
     assert "<h1>fold0</h1>" in page_of(run)
     with (run / "config.yaml").open("a") as file:
@@ -246,12 +246,12 @@ def test_a_page_is_called_as_its_run_else_as_its_folder(make_run, page_of):
     assert "<h1>study-&lt;b&gt;-fold0</h1>" in page_of(run)
 
 
-def test_the_same_run_gives_the_same_page(make_run, page_of):
+def test_page_is_deterministic(make_run, page_of):
     run = make_run()
     assert page_of(run) == page_of(run)
 
 
-def test_a_training_that_diverged_is_flagged_on_top(make_run, page_of):
+def test_page_starts_with_a_warning_if_training_diverged(make_run, page_of):
     run = make_run()
     write_losses(run, {0: 2.0, 8: 1.0})
     assert 'role="alert"' not in page_of(run)
@@ -266,7 +266,7 @@ def test_a_training_that_diverged_is_flagged_on_top(make_run, page_of):
     assert "This training diverged: the gradient is inf &lt;img" in page
 
 
-def test_the_page_of_all_folds_says_which_of_them_diverged(make_run, page_of):
+def test_page_of_all_folds_names_diverged_folds(make_run, page_of):
     run, fold = make_run("foldall"), make_run("fold1")
     record = json.loads((run / "provenance.json").read_text())
     (run / "provenance.json").write_text(json.dumps(record | {"runs": [{"fold": 1, "folder": "../fold1"}]}))

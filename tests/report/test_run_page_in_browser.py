@@ -1,4 +1,4 @@
-"""The page in a real browser: its controls, its colours, its viewer, and that it asks nobody for anything."""
+"""The page in a real browser: its controls, colours and viewer, and that it makes no requests."""
 
 import io
 import shutil
@@ -45,7 +45,7 @@ def browser(playwright):
 
 @contextmanager
 def opened(browser, address, **options):
-    """The page in a window of its own; at the end nothing was asked for and nothing complained."""
+    """The page in its own window; afterwards it must have made no requests and logged no errors."""
     context = browser.new_context(**{"viewport": {"width": 720, "height": 640}, **options})
     page = context.new_page()
     heard = []
@@ -67,7 +67,7 @@ def page(browser, address):
 
 
 def shown(page, column=0):
-    """Texts of a column of the table of scans, of the rows that are seen."""
+    """Texts of a column of the table of scans, of the visible rows."""
     return page.locator(f"#scans tbody tr:visible td:nth-child({column + 1})").all_inner_texts()
 
 
@@ -100,7 +100,7 @@ def test_table_sorts_by_click_and_by_keyboard(page):
     assert dice.get_attribute("aria-sort") is None
 
 
-def test_filter_leaves_the_rows_that_hold_every_word(page):
+def test_filter_keeps_rows_that_contain_every_word(page):
     page.get_by_role("searchbox").fill("SCAN_3")
     assert shown(page) == ["scan_3"]
     expect(page.locator(".filter output")).to_have_text("1 of 5")
@@ -142,7 +142,7 @@ def test_slices_scroll_by_wheel_and_by_keys_and_the_volume_turns(page):
     assert near(stage(page, "0 both volume 0"), colours(3)[1]) < 100
 
 
-def test_scans_are_chosen_by_button_and_in_the_table(page):
+def test_scans_can_be_selected_by_button_and_in_the_table(page):
     worst = page.get_by_role("button", name="worst: scan_2", exact=True)
     worst.focus()
     page.keyboard.press("Enter")
@@ -157,7 +157,7 @@ def test_scans_are_chosen_by_button_and_in_the_table(page):
 
 
 @pytest.mark.parametrize(("scheme", "dark"), [("light", False), ("dark", True)])
-def test_colours_follow_the_reader_and_a_phone_needs_no_sideways_scrolling(browser, address, scheme, dark):
+def test_page_follows_the_colour_scheme_and_fits_a_phone(browser, address, scheme, dark):
     with opened(browser, address, color_scheme=scheme, viewport={"width": 390, "height": 800}) as page:
         ground, text, plot = (
             page.evaluate(f"getComputedStyle(document.querySelector('{part}')).{what}")
@@ -169,7 +169,7 @@ def test_colours_follow_the_reader_and_a_phone_needs_no_sideways_scrolling(brows
         assert page.evaluate("document.documentElement.scrollWidth") == 390
 
 
-def test_print_is_light_and_without_controls(browser, address):
+def test_print_version_is_light_and_has_no_controls(browser, address):
     with opened(browser, address, color_scheme="dark") as page:
         page.emulate_media(media="print", color_scheme="dark")
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
@@ -178,7 +178,7 @@ def test_print_is_light_and_without_controls(browser, address):
         assert page.locator(".planes img:visible").count() == 15
 
 
-def test_without_webgl_or_scripts_the_pictures_stay(playwright, browser, address):
+def test_pictures_remain_without_webgl_or_scripts(playwright, browser, address):
     options = ["--no-sandbox", "--disable-3d-apis"]
     with (
         playwright.chromium.launch(executable_path=CHROMIUM, args=options) as plain,

@@ -78,7 +78,7 @@ def test_tensorboard_shows_scores_panels_curves_and_surfaces(make_run, tensorboa
             np.testing.assert_array_equal(served.reshape(-1, 3), values)
 
 
-def test_a_sweep_is_one_table_whose_first_columns_are_what_was_varied(make_run, tensorboard_server):
+def test_sweep_table_starts_with_the_varied_keys(make_run, tensorboard_server):
     runs = [make_run("small_0"), make_run("small_1", lr=0.003), make_run("large_0"), make_run("other")]
     for index, run in enumerate(runs):
         (run / "config.yaml").write_text((run / "config.yaml").read_text() + f"fold: {index % 2}\n")
@@ -119,7 +119,7 @@ def test_a_sweep_is_one_table_whose_first_columns_are_what_was_varied(make_run, 
         assert shown["Metrics/Anterior_iou"] == pytest.approx(scores["Final/label/Anterior_iou"])
 
 
-def test_calling_twice_replaces_and_keeps_what_training_wrote(make_run):
+def test_second_call_replaces_its_output_and_keeps_the_training_log(make_run):
     run = make_run()
     with SummaryWriter(str(run / "tensorboard")) as writer:
         writer.add_scalar("train/loss", 0.7, 5)
@@ -137,7 +137,7 @@ def test_calling_twice_replaces_and_keeps_what_training_wrote(make_run):
     assert [event.value for event in events.Scalars("train/loss")] == [pytest.approx(0.7)]
 
 
-def test_missing_source_images_leave_the_scores(make_run):
+def test_scores_are_written_without_source_images(make_run):
     run = make_run()
     for file in (run.parents[1] / "sources").iterdir():
         file.unlink()
@@ -148,14 +148,14 @@ def test_missing_source_images_leave_the_scores(make_run):
     assert events.Tags()["images"] == []
 
 
-def test_folder_is_made_when_training_wrote_nothing(make_run):
+def test_folder_is_created_if_training_wrote_none(make_run):
     run = make_run()
     (run / "tensorboard").rmdir()
     write_board(run)
     assert len(list((run / "tensorboard").iterdir())) == 1
 
 
-def test_undefined_means_are_left_out_and_no_label_hides_the_foreground():
+def test_undefined_means_are_omitted_and_labels_do_not_replace_the_foreground():
     def scores(value):
         return {"dice": {"mean": value}}
 
@@ -185,7 +185,7 @@ def test_a_run_without_recorded_choices_has_every_key(record):
     assert hyperparameters(config, record) == {"network.encoder.depths": 2, "fold": "3", "optimizer.lr": 0.1}
 
 
-def test_what_follows_from_the_machine_and_the_plan_is_left_out_unless_overridden():
+def test_machine_and_plan_keys_are_omitted_unless_overridden():
     config = {
         "callbacks": {"best": {"mode": "max"}, "panels": {"scans": 2}},
         "planned": {"patch_size": [8, 8], "strides": [1]},
@@ -235,6 +235,6 @@ def test_configuration_becomes_one_row():
     }
 
 
-def test_paths_inside_the_run_folder_tell_nothing_about_a_run():
+def test_paths_inside_the_run_folder_are_omitted():
     config = {"output": "runs/a", "cache": "x", "callbacks": {"best": {"dirpath": "runs/a/checkpoints", "mode": "max"}}}
     assert flatten(config | {"data": {"root": "runs/ab"}}) == {"callbacks.best.mode": "max", "data.root": "runs/ab"}

@@ -25,7 +25,7 @@ def read(text):
     return nib.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(text)))
 
 
-def test_a_small_scan_is_whole_and_lies_where_it_lay():
+def test_small_scan_is_embedded_completely_with_its_geometry():
     affine = np.array([[0, 0, 3.0, -7], [-1, 0, 0, 5], [0, 2, 0, 9], [0, 0, 0, 1.0]])
     scan = scan_of((6, 8, 10), affine, box=np.s_[2:4, 3:5, 4:9])
     volumes = viewer_volumes(scan)
@@ -44,7 +44,7 @@ def test_a_small_scan_is_whole_and_lies_where_it_lay():
 
 
 @pytest.mark.parametrize("box", [np.s_[100:110, 30:60, 40:90], None])
-def test_however_large_the_scan_its_volumes_are_small(box):
+def test_volumes_of_large_scans_are_limited_in_size(box):
     scan = scan_of((420, 170, 190), np.diag([0.5, 0.5, 2, 1.0]), box=box)
     volumes = viewer_volumes(scan)
     assert not volumes["whole"]
@@ -60,7 +60,7 @@ def test_however_large_the_scan_its_volumes_are_small(box):
         assert (np.abs(found - expected) <= step).all()
 
 
-def test_constant_images_and_flat_ones():
+def test_viewer_accepts_constant_images_and_omits_flat_ones():
     volumes = viewer_volumes(scan_of((4, 5, 6), noise=False))
     assert np.asarray(read(volumes["image"]).dataobj).max() == 0
     assert viewer_volumes(scan_of((5, 6))) is None

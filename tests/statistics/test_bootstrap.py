@@ -12,14 +12,14 @@ SCORES = st.floats(0, 1) | st.just(np.nan)
 
 @given(hnp.arrays(float, st.tuples(st.integers(1, 6), st.integers(1, 4)), elements=SCORES))
 @settings(max_examples=60, deadline=None)
-def test_mean_of_means_by_hand(table):
+def test_mean_of_means_equals_manual_calculation(table):
     columns = [[value for value in column if value == value] for column in table.T.tolist()]
     means = [sum(column) / len(column) for column in columns if column]
     expected = sum(means) / len(means) if means else np.nan
     assert mean_of_means(table) == pytest.approx(expected, nan_ok=True)
 
 
-def test_labels_weigh_the_same_however_often_they_occur():
+def test_labels_have_equal_weight_regardless_of_frequency():
     table = np.array([[1.0, 0.0], [1.0, np.nan], [1.0, np.nan]])
     assert mean_of_means(table) == 0.5
 
@@ -36,7 +36,7 @@ def test_interval_of_one_label_equals_scipys(scans, level):
     assert values.mean() - ours[0] > ours[1] - values.mean()
 
 
-def test_interval_of_the_foreground_equals_scipys_with_scans_drawn_whole():
+def test_foreground_interval_equals_scipys_bootstrap_over_scans():
     generator = np.random.default_rng(3)
     table = generator.beta(9, 1.2, (25, 1)) * generator.uniform(0.8, 1, (25, 3))
     table[generator.random(table.shape) < 0.3] = np.nan
@@ -50,14 +50,14 @@ def test_interval_of_the_foreground_equals_scipys_with_scans_drawn_whole():
     np.testing.assert_allclose(bootstrap_interval(table, resamples=20_000), (low, high), atol=0.05 * (high - low))
 
 
-def test_scans_are_drawn_not_single_scores():
+def test_bootstrap_resamples_scans_rather_than_scores():
     # Two labels that always fall together: drawing scores one by one would shrink the interval by the root of two.
     scores = np.random.default_rng(0).random(40)
     one, both = bootstrap_interval(scores), bootstrap_interval(np.stack([scores, scores], axis=1))
     np.testing.assert_allclose(one, both)
 
 
-def test_a_label_in_two_of_thirty_scans_gives_no_interval_that_forgets_it():
+def test_no_foreground_interval_for_a_label_in_two_of_thirty_scans():
     table = np.full((30, 2), np.nan)
     table[:, 0] = 0.95
     table[:2, 1] = 0.3, 0.29
@@ -91,7 +91,7 @@ def test_interval_is_ordered_finite_and_within_the_scores(table):
         assert np.nanmin(table) - 1e-9 <= low <= high <= np.nanmax(table) + 1e-9
 
 
-def test_equal_scores_give_a_point_and_the_seed_gives_the_same_interval_again():
+def test_equal_scores_give_an_empty_interval_and_the_seed_determines_it():
     assert bootstrap_interval(np.full(9, 0.3)) == pytest.approx((0.3, 0.3))
     scores = np.random.default_rng(0).random(20)
     assert bootstrap_interval(scores) == bootstrap_interval(scores)

@@ -39,7 +39,7 @@ def scores(n: int, seeds: int, pairs: int, labels: int = 1, seed: int = 0) -> np
 
 
 @pytest.mark.parametrize("n", [6, 12, 30, 60])
-def test_sign_flips_equal_scipys(n):
+def test_sign_flip_p_values_equal_scipys(n):
     values = np.random.default_rng(n).normal(0.25, 1, (n, 4))
     p, least = sign_flip_test(values, 20_000)
     for column, found in zip(values.T, p, strict=True):
@@ -48,7 +48,7 @@ def test_sign_flips_equal_scipys(n):
     np.testing.assert_allclose(least, 2.0 ** (1 - n))
 
 
-def test_far_sums_get_the_tail_and_ties_and_zeros_count_as_they_are():
+def test_sign_flip_test_handles_extreme_sums_ties_and_zeros():
     p, _ = sign_flip_test(np.random.default_rng(0).normal(1.5, 1, (40, 1)), 1000)
     assert 2.0**-39 <= p[0] < 1e-6
     p, least = sign_flip_test(np.array([[0.1, 0.0, np.nan]] * 4 + [[0.0, 0.0, np.nan]] * 30))
@@ -56,7 +56,7 @@ def test_far_sums_get_the_tail_and_ties_and_zeros_count_as_they_are():
     np.testing.assert_allclose(least[:2], [2 / 2**4, 1])
 
 
-def test_contributions_add_up_to_the_difference_also_where_one_method_invents():
+def test_contributions_sum_to_the_difference_even_with_false_positives():
     one, other = scores(12, 2, 1, 2), scores(12, 3, 1, 2, seed=1)
     one[4:, :, :, 1], other[4:, :, :, 1] = np.nan, np.nan
     other[9, 1, 0, 1] = other[5, :, 0, 1] = 0.0
@@ -75,7 +75,7 @@ def test_contributions_add_up_to_the_difference_also_where_one_method_invents():
     np.testing.assert_allclose(turned.flips, -found.flips)
 
 
-def test_standard_errors_by_hand():
+def test_standard_errors_equal_manual_calculation():
     one, other = scores(40, 1, 3), scores(40, 1, 3, seed=1)
     found = contributions(one, other, np.arange(40))
     differences = (one - other)[:, 0, :, 0]
@@ -91,7 +91,7 @@ def test_standard_errors_by_hand():
     assert (errors.freedom == 4).all()
 
 
-def test_where_only_training_varies_seeds_give_welchs_test():
+def test_by_seeds_equals_welchs_test_if_only_training_varies():
     shifts = np.random.default_rng(0).normal(0, 0.01, 7)
     base = scores(2000, 1, 1)
     one, other = (base + part[None, :, None, None] for part in (shifts[:4], shifts[4:]))
@@ -100,7 +100,7 @@ def test_where_only_training_varies_seeds_give_welchs_test():
     assert p == pytest.approx(ttest_ind(shifts[:4], shifts[4:], equal_var=False).pvalue, rel=0.01)
 
 
-def test_equivalence_is_two_one_sided_tests():
+def test_equivalence_equals_two_one_sided_tests():
     values = np.random.default_rng(1).normal(0.001, 0.01, 50)
     errors = Errors(np.array(values.std(ddof=1) / np.sqrt(50)), np.array(49.0))
     lower = ttest_1samp(values, -0.005, alternative="greater").pvalue
@@ -126,18 +126,18 @@ def test_equivalence_is_two_one_sided_tests():
     ],
     ids=str,
 )
-def test_no_more_than_seven_percent_of_equal_methods_are_told_apart(null, world):
+def test_at_most_seven_percent_of_equal_methods_differ_significantly(null, world):
     share, about_methods = null.claims(null.World(**world), 500, flips=500)
     assert share <= 0.07 + 2 * np.sqrt(0.07 * 0.93 / 500)
     assert about_methods == (world["seeds"] > 1 or world.get("folds", 1) > 1)
 
 
-def test_training_that_varies_would_be_taken_for_a_difference_by_one_seed(null):
+def test_one_seed_mistakes_training_variance_for_a_difference(null):
     share, about_methods = null.claims(null.World(52, 1, training=0.004), 500, flips=500)
     assert share > 0.2
     assert not about_methods
 
 
-def test_a_difference_of_one_sd_is_found_with_three_seeds(null):
+def test_three_seeds_detect_a_difference_of_one_standard_deviation(null):
     for training in (0.0, 0.004):
         assert null.claims(null.World(52, 3, training=training, effect=null.SCAN_SD), 300, flips=500)[0] > 0.9

@@ -42,18 +42,18 @@ def scipys_p(sample: np.ndarray) -> float:
 
 @pytest.mark.parametrize("kind", ["plain", "ties", "zeros", "missing"])
 @pytest.mark.parametrize("n", [1, 2, 5, 6, 10, 14, 30, 50, 51, 90])
-def test_many_samples_at_once_are_tested_as_scipy_tests_each(n, kind):
+def test_wilcoxon_of_many_samples_equals_scipys(n, kind):
     values = samples(n, kind)
     np.testing.assert_allclose(signed_rank_test(values), [scipys_p(column) for column in values.T], rtol=1e-12)
 
 
-def test_no_difference_anywhere_is_p_1_and_no_sample_no_p():
+def test_p_is_1_without_differences_and_undefined_without_samples():
     values = np.stack([np.zeros(9), np.full(9, np.nan)], axis=1)
     np.testing.assert_array_equal(signed_rank_test(values), [1, np.nan])
     np.testing.assert_array_equal(rank_biserial(values), [np.nan, np.nan])
 
 
-def test_effect_is_the_share_of_favourable_ranks_minus_that_of_unfavourable_ones():
+def test_rank_biserial_is_favourable_minus_unfavourable_share_of_ranks():
     # Ranks of |d|: 0.1 -> 1, 0.2 -> 2.5, -0.2 -> 2.5, 0.4 -> 4; the zero is dropped. (7.5 - 2.5) / 10
     values = np.array([[0.1], [0.2], [-0.2], [0.4], [0.0]])
     assert rank_biserial(values)[0] == pytest.approx(0.5)
@@ -61,7 +61,7 @@ def test_effect_is_the_share_of_favourable_ranks_minus_that_of_unfavourable_ones
     assert rank_biserial(np.abs(values))[0] == 1
 
 
-def test_holm_by_hand():
+def test_holm_equals_manual_calculation():
     # Sorted 0.01, 0.02, 0.03, 0.04 times 4, 3, 2, 1, never falling.
     np.testing.assert_allclose(holm(np.array([[0.03, 0.01], [0.04, 0.02]])), [[0.06, 0.04], [0.06, 0.06]])
     np.testing.assert_allclose(holm(np.array([0.5, np.nan, 0.9])), [1, np.nan, 1])
@@ -69,7 +69,7 @@ def test_holm_by_hand():
 
 @given(hnp.arrays(float, st.integers(1, 12), elements=st.floats(0, 1)))
 @settings(max_examples=60, deadline=None)
-def test_holm_rejects_what_stepping_down_rejects(p):
+def test_holm_rejects_the_same_hypotheses_as_the_step_down_procedure(p):
     corrected, rejected = holm(p), set()
     for step, index in enumerate(np.argsort(p, kind="stable")):
         if p[index] * (len(p) - step) >= 0.05:
@@ -78,7 +78,7 @@ def test_holm_rejects_what_stepping_down_rejects(p):
     assert set(np.flatnonzero(corrected < 0.05)) == rejected
 
 
-def test_one_who_invents_a_structure_loses_the_scan_and_empty_in_both_does_not_count():
+def test_false_positive_loses_the_scan_and_both_empty_is_ignored():
     # Scans: both score; the second invents (0 against nothing); neither has it.
     values = np.array([[[0.8, 0.6], [0.7, 0.6]], [[np.nan, 0.9], [0.0, 0.9]], [[np.nan, 0.5], [np.nan, 0.6]]])
     differences, filled = paired_differences(values, np.array([0]), np.array([1]), perfect=1.0)
@@ -92,7 +92,7 @@ def test_one_who_invents_a_structure_loses_the_scan_and_empty_in_both_does_not_c
     assert found.unpaired[0].tolist() == [1, 1, 0]
 
 
-def test_of_distances_less_is_better_and_nothing_to_measure_is_0_mm():
+def test_smaller_distances_win_and_an_empty_structure_has_distance_0():
     values = np.array([[[2.0], [3.0]], [[np.nan], [50.0]], [[1.0], [1.0]]])
     found = compare_pairs(values, np.array([0]), np.array([1]), 0.0, False)
     assert [table[0, 1] for table in (found.won, found.tied, found.lost)] == [2, 1, 0]
@@ -101,7 +101,7 @@ def test_of_distances_less_is_better_and_nothing_to_measure_is_0_mm():
     assert method_ranks(np.array([2.0, 1.0, np.nan, 1.0]), True).tolist() == [1, 2, 4, 2]
 
 
-def test_tau_equals_scipys_in_every_resample():
+def test_kendall_tau_equals_scipys_in_every_resample():
     generator = np.random.default_rng(0)
     ranks = method_ranks(generator.integers(0, 4, 6).astype(float), True)
     drawn = method_ranks(generator.integers(0, 4, (6, 50)).astype(float), True)

@@ -98,7 +98,7 @@ def test_an_interval_over_scans_decides_nothing_and_one_training_neither():
     assert alone.verdict == INCONCLUSIVE
 
 
-def test_seeds_are_averaged_and_three_are_enough_with_the_error_of_both_samples():
+def test_three_seeds_are_enough_and_other_scans_widen_the_interval():
     seeds = [replace(ROW, value=0.9 + shift, seed=seed, sd=0.01, scans=400, date=f"2026-12-0{seed + 1}")
              for seed, shift in enumerate((-0.0005, 0.0, 0.0005))]  # fmt: skip
     (line,) = compare("net", [replace(FIGURE, value=".9003")], seeds)
@@ -106,7 +106,10 @@ def test_seeds_are_averaged_and_three_are_enough_with_the_error_of_both_samples(
     assert cells(line)[3] == "0.9000, mean of 3 seeds, 50 scans, all folds".replace("50", "400")
     assert line.verdict == REPRODUCED
     few = [replace(row, scans=9) for row in seeds]
-    assert compare("net", [replace(FIGURE, value=".9003")], few)[0].verdict == INCONCLUSIVE
+    figure = [replace(FIGURE, value=".9003")]
+    assert compare("net", figure, few)[0].verdict == INCONCLUSIVE
+    same = replace(NO_RULES, same_scans=[{"run": "n*", "reason": "the official test set"}])
+    assert compare("net", figure, few, rules=same)[0].verdict == REPRODUCED
     assert compare("net", [replace(FIGURE, value=".9003")], seeds[:2])[0].verdict == INCONCLUSIVE
 
 
@@ -133,6 +136,7 @@ def test_only_figures_that_mean_the_same_are_judged(tmp_path):
         ("differs: [net]", "differs: give what differs"),
         ("not_comparable: [{run: net}]", "give a list"),
         ("not_comparable: [{rune: net, reason: x}]", "unknown key rune"),
+        ("same_scans: [{run: net}]", "same_scans: give a list"),
     ],
 )
 def test_rules_that_cannot_be_are_refused_by_key(tmp_path, content, said):

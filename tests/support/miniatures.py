@@ -16,7 +16,7 @@ from PIL import Image
 CONF = Path(__file__).parents[2] / "conf" / "data"
 MADE = ("auto", "demo", "fake")  # what needs no data, or any
 NEEDED = sorted(file.stem for file in CONF.glob("*.yaml") if file.stem not in MADE)
-FLAT = ("asu_mayo_polyp", "dic_hela", "dsb2018", "isbi2012_em", "phc_u373")
+FLAT = ("asu_mayo_polyp", "chase_db1", "dic_hela", "drive", "dsb2018", "isbi2012_em", "phc_u373", "stare")
 # Channels and labels in the dataset.json of the download.
 DECATHLON = {
     "brain_tumour": (4, 3),
@@ -40,6 +40,8 @@ CASES = {
     "kits": ("case_00000", "case_00001", "case_00002"),
     "amos": ("amos_0001", "amos_0004", "amos_0008"),
     "promise12": ("Case00", "Case01", "Case02"),
+    "drive": ("01_test", "21_training", "22_training"),
+    "chase_db1": ("Image_01L", "Image_01R", "Image_02L"),
     "spleen": ("spleen_2", "spleen_3", "spleen_10"),
     "prostate": ("prostate_00", "prostate_01", "prostate_02"),
 }

@@ -17,6 +17,7 @@ from segment.evaluation.comparison.ranking import rank
 from segment.evaluation.comparison.recipes import recipes
 from segment.evaluation.comparison.result import FOREGROUND, Comparison, Estimate
 from segment.evaluation.comparison.wording import conclude
+from segment.metrics.metric import MetricInfo
 from segment.statistics.bootstrap import Trainings, bca_intervals, scarce_labels
 from segment.statistics.variance import Variance, variance_components
 from segment.text import printable
@@ -58,16 +59,24 @@ def compare_runs(
     Raises:
         UserError: An argument is out of range, or the runs cannot be read or paired.
     """
-    _check(metric, common, level, resamples, seed, margin)
+    check_arguments(metric, common, level, resamples, seed, margin)
     methods = read_methods(runs, metric, by, names, common, split)
-    smallest = float(margin) if isinstance(margin, int | float) else None
-    if margin == AUTO and not methods.metric.unit:
-        smallest = MARGIN
-    return compare(methods, level, resamples, seed, smallest)
+    return compare(methods, level, resamples, seed, smallest_difference(margin, methods.metric))
 
 
-def _check(metric: Any, common: Any, level: Any, resamples: Any, seed: Any, margin: Any) -> None:
-    """Check the arguments before anything is read."""
+def smallest_difference(margin: float | str | None, metric: MetricInfo) -> float | None:
+    """The smallest relevant difference that ``margin`` stands for; None for none."""
+    if margin == AUTO:
+        return None if metric.unit else MARGIN
+    return float(margin) if isinstance(margin, int | float) else None
+
+
+def check_arguments(metric: Any, common: Any, level: Any, resamples: Any, seed: Any, margin: Any) -> None:
+    """Check the arguments of `compare_runs` before anything is read.
+
+    Raises:
+        UserError: One is out of range.
+    """
     if margin not in (AUTO, None) and not ((_is(margin, float) or _is(margin, int)) and margin > 0):
         raise UserError(f"margin={margin}: give the smallest relevant difference, such as {MARGIN}, or auto or null.")
     if not _is(level, float) or not 0.5 <= level < 1:
@@ -115,9 +124,8 @@ def compare(
     structures = tuple(made_distinct([FOREGROUND, *map(printable, compared[0].scores.columns)]))
     first, second = np.triu_indices(len(compared), 1)
     design = Design.of(methods)
-    repeats = np.stack([table.to_numpy() for method in compared for table in method.repeats], axis=1)
-    owner = np.repeat(np.arange(len(compared)), [method.seeds for method in compared])
-    trainings = Trainings.of(repeats, owner, design.groups)
+    repeats, owner = _repeats(compared)
+    trainings = trainings_of(methods, design.groups)
     means, without_one = trainings.means(), trainings.means_without_one()
     units, scarce = _units(trainings)
     ends = np.full((len(structures), len(compared), 2), np.nan)
@@ -157,6 +165,23 @@ def compare(
     )
     comparison = replace(comparison, notes=tuple(notes(methods, comparison)))
     return replace(comparison, conclusion=conclude(comparison))
+
+
+def trainings_of(methods: Methods, groups: np.ndarray | None = None) -> Trainings:
+    """The scores of every training of the methods, summed over groups of scans.
+
+    Args:
+        methods: The methods.
+        groups: Group of every scan; None: each scan by itself.
+    """
+    repeats, owner = _repeats(methods.methods)
+    return Trainings.of(repeats, owner, np.arange(len(repeats)) if groups is None else groups)
+
+
+def _repeats(methods: Sequence[Method]) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of every training ``(scans, trainings, labels)``, and the position of the method of each."""
+    repeats = np.stack([table.to_numpy() for method in methods for table in method.repeats], axis=1)
+    return repeats, np.repeat(np.arange(len(methods)), [method.seeds for method in methods])
 
 
 def _units(trainings: Trainings) -> tuple[np.ndarray, dict[int, int]]:

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from segment.errors import UserError, did_you_mean
-from segment.evaluation.comparison.naming import is_metric_key, seed_followers
+from segment.evaluation.comparison.naming import seed_followers
 from segment.files import read_mapping
-from segment.runs.config import flatten
+from segment.runs import settings
 from segment.runs.folder import RunFolder
 from segment.runs.health import Failure, listed
 from segment.text import printable
 
-# Keys in which runs of one method may differ: seed, fold, and settings that do not change the numbers.
-_NOT_SEPARATING = ("fold", "seed", "data.root", "sampler.workers", "trainer.log_every_n_steps")
+_REPEATED = ("fold", "seed")  # keys in which runs of one method differ, besides those that do not change the numbers
 
 
 def grouped(runs: Sequence[RunFolder], failed: Sequence[Failure], by: str | None) -> list[list[RunFolder]]:
     """The runs of every method, in the order of their first runs."""
     single = [[run] for run in runs]
     if by not in (None, "run", "configuration"):
-        near = did_you_mean(str(by), ("run", "configuration"))
-        raise UserError(f"by={by}: unknown value.{near} Valid values: run, configuration, null.")
+        near = did_you_mean(str(by), ("run", "configuration", "dataset"))
+        raise UserError(f"by={by}: unknown value.{near} Valid values: run, configuration, dataset, null.")
     # Failed runs count as methods that were meant: seeds of one method must not be compared instead of two methods.
     failed_runs = [RunFolder(state.run, pd.DataFrame(), {}, _config(state.run), {}) for state in failed]
     intended = single if by == "run" else _configurations([*runs, *failed_runs])
@@ -70,19 +69,73 @@ def _config(run: Path) -> dict[str, Any]:
 
 def _configurations(runs: Sequence[RunFolder]) -> list[list[RunFolder]]:
     """The runs of every configuration, in the order of their first runs."""
-    rows = [flatten(run.config) for run in runs]
-    ignored = {*_NOT_SEPARATING, *seed_followers(runs)}
-    found: dict[Any, list[RunFolder]] = {}
-    for run, row in zip(runs, rows, strict=True):
-        # What the plan decided follows from the other keys, unless it was read from a file, which may have been edited.
-        follows = row.get("plan.file", "none") == "none"
-        own = frozenset(
-            (key, str(value))
-            for key, value in row.items()
-            if key not in ignored and not (follows and key.startswith("planned.")) and not is_metric_key(key)
+    ignored = {*_REPEATED, *seed_followers(runs)}
+    equal: dict[Any, list[RunFolder]] = {}
+    for run in runs:
+        own = frozenset(_separating(run.config, ignored).items())
+        equal.setdefault(own if run.config else run.path, []).append(run)
+    found: list[list[list[RunFolder]]] = []
+    rows = {group[0].path: _separating(group[0].config, ignored) for group in equal.values()}
+    for group in equal.values():
+        same = (
+            groups
+            for groups in found
+            if all(_differ_by_version(group[0], other, rows[group[0].path], rows[other.path]) for other, *_ in groups)
         )
-        found.setdefault(own if run.config else run.path, []).append(run)
-    return list(found.values())
+        if (groups := next(same, None)) is not None:
+            groups.append(group)
+        else:
+            found.append([group])
+    place = {run.path: index for index, run in enumerate(runs)}
+    return [sorted((run for group in groups for run in group), key=lambda run: place[run.path]) for groups in found]
+
+
+def _separating(config: Mapping[str, Any], ignored: Collection[str]) -> dict[str, str]:
+    """The values that make a configuration another one; a missing key counts as null."""
+    row = settings.values(config)
+    # What the plan decided follows from the other keys, unless it was read from a file, which may have been edited.
+    follows = row.get("plan.file", settings.NULL) == settings.NULL
+    return {
+        key: value
+        for key, value in row.items()
+        if value not in (settings.NULL, "[]")
+        and key not in ignored
+        and not (follows and key.startswith("planned."))
+        and not settings.is_free(key)
+    }
+
+
+def _differ_by_version(one: RunFolder, other: RunFolder, row: Mapping[str, str], there: Mapping[str, str]) -> bool:
+    """Whether two configurations differ only because different versions of the code composed them.
+
+    That is so if the same choices were made and only one version knows the keys that differ, and nobody set them. What
+    a new key stands for by default is then what older versions did.
+    """
+    codes = [_code(run) for run in (one, other)]
+    if None in codes or codes[0] == codes[1]:
+        return False
+    choices = [dict(run.provenance.get("choices") or {}) for run in (one, other)]
+    if any(choices[0][group] != choices[1][group] for group in choices[0].keys() & choices[1].keys()):
+        return False
+    different = {key for key in row.keys() | there.keys() if row.get(key) != there.get(key)}
+    known = [{key for key, _ in settings.leaves(run.config)} for run in (one, other)]
+    given = [*_set_keys(one), *_set_keys(other)]
+    return different.isdisjoint((known[0] & known[1]) | settings.ADDED.keys()) and not any(
+        key == own or key.startswith(f"{own}.") for own in given for key in different
+    )
+
+
+def _code(run: RunFolder) -> tuple[str, ...] | None:
+    """The version and commit of the code that made a run; None if it does not record them, or not its overrides."""
+    code, versions = (run.provenance.get(key) for key in ("code", "versions"))
+    if not (isinstance(code, Mapping) and isinstance(versions, Mapping) and "overrides" in run.provenance):
+        return None
+    return str(versions.get("segment")), str(code.get("commit"))
+
+
+def _set_keys(run: RunFolder) -> set[str]:
+    """The keys that the command line of a run set."""
+    return {str(override).lstrip("+~").partition("=")[0] for override in run.provenance.get("overrides") or ()}
 
 
 def _without_summary_runs(runs: Sequence[RunFolder]) -> list[RunFolder]:

@@ -9,6 +9,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 
 from segment.runs.config import flatten
 from segment.runs.folder import RunFolder
+from segment.runs.settings import ADDED
 from segment.text import printable
 
 _LONGEST_NAME = 40
@@ -36,7 +37,7 @@ def config_differences(groups: Sequence[Sequence[RunFolder]]) -> dict[str, list[
     found = {}
     for key in sorted(keys, key=lambda key: key.startswith("planned")):
         values = [", ".join(dict.fromkeys(row[key] for row in group if key in row)) or None for group in rows]
-        if len({values[index] for index in known}) > 1:
+        if len({values[index] or "none" for index in known}) > 1:
             found[key] = values
     return found
 
@@ -49,7 +50,8 @@ def seed_followers(runs: Iterable[RunFolder]) -> set[str]:
 
 
 def _texts(run: RunFolder, without: Container[str] = ()) -> dict[str, str]:
-    row = {key: value for key, value in flatten(run.config).items() if key not in without and not is_metric_key(key)}
+    config = flatten(ADDED) | flatten(run.config) if run.config else {}
+    row = {key: value for key, value in config.items() if key not in without and not is_metric_key(key)}
     return {printable(key): printable(value) for key, value in row.items()}
 
 

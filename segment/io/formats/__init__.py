@@ -43,10 +43,12 @@ from __future__ import annotations
 import os
 
 from segment.io.formats.base import DEFLATE_LIMIT, LZW_LIMIT, Doubt, Header, ImageFormat, require_possible_size
+from segment.io.formats.gif import Gif
 from segment.io.formats.metaimage import MetaImage
 from segment.io.formats.nifti import Nifti
 from segment.io.formats.nrrd import Nrrd
 from segment.io.formats.png import Png
+from segment.io.formats.pnm import Pnm
 from segment.io.formats.registry import (
     VARIABLE,
     format_of,
@@ -83,6 +85,8 @@ register(Nifti())
 register(MetaImage())
 register(Nrrd())
 register(Png())
+register(Gif())
+register(Pnm())
 register(Tiff())
 
 import_formats([name for name in os.environ.get(VARIABLE, "").split(",") if name])

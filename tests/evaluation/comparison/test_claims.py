@@ -48,7 +48,7 @@ def test_inventing_a_structure_is_not_rewarded_by_averaging_seeds(tmp_path):
     assert "lesion in 10 scans without it, false positives: A 0 % (0 voxels), B 33 % (90 voxels)." in result.notes
 
 
-def test_a_label_in_two_scans_gives_the_foreground_no_interval_and_no_claim():
+def test_no_interval_or_claim_for_the_foreground_with_a_label_in_two_scans():
     first, second = (np.full((30, 2), np.nan) for _ in "AB")
     first[:, 0], second[:, 0] = scores_like_dice(30, 1, 1)[:, 0], scores_like_dice(30, 1, 2)[:, 0] - 0.1
     first[:2, 1], second[:2, 1] = (0.3, 0.31), (0.2, 0.25)
@@ -60,7 +60,7 @@ def test_a_label_in_two_scans_gives_the_foreground_no_interval_and_no_claim():
     assert any("label_1 (2)" in note for note in result.notes)
 
 
-def test_the_printed_difference_is_tested_and_a_conflict_with_single_scans_is_told():
+def test_the_printed_difference_is_tested_and_conflicts_with_single_scans_are_reported():
     second = np.stack([np.linspace(0.85, 0.95, 30), np.full(30, np.nan)], axis=1)
     second[:9, 1] = 0.2
     first = second.copy()
@@ -80,7 +80,7 @@ def test_the_printed_difference_is_tested_and_a_conflict_with_single_scans_is_to
     assert any("a rare label decide the mean): A - B, foreground" in note for note in result.notes)
 
 
-def test_one_seed_each_speaks_of_the_trained_models_and_several_of_the_methods():
+def test_conclusion_is_about_trained_models_with_one_seed_and_methods_with_several():
     first, second = scores_like_dice(52, 2, 1, 0.02), scores_like_dice(52, 2, 2)
     single = compared(method("A", first), method("B", second))
     assert single.pair("A", "B").scope == "trainings"
@@ -137,7 +137,7 @@ def test_ties_do_not_count_towards_the_smallest_possible_p():
     assert "too few scans differ for significance: of 40, p cannot fall below 0.1250" in result.conclusion
 
 
-def test_a_difference_that_does_not_matter_is_equivalent_however_significant():
+def test_significant_but_irrelevant_difference_is_equivalent():
     second = scores_like_dice(1000, 1, 1) - 0.1
     first = second + np.random.default_rng(3).normal(0.0002, 0.002, (1000, 1))
     result = compared(method("A", first), method("B", second))
@@ -155,7 +155,7 @@ def test_a_difference_that_does_not_matter_is_equivalent_however_significant():
     assert (clear.equivalent, clear.not_worse) == (False, (True, False))
 
 
-def test_rankings_by_scans_and_by_tests_stand_beside_that_by_means():
+def test_rankings_by_means_scans_and_tests_are_all_shown():
     base = scores_like_dice(40, 1, 1) - 0.2
     often = base + 0.01
     often[:4] -= 0.3  # better on 36 of 40 scans, far worse on four

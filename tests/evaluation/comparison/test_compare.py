@@ -19,7 +19,7 @@ from segment.statistics.variance import variance_components
 
 
 def method(name: str, *repeats: np.ndarray, folds: np.ndarray | None = None) -> Method:
-    """A method of these seeds."""
+    """A method with the given scores of its seeds."""
     cases = [("val", f"scan_{index:03d}") for index in range(len(repeats[0]))]
     index = pd.MultiIndex.from_tuples(cases, names=["split", "case"])
     columns = [f"label_{number}" for number in range(repeats[0].shape[1])]
@@ -35,7 +35,7 @@ def compared(*methods: Method, metric: MetricInfo = LEAD, **options) -> Comparis
     return compare(Methods(methods, {}, 0, metric), **options)
 
 
-def test_difference_interval_and_test_of_a_pair_equal_scipys():
+def test_difference_interval_and_p_of_a_pair_equal_scipys():
     first, second = scores_like_dice(30, 2, 1, 0.01), scores_like_dice(30, 2, 2)
     for structure, columns in (("foreground", slice(None)), ("label_1", slice(1, 2))):
         difference = (first - second)[:, columns].mean(axis=1)
@@ -49,7 +49,7 @@ def test_difference_interval_and_test_of_a_pair_equal_scipys():
         assert (pair.won, pair.lost) == ((difference > 0).sum(), (difference < 0).sum())
 
 
-def test_on_runs_of_task04_everything_equals_scipys():
+def test_comparison_of_task04_runs_equals_scipys():
     files = sorted((Path(__file__).parent / "task04_scores").glob("*.csv"))
     result = compare(read_methods([str(file) for file in files]), resamples=20_000)
     tables = [pd.read_csv(file).pivot(index="case", columns="name", values="dice") for file in files]
@@ -73,7 +73,7 @@ def test_on_runs_of_task04_everything_equals_scipys():
         np.testing.assert_allclose(corrected[order], expected)
 
 
-def test_pairing_sees_what_two_intervals_side_by_side_do_not():
+def test_paired_interval_detects_a_difference_hidden_by_overlapping_intervals():
     first = scores_like_dice(40, 2, 1)
     result = compared(method("A", first), method("B", first - 0.004 - 0.002 * np.random.default_rng(0).random((40, 2))))
     own = [result.estimates[name]["foreground"].interval for name in "AB"]
@@ -81,14 +81,14 @@ def test_pairing_sees_what_two_intervals_side_by_side_do_not():
     assert result.pair("A", "B").significant
 
 
-def test_interval_of_a_method_is_that_of_the_summary_of_its_run():
+def test_interval_of_a_method_equals_the_summary_of_its_run():
     scores = scores_like_dice(25, 3, 1)
     result = compared(method("A", scores), method("B", scores_like_dice(25, 3, 2)))
     assert result.estimates["A"]["foreground"].interval == pytest.approx(bootstrap_interval(scores))
     assert result.estimates["A"]["label_2"].interval == pytest.approx(bootstrap_interval(scores[:, 2]))
 
 
-def test_missing_scores_are_left_out_of_means_and_intervals_stay_defined():
+def test_missing_scores_are_ignored_and_intervals_stay_defined():
     first, second = scores_like_dice(12, 2, 1), scores_like_dice(12, 2, 2)
     first[2:, 1] = second[2:, 1] = np.nan  # a structure that two scans have: many resamples hold none of it
     result = compared(method("A", first), method("B", second))
@@ -123,7 +123,7 @@ def test_holm_corrects_the_foreground_over_pairs_and_the_labels_over_pairs_and_l
     assert [len(foreground), len(labels)] == [3, 6]
 
 
-def test_ranking_and_how_far_it_holds():
+def test_ranking_and_its_stability():
     clear, close = scores_like_dice(40, 2, 1, 0.1, 0.01), scores_like_dice(40, 2, 2)
     result = compared(method("close", close), method("same", close), method("best", clear)).ranking
     assert result.names == ("best", "close", "same")
@@ -139,7 +139,7 @@ def test_ranking_and_how_far_it_holds():
     assert two.tau == pytest.approx(2 * two.shares[0, 0] - 1, abs=0.01)
 
 
-def test_of_distances_the_shortest_leads():
+def test_smallest_distance_ranks_first():
     near, far = np.full((9, 1), 2.0), np.full((9, 1), 5.0) + np.arange(9)[:, None] / 10
     result = compared(method("far", far), method("near", near), metric=info_of_column("hd95_mm"))
     assert result.ranking.names == ("near", "far")
@@ -157,7 +157,7 @@ def simulated(folds: int, scans: int, seeds: int, sd: dict[str, float], generato
     return scores.reshape(-1, seeds), np.repeat(np.arange(folds), scans)
 
 
-def test_components_of_the_variance_are_recovered():
+def test_variance_components_are_recovered():
     generator = np.random.default_rng(0)
     sd = {"scan": 0.05, "fold": 0.03, "seed": 0.02, "rest": 0.06}
     found = [variance_components(*simulated(5, 20, 3, sd, generator)) for _ in range(300)]
@@ -165,7 +165,7 @@ def test_components_of_the_variance_are_recovered():
         assert np.mean([getattr(one, name) for one in found]) == pytest.approx(expected**2, rel=0.1)
 
 
-def test_what_one_seed_or_one_fold_cannot_tell_is_left_open():
+def test_variance_components_of_one_seed_or_fold_are_undefined():
     generator = np.random.default_rng(0)
     sd = {"scan": 0.05, "fold": 0.02, "seed": 0.015, "rest": 0.01}
     found = [variance_components(*simulated(5, 20, 1, sd, generator)) for _ in range(300)]
@@ -178,7 +178,7 @@ def test_what_one_seed_or_one_fold_cannot_tell_is_left_open():
 
 
 @pytest.mark.parametrize(("apart", "significant"), [(0.05, False), (0.002, True)])
-def test_a_difference_that_other_seeds_may_turn_round_is_not_significant(apart, significant):
+def test_difference_within_the_variance_of_seeds_is_not_significant(apart, significant):
     base, noise = scores_like_dice(40, 2, 1) - 0.1, 0.002 * np.random.default_rng(0).standard_normal((40, 2))
     first = [base + 0.02 + shift + noise for shift in (apart, -apart)]
     result = compared(method("A", *first), method("B", base, base + 0.001))
@@ -189,14 +189,14 @@ def test_a_difference_that_other_seeds_may_turn_round_is_not_significant(apart, 
     assert result.conclusion.endswith("2 seeds each).")
 
 
-def test_variance_is_told_of_methods_with_several_trainings_only():
+def test_variance_is_shown_only_for_methods_with_several_trainings():
     several = method("several", scores_like_dice(20, 2, 1), scores_like_dice(20, 2, 2))
     result = compared(several, method("one", scores_like_dice(20, 2, 3)))
     assert list(result.variances) == ["several"]
     assert result.variances["several"].seed is not None
 
 
-def test_the_sentence_names_what_it_rests_on():
+def test_conclusion_states_its_evidence():
     first = scores_like_dice(52, 2, 1, 0.02)
     result = compared(method("mednext_s", first), method("unet_small", scores_like_dice(52, 2, 2)))
     pair = result.pair("mednext_s", "unet_small")
@@ -209,7 +209,7 @@ def test_the_sentence_names_what_it_rests_on():
     assert f", B is better than A: foreground Dice higher by {pair.difference:.4f} (95 %" in turned.conclusion
 
 
-def test_every_pair_is_named_in_full_however_long_the_names_are():
+def test_pairs_with_long_names_are_named_in_full():
     def headings(names):
         methods = [method(name, scores_like_dice(20, 2, seed, 0.01 * seed)) for seed, name in enumerate(names)]
         lines = text_report(compared(*methods)).splitlines()
@@ -220,7 +220,7 @@ def test_every_pair_is_named_in_full_however_long_the_names_are():
     assert headings(["a", "b" * 30, "c" * 30])[1] == f"{'c' * 30} - a"
 
 
-def test_the_sentence_of_several_says_which_cannot_be_told_from_the_best():
+def test_conclusion_names_methods_not_significantly_worse_than_the_best():
     scores = scores_like_dice(60, 2, 1, 0.02)
     noise = 0.0001 * np.random.default_rng(0).normal(size=(60, 2))
     result = compared(method("twin", scores + noise), method("best", scores), method("bad", scores - 0.05 + noise))
@@ -235,7 +235,7 @@ def test_the_sentence_of_several_says_which_cannot_be_told_from_the_best():
     )
 
 
-def test_few_scans_cannot_show_anything_and_the_sentence_says_so():
+def test_conclusion_says_that_too_few_scans_show_nothing():
     five = [method(name, scores_like_dice(5, 2, 1, offset, 0)) for name, offset in (("A", 0.1), ("B", 0.0))]
     result = compared(*five)
     assert not result.pair("A", "B").significant
@@ -251,7 +251,7 @@ def test_few_scans_cannot_show_anything_and_the_sentence_says_so():
     assert "0.0312 times 3 comparisons" in result.conclusion
 
 
-def test_equal_methods_are_equal():
+def test_identical_methods_do_not_differ():
     scores = scores_like_dice(10, 2, 1)
     result = compared(method("A", scores), method("B", scores))
     pair = result.pair("A", "B")

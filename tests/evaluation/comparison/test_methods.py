@@ -27,7 +27,7 @@ def runs_of(root, networks=("unet_small", "mednext_s"), folds=(0,), seeds=(0,), 
     return f"{root}/*"
 
 
-def test_folds_are_laid_side_by_side_and_seeds_averaged(tmp_path):
+def test_folds_are_concatenated_and_seeds_averaged(tmp_path):
     found = read_methods(runs_of(tmp_path, folds=(0, 1, 2), seeds=(0, 7)))
     one, other = found.methods
     assert [one.name, other.name] == ["mednext_s", "unet_small"]
@@ -51,7 +51,7 @@ def test_one_configuration_alone_is_compared_run_by_run(tmp_path, by):
         read_methods(f"{tmp_path}/*", by="configuration")
 
 
-def test_what_changes_no_number_does_not_separate_and_everything_else_does(tmp_path):
+def test_only_settings_that_change_results_separate_methods(tmp_path):
     scores = scores_like_dice(6, 2, 0)
     same = {"data": {"root": "elsewhere", "seed": 0}, "cache": "c", "planned": {"patch_size": [8, 8]}}
     write_run(tmp_path / "a", scores, {"callbacks": {"best": {"dirpath": str(tmp_path / "a" / "checkpoints")}}})
@@ -66,7 +66,7 @@ def test_what_changes_no_number_does_not_separate_and_everything_else_does(tmp_p
     assert [[run.path.name for run in method.runs] for method in found.methods] == [["a", "b"], ["d"]]
 
 
-def test_a_seed_that_leaves_empty_what_another_invents_is_perfect_there(tmp_path):
+def test_correctly_empty_seed_counts_as_perfect_where_another_has_a_false_positive(tmp_path):
     left, wrong = scores_like_dice(6, 2, 0), scores_like_dice(6, 2, 1)
     left[0, 0] = np.nan
     invented = np.zeros((6, 2), bool)
@@ -88,13 +88,13 @@ def test_a_seed_that_leaves_empty_what_another_invents_is_perfect_there(tmp_path
         ([{}, {}], ["first", "second"]),
     ],
 )
-def test_names_say_what_differs(tmp_path, configs, names):
+def test_method_names_contain_the_differences(tmp_path, configs, names):
     for folder, config in zip(("first", "second"), configs, strict=True):
         write_run(tmp_path / folder, scores_like_dice(6, 2, 0), config)
     assert [method.name for method in read_methods(f"{tmp_path}/*").methods] == names
 
 
-def test_names_of_the_command_line_and_of_runs_with_the_same_folder_name(tmp_path):
+def test_given_names_and_duplicate_folder_names(tmp_path):
     for place, network in enumerate(("unet_small", "mednext_s")):
         write_run(
             tmp_path / str(place) / "run", scores_like_dice(6, 2, 0), NETWORKS[network], command=[f"network={network}"]
@@ -113,7 +113,7 @@ def test_names_of_the_command_line_and_of_runs_with_the_same_folder_name(tmp_pat
             read_methods(runs, names=wrong)
 
 
-def test_names_are_the_fewest_choices_that_tell_the_methods_apart(tmp_path):
+def test_names_use_the_fewest_distinguishing_choices(tmp_path):
     for place, (network, loss) in enumerate((("a", "x"), ("a", "y"), ("b", "x"))):
         run = write_run(tmp_path / f"run_{place}", scores_like_dice(6, 2, 0), {"n": [network], "l": [loss], "m": place})
         chosen = {"optimizer": f"of_{network}_{loss}", "network": network, "loss": loss}
@@ -125,7 +125,7 @@ def test_names_are_the_fewest_choices_that_tell_the_methods_apart(tmp_path):
     assert [method.name for method in read_methods(runs).methods] == ["a x", "a y", "b x"]
 
 
-def test_the_run_that_sums_up_folds_is_left_out_beside_them_only(tmp_path):
+def test_summary_run_is_omitted_only_if_its_folds_are_given(tmp_path):
     pattern = runs_of(tmp_path, folds=(0, 1, 2))
     for place, network in enumerate(NETWORKS):
         scores = np.concatenate([scores_like_dice(6, 2, 100 * place + 10 * fold) for fold in range(3)])
@@ -138,7 +138,7 @@ def test_the_run_that_sums_up_folds_is_left_out_beside_them_only(tmp_path):
         np.testing.assert_array_equal(one.scores.to_numpy(), other.scores.to_numpy())
 
 
-def test_a_plan_file_that_was_edited_between_runs_separates_them(tmp_path):
+def test_edited_plan_file_separates_methods(tmp_path):
     for name, size, file in (("a", 8, None), ("b", 16, None), ("c", 8, "plan.yaml"), ("d", 16, "plan.yaml")):
         plans = {"plan": {"file": file}, "planned": {"patch_size": [size, size]}}
         write_run(tmp_path / name, scores_like_dice(6, 2, 0), plans, seed=size)
@@ -146,7 +146,7 @@ def test_a_plan_file_that_was_edited_between_runs_separates_them(tmp_path):
     assert [len(method.runs) for method in (decided, one, other)] == [2, 1, 1]
 
 
-def test_scores_of_masks_made_elsewhere_are_methods_by_themselves(tmp_path):
+def test_scores_from_other_programs_are_separate_methods(tmp_path):
     for name in ("ours", "theirs"):
         (tmp_path / name).mkdir()
         write_scans(tmp_path / name / "scans.csv", scan_rows_of(scores_like_dice(6, 2, 0), scan_names(6), fold=None))
@@ -164,13 +164,13 @@ def test_scores_of_masks_made_elsewhere_are_methods_by_themselves(tmp_path):
         (("fold0", "fold1"), ["fold0", "fold1"]),
     ],
 )
-def test_folders_of_scores_are_named_without_fold_and_seed_where_that_tells_them_apart(tmp_path, folders, names):
+def test_folder_names_are_shortened_without_fold_and_seed_if_still_distinct(tmp_path, folders, names):
     for name in folders:
         write_scans(tmp_path / name / "scans.csv", scan_rows_of(scores_like_dice(6, 2, 0), scan_names(6), fold=None))
     assert [method.name for method in read_methods(f"{tmp_path}/*").methods] == names
 
 
-def test_cost_is_the_mean_of_what_all_runs_tell(tmp_path):
+def test_cost_is_the_mean_of_values_that_all_runs_record(tmp_path):
     told = {"seconds_per_step": 1.0, "energy_kwh": 0.1, "energy_source": "measured", "peak_memory_mb": None}
     write_run(tmp_path / "a0", scores_like_dice(6, 2, 0), cost=told)
     write_run(tmp_path / "a1", scores_like_dice(6, 2, 1), seed=1, cost={"seconds_per_step": 3.0, "energy_kwh": 0.3})
@@ -180,7 +180,7 @@ def test_cost_is_the_mean_of_what_all_runs_tell(tmp_path):
     assert other.cost == {"seconds_per_step": 1.0, "energy_kwh": 0.1, "energy_source": "measured"}
 
 
-def test_other_scans_are_refused_and_the_common_ones_compared_on_demand(tmp_path):
+def test_different_scans_are_refused_unless_common_is_set(tmp_path):
     scores = scores_like_dice(8, 2, 0)
     write_run(tmp_path / "a", scores)
     write_run(tmp_path / "b", scores[:6], {"optimizer": {"lr": 1}}, cases=scan_names(6))
@@ -213,7 +213,7 @@ def spoil(path, change):
 
 
 @pytest.mark.parametrize("common", [False, True])
-def test_scans_that_a_run_was_trained_on_are_refused_always(tmp_path, common):
+def test_training_scans_are_always_refused(tmp_path, common):
     for name, lr in (("a", 1), ("b", 2)):
         write_run(tmp_path / name, scores_like_dice(8, 2, lr), {"optimizer": {"lr": lr}})
     spoil(tmp_path / "b", lambda record: record["split"].update(train=["scan_003", "scan_099", 3]))
@@ -221,7 +221,7 @@ def test_scans_that_a_run_was_trained_on_are_refused_always(tmp_path, common):
         read_methods(f"{tmp_path}/*", common=common)
 
 
-def test_scores_that_are_called_those_of_training_scans_may_be_compared(tmp_path):
+def test_scores_labelled_as_training_split_can_be_compared(tmp_path):
     for name, lr in (("a", 1), ("b", 2)):
         write_run(
             tmp_path / name, scores_like_dice(8, 2, lr), {"optimizer": {"lr": lr}}, train=scan_names(8), split="train"
@@ -230,7 +230,7 @@ def test_scores_that_are_called_those_of_training_scans_may_be_compared(tmp_path
 
 
 @pytest.mark.parametrize("common", [False, True])
-def test_other_references_are_refused_by_their_hash_and_by_their_voxels(tmp_path, common):
+def test_different_references_are_detected_by_hash_and_by_voxel_count(tmp_path, common):
     write_run(tmp_path / "a", scores_like_dice(8, 2, 0))
     write_run(tmp_path / "b", scores_like_dice(8, 2, 1), {"optimizer": {"lr": 1}}, sha256="other")
     with pytest.raises(UserError, match=r"references of scan scan_000 differ between .*/a and .*/b: .*SHA-256"):
@@ -252,14 +252,14 @@ def test_other_references_are_refused_by_their_hash_and_by_their_voxels(tmp_path
         (("posterior", "anterior"), "label 1 is 'anterior' in the first and 'posterior'"),
     ],
 )
-def test_other_labels_are_refused_and_named(tmp_path, labels, said):
+def test_different_labels_are_refused_and_named(tmp_path, labels, said):
     write_run(tmp_path / "a", scores_like_dice(6, 2, 0))
     write_run(tmp_path / "b", scores_like_dice(6, len(labels), 0), labels=labels)
     with pytest.raises(UserError, match=f"/a and .*/b do not have the same labels: {said}"):
         read_methods(f"{tmp_path}/*", common=True)
 
 
-def test_a_scan_twice_in_one_method_is_refused(tmp_path):
+def test_duplicate_scan_in_one_method_is_refused(tmp_path):
     write_run(tmp_path / "a", scores_like_dice(6, 2, 0))
     write_run(tmp_path / "b", scores_like_dice(6, 2, 0), fold=1)
     write_run(tmp_path / "c", scores_like_dice(6, 2, 0), {"optimizer": {"lr": 1}})
@@ -270,7 +270,7 @@ def test_a_scan_twice_in_one_method_is_refused(tmp_path):
     assert len(read_methods(f"{tmp_path}/*", by="run").methods) == 3
 
 
-def test_metrics_have_a_score_wherever_a_structure_is(tmp_path):
+def test_missing_score_of_a_present_structure_is_refused(tmp_path):
     distance = np.arange(12.0).reshape(6, 2)
     for name in "ab":
         write_run(tmp_path / name, scores_like_dice(6, 2, 0), further={"hd95_mm": distance})
@@ -283,7 +283,7 @@ def test_metrics_have_a_score_wherever_a_structure_is(tmp_path):
         read_methods(f"{tmp_path}/*", "hd95_mm")
 
 
-def test_runs_that_cannot_be_read_are_each_told_clearly(tmp_path):
+def test_unreadable_runs_are_reported_clearly(tmp_path):
     run = write_run(tmp_path / "a", scores_like_dice(6, 2, 0))
     unfinished = tmp_path / "unfinished"
     unfinished.mkdir()
@@ -304,11 +304,11 @@ def test_runs_that_cannot_be_read_are_each_told_clearly(tmp_path):
     ):
         with pytest.raises(UserError, match=said):
             read_methods([str(path) for path in given])
-    with pytest.raises(UserError, match=r"by=seed: .*run, configuration, null"):
+    with pytest.raises(UserError, match=r"by=seed: .*run, configuration, dataset, null"):
         read_methods([str(run), str(write_run(tmp_path / "b", scores_like_dice(6, 2, 0)))], by="seed")
 
 
-def test_more_methods_than_pairs_can_be_shown_of_are_refused(tmp_path, monkeypatch):
+def test_too_many_methods_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("segment.evaluation.comparison.methods.MOST_METHODS", 2)
     for place in range(3):
         write_run(tmp_path / f"run_{place}", scores_like_dice(6, 2, 0), {"optimizer": {"lr": place}})
@@ -316,7 +316,7 @@ def test_more_methods_than_pairs_can_be_shown_of_are_refused(tmp_path, monkeypat
         read_methods(f"{tmp_path}/*")
 
 
-def test_hostile_files_stay_text(tmp_path):
+def test_hostile_text_in_files_is_escaped(tmp_path):
     scores = scores_like_dice(6, 2, 0)
     run = write_run(tmp_path / "a", scores)
     other = write_run(tmp_path / "b", scores, {"optimizer": {"\x1b[31m": "\x1b[0m", "lr": 10**400}})
@@ -332,7 +332,7 @@ def test_hostile_files_stay_text(tmp_path):
     assert len(read_methods([str(run), str(other)]).methods) == 2
 
 
-def test_of_a_method_with_several_seeds_the_sound_ones_stay(tmp_path):
+def test_valid_seeds_of_a_method_are_kept(tmp_path):
     pattern = runs_of(tmp_path, seeds=(0, 1, 2))
     diverge(tmp_path / "balls-mednext_s-fold0-seed1", 8)
     stop_short(tmp_path / "balls-mednext_s-fold0-seed2")
@@ -368,7 +368,7 @@ def test_seeds_of_one_method_are_compared_without_the_one_that_diverged(tmp_path
         read_methods(pattern, by="configuration")
 
 
-def test_a_run_that_was_left_out_is_named_where_scans_or_names_lack_it(tmp_path):
+def test_errors_about_scans_or_names_mention_omitted_runs(tmp_path):
     pattern = runs_of(tmp_path, folds=(0, 1))
     diverge(tmp_path / "balls-mednext_s-fold1-seed0")
     with pytest.raises(UserError, match=r"lacks 6 scans .*Left out: .*mednext_s-fold1-seed0 \(diverged at step 8\)\."):
@@ -378,7 +378,7 @@ def test_a_run_that_was_left_out_is_named_where_scans_or_names_lack_it(tmp_path)
         read_methods(pattern, names=["a", "b", "c"], common=True)
 
 
-def test_where_nothing_is_sound_every_run_is_named_with_its_reason(tmp_path):
+def test_if_no_run_is_valid_each_is_named_with_its_reason(tmp_path):
     one, other = (write_run(tmp_path / name, scores_like_dice(6, 2, 0)) for name in "ab")
     diverge(one), stop_short(other)
     with pytest.raises(UserError, match=r"none of the given runs .*a \(diverged at step 8\), .*b \(not finished\)"):

@@ -1,4 +1,4 @@
-"""By which metric runs are compared: what they record of it, and that scoring by more makes no other method."""
+"""The metric of a comparison, as the runs record it; further metrics do not separate methods."""
 
 import json
 
@@ -11,13 +11,13 @@ from segment.evaluation.comparison.methods import read_methods
 
 
 def record(run, **info):
-    """Let the summary of a run say how its column ``gap`` reads."""
+    """Record in the summary of a run how to interpret its column ``gap``."""
     summary = json.loads((run / "summary.json").read_text())
     summary["metrics"] = {"gap": {"unit": "mm", "higher_is_better": False, "perfect": 0, "penalty": "diagonal"} | info}
     (run / "summary.json").write_text(json.dumps(summary))
 
 
-def test_the_runs_say_how_their_metric_reads_and_must_agree(tmp_path):
+def test_metric_information_of_the_runs_must_agree(tmp_path):
     gap = {"gap": np.arange(12.0).reshape(6, 2)}
     old, new, other = (write_run(tmp_path / name, scores_like_dice(6, 2, 0), further=gap) for name in "abc")
     assert read_methods(f"{tmp_path}/*", "gap", "run").metric.higher_is_better  # nothing but the name is known
@@ -31,7 +31,7 @@ def test_the_runs_say_how_their_metric_reads_and_must_agree(tmp_path):
         read_methods(f"{tmp_path}/*", "gap", "run")
 
 
-def test_what_is_scored_makes_no_other_method(tmp_path):
+def test_additional_metrics_do_not_separate_methods(tmp_path):
     further = {"gap": np.ones((6, 2))}
     for seed, metrics in enumerate(({}, {"dice": {"_target_": "a.Dice"}}, {"gap": {"_target_": "b.Gap"}})):
         write_run(tmp_path / f"seed{seed}", scores_like_dice(6, 2, seed), {"metrics": metrics}, seed=seed)

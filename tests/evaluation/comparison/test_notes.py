@@ -1,4 +1,4 @@
-"""In what the predictions of methods were made differently."""
+"""Notes on prediction settings that differ between methods."""
 
 from pathlib import Path
 
@@ -37,12 +37,12 @@ def trained(precision: str) -> dict:
         (({}, {"trainer": "odd"}), ({}, trained("16-mixed")), []),
     ],
 )  # fmt: skip
-def test_what_is_known_of_both_and_not_the_same_is_told(one, other, said):
+def test_differing_prediction_settings_are_noted(one, other, said):
     assert different_settings([method("A", one), method("B", other)]) == said
     assert different_settings([method("A", one, one), method("B", other)]) == said
 
 
-def test_of_several_methods_each_value_names_those_that_have_it():
+def test_each_setting_lists_the_methods_that_use_it():
     told = [("A", "mirror all"), ("B", "none"), ("C", "none"), ("D", None)]
     methods = [method(name, ({"test_time_augmentation": value}, {})) for name, value in told]
     assert different_settings(methods) == ["test-time augmentation mirror all (A) against none (B, C)"]
@@ -50,7 +50,7 @@ def test_of_several_methods_each_value_names_those_that_have_it():
     assert different_settings([*methods, *more])[0].endswith("against none (11 methods)")
 
 
-def test_runs_of_one_method_may_differ_as_long_as_the_methods_do_not():
+def test_settings_that_vary_equally_within_methods_are_not_noted():
     both = (({"precision": "bf16"}, {}), ({"precision": "fp32"}, {}))
     assert different_settings([method("A", *both), method("B", *both[::-1])]) == []
     assert different_settings([method("A", *both), method("B", both[0])]) == ["precision bf16 and fp32 against bf16"]

@@ -1,4 +1,4 @@
-"""What methods differ in: few rows, what is asked first in front, and what the sentence says of it."""
+"""Differences between methods: few rows, the most relevant first, and what the conclusion says of them."""
 
 import json
 from pathlib import Path
@@ -49,7 +49,7 @@ def found(*configs, choices=(), overrides=(), names=("unet_small", "attention_un
     return recipes(names, groups, config_differences(groups))
 
 
-def test_choices_stand_in_the_place_of_all_keys_that_follow_from_them():
+def test_choice_replaces_the_keys_that_follow_from_it():
     result = found(FIRST, SECOND, choices=CHOSEN)
     assert list(result.rows.items()) == [
         ("network", ["unet_small", "attention_unet"]),
@@ -59,7 +59,7 @@ def test_choices_stand_in_the_place_of_all_keys_that_follow_from_them():
     assert result.others == ("optimizer", "learning rate", "scheduler")
 
 
-def test_runs_that_recorded_no_choices_are_told_by_their_classes():
+def test_runs_without_recorded_choices_are_described_by_class():
     result = found(FIRST, SECOND)
     assert result.rows["optimizer"] == ["AdamW lr 0.003", "SGD lr 0.01"]
     assert result.rows["scheduler"] == ["OneCycleLR", "PolynomialLR"]
@@ -72,7 +72,7 @@ def test_runs_that_recorded_no_choices_are_told_by_their_classes():
     assert mixed.rows["network"] == ["unet_small", "UNet"]
 
 
-def test_a_choice_that_names_its_learning_rate_says_it_once():
+def test_learning_rate_in_the_name_of_a_choice_is_not_repeated():
     one, other = (FIRST | {"optimizer": {"_target_": "torch.optim.Adam", "lr": lr}} for lr in (0.001, 0.0001))
     picked = [{"optimizer": name} for name in ("adam", "adam_1e-4")]
     result = found(one, other, choices=picked, names=("adam", "adam_1e-4"))
@@ -80,7 +80,7 @@ def test_a_choice_that_names_its_learning_rate_says_it_once():
     assert result.others == ("learning rate",)
 
 
-def test_what_was_given_by_hand_is_told_beside_the_choice():
+def test_overrides_are_shown_beside_the_choice():
     changed = json.loads(json.dumps(SECOND))
     changed["network"]["deep_supervision"] = 2
     result = found(FIRST, changed, choices=CHOSEN, overrides=([], ["network.deep_supervision=2"]))
@@ -96,26 +96,26 @@ def test_what_was_given_by_hand_is_told_beside_the_choice():
         ({"trainer": {"max_steps": 50}, "scheduler": {"total_steps": 50}}, ("long", "short"), "trainer.max_steps"),
     ],
 )
-def test_one_choice_alone_is_no_recipe_though_others_follow_from_it(change, names, row):
+def test_single_choice_has_no_further_differences(change, names, row):
     other = {key: FIRST[key] | change.get(key, {}) for key in FIRST}
     result = found(FIRST, other, names=names)
     assert list(result.rows) == [row]
     assert result.others == ()
 
 
-def test_a_scheduler_with_a_rate_of_its_own_is_told():
+def test_scheduler_with_its_own_learning_rate_is_shown():
     result = found(FIRST, FIRST | {"scheduler": ONE_CYCLE | {"max_lr": 0.5}}, names=("a", "b"))
     assert list(result.rows) == ["scheduler.max_lr"]
 
 
-def test_the_network_alone_is_no_recipe_and_what_the_machine_says_neither():
+def test_network_and_machine_settings_are_no_further_differences():
     other = FIRST | {"network": GATED, "sampler": {"workers": 3}, "data": {"root": "x"}, "logger": {"csv": {"a": 1}}}
     result = found(FIRST | {"sampler": {"workers": 0}}, other, choices=CHOSEN)
     assert next(iter(result.rows)) == "network"
     assert result.others == ()
 
 
-def test_the_plan_is_told_by_what_a_reader_asks_of_it():
+def test_plan_is_described_by_its_main_values():
     plans = [{"patch_size": [size] * 3, "batch_size": 2, "features": [size], "spacing": [1]} for size in (16, 32)]
     one, other = (
         FIRST | {"planned": plan, "plan": {"memory": 1}, "network": SMALL | {"features": plan["features"]}}
@@ -129,7 +129,7 @@ def test_the_plan_is_told_by_what_a_reader_asks_of_it():
     assert found(one, other, names=("a", "b")).others == ("loss", "plan")
 
 
-def test_of_one_group_the_shortest_keys_are_told_and_no_group_hides_the_others():
+def test_each_group_shows_a_limited_number_of_its_shortest_keys():
     one, other = (
         {"augment": {f"a_{'x' * length}": value for length in range(30)}, "weights": str(value)} for value in range(2)
     )
@@ -138,7 +138,7 @@ def test_of_one_group_the_shortest_keys_are_told_and_no_group_hides_the_others()
     assert result.others == ("augmentation", "initial weights")
 
 
-def test_several_methods_are_named_after_a_choice_where_each_name_holds_its_own():
+def test_methods_are_named_after_a_choice_if_each_name_contains_its_own():
     configs = [
         FIRST | {"loss": {"_target_": f"a.{loss}"}, "optimizer": rate}
         for loss, rate in (("Dice", ADAMW), ("Focal", ADAMW), ("Dice", SGD))

@@ -1,4 +1,4 @@
-"""The clock is a counter that reading and training move by known amounts, so that the figures are exact."""
+"""Cost of a training, with a fake clock that reading and training advance by known amounts."""
 
 import multiprocessing
 import time
@@ -95,7 +95,7 @@ def clock(monkeypatch) -> Clock:
     return Clock(monkeypatch)
 
 
-def test_the_figures_of_a_run_and_of_one_that_goes_on(clock, monkeypatch, tmp_path):
+def test_costs_of_a_run_and_of_a_resumed_run(clock, monkeypatch, tmp_path):
     monkeypatch.setattr(cost, "peak_memory_mb", lambda: 2000.0)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 3e9)
     measured = cost.Cost()
@@ -122,7 +122,7 @@ def test_the_figures_of_a_run_and_of_one_that_goes_on(clock, monkeypatch, tmp_pa
     assert resumed.cost() == expected | {key: 1.5 * expected[key] for key in ("wall_seconds", "train_seconds")}
 
 
-def test_the_processes_of_the_loader_count_as_memory(monkeypatch):
+def test_memory_includes_the_data_loaders_processes(monkeypatch):
     context = multiprocessing.get_context("spawn")
     before = cost.children_memory_mb()
     child = context.Process(target=time.sleep, args=(60,))
@@ -135,11 +135,11 @@ def test_the_processes_of_the_loader_count_as_memory(monkeypatch):
     assert cost.children_memory_mb() == before
 
 
-def test_without_a_step_there_is_no_figure():
+def test_no_costs_without_a_step():
     assert cost.Cost().cost() == {}
 
 
-def test_cost_in_words():
+def test_cost_line():
     told = {
         "wall_seconds": 234,
         "seconds_per_step": 0.23,
@@ -164,7 +164,7 @@ def test_cost_in_words():
 
 
 @pytest.mark.parametrize("value", ["x", None, True, float("nan"), float("inf"), -1.0, 10**400, [1], {"a": 1}])
-def test_nothing_is_said_of_what_a_file_has_in_place_of_a_number(value):
+def test_cost_line_omits_values_that_are_not_numbers(value):
     keys = ("wall_seconds", "seconds_per_step", "waiting_share", "parameters", "flops_per_step", "energy_kwh", "co2_kg")
     assert cost_lines({"cost": dict.fromkeys(keys, value)}) == cost_lines({"cost": value}) == cost_lines({}) == []
     strange = cost_lines({"cost": {"energy_kwh": 1, "energy_source": f"<b>{value}"}})

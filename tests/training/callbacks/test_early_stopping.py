@@ -1,4 +1,4 @@
-"""Early stopping and the plateau schedule: ended early is finished, and a stop on the way changes nothing."""
+"""Early stopping and the plateau schedule: an early end is a finished run, and interruptions change nothing."""
 
 import json
 
@@ -23,9 +23,7 @@ def weights(run) -> dict[str, torch.Tensor]:
     return load_file(run / "model" / "weights.safetensors")
 
 
-def test_a_training_ends_early_at_the_same_step_whether_or_not_it_was_stopped(
-    run_train, make_dataset, tmp_path, monkeypatch, capsys
-):
+def test_early_stopping_ends_at_the_same_step_after_resuming(run_train, make_dataset, tmp_path, monkeypatch, capsys):
     root = make_dataset(tmp_path / "data", layout="folders", n=3, shape=(20, 20), labels=1)
     flat = ("plan.patch_size=[16,16]", *GIVEN)
     whole = run_train(root, "whole", *flat)
@@ -66,7 +64,7 @@ def test_a_training_ends_early_at_the_same_step_whether_or_not_it_was_stopped(
         ("scheduler=plateau scheduler.mode=up", "scheduler: mode=up"),
     ],
 )
-def test_a_score_that_is_not_logged_is_refused(run_train, make_dataset, tmp_path, choice, message):
+def test_monitoring_a_score_that_is_not_logged_is_refused(run_train, make_dataset, tmp_path, choice, message):
     root = make_dataset(tmp_path / "data", layout="folders", n=2, shape=(20, 20), labels=1)
     with pytest.raises(UserError, match=message):
         run_train(root, "run", "plan.patch_size=[16,16]", *choice.split())

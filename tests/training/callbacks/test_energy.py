@@ -1,4 +1,4 @@
-"""What whole runs say that they cost, with the electricity as codecarbon tells it."""
+"""Energy and CO2 of whole runs, as codecarbon reports them."""
 
 import json
 import logging
@@ -24,7 +24,7 @@ def costs(run: Path) -> dict:
 
 @pytest.fixture
 def offline(monkeypatch, tmp_path) -> list:
-    """Whom anybody tried to reach, while codecarbon's own configuration asks for connections and a file."""
+    """Hosts that were contacted, while codecarbon's own configuration requests connections and a file."""
     tried = []
 
     def refuse(*args):
@@ -43,7 +43,7 @@ def offline(monkeypatch, tmp_path) -> list:
 
 
 @pytest.mark.slow
-def test_the_cost_of_a_run_that_goes_on_adds_up(run_train, make_dataset, tmp_path, capsys, offline, monkeypatch):
+def test_energy_of_a_resumed_run_is_summed(run_train, make_dataset, tmp_path, capsys, offline, monkeypatch):
     root = make_dataset(tmp_path / "data", n=4)
     more = (
         "trainer.max_steps=6", "callbacks=[ema,energy]", "callbacks.energy.country=deu",
@@ -73,7 +73,7 @@ def test_the_cost_of_a_run_that_goes_on_adds_up(run_train, make_dataset, tmp_pat
     assert [file.name for file in (tmp_path / "here").iterdir()] == [".codecarbon.config"]
 
 
-def test_energy_is_not_asked_for_by_default_and_co2_needs_a_country(run_train, make_dataset, tmp_path):
+def test_energy_is_off_by_default_and_co2_needs_a_country(run_train, make_dataset, tmp_path):
     root = make_dataset(tmp_path / "data", n=4)
     assert costs(run_train(root, "plain")).keys() == MEASURED | {"peak_memory_mb", "parameters", "flops_per_step"}
     with_energy = costs(run_train(root, "energy", "callbacks=energy"))
@@ -84,7 +84,7 @@ def test_energy_is_not_asked_for_by_default_and_co2_needs_a_country(run_train, m
 @pytest.mark.parametrize(
     ("mode", "source"), [("intel_rapl", "measured"), ("cpu_load", "estimated"), ("constant", "estimated")]
 )
-def test_what_the_processor_counts_is_measured_and_all_else_estimated(mode, source):
+def test_energy_is_measured_only_if_the_processor_counts_it(mode, source):
     from codecarbon.external.hardware import CPU
     from codecarbon.external.ram import RAM
 
@@ -98,7 +98,7 @@ def test_what_the_processor_counts_is_measured_and_all_else_estimated(mode, sour
     assert callback.cost() == {"energy_kwh": 2.0, "energy_source": source}
 
 
-def test_a_missing_package_and_a_country_that_is_none_are_told_before_the_data_are_read(
+def test_missing_package_and_unknown_country_are_reported_before_reading_data(
     run_train, make_dataset, tmp_path, monkeypatch
 ):
     root = make_dataset(tmp_path / "data", n=4)
@@ -111,7 +111,7 @@ def test_a_missing_package_and_a_country_that_is_none_are_told_before_the_data_a
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_tracker_that_reads_nothing_is_told_and_training_goes_on(run_train, make_dataset, tmp_path, monkeypatch):
+def test_training_continues_if_the_energy_tracker_fails(run_train, make_dataset, tmp_path, monkeypatch):
     import codecarbon
 
     monkeypatch.setattr(codecarbon.OfflineEmissionsTracker, "_do_measurements", lambda tracker: None)

@@ -60,7 +60,7 @@ def pictures(folder) -> dict[str, list]:
     return {tag: events.Images(tag) for tag in events.Tags()["images"]}
 
 
-def test_the_same_slice_of_the_first_scan_is_drawn_at_every_validation(tmp_path, cases):
+def test_each_validation_draws_the_same_slice_of_the_first_scan(tmp_path, cases):
     trainer = trainer_of(tmp_path, cases)
     validate(ValidationPanels(panel), trainer, [0, 500, 1000])
     found = pictures(tmp_path)
@@ -76,7 +76,7 @@ def test_the_same_slice_of_the_first_scan_is_drawn_at_every_validation(tmp_path,
 
 
 @pytest.mark.parametrize("stop", [None, 330])
-def test_pictures_are_few_and_evenly_spread_also_over_a_resumed_training(tmp_path, cases, stop):
+def test_few_evenly_spaced_pictures_even_after_resuming(tmp_path, cases, stop):
     steps = list(range(10, 1001, 10))
     trainer, callback = trainer_of(tmp_path, cases), ValidationPanels(panel, scans=2, most=5)
     validate(callback, trainer, [step for step in steps if not stop or step <= stop])
@@ -90,23 +90,23 @@ def test_pictures_are_few_and_evenly_spread_also_over_a_resumed_training(tmp_pat
     }
 
 
-def test_one_picture_can_be_asked_for(tmp_path, cases):
+def test_one_picture_can_be_requested(tmp_path, cases):
     validate(ValidationPanels(panel, most=1), trainer_of(tmp_path, cases), [0, 500, 1000])
     assert len(pictures(tmp_path)["panels/training/a"]) == 1
 
 
 @pytest.mark.parametrize("more", [{"sanity_checking": True}, {"is_global_zero": False}])
-def test_neither_a_sanity_check_nor_another_process_draws(tmp_path, cases, more):
+def test_sanity_check_and_other_processes_draw_nothing(tmp_path, cases, more):
     validate(ValidationPanels(panel), trainer_of(tmp_path, cases, **more), [1, 2])
     assert pictures(tmp_path) == {}
 
 
-def test_a_training_without_an_end_draws_every_time(tmp_path, cases):
+def test_endless_training_draws_at_every_validation(tmp_path, cases):
     validate(ValidationPanels(panel), trainer_of(tmp_path, cases, estimated_stepping_batches=float("inf")), [1, 2, 3])
     assert len(pictures(tmp_path)["panels/training/a"]) == 3
 
 
-def test_a_training_goes_on_without_the_scan_s_files(tmp_path, cases, caplog):
+def test_training_continues_if_the_scan_files_are_missing(tmp_path, cases, caplog):
     cases[0].images[0].unlink()
     validate(ValidationPanels(panel, scans=2), trainer_of(tmp_path, cases), [1, 500])
     assert list(pictures(tmp_path)) == ["panels/training/b"]

@@ -24,7 +24,7 @@ def scans(labels: Labels, number: int) -> list[tuple[torch.Tensor, np.ndarray]]:
 
 
 class Processes:
-    """Stands for two processes: what `reduce` adds is what the other one counted."""
+    """Simulates two processes: `reduce` adds the counts of the other one."""
 
     def __init__(self, other: torch.Tensor | int) -> None:
         self.other = other
@@ -63,7 +63,7 @@ def curves(folder) -> dict[str, dict[int, np.ndarray]]:
 
 
 @pytest.mark.parametrize("labels", [PLAIN, REGIONS], ids=["labels", "regions"])
-def test_every_validation_has_its_own_curve_over_all_scans_of_all_processes(tmp_path, labels):
+def test_each_validation_writes_a_curve_over_the_scans_of_all_processes(tmp_path, labels):
     callback, expected = PrecisionRecallCurves(), {}
     for step in (10, 20):
         mine, others = scans(labels, step), scans(labels, step + 1)
@@ -82,7 +82,7 @@ def test_every_validation_has_its_own_curve_over_all_scans_of_all_processes(tmp_
             np.testing.assert_allclose(found[f"precision_recall/{name}"][step], expected[step][index], rtol=1e-6)
 
 
-def test_a_sanity_check_and_a_validation_without_scans_write_nothing(tmp_path):
+def test_no_curve_for_a_sanity_check_or_without_scans(tmp_path):
     validate(PrecisionRecallCurves(), tmp_path, PLAIN, scans(PLAIN, 0), 0, sanity_checking=True)
     validate(PrecisionRecallCurves(), tmp_path, PLAIN, [], 0)
     assert curves(tmp_path) == {}

@@ -51,7 +51,7 @@ def validate(dataset: Dataset, predictions: list[np.ndarray], sanity_checking: b
     return module_log, logger_log
 
 
-def test_scores_of_scans_labels_and_foreground(dataset):
+def test_scores_are_logged_by_scan_label_and_foreground(dataset):
     predictions = [scan(1, 1, 0, 0, 2, 2, 0, 0), scan(1, 1, 0, 0, 0, 0, 0, 0)]
     module_log, logger_log = validate(dataset, predictions)
     head = (2 / 3 + 1) / 2  # tail is in neither mask of the second scan, which is left out of its mean
@@ -78,24 +78,24 @@ def test_scores_of_scans_labels_and_foreground(dataset):
     }
 
 
-def test_a_missed_and_an_invented_structure_score_zero(dataset):
+def test_missed_and_invented_structures_score_zero(dataset):
     module_log, logger_log = validate(dataset, [scan(1, 1, 1, 1, 0, 0, 0, 0), scan(1, 1, 2, 0, 0, 0, 0, 0)])
     assert logger_log[0][0]["scan/a/tail_dice"] == 0
     assert logger_log[0][0]["scan/b/tail_dice"] == 0
     assert module_log[0]["val/foreground_dice"] == pytest.approx(0.5)
 
 
-def test_a_sanity_check_is_not_written(dataset):
+def test_sanity_check_is_not_logged(dataset):
     module_log, logger_log = validate(dataset, [scan(*[0] * 8)], sanity_checking=True)
     assert module_log[0]["val/foreground_dice"] == 0
     assert logger_log == []
 
 
-def test_a_rank_without_scans_logs_nothing(dataset):
+def test_rank_without_scans_logs_nothing(dataset):
     assert validate(dataset, []) == ([], [])
 
 
-def test_foreground_of_scans_without_any_structure_is_a_number(dataset):
+def test_foreground_score_is_finite_for_scans_without_structures(dataset):
     # Whoever watches this figure to keep the best checkpoint must not compare with NaN.
     empty = Dataset("two", dataset.root, dataset.cases, Labels(LABELS | {"third": 30}), ("ct",))
     module_log, logger_log = validate(empty, [scan(1, 1, 1, 1, 2, 2, 0, 0)])
@@ -114,7 +114,7 @@ class Length(Metric):
         return 0.0 if prediction.sum() == reference.sum() else float("nan")
 
 
-def test_of_a_distance_nothing_scored_is_the_worst_not_the_best(dataset):
+def test_unscored_distance_counts_as_worst(dataset):
     for case in dataset.cases:
         nib.save(nib.Nifti1Image(np.zeros((8, 1, 1), np.uint8), np.diag([3.0, 4, 0.1, 1])), case.label)
     module_log, logger_log = validate(dataset, [scan(*[0] * 8)] * 2, metrics=(Length(),))
@@ -124,6 +124,6 @@ def test_of_a_distance_nothing_scored_is_the_worst_not_the_best(dataset):
     assert logger_log[0][0]["val/head_length"] == pytest.approx(np.linalg.norm([24, 4, 0.1]))
 
 
-def test_a_metric_that_gives_no_number_is_told_with_the_scan(dataset):
+def test_metric_without_a_number_is_reported_with_the_scan(dataset):
     with pytest.raises(UserError, match="b: the metric length returns nan"):
         validate(dataset, [scan(1, 1, 1, 1, 2, 2, 0, 0), scan(1, *[0] * 7)], metrics=(Length(),))

@@ -10,7 +10,7 @@ from segment.training.callbacks.validation_loss import scan_loss
 
 @pytest.mark.parametrize("regions", [False, True])
 @pytest.mark.parametrize("dims", [2, 3])
-def test_the_loss_of_a_scan_is_that_of_its_logits(dims, regions):
+def test_validation_loss_is_the_loss_of_the_logits_of_a_scan(dims, regions):
     torch.manual_seed(0)
     logits = torch.randn(2, 5, 6, 7)
     reference = torch.randint(0, 3 if regions else 2, (5, 6, 7), dtype=torch.uint8)
@@ -21,7 +21,7 @@ def test_the_loss_of_a_scan_is_that_of_its_logits(dims, regions):
     assert scan_loss(loss, probabilities, reference, regions, dims) == pytest.approx(float(loss(*batch)), rel=1e-4)
 
 
-def test_a_large_scan_is_taken_in_slabs_of_which_a_thin_one_counts_less(monkeypatch):
+def test_loss_of_a_large_scan_is_averaged_over_slabs_by_thickness(monkeypatch):
     class Mean(nn.Module):
         def forward(self, logits, reference):
             assert reference.shape[2] <= 2
