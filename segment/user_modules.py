@@ -13,41 +13,42 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import FrameType, ModuleType
-from typing import ClassVar
 
 
 class CurrentFolder(MetaPathFinder):
     """Finds, after all other finders, named modules in the current folder, and what these import from there."""
 
-    names: ClassVar[set[str]] = set()
-    files: ClassVar[list[str]] = []
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+        self.files: list[str] = []
 
-    @classmethod
     def find_spec(
-        cls, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Find a top-level module; the modules of a package are found by its own path."""
-        if path is not None or not (name in cls.names or cls._imports(sys._getframe(1))):
+        if path is not None or not (name in self.names or self._imports(sys._getframe(1))):
             return None
         spec = PathFinder.find_spec(name, [str(Path.cwd())])
         if spec is not None:
-            cls.files += [*(spec.submodule_search_locations or ()), *([spec.origin] if spec.origin else ())]
+            self.files += [*(spec.submodule_search_locations or ()), *([spec.origin] if spec.origin else ())]
         return spec
 
-    @classmethod
-    def _imports(cls, frame: FrameType | None) -> bool:
+    def _imports(self, frame: FrameType | None) -> bool:
         """Whether the import statement that is being executed stands in a module found here."""
         while frame is not None and "importlib" in frame.f_code.co_filename:
             frame = frame.f_back
         file = frame.f_code.co_filename if frame is not None else ""
-        return any(file == known or file.startswith(f"{known}{os.sep}") for known in cls.files)
+        return any(file == known or file.startswith(f"{known}{os.sep}") for known in self.files)
+
+
+_finder = CurrentFolder()
 
 
 def allow(target: str) -> None:
     """Let a module that the user named, such as ``my_networks.Wide``, be imported from the current folder."""
-    CurrentFolder.names.add(target.partition(".")[0])
-    if CurrentFolder not in sys.meta_path:
-        sys.meta_path.append(CurrentFolder)
+    _finder.names.add(target.partition(".")[0])
+    if _finder not in sys.meta_path:
+        sys.meta_path.append(_finder)
 
 
 def leave_current_folder() -> None:

@@ -99,7 +99,7 @@ def _make_dataset(
     return root
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_dataset() -> Callable[..., Path]:
     """``make_dataset(root, layout="msd" | "nnunet" | "folders" | "table", n=6, shape=(z, y, x), ...) -> root``.
 
