@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import socket
 import tempfile
 from collections import Counter
@@ -21,6 +22,7 @@ import yaml
 from segment.errors import UserError
 from segment.text import one_line, printable
 
+_PARTIAL = ".partial-"  # begins the names of files that are being written
 MAX_BYTES = 1 << 28  # of a file of named values; provenance lists every file of a data set
 
 
@@ -51,7 +53,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays at the end, since image writers choose the format by it.
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-", suffix=f"-{path.name}")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=_PARTIAL, suffix=f"-{path.name}")
     os.close(handle)
     temporary = Path(name)
     try:
@@ -66,6 +68,8 @@ def written_whole(path: Path) -> Iterator[Path]:
 def alone_in(folder: Path) -> Iterator[None]:
     """Hold a folder for this process; the operating system releases it however the process ends.
 
+    What a killed process left half-written in it is removed.
+
     Linux forwards the lock to the server on NFS, which releases it when this machine is gone.
 
     Args:
@@ -78,6 +82,8 @@ def alone_in(folder: Path) -> Iterator[None]:
     path = folder / ".lock"
     handle = _lock(path)
     try:
+        for left in folder.rglob(f"{_PARTIAL}*"):
+            left.unlink() if left.is_file() else shutil.rmtree(left, ignore_errors=True)
         yield
     finally:
         path.unlink(missing_ok=True)  # still locked, so that nobody else can have taken it

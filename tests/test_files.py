@@ -6,6 +6,7 @@ import stat
 import pytest
 
 from segment import files
+from segment.errors import UserError
 
 
 def names(folder) -> set[str]:
@@ -21,6 +22,22 @@ def test_file_appears_when_the_block_ends(tmp_path):
         assert not path.exists()
     assert path.read_text() == "whole"
     assert names(path.parent) == {"scan.nii.gz"}
+
+
+def test_only_one_process_holds_a_folder_and_finds_no_leftovers(tmp_path):
+    folder = tmp_path / "run"
+    with files.alone_in(folder):
+        assert f"process {os.getpid()} on " in (folder / ".lock").read_text()
+        refusal = f"another run is using this folder .process {os.getpid()} on "
+        with pytest.raises(UserError, match=refusal), files.alone_in(folder):
+            pass
+    assert not folder.exists()
+    (folder / "model" / ".partial-7-folder").mkdir(parents=True)
+    (folder / "model" / ".partial-8-weights").write_text("half")
+    (folder / "kept").write_text("whole")
+    with files.alone_in(folder):
+        assert sorted(file.name for file in folder.rglob("*")) == [".lock", "kept", "model"]
+    assert sorted(file.name for file in folder.iterdir()) == ["kept", "model"]
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])

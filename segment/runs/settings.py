@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -97,9 +96,6 @@ def write_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     """Write the resolved configuration of a run into its folder as ``config.yaml``; see `check_folder`."""
     check_folder(folder, settings)
     write_text(folder / "config.yaml", yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True))
-    # Remove partial files of a killed run; only the main process of a distributed run does so.
-    for partial in folder.rglob(".partial-*") if "LOCAL_RANK" not in os.environ else ():
-        partial.unlink()
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[tuple[str, str, str]]:
