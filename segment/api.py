@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pytorch_lightning as pl
 
     from segment.inference.model import Model
+    from segment.metrics.metric import Metric
     from segment.sampling.datamodule import PatchDataModule
 
 __all__ = [
@@ -117,6 +118,7 @@ def evaluate(
     labels: Mapping[str, int | Sequence[int]] | None = None,
     region_order: Sequence[int] | None = None,
     ignore_extra: bool = False,
+    metrics: Sequence[Metric] | None = None,
     output: StrPath | None = None,
 ) -> Evaluation:
     """Score masks from any program against their references, each pair on its own grid.
@@ -128,11 +130,12 @@ def evaluate(
             ``dataset.json`` in or beside the folder of references, else the values found.
         region_order: With regions, the value that each writes into a mask; None when the labels determine it.
         ignore_extra: Skip predictions without a reference.
+        metrics: Metrics to compute besides Dice and IoU; None: HD95 and NSD at a tolerance of 2 mm.
         output: Folder for ``scans.csv``, ``summary.json`` and ``report.html``; None writes nothing.
 
     Returns:
         ``scans, summary``, two tables. A structure absent from both masks has no score; absent from one of them, it
-        scores 0.
+        scores 0, or the scan's diagonal in mm for a distance.
 
     Raises:
         UserError: When masks are missing, cannot be read, are on a different grid than their references or contain
@@ -140,9 +143,13 @@ def evaluate(
     """
     from segment.evaluation.evaluate import evaluate as score
     from segment.evaluation.evaluate import write_evaluation
+    from segment.metrics.standard import DEFAULT, STANDARD
     from segment.runs.tables import summary_table
 
-    found = score(_masks(predictions), _masks(references), labels, region_order, ignore_extra=ignore_extra)
+    chosen = DEFAULT if metrics is None else (*STANDARD, *metrics)
+    found = score(
+        _masks(predictions), _masks(references), labels, region_order, ignore_extra=ignore_extra, metrics=chosen
+    )
     if output is not None:
         from segment.report.run_page import write_evaluation_page
 
@@ -198,7 +205,7 @@ def compare(
     if output is not None:
         from segment.report.comparison_page import write_comparison
 
-        write_comparison(Path(output).expanduser(), found, resamples, seed)
+        write_comparison(Path(output).expanduser(), [found], resamples, seed)
     return Comparison(methods_frame(found), pairs_frame(found), found.conclusion, found.notes)
 
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 # Their values need no quoting, whatever characters they contain; name= is included for a clear error message.
 PATHS = {
     *("cache", "data.image", "data.label", "data.root", "input", "model", "name", "output", "page", "plan"),
-    *("plan.file", "predictions", "references", "runs", "splits", "weights", "write"),
+    *("plan.file", "predictions", "references", "runs", "splits", "table", "weights", "write"),
 }
-LISTS = {"data.image", "runs"}  # keys of one path or several
+LISTS = {"data.image", "references", "runs"}  # keys of one path or several
 _SWITCHES = {"write"}  # keys that take a folder, or true or false
 _OVERRIDE = re.compile(r"(\+{0,2})([\w.]+)=(.*)", re.S)
 _QUOTED = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""

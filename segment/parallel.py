@@ -34,7 +34,7 @@ def cores() -> int:
     return count
 
 
-def on_all_cores(function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+def on_all_cores(function: Callable[[T], R], items: Sequence[T], processes: bool = True) -> Iterator[R]:
     """Apply a function to items on all cores.
 
     Many items are distributed over processes if these can be forked safely, since reading a small scan is mostly
@@ -43,6 +43,7 @@ def on_all_cores(function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
     Args:
         function: The function; its changes to memory may be lost.
         items: The items.
+        processes: Whether to fork processes for many items; after a training, whose threads hold locks, they may hang.
 
     Returns:
         The results in the order of the items, as they become ready.
@@ -51,7 +52,7 @@ def on_all_cores(function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
         UserError: When a process was killed.
         Exception: The first that the function raises; items that have not been started are then cancelled.
     """
-    many = len(items) >= MANY and cores() > 1 and sys.platform == "linux"
+    many = processes and len(items) >= MANY and cores() > 1 and sys.platform == "linux"
     pool: Executor = ThreadPoolExecutor(cores())
     if many:
         context = multiprocessing.get_context("fork")

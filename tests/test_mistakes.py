@@ -88,7 +88,7 @@ MISTAKES = [
     (["evaluate", "predictions=nowhere", "references=nowhere", "output=out"], ["predictions=nowhere"]),
     (["compare", "runs=[nowhere,there]"], ["runs=nowhere"]),
     (["compare", "runs=[nowhere,there]", "common=yes please"], ["common=yes please"]),
-    (["compare", "runs=[nowhere,there]", "metric=[dice]"], ["metric="]),
+    (["compare", "runs=[nowhere,there]", "metric=[dice,dice]"], ["metric="]),
     (["list", "netwroks"], ["Did you mean 'networks'?"]),
     (["list", "networks", "format=yaml"], ["format=yaml"]),
     (["reproduce", "study=hippocampuss"], ["Did you mean 'hippocampus'?"]),

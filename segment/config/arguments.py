@@ -13,8 +13,8 @@ from segment.command_line import PATHS
 from segment.errors import UserError
 
 SLURM = "hydra/launcher=submitit_slurm"
-NULL_CHOICES = {"augment": "none", "logger": "none", "scheduler": "constant"}  # what GROUP=null means
-NULL_BY_DEFAULT = {"train": ("debug", "metrics", "training"), "predict": ("inference",), "evaluate": ("metrics",)}
+NULL_CHOICES = {"augment": "none", "logger": "none", "metrics": "[]", "scheduler": "constant"}  # what GROUP=null means
+NULL_BY_DEFAULT = {"train": ("debug", "training"), "predict": ("inference",)}
 REQUIRED = ("callbacks", "data", "inference", "loss", "network", "optimizer", "sampler", "trainer")
 
 

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from segment.config.build import check_target, check_targets
 from segment.config.data import read_plan_settings, splits_of
+from segment.config.metrics import metrics_of
 from segment.config.options import TrainOptions, read_options
 from segment.errors import UserError, did_you_mean
 from segment.inference.limits import check_windows
@@ -117,13 +118,11 @@ def _check_monitors(config: DictConfig) -> None:
     if not all(str(node.get("_target_")).startswith(ours) for node in callbacks.values()):
         return
     logged = [name for name, source in LOGGED.items() if source is None or source in callbacks]
-    metrics = [str(name) for name, node in config.metrics.items() if node]
-    logged += [f"{FOREGROUND}{name}" for name in metrics]
-    own_metrics = bool({*metrics} - {"dice", "iou"})  # whose columns may have other names than their keys
+    logged += [f"{FOREGROUND}{metric.name}" for metric in metrics_of(config)]
     followers = {f"callbacks.{name}": node for name, node in callbacks.items()} | {"scheduler": config.scheduler}
     for key, node in followers.items():
         monitor = node.get("monitor") if node else None
-        if monitor is None or monitor in logged or (own_metrics and str(monitor).startswith(FOREGROUND)):
+        if monitor is None or monitor in logged:
             continue
         raise UserError(
             f"{key}.monitor={monitor}: nothing logs this.{did_you_mean(str(monitor), logged)} A training logs "

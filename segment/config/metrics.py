@@ -9,6 +9,7 @@ from segment.errors import UserError
 from segment.metrics.check import check_metric
 from segment.metrics.metric import Metric
 from segment.metrics.standard import STANDARD
+from segment.runs.columns import COLUMNS, OPTIONAL
 
 
 def metrics_of(config: DictConfig) -> tuple[Metric, ...]:
@@ -36,10 +37,8 @@ def metrics_of(config: DictConfig) -> tuple[Metric, ...]:
             continue
         if any(type(metric) is type(standard) for standard in STANDARD):
             continue
-        from segment.runs.scans import COLUMNS, GROUP  # here, since it imports pandas
-
         try:
-            check_metric(metric, {*COLUMNS, GROUP, *found})
+            check_metric(metric, {*COLUMNS, *OPTIONAL, *found})
         except ValueError as error:
             raise UserError(f"metrics.{key}: {error}.") from error
         found[metric.name] = metric

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar, cast
 
@@ -48,13 +49,16 @@ class EvaluateOptions:
     """Options of ``segment evaluate``; see conf/evaluate.yaml."""
 
     predictions: str
-    references: str
+    references: Any
+    consensus: str = field(metadata={"of": ("staple", "majority")})
     output: str
     labels: Any
     region_order: list[int] | None
     tolerance: Any
     split: str
     fold: int | None
+    by: str | None
+    table: str | None
     ignore_extra: bool
 
 
@@ -64,13 +68,15 @@ class CompareOptions:
 
     runs: Any
     output: str | None
-    metric: str
-    by: str | None
+    metric: Any
+    by: Any
+    table: str | None
     names: Any
     common: bool
     split: str | None
     level: float
     margin: Any
+    detect: Any
     resamples: int
     seed: int
     format: str = field(metadata={"of": ("text", "json")})
@@ -176,3 +182,17 @@ def read_options(kind: type[Options], config: DictConfig) -> Options:
             hint = did_you_mean(str(value), names)
             raise UserError(f"{entry.name}={value}: there is no such {entry.name}.{hint} Choices: {', '.join(names)}.")
     return options
+
+
+def texts(key: str, value: object) -> Sequence[str] | None:
+    """The strings of an option that is one value or a list; None for none.
+
+    Raises:
+        UserError: It is neither.
+    """
+    if value is None:
+        return None
+    items = value if isinstance(value, list) else [value]
+    if not all(isinstance(item, str | int | float) for item in items):
+        raise UserError(f"{key}={value}: give a list, {key}=[A,B].")
+    return [str(item) for item in items]

@@ -20,6 +20,7 @@ class Case:
         label: The reference mask; None for a scan without one.
         group: Patient (or other unit) that must not be split across folds; None when cases are independent.
         source: Origin of the scan where several data sets are combined; the sampler can weight them. May be empty.
+        about: What else is known of the scan, such as site, scanner or sex: pairs of name and value.
     """
 
     id: str
@@ -27,6 +28,7 @@ class Case:
     label: Path | None = None
     group: str | None = None
     source: str = ""
+    about: tuple[tuple[str, str], ...] = ()
 
     @property
     def files(self) -> tuple[Path, ...]:

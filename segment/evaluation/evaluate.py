@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,24 @@ from segment import provenance
 from segment.data.labels import Labels
 from segment.data.layouts.common import label_table, read_json
 from segment.data.tolerance import tolerance_protocol, tolerances
+from segment.errors import UserError
+from segment.evaluation.consensus import write_consensus
+from segment.evaluation.journal import FILE as JOURNAL
+from segment.evaluation.journal import Journal
 from segment.evaluation.match import discover_labels, pair_masks
+from segment.evaluation.raters import FILE as RATERS
+from segment.evaluation.raters import KEY as RATERS_KEY
+from segment.evaluation.raters import named_raters, rater_summary, score_raters
 from segment.evaluation.score import score_pairs
-from segment.files import write_json
+from segment.files import plain, write_json, write_text
 from segment.metrics.metric import Metric
 from segment.metrics.standard import STANDARD
 from segment.runs.confusion import FILE as CONFUSION
 from segment.runs.confusion import write_confusion
 from segment.runs.predictions import image_files_of, prediction_settings, predictions_record
 from segment.runs.scans import write_scans
+from segment.runs.subgroups import KEY as SUBGROUPS
+from segment.runs.subgroups import read_subgroups, subgroup_summary
 from segment.runs.summary import summarise, write_summary
 
 Masks = Path | Sequence[Path]
@@ -40,6 +49,7 @@ class Evaluated:
         labels: What the values in the masks stand for.
         confusion: (class of the reference, class of the prediction) voxels of all scans.
         record: Content of ``provenance.json``.
+        raters: Scores against every rater and of the raters against each other, if there are several.
     """
 
     scans: pd.DataFrame
@@ -47,6 +57,7 @@ class Evaluated:
     labels: Labels
     confusion: np.ndarray
     record: Mapping[str, Any]
+    raters: pd.DataFrame | None = None
 
 
 def evaluate(
@@ -61,6 +72,9 @@ def evaluate(
     progress: Callable[[int, int], None] = lambda done, total: None,
     command: Sequence[str] = (),
     tolerance: float | Mapping[str, float] | None = None,
+    by: str | None = None,
+    table: Path | None = None,
+    kept: Path | None = None,
 ) -> Evaluated:
     """Score masks against their references.
 
@@ -77,6 +91,10 @@ def evaluate(
         progress: Called after each scan with the number of scans done and the total.
         command: Arguments of ``segment``; by default those of this process.
         tolerance: Distance in mm within which two surfaces agree (for NSD), for all labels or by name; None: 2 mm.
+        by: Column of the table whose values divide the scans into subgroups, such as site; None: no subgroups.
+        table: A CSV with one row per scan; see `segment.runs.subgroups.read_subgroups`.
+        kept: File that keeps every scored scan, so that a stopped command goes on, until `write_evaluation` removes it
+            from its folder; None: none.
 
     Raises:
         UserError: Masks are missing, cannot be read, are not on the grid of their references or contain values that no
@@ -84,6 +102,7 @@ def evaluate(
     """
     started = time.time()
     pairs = pair_masks(predictions, references, ignore_extra)
+    names = _subgroups(by, table, [case for case, *_ in pairs])
     found = _declared_labels(labels, region_order, pairs[0][2].parent) or discover_labels(pairs)
     done: list[str] = []
 
@@ -93,7 +112,9 @@ def evaluate(
 
     confusion = np.zeros((len(found), len(found)), np.int64)
     agreed = tolerances(tolerance, found.structures, "tolerance")
-    scans = score_pairs(pairs, found, split, fold, metrics, agreed, advance=advance, confusion=confusion)
+    with Journal(kept, found, metrics, agreed) as journal:
+        options: dict[str, Any] = {"confusion": confusion, "journal": journal, "processes": True}
+        scans = score_pairs(pairs, found, split, fold, metrics, agreed, advance, **options)
     made = predictions_record({file.parent for _, file, _ in pairs})
     protocol = {
         "split": split,
@@ -105,8 +126,59 @@ def evaluate(
     }
     described = {"labels": found.declared, "region_order": list(found.region_order) or None}
     record = provenance.collect(0, started, command, **described, cases=_cases(pairs, made))
-    summary = summarise(scans, protocol, metrics=[metric.info for metric in metrics])
+    infos = [metric.info for metric in metrics]
+    summary = summarise(scans, protocol, metrics=infos)
+    if by is not None:
+        summary[SUBGROUPS] = plain(subgroup_summary(scans, by, names, infos))
     return Evaluated(scans, summary, found, confusion, record)
+
+
+def evaluate_raters(
+    predictions: Path,
+    references: Sequence[Path],
+    output: Path,
+    consensus: str = "staple",
+    labels: Mapping[str, int | Sequence[int]] | None = None,
+    region_order: Sequence[int] | None = None,
+    ignore_extra: bool = False,
+    metrics: Sequence[Metric] = STANDARD,
+    tolerance: float | Mapping[str, float] | None = None,
+    **options: Any,
+) -> Evaluated:
+    """Score masks against the masks of several raters.
+
+    Args:
+        predictions: Folder of masks.
+        references: The folder of every rater, at least two.
+        output: Folder in which ``consensus/`` is written: the masks on which the raters agree, by every method.
+        consensus: The method whose masks are the references of the table of scans: ``staple`` or ``majority``.
+        labels: As for `evaluate`, like all other arguments.
+        region_order: See there.
+        ignore_extra: See there.
+        metrics: See there.
+        tolerance: See there.
+        **options: See there.
+
+    Returns:
+        The scores against the consensus; ``raters`` and ``raters`` of the summary hold those against every rater and of
+        the raters against each other.
+
+    Raises:
+        UserError: As `evaluate`; or the raters did not annotate the same scans.
+    """
+    raters = named_raters(references)
+    pairs = [pair for folder in references for pair in pair_masks(predictions, folder, ignore_extra)]
+    own = _declared_labels(labels, region_order, references[0]) or discover_labels(pairs)
+    folders = write_consensus(raters, output / "consensus")
+    order = list(own.region_order) or None
+    given: dict[str, Any] = {"ignore_extra": ignore_extra, "metrics": metrics, "tolerance": tolerance, **options}
+    found = evaluate(predictions, folders[consensus], own.declared, order, **given)
+    agreed = tolerances(tolerance, own.structures, "tolerance")
+    scores = score_raters(predictions, raters, folders, own, metrics, agreed, ignore_extra)
+    summary = rater_summary(scores, list(raters), [metric.info for metric in metrics])
+    found.summary[RATERS_KEY] = plain(summary)
+    found.summary["protocol"] |= {"references": [str(folder) for folder in references], "consensus": consensus}
+    return replace(found, raters=scores)
 
 
 def write_evaluation(folder: Path, found: Evaluated) -> None:
@@ -118,8 +190,20 @@ def write_evaluation(folder: Path, found: Evaluated) -> None:
     write_scans(folder / "scans.csv", found.scans)
     write_summary(folder / "summary.json", found.summary)
     write_json(folder / "provenance.json", found.record)
+    if found.raters is not None:
+        write_text(folder / RATERS, found.raters.to_csv(index=False, lineterminator="\n"))
     if not found.labels.regions:
         write_confusion(folder / CONFUSION, list(found.labels), found.confusion)
+    (folder / JOURNAL).unlink(missing_ok=True)
+
+
+def _subgroups(by: str | None, table: Path | None, cases: Sequence[str]) -> dict[str, str]:
+    """The subgroup of every scan; empty without subgroups."""
+    if by is None:
+        return {}
+    if table is None:
+        raise UserError(f"by={by}: give the table that has this column too, table=FILE.csv, one row per scan.")
+    return read_subgroups(table, by, cases)
 
 
 def _as_text(masks: Masks) -> str | list[str]:

@@ -11,6 +11,7 @@ from segment.data.labels import MAX_LABELS, Labels
 from segment.errors import UserError
 from segment.io.formats import is_image_file, listed, stem
 from segment.io.images import read_label
+from segment.parallel import on_all_cores
 from segment.text import printable
 
 
@@ -95,15 +96,20 @@ def discover_labels(pairs: Sequence[tuple[str, Path, Path]]) -> Labels:
         UserError: A file cannot be read or is not a mask, or more than 255 values are found.
     """
     found: set[int] = {0}
-    for _, *files in pairs:
-        for file in files:
-            found.update(np.unique(read_label(file).array).tolist())
-            if len(found) > MAX_LABELS:
-                raise UserError(
-                    f"With {file} there are {len(found)} different label values, more than {MAX_LABELS}: "
-                    "it is probably an image, not a mask. Give the folder of masks."
-                )
+    files = [file for _, *both in pairs for file in both]
+    for file, values in zip(files, on_all_cores(_values, files), strict=True):
+        found.update(values)
+        if len(found) > MAX_LABELS:
+            raise UserError(
+                f"With {file} there are {len(found)} different label values, more than {MAX_LABELS}: "
+                "it is probably an image, not a mask. Give the folder of masks."
+            )
     return Labels({"background": 0, **{f"label_{value}": value for value in sorted(found - {0})}})
+
+
+def _values(file: Path) -> list[int]:
+    """The different values of a mask."""
+    return np.unique(read_label(file).array).tolist()
 
 
 def _masks_by_stem(folder: Path) -> dict[str, Path]:

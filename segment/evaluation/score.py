@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,17 @@ import pandas as pd
 
 from segment.data.labels import IGNORE, Labels
 from segment.errors import UserError
+from segment.evaluation.journal import Journal, Scored
 from segment.io.geometry import grid_difference
-from segment.io.images import read_label
+from segment.io.images import read_header, read_label
 from segment.metrics.metric import Metric
 from segment.metrics.scan import count_and_score
 from segment.metrics.standard import STANDARD
-from segment.runs.scans import COLUMNS, COUNTS, GROUP, OVERLAPS
+from segment.parallel import Room, on_all_cores
+from segment.runs.columns import COLUMNS, COUNTS, GROUP, OVERLAPS, VOLUMES
+
+VOXELS_IN_FLIGHT = 1 << 28
+"""Voxels of the scans that are scored at once, which bounds the memory."""
 
 
 def score_pairs(
@@ -27,10 +33,11 @@ def score_pairs(
     fold: int | None,
     metrics: Sequence[Metric] = STANDARD,
     tolerance: Mapping[str, float] | None = None,
-    workers: int = 2,
     advance: Callable[[str], None] | None = None,
     groups: Mapping[str, str] | None = None,
     confusion: np.ndarray | None = None,
+    journal: Journal | None = None,
+    processes: bool = False,
 ) -> pd.DataFrame:
     """Score masks on disk against their references.
 
@@ -41,48 +48,60 @@ def score_pairs(
         fold: Fold the scans belong to; None if there is none.
         metrics: Metrics to compute in addition to the standard ones.
         tolerance: Name of a structure to the distance in mm that counts as agreement, for metrics such as NSD.
-        workers: Number of scans that are read and scored in parallel, in threads.
         advance: Called with the case id after each scan, e.g. to update a progress bar.
         groups: Case id to the patient, film or specimen of the scan, which makes scans dependent; empty for none.
         confusion: (class of the reference, class of the prediction) int64, to which the voxels of all scans are added.
+        journal: Where every scored scan is kept, so that a stopped command goes on; scans in it are not scored again.
+        processes: Whether to fork processes for many scans, as `segment.parallel.on_all_cores` says; else threads.
 
     Returns:
-        Table with `COLUMNS`, `GROUP` if any scan has one, then further metrics; one row per (scan, label), scans in the
-        order of `pairs`, labels by class index.
+        Table with `COLUMNS`, `GROUP` if any scan has one, `VOLUMES` of 3D scans, then further metrics; one row per
+        (scan, label), scans in the order of `pairs`, labels by class index.
 
     Raises:
         UserError: A file cannot be read or is not a mask, the two masks of a scan are on different grids, a mask
             contains a value that no label has, or a metric does not return a finite number.
     """
+    import torch  # here, since it takes seconds, and before processes are forked, which then share it
+
     named = {metric.name: metric for metric in (*STANDARD, *metrics)}
     further = [name for name in named if name not in OVERLAPS]
 
-    def score(pair: tuple[str, Path, Path]) -> tuple[np.ndarray, list[dict[str, Any]]]:
-        return _score_pair(pair, labels, list(named.values()), tolerance)
+    def score(pair: tuple[str, Path, Path]) -> Scored:
+        if multiprocessing.parent_process() is not None:
+            torch.set_num_threads(1)  # several threads of a forked process could wait for each other forever
+        with room.taken(math.prod(read_header(pair[2]).grid.shape)):
+            return _score_pair(pair, labels, list(named.values()), tolerance)
 
+    room = Room(VOXELS_IN_FLIGHT)
+    kept = journal or Journal(None, labels, [], {})
+    earlier = {pair[0]: found for pair in pairs if (found := kept.find(pair)) is not None}
+    scored = on_all_cores(score, [pair for pair in pairs if pair[0] not in earlier], processes)
     rows: list[dict[str, Any]] = []
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        try:
-            for (case, *_), (counts, scores) in zip(pairs, pool.map(score, pairs), strict=True):
-                rows += scores
-                if confusion is not None:
-                    confusion += counts
-                if advance is not None:
-                    advance(case)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    scans = pd.DataFrame(rows, columns=["case", "label", "name", *OVERLAPS, *COUNTS, "status", *further])
+    for pair in pairs:
+        case = pair[0]
+        if case in earlier:
+            counts, scores = earlier[case]
+        else:
+            counts, scores = next(scored)
+            kept.add(pair, (counts, scores))
+        rows += scores
+        if confusion is not None:
+            confusion += counts
+        if advance is not None:
+            advance(case)
+    scans = pd.DataFrame(rows, columns=["case", "label", "name", *OVERLAPS, *COUNTS, "status", *VOLUMES, *further])
     scans["split"] = split
     scans["fold"] = pd.Series([fold] * len(scans), dtype="Int64")
     scans[GROUP] = scans["case"].map(groups or {}).fillna("")
     known = [GROUP] if (scans[GROUP] != "").any() else []
+    known += VOLUMES if scans[list(VOLUMES)].notna().any(axis=None) else []  # flat images have none
     return scans[[*COLUMNS, *known, *further]]
 
 
 def _score_pair(
     pair: tuple[str, Path, Path], labels: Labels, metrics: Sequence[Metric], tolerance: Mapping[str, float] | None
-) -> tuple[np.ndarray, list[dict[str, Any]]]:
+) -> Scored:
     """Read one scan, count the voxels of every pair of classes and score it."""
     case, prediction, reference = pair
     masks = read_label(prediction), read_label(reference)
@@ -107,4 +126,13 @@ def _score_pair(
     except ValueError as error:
         raise UserError(f"{prediction} against {reference}: {error}. Fix the metric, or leave it out.") from error
     counted = [(score, {key: getattr(score, key) for key in ("label", "name", *COUNTS, "status")}) for score in found]
-    return counts, [{"case": case, **fields, **score.scores} for score, fields in counted]
+    volume = math.prod(spacing) / 1000 if len(spacing) == 3 else math.nan
+    return counts, [
+        {
+            "case": case,
+            **fields,
+            **{ml: fields[count] * volume for ml, count in zip(VOLUMES, COUNTS, strict=True)},
+            **score.scores,
+        }
+        for score, fields in counted
+    ]

@@ -59,6 +59,7 @@ class Metric(ABC):
 
     Attributes:
         needs_spacing: Whether `compute` uses the spacing, so that scoring without one is an error.
+        costly: Whether it is left out of the validations during training, unless a callback or the schedule follows it.
         uses_tolerance: Whether its scores depend on the tolerance that the data set states, which summaries then state.
     """
 
@@ -69,6 +70,7 @@ class Metric(ABC):
     perfect: float = 1.0
     penalty: Penalty = 0.0
     needs_spacing: bool = False
+    costly: bool = False
     uses_tolerance: bool = False
 
     @abstractmethod

@@ -104,6 +104,7 @@ class PairMetric(Metric):
     """A metric of what `StructurePair` offers, which all metrics of a structure share."""
 
     needs_spacing = True
+    costly = True
 
     @abstractmethod
     def of_pair(self, pair: StructurePair) -> float:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from segment.metrics.dice import Dice
+from segment.metrics.hausdorff import HausdorffDistance
 from segment.metrics.iou import IoU
 from segment.metrics.metric import DIAGONAL, Metric, MetricInfo
+from segment.metrics.surface_dice import SurfaceDice
 
 STANDARD: tuple[Metric, ...] = (Dice(), IoU())
 """Metrics of every ``scans.csv``, in the order of its columns."""
+
+DEFAULT: tuple[Metric, ...] = (*STANDARD, HausdorffDistance(), SurfaceDice())
+"""Metrics that are computed unless others are chosen, as in conf/train.yaml and conf/evaluate.yaml."""
 
 LEAD = STANDARD[0].info
 """The default metric for ranking runs and finding their worst scans."""

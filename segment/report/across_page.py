@@ -31,9 +31,8 @@ def write_across(folder: Path, across: Across, resamples: int, seed: int, margin
     """
     folders = dict(zip(across.datasets, _folders(across.datasets), strict=True))
     for name, methods in across.compared.items():
-        write_comparison(
-            folder / folders[name], compare(methods, across.level, resamples, seed, margin), resamples, seed
-        )
+        comparison = compare(methods, across.level, resamples, seed, margin)
+        write_comparison(folder / folders[name], [comparison], resamples, seed)
     write_text(folder / "comparison.csv", as_csv(across))
     write_json(folder / "comparison.json", as_json(across))
     page = render(

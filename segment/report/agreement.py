@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,17 +16,19 @@ from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from segment.errors import UserError
+from segment.metrics.calibration import Calibration, calibration
 from segment.report.plots import STYLE, TEXT, WIDTH, as_svg, palette, short_name
 from segment.runs.confusion import FILE as CONFUSION
 from segment.runs.confusion import read_confusion
 from segment.runs.folder import RunFolder
-from segment.runs.precision_recall import read_curves
+from segment.runs.precision_recall import counts_of, read_curves
 from segment.runs.scans import parted
+from segment.runs.volumes import volume_agreement, volume_differences, volume_unit
+from segment.statistics.agreement import limits_of_agreement
 from segment.text import printable
 
 _MOST_LABELS = 12  # in a plot, and rows of the table of confused labels
 _MOST_POINTS = 2000
-_LIMITS = 1.96  # standard deviations
 
 
 @dataclass(frozen=True)
@@ -34,13 +37,17 @@ class Agreement:
 
     Attributes:
         precision_recall: A plot.
+        reliability: A plot.
+        calibration: Label, expected calibration error, Brier score and negative log-likelihood as text.
         volumes: A plot.
-        volume_rows: Label, number of scans, mean difference and limits of agreement as text.
+        volume_rows: Label, number of scans, bias, limits of agreement and both intraclass correlations as text.
         confusion: Names of the labels, and rows of the table: name, voxels, cells with share and colour.
         threshold: Probability that is marked in the plot of precision and recall.
     """
 
     precision_recall: Markup | None
+    reliability: Markup | None
+    calibration: list[list[str]]
     volumes: Markup | None
     volume_rows: list[list[str]]
     confusion: dict[str, Any] | None
@@ -57,37 +64,45 @@ def agreement(run: RunFolder) -> Agreement:
     Args:
         run: A finished run or an evaluation.
     """
-    differences = volume_differences(parted(run.scans)[0])
+    scans = parted(run.scans)[0]
+    differences = volume_differences(scans)
+    curves = _probability_curves(run)
+    calibrated = {name: calibration(counts_of(curve)) for name, curve in curves.items()}
     return Agreement(
-        _precision_recall(run),
-        _volumes(differences) if len(differences) else None,
-        _volume_rows(differences),
+        _precision_recall(curves) if curves else None,
+        _reliability(calibrated) if calibrated else None,
+        [
+            [printable(name), *(f"{value:.4f}" for value in (own.ece, own.brier, own.nll))]
+            for name, own in calibrated.items()
+            if own.voxels.any()
+        ],
+        _volumes(differences, volume_unit(scans)) if len(differences) else None,
+        _volume_rows(volume_agreement(scans)),
         _confusion(run),
     )
 
 
-def volume_differences(scans: pd.DataFrame) -> pd.DataFrame:
-    """The difference between predicted and reference volume of every structure that is in one of the masks.
-
-    Args:
-        scans: Table of scans.
-
-    Returns:
-        Columns name, mean (of the two volumes, in voxels) and percent (the difference in percent of that mean, from
-        -200, missed, to 200, invented), in the order of the class indices.
-    """
-    ordered = scans.sort_values("label", kind="stable")
-    mean = (ordered["predicted_voxels"] + ordered["reference_voxels"]) / 2
-    percent = 100 * (ordered["predicted_voxels"] - ordered["reference_voxels"]) / mean.where(mean > 0)
-    table = pd.DataFrame({"name": ordered["name"], "mean": mean, "percent": percent})
-    return table.dropna().reset_index(drop=True)
-
-
-def _precision_recall(run: RunFolder) -> Markup | None:
+def _probability_curves(run: RunFolder) -> dict[str, np.ndarray]:
+    """The curve of every structure; empty where the run has none."""
     try:
-        curves = read_curves(run.path / "precision_recall.csv")
+        return read_curves(run.path / "precision_recall.csv")
     except UserError:
-        return None
+        return {}
+
+
+def _reliability(calibrated: Mapping[str, Calibration]) -> Markup:
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": "reliability"}):
+        figure, axes = _square(len(calibrated))
+        axes.plot([0, 1], [0, 1], color=TEXT, linewidth=0.9, linestyle="--")
+        for (name, own), colour in zip(list(calibrated.items())[:_MOST_LABELS], palette(len(calibrated)), strict=False):
+            edge = [Stroke(linewidth=2.2, foreground=TEXT, alpha=0.55), Normal()]
+            style: dict[str, Any] = {"color": colour, "markersize": 4, "path_effects": edge}
+            axes.plot(own.probability, own.observed, "o-", linewidth=1.5, label=short_name(name), **style)
+        axes.set(xlabel="probability", ylabel="share in the reference", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        return _with_legend(figure, "Share of the voxels that belong to a label against its probability", "reliability")
+
+
+def _precision_recall(curves: Mapping[str, np.ndarray]) -> Markup:
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": "recall"}):
         figure, axes = _square(len(curves))
         for (name, curve), colour in zip(list(curves.items())[:_MOST_LABELS], palette(len(curves)), strict=False):
@@ -101,7 +116,7 @@ def _precision_recall(run: RunFolder) -> Markup | None:
         return _with_legend(figure, "Precision against recall over all voxels, by label", "recall")
 
 
-def _volumes(differences: pd.DataFrame) -> Markup:
+def _volumes(differences: pd.DataFrame, unit: str) -> Markup:
     names = list(dict.fromkeys(differences["name"]))
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": "volumes"}):
         figure, axes = _square(len(names))
@@ -111,17 +126,17 @@ def _volumes(differences: pd.DataFrame) -> Markup:
             points: dict[str, Any] = {"s": 16, "color": colour, "edgecolors": TEXT, "linewidths": 0.3}
             axes.scatter(rows["mean"], rows["percent"], label=short_name(name), zorder=3, **points)
         axes.axhline(0, color=TEXT, linewidth=0.9, linestyle="--")
-        if len(names) == 1:
-            low, middle, high = _limits(differences["percent"])
-            for value, width in ((low, 0.8), (middle, 1.4), (high, 0.8)):
-                axes.axhline(value, color=TEXT, linewidth=width)
+        limits = limits_of_agreement(differences["percent"].to_numpy()) if len(names) == 1 else None
+        for name in ("bias", "low", "high") if limits is not None else ():
+            axes.axhline(getattr(limits, name), color=TEXT, linewidth=1.4 if name == "bias" else 0.8)
+            axes.axhspan(*getattr(limits, f"{name}_interval"), color=TEXT, alpha=0.12, linewidth=0)
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
         # Not the default, which writes powers in mathematical notation.
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.margins(x=0.1)
-        axes.set(xlabel="mean of both volumes (voxels)", ylabel="predicted - reference (% of the mean)")
+        axes.set(xlabel=f"mean of both volumes ({unit})", ylabel="predicted - reference (% of the mean)")
         return _with_legend(figure, "Difference of the volumes against their mean, by label", "volumes")
 
 
@@ -139,19 +154,25 @@ def _with_legend(figure: Figure, title: str, name: str) -> Markup:
     return as_svg(figure, title, name)
 
 
-def _limits(percent: pd.Series) -> tuple[float, float, float]:
-    """Lower limit of agreement, mean and upper limit (Bland and Altman 1986)."""
-    mean, spread = float(percent.mean()), _LIMITS * float(percent.std(ddof=1)) if len(percent) > 1 else float("nan")
-    return mean - spread, mean, mean + spread
-
-
-def _volume_rows(differences: pd.DataFrame) -> list[list[str]]:
+def _volume_rows(agreement: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     rows = []
-    for name, group in differences.groupby("name", sort=False)["percent"]:
-        low, mean, high = _limits(group)
-        ends = "–" if np.isnan(low) else f"{low:+.1f} to {high:+.1f} %"
-        rows.append([printable(name), str(len(group)), f"{mean:+.1f} %", ends])
+    for name, found in agreement.items():
+        limits = found["percent"] or {}
+        bias, low, high = (
+            _with_interval(limits.get(key), limits.get(f"{key}_ci95"), "+.1f", " %") for key in ("bias", "low", "high")
+        )
+        correlations = [found[key] or {} for key in ("icc_agreement", "icc_consistency")]
+        texts = [_with_interval(one.get("value"), one.get("ci95"), ".3f", "") for one in correlations]
+        rows.append([printable(name), str(found["n"]), bias, low, high, *texts])
     return rows
+
+
+def _with_interval(value: float | None, interval: Sequence[float] | None, form: str, unit: str) -> str:
+    """A number with its interval; a dash if it is not defined."""
+    if value is None or interval is None or np.isnan(value):
+        return "–"
+    ends = "" if np.isnan(interval).any() else f" ({interval[0]:{form}} to {interval[1]:{form}})"
+    return f"{value:{form}}{unit}{ends}"
 
 
 def _confusion(run: RunFolder) -> dict[str, Any] | None:

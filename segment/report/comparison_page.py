@@ -15,10 +15,12 @@ from segment.evaluation.comparison.result import FOREGROUND, Comparison
 from segment.evaluation.comparison.tables import (
     as_json,
     cost_table,
+    medians_text,
     more_keys,
     pair_cells,
     pairs_csv,
     significantly_worse,
+    subgroup_tables,
     variance_table,
 )
 from segment.evaluation.comparison.wording import interval_text, percent
@@ -45,23 +47,36 @@ _MOST_PANELS = 4
 _PICTURES = 5
 
 
-def write_comparison(folder: Path, comparison: Comparison, resamples: int, seed: int) -> None:
+def write_comparison(folder: Path, comparisons: Sequence[Comparison], resamples: int, seed: int) -> None:
     """Write a comparison into a folder: ``report.html`` and ``comparison.csv``, ``.md``, ``.tex`` and ``.json``.
+
+    Of several metrics, the files of the first are in the folder and those of each other one in a folder in it, which is
+    named after its column; the pages link to each other.
 
     Args:
         folder: Created if missing.
-        comparison: The result of `segment.evaluation.comparison.compare.compare`.
+        comparisons: Comparisons of the same methods, one by every metric.
         resamples: Number of resamples used.
         seed: Random seed used.
     """
-    write_text(folder / "comparison.csv", pairs_csv(comparison))
-    write_text(folder / "comparison.md", markdown_report(comparison))
-    write_text(folder / "comparison.tex", latex_table(comparison))
-    write_json(folder / "comparison.json", as_json(comparison))
-    write_comparison_page(folder / "report.html", comparison, resamples, seed)
+    for place, comparison in enumerate(comparisons):
+        own = folder / comparison.metric.name if place else folder
+        write_text(own / "comparison.csv", pairs_csv(comparison))
+        write_text(own / "comparison.md", markdown_report(comparison))
+        write_text(own / "comparison.tex", latex_table(comparison))
+        write_json(own / "comparison.json", as_json(comparison))
+        links = [f"{one.metric.name}/report.html" if other else "report.html" for other, one in enumerate(comparisons)]
+        others = [
+            {"link": f"../{link}" if place else link, "metric": one.metric.heading, "conclusion": one.conclusion}
+            for link, one in zip(links, comparisons, strict=True)
+            if one is not comparison
+        ]
+        write_comparison_page(own / "report.html", comparison, resamples, seed, others)
 
 
-def write_comparison_page(path: Path, comparison: Comparison, resamples: int, seed: int) -> None:
+def write_comparison_page(
+    path: Path, comparison: Comparison, resamples: int, seed: int, others: Sequence[Mapping[str, str]] = ()
+) -> None:
     """Write the page of a comparison.
 
     The page shows the conclusion, the methods with their intervals and ranks, every scan of a pair of methods, pictures
@@ -74,6 +89,7 @@ def write_comparison_page(path: Path, comparison: Comparison, resamples: int, se
         comparison: The result of `segment.evaluation.comparison.compare.compare`.
         resamples: Number of resamples used.
         seed: Random seed used.
+        others: Link, metric and conclusion of the pages of other metrics.
     """
     leader, second, *_ = comparison.ranking.names
     pictures, missing = _pictures(comparison, leader, second)
@@ -87,12 +103,14 @@ def write_comparison_page(path: Path, comparison: Comparison, resamples: int, se
         title=f"Comparison of {len(comparison.methods)} methods",
         comparison=comparison,
         metric=metric.heading,
+        others=others,
         level=percent(comparison.level),
         alpha=f"{1 - comparison.level:.3g}",
         leader=leader,
         second=second,
         shown_labels=shown_labels,
         labels_left_out=len(comparison.structures) - 1 - len(shown_labels),
+        medians=medians_text(comparison),
         methods=_method_rows(comparison, shown_labels),
         intervals=[
             method_intervals(comparison, structure, f"methods{place}")
@@ -113,6 +131,7 @@ def write_comparison_page(path: Path, comparison: Comparison, resamples: int, se
         costs=costs,
         variance_heads=variance_heads,
         variances=variances,
+        subgroups=subgroup_tables(comparison),
         differences=_differences(comparison),
         method_columns=[method.name for method in comparison.methods]
         if len(comparison.methods) <= _MOST_COLUMNS

@@ -13,6 +13,7 @@ import yaml
 from markupsafe import Markup
 
 from segment.errors import UserError
+from segment.evaluation.raters import KEY as RATERS
 from segment.files import plain, read_mapping, write_text
 from segment.metrics.metric import MetricInfo
 from segment.metrics.standard import LEAD
@@ -27,7 +28,8 @@ from segment.runs.folder import RunFolder, read_run
 from segment.runs.health import divergence
 from segment.runs.metrics import metric_infos
 from segment.runs.scans import mean_over_folds, parted, read_scans, scan_rows
-from segment.runs.summary import empties_line, protocol_line, read_summary, test_summary
+from segment.runs.subgroups import KEY as SUBGROUPS
+from segment.runs.summary import empties_line, protocol_line, read_summary, scan_scores, test_summary
 from segment.runs.voxels import read_voxels
 from segment.text import printable
 from segment.visual.pictures import colours, planes, png
@@ -106,6 +108,8 @@ def _render(run: RunFolder) -> str:
         notice=printable(run.provenance.get("notice") or ""),
         summary=run.summary,
         agreement=agreement(run),
+        subgroups=_subgroups(run, metrics),
+        raters=run.summary.get(RATERS),
         error_colours=error_colours(),
         unoriented=shown.notes.get("unoriented", ""),
         without_image=shown.notes.get("without_image", ""),
@@ -120,6 +124,7 @@ def _render(run: RunFolder) -> str:
         metrics=metrics,
         lead=LEAD,
         spreads=_spreads(scans, metrics),
+        worst=_worst(scans, metrics),
         points=scan_rows(scans, LEAD.name).notna().to_numpy().sum() <= MOST_POINTS,
         pictures=shown.pictures,
         missing=shown.missing,
@@ -222,6 +227,16 @@ def _spreads(scans: pd.DataFrame, metrics: Sequence[MetricInfo]) -> list[Markup]
     ]
 
 
+def _worst(scans: pd.DataFrame, metrics: Sequence[MetricInfo]) -> list[dict[str, Any]]:
+    """The three worst scans by every metric."""
+    rows = []
+    for metric in metrics:
+        ordered = scan_scores(scans, metric)[:3]
+        shown = [{"case": printable(case), "score": float(score)} for case, score in ordered.items()]
+        rows.append({"metric": metric.heading, "scans": shown})
+    return rows
+
+
 def _curves(run: RunFolder, metrics: Sequence[MetricInfo]) -> list[Markup]:
     """Plots of the logged loss and validation scores over training."""
     lines = ("foreground", *run.summary["labels"])
@@ -233,11 +248,25 @@ def _curves(run: RunFolder, metrics: Sequence[MetricInfo]) -> list[Markup]:
     losses = {name: found[tag] for tag, name in ((LOSS, "training"), (VALIDATION_LOSS, "validation")) if tag in found}
     if losses:
         drawn.append(curves(losses, "loss", "loss", smooth=True))
-    for place, (metric, names) in enumerate(tags.items()):
-        scores = {name: found[tag] for tag, name in names.items() if tag in found}
-        if scores:
-            drawn.append(curves(scores, f"validation {metric.heading}", f"validation{place}"))
+    scores = {
+        metric: {name: found[tag] for tag, name in names.items() if tag in found} for metric, names in tags.items()
+    }
+    points = {metric: max(map(len, lines.values()), default=0) for metric, lines in scores.items()}
+    for place, metric in enumerate(metrics):
+        # A metric that only the final scoring computes has a last point and no curve.
+        if 0 < points[metric] == max(points.values()):
+            drawn.append(curves(scores[metric], f"validation {metric.heading}", f"validation{place}"))
     return drawn
+
+
+def _subgroups(run: RunFolder, metrics: Sequence[MetricInfo]) -> dict[str, Any] | None:
+    """What the page says of subgroups; None if there are none."""
+    found = run.summary.get(SUBGROUPS)
+    if not found:
+        return None
+    headings = {info.name: info.heading for info in metrics}
+    rows = [{**row, "heading": headings[row["metric"]]} for row in found["differences"] if row["metric"] in headings]
+    return {**found, "differences": rows}
 
 
 def _test_scans(summary: dict[str, Any], tests: pd.DataFrame, metrics: Sequence[MetricInfo]) -> dict[str, Any]:

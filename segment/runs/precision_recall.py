@@ -12,6 +12,7 @@ import pandas as pd
 from segment.data.labels import MAX_LABELS
 from segment.errors import UserError
 from segment.files import write_text
+from segment.metrics.calibration import calibration
 from segment.metrics.precision_recall import THRESHOLDS, precision_recall
 from segment.text import one_line, printable
 
@@ -36,6 +37,26 @@ def write_curves(path: Path, names: Sequence[str], counts: np.ndarray) -> None:
     buffer = io.StringIO()
     pd.concat(tables)[list(COLUMNS)].to_csv(buffer, index=False, lineterminator="\n", float_format="%.6g")
     write_text(path, buffer.getvalue())
+
+
+def counts_of(curve: np.ndarray) -> np.ndarray:
+    """The voxels outside and inside a structure by probability ``(2, THRESHOLDS)``, from its curve."""
+    positives = np.stack([curve[1], curve[0]])
+    return positives - np.concatenate([positives[:, 1:], np.zeros((2, 1))], axis=1)
+
+
+def calibrations(names: Sequence[str], counts: np.ndarray) -> dict[str, dict[str, float]]:
+    """Calibration of every structure, for ``summary.json``.
+
+    Args:
+        names: Name of every structure.
+        counts: As for `write_curves`.
+
+    Returns:
+        Name to ``{ece, brier, nll}``, over all voxels on the plan's grid.
+    """
+    found = zip(names, map(calibration, counts), strict=True)
+    return {name: {"ece": own.ece, "brier": own.brier, "nll": own.nll} for name, own in found}
 
 
 def precision_line(names: Sequence[str], average: np.ndarray) -> str:

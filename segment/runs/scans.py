@@ -12,29 +12,13 @@ import pandas as pd
 from segment.errors import UserError, did_you_mean
 from segment.files import write_text
 from segment.metrics.scan import STATUSES
-from segment.metrics.standard import STANDARD
+from segment.runs.columns import COLUMNS, COUNTS, GROUP, OPTIONAL, OVERLAPS, TEST
 from segment.text import one_line, printable
-
-KEYS = ("case", "split", "fold", "label", "name")
-OVERLAPS = tuple(metric.name for metric in STANDARD)
-COUNTS = ("reference_voxels", "predicted_voxels")
-TEST = "test"
-"""The split of scans that the data set's authors set aside."""
-COLUMNS = (*KEYS, *OVERLAPS, *COUNTS, "status")
-"""Columns that every ``scans.csv`` has, in this order; `GROUP`, if any scan has one, and further metrics follow.
-
-case: id of the scan. split: e.g. ``val``. fold: number, or empty. label: class index, from 1. name: name of the label.
-`OVERLAPS`: in [0, 1], empty exactly when status is ``both_empty``. reference_voxels, predicted_voxels: voxel counts.
-status: ``ok``, ``both_empty``, ``missed`` or ``invented``. Further columns: finite numbers or empty.
-"""
-
-GROUP = "group"
-"""Optional text column: patient, film or specimen of the scan, or empty; scans of one group are not independent."""
 
 
 def metric_columns(scans: pd.DataFrame) -> list[str]:
-    """Metric columns of a table of scans: `OVERLAPS` and the columns after the fixed ones and the group."""
-    return [*OVERLAPS, *(str(column) for column in scans.columns if column not in (*COLUMNS, GROUP))]
+    """Metric columns of a table of scans: `OVERLAPS` and the columns after the fixed and the optional ones."""
+    return [*OVERLAPS, *(str(column) for column in scans.columns if column not in (*COLUMNS, *OPTIONAL))]
 
 
 def joined(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
@@ -84,6 +68,9 @@ def mean_over_folds(scans: pd.DataFrame, perfect: Mapping[str, float]) -> pd.Dat
     means = groups[[*columns, *COUNTS]].mean().round(dict.fromkeys(COUNTS, 0)).astype(dict.fromkeys(COUNTS, np.int64))
     means["status"] = groups["status"].agg(lambda found: found.iloc[0] if found.nunique() == 1 else "ok")
     means["fold"] = pd.Series(pd.NA, means.index, dtype="Int64")
+    for column in OPTIONAL:
+        if column in scans:
+            means[column] = groups[column].first() if column == GROUP else groups[column].mean()
     return means.reset_index()[list(scans.columns)]
 
 
@@ -92,7 +79,7 @@ def write_scans(path: Path, scans: pd.DataFrame) -> None:
 
     Args:
         path: The CSV file; numbers are written with full precision.
-        scans: Columns `COLUMNS`, perhaps `GROUP`, and further metric columns.
+        scans: Columns `COLUMNS`, perhaps `GROUP` and `VOLUMES`, and further metric columns.
 
     Raises:
         ValueError: A column is missing.
@@ -101,7 +88,7 @@ def write_scans(path: Path, scans: pd.DataFrame) -> None:
     if missing:
         raise ValueError(f"a table of scans needs the columns {missing}")
     further = [column for column in scans.columns if column not in COLUMNS]
-    further.sort(key=lambda column: column != GROUP)
+    further.sort(key=lambda column: OPTIONAL.index(column) if column in OPTIONAL else len(OPTIONAL))
     buffer = io.StringIO()
     scans[[*COLUMNS, *further]].to_csv(buffer, index=False, lineterminator="\n")
     write_text(path, buffer.getvalue())
@@ -114,8 +101,8 @@ def read_scans(path: Path) -> pd.DataFrame:
         path: A ``scans.csv``.
 
     Returns:
-        Columns `COLUMNS`, perhaps `GROUP`, and further metric columns: text as str, `fold` as Int64, counts and `label`
-        as int64, metrics as float64 with NaN for an empty field.
+        Columns `COLUMNS`, perhaps `GROUP` and `VOLUMES`, and further metric columns: text as str, `fold` as Int64,
+        counts and `label` as int64, volumes and metrics as float64 with NaN for an empty field.
 
     Raises:
         UserError: The file is missing or not a table, lacks a column, contains an invalid value, contains a label of
@@ -139,9 +126,10 @@ def read_scans(path: Path) -> pd.DataFrame:
     further = metric_columns(raw)[len(OVERLAPS) :]
     for column in (*OVERLAPS, *further):
         scans[column] = _numbers(path, raw[column], most=1.0 if column in OVERLAPS else None)
-    group = [GROUP] if GROUP in raw.columns else []
-    scans[group] = raw[group]
-    scans = scans[[*COLUMNS, *group, *further]]
+    optional = [column for column in OPTIONAL if column in raw.columns]
+    for column in optional:
+        scans[column] = raw[column] if column == GROUP else _numbers(path, raw[column], most=None)
+    scans = scans[[*COLUMNS, *optional, *further]]
     _check_rows(path, scans)
     return scans
 

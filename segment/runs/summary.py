@@ -18,6 +18,7 @@ from segment.metrics.standard import LEAD
 from segment.runs.cost import cost_lines
 from segment.runs.metrics import KEY, MetricRecord, metric_info, metric_infos, record
 from segment.runs.scans import OVERLAPS, TEST, mean_over_folds, metric_columns, parted, scan_rows
+from segment.runs.volumes import volume_agreement
 from segment.statistics.bootstrap import FEWEST_SCANS, bootstrap_interval, mean_of_means
 from segment.text import printable, table
 from segment.validation import Number, read_as
@@ -104,6 +105,7 @@ def summarise(
         - ``empty``: ``both_empty``, ``missed``, ``invented`` -> name -> number of scans.
         - ``metrics``: metric -> ``{title, unit, higher_is_better, perfect, penalty}``, see
           `segment.metrics.metric.MetricInfo`, so that reading the numbers does not need the code of the metric.
+        - ``volumes``: agreement of the volumes, see `segment.runs.volumes.volume_agreement`.
         - ``protocol``, ``cost``: as passed.
         - ``test``: only if test scans were scored besides others, which alone count in the figures above: the same
           ``foreground``, ``labels``, ``scans``, ``empty`` and ``protocol`` of the test scans. Of several folds, whose
@@ -115,6 +117,7 @@ def summarise(
     summary = {
         **_figures(own, columns),
         KEY: record(infos[column] for column in columns),
+        "volumes": volume_agreement(own),
         "protocol": dict(protocol),
         "cost": dict(cost or {}),
     }

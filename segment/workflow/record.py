@@ -50,9 +50,10 @@ def _weights(source: Path | None) -> dict[str, str]:
 
 
 def _case(case: Case, hashes: Mapping[str, str]) -> dict[str, Any]:
-    """Absolute paths and hashes of a scan's files."""
+    """Absolute paths and hashes of a scan's files, and what else is known of it."""
     return {
         "images": [str(file.absolute()) for file in case.images],
         "label": str(case.label.absolute()) if case.label else None,
         "sha256": {str(file.absolute()): hashes[str(file)] for file in case.files},
+        **({"about": dict(case.about)} if case.about else {}),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,9 +18,10 @@ from segment.io.formats import stem
 from segment.metrics.metric import Metric
 from segment.report.run_page import write_page
 from segment.report.tensorboard import write_board
+from segment.runs.columns import COUNTS, OPTIONAL, OVERLAPS, TEST
 from segment.runs.folder import RunFolder, read_run
 from segment.runs.metrics import metric_infos
-from segment.runs.scans import COUNTS, OVERLAPS, TEST, joined, write_scans
+from segment.runs.scans import joined, write_scans
 from segment.runs.summary import summarise, text_table, write_summary
 from segment.workflow.experiment import Experiment
 
@@ -49,10 +51,13 @@ def rescore(experiment: Experiment) -> None:
                 f"{folder}: its masks in predictions/, or their references, are not those that were scored ({column} "
                 "differs), so no further metric is computed. Train again with another name=, or restore the files."
             )
-    found = found[[*run.scans.columns, *(metric.name for metric in further)]]
+    older = [column for column in OPTIONAL if column in found and column not in run.scans]
+    found = found[[*run.scans.columns, *older, *(metric.name for metric in further)]]
     infos = [*metric_infos(run.summary), *(metric.info for metric in further)]
     protocol = run.summary["protocol"] | tolerance_protocol(dataset.tolerance, dataset.labels.structures, further)
     summary = summarise(found, protocol, run.summary.get("cost"), infos)
+    if "calibration" in run.summary:  # of probabilities, of which the masks tell nothing
+        summary["calibration"] = run.summary["calibration"]
     (folder / "report.html").unlink()  # the mark of a finished run: a kill from here on makes the run score all again
     write_scans(folder / "scans.csv", found)
     write_summary(folder / "summary.json", summary)
@@ -70,8 +75,11 @@ def _scored(dataset: Dataset, run: RunFolder, metrics: list[Metric]) -> pd.DataF
         cases = {case.id: case for case in (dataset.test_cases if tests else dataset.cases)}
         masks = _by_case(run.path / "predictions" / TEST if tests else run.path / "predictions")
         pairs = [(name, *_files(name, masks, cases)) for name in rows["case"].unique()]
-        tables.append(score_pairs(pairs, dataset.labels, split, int(fold), metrics, dataset.tolerance))
-    return joined(tables)[[*_KEYS, *OVERLAPS, *COUNTS, *(metric.name for metric in metrics)]]
+        options: dict[str, Any] = {"groups": dataset.groups(), "tolerance": dataset.tolerance}
+        tables.append(score_pairs(pairs, dataset.labels, split, int(fold), metrics, **options))
+    table = joined(tables)
+    older = [column for column in OPTIONAL if column in table and column not in run.scans]
+    return table[[*_KEYS, *OVERLAPS, *COUNTS, *older, *(metric.name for metric in metrics)]]
 
 
 def _by_case(folder: Path) -> dict[str, Path]:

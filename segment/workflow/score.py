@@ -18,7 +18,7 @@ from segment.data.case import Case, Dataset
 from segment.data.labels import IGNORE
 from segment.data.tolerance import tolerance_protocol
 from segment.evaluation.score import score_pairs
-from segment.files import write_json
+from segment.files import plain, write_json
 from segment.inference.model import load_model, predictor_of
 from segment.inference.precision import scoring_precision
 from segment.inference.predictor import Predictor
@@ -30,7 +30,7 @@ from segment.report.run_page import write_page
 from segment.report.tensorboard import write_board
 from segment.runs.confusion import FILE as CONFUSION
 from segment.runs.confusion import write_confusion
-from segment.runs.precision_recall import precision_line, write_curves
+from segment.runs.precision_recall import calibrations, precision_line, write_curves
 from segment.runs.scans import TEST, joined, write_scans
 from segment.runs.summary import summarise, text_table, write_summary
 from segment.workflow.experiment import Experiment, Parts
@@ -94,6 +94,7 @@ def score(
         "nested": "inner split of the training scans" if experiment.nested else None,
     }
     summary = summarise(scans, protocol, cost, [metric.info for metric in metrics])
+    summary["calibration"] = plain(calibrations([*model.labels.structures], counts.numpy()))
     write_summary(folder / "summary.json", summary)
     write_json(folder / "provenance.json", record)
     write_board(folder)

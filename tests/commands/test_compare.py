@@ -16,6 +16,7 @@ from segment.command_line import override
 from segment.commands import compare
 from segment.config.compose import compose, compose_command
 from segment.errors import UserError
+from segment.statistics.sample_size import paired_sample_size
 
 BETTER = 0.08
 
@@ -112,6 +113,102 @@ def test_two_runs_are_compared_as_json(tmp_path, capsys):
     )
     assert "12 scans of split val, fold 0; one seed each, so another training may differ" in content["conclusion"]
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_several_metrics_are_one_family_and_distances_are_better_the_lower(tmp_path, capsys):
+    distances = {"a": np.full((12, 2), 3.0), "b": np.full((12, 2), 3.0)}
+    distances["a"] += np.arange(24).reshape(12, 2) / 10
+    distances["b"] += np.arange(24).reshape(12, 2) / 10 + np.linspace(0.1, 2, 24).reshape(12, 2)
+    distances["a"][0] = 90.0  # one scan decides the mean, not the median
+    for name, effect in (("a", 0.0), ("b", 0.03)):
+        scores = scores_like_dice(12, 2, ord(name), effect)
+        write_run(tmp_path / name, scores, {"k": name}, further={"hd95_mm": distances[name]})
+    runs, output = f"runs=[{tmp_path}/a,{tmp_path}/b]", tmp_path / "out"
+    alone = {}
+    for metric in ("dice", "hd95_mm"):
+        compared(runs, "names=[a,b]", "by=run", f"metric={metric}", "format=json")
+        alone[metric] = json.loads(capsys.readouterr().out)
+    compared(runs, "names=[a,b]", "by=run", "metric=[dice,hd95_mm]", "format=json", f"output={output}")
+    together = {one["metric"]: one for one in json.loads(capsys.readouterr().out)}
+    assert together.keys() == alone.keys()
+    p = {metric: own["pairs"][0]["p"] for metric, own in together.items()}
+    assert p == {metric: own["pairs"][0]["p_holm"] for metric, own in alone.items()}
+    first, second = sorted(p, key=p.get)
+    assert together[first]["pairs"][0]["p_holm"] == pytest.approx(min(1, 2 * p[first]))
+    assert together[second]["pairs"][0]["p_holm"] == pytest.approx(max(2 * p[first], p[second]))
+    for own in together.values():
+        assert own["family"] == ["dice", "hd95_mm"]
+        assert "Holm over 2 comparisons by Dice and HD95 (mm)" in own["conclusion"]
+    assert together["dice"]["ranking"]["names"] == ["b", "a"]
+    median = {name: together["hd95_mm"]["estimates"][name]["foreground"]["median"] for name in ("a", "b")}
+    assert median["a"] == pytest.approx(np.median(distances["a"].mean(axis=1)))
+    assert together["hd95_mm"]["ranking"]["names"] == ["b", "a"]  # by the mean
+    assert median["a"] < median["b"]
+    pages = [output / "report.html", output / "hd95_mm" / "report.html"]
+    for page, other, link in zip(pages, ("HD95 (mm)", "Dice"), ("hd95_mm/report.html", "../report.html"), strict=True):
+        assert f'By <a href="{link}">{other}</a>: ' in page.read_text()
+    assert "Median over scans of the foreground HD95 (mm): b " in pages[1].read_text()
+    compared(runs, "names=[a,b]", "by=run", "metric=[dice,hd95_mm]")
+    text = capsys.readouterr().out
+    assert text.count("Holm over 2 comparisons by Dice and HD95 (mm)") == 2
+    assert "p is corrected (Holm) over the metrics too: Dice, HD95 (mm)." in text
+
+
+def test_subgroups_of_scans_are_compared_and_a_wished_difference_has_its_number_of_scans(tmp_path, capsys):
+    cases = scan_names(24)
+    sites = ["north"] * 12 + ["south"] * 12
+    scores = {name: scores_like_dice(24, 2, seed) for name, seed in (("a", 0), ("b", 1))}
+    scores["b"][12:] = (scores["b"][12:] + 0.08).clip(0, 1)  # better in the south alone
+    for name, values in scores.items():
+        write_run(tmp_path / name, values, {"k": name}, cases=cases)
+    table = tmp_path / "scans info.csv"
+    table.write_text("id;Site\n" + "".join(f"{case};{site}\n" for case, site in zip(cases, sites, strict=True)))
+    runs, output = f"runs=[{tmp_path}/a,{tmp_path}/b]", tmp_path / "out"
+    common = (runs, "names=[a,b]", "by=[run,site]", f"table={table}", "detect=0.02")
+    compared(*common, "format=json", f"output={output}")
+    content = json.loads(capsys.readouterr().out)
+    north, south = content["subgroups"]["scores"]
+    assert (north["name"], north["scans"], south["name"]) == ("north", 12, "south")
+    assert north["estimates"]["b"]["mean"] == pytest.approx(scores["b"][:12].mean())
+    ((own,), (other,)) = north["pairs"], south["pairs"]
+    assert own["difference"] == pytest.approx((scores["b"] - scores["a"])[:12].mean())
+    assert (own["significant"], other["significant"]) == (False, True)
+    assert other["p_holm"] == pytest.approx(2 * other["p"])
+    (apart,) = content["subgroups"]["interactions"]
+    assert apart["subgroups"]["difference"] == pytest.approx(own["difference"] - other["difference"])
+    assert apart["subgroups"]["p"] < 0.001
+    sd = np.std((scores["b"] - scores["a"]).mean(axis=1), ddof=1)
+    (said,) = [note for note in content["notes"] if "power" in note]
+    assert (
+        f"in {paired_sample_size(0.02, sd)} scans (paired t test; standard deviation of their differences {sd:.4f}"
+        in said
+    )
+    assert '<h2 id="subgroups">By site</h2>' in (output / "report.html").read_text()
+    compared(*common)
+    assert re.search(r"^north +12 +0\.\d{4} +0\.\d{4}$", capsys.readouterr().out, re.M)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["by=sex", "table=t.csv"], r"by=sex: t\.csv has no such column.*Did you mean 'sey'.*It has id, sey"),
+        (["by=sey", "table=t.csv"], "has no row of the scan scan_001 and 8 more"),
+        (["by=site"], "by=site: is neither run nor configuration.*table=FILE"),
+        (["by=[run,site,sex]"], "one column of subgroups"),
+        (["by=configuraton"], "Did you mean 'configuration'"),
+        (["detect=-1"], "detect=-1: give a difference"),
+        (["metric=[dice,dice]"], "give different columns"),
+        (["metric=[dice,iou]", "margin=0.1"], "several metrics have one each"),
+        (["margin={hd95_mm: 1}"], "margin.hd95_mm: is no metric of this comparison"),
+    ],
+)
+def test_what_is_no_subgroup_metric_or_difference_is_told(tmp_path, monkeypatch, overrides, said):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        write_run(tmp_path / name, scores_like_dice(10, 2, ord(name)), {"k": name})
+    (tmp_path / "t.csv").write_text("id,sey\nscan_000,f\n")
+    with pytest.raises(UserError, match=said):
+        compared("runs=[a,b]", "resamples=100", *overrides)
 
 
 def test_invalid_runs_are_omitted_and_named_in_every_output(tmp_path, capsys):

@@ -45,7 +45,7 @@ DIAGONAL = np.linalg.norm(np.multiply(SHAPE, SPACING))
 TRAIN = (
     "data=auto", "network=unet_small", "network.encoder.features=[4,8]", "optimizer.lr=0.01", "trainer.max_steps=16",
     "sampler.steps_per_epoch=8", "trainer.check_val_every_n_epoch=1", "trainer.precision=32-true",
-    "plan.patch_size=[8,16,16]", "inference.mirror=[]", "metrics=[found,centres]",
+    "plan.patch_size=[8,16,16]", "inference.mirror=[]", "metrics=[found,centres,hd95]",
 )  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def test_custom_metric_appears_everywhere_the_built_in_ones_do(command, make_dat
 
     # A column of the table of scans, after those that every table has; a missing structure costs the diagonal.
     scans = pd.read_csv(run / "scans.csv")
-    assert list(scans.columns[9:]) == ["status", "found", "centres"]
+    assert list(scans.columns[9:]) == ["status", "reference_ml", "predicted_ml", "found", "centres", "hd95_mm"]
     for row in scans.itertuples():
         expected = by_hand(run / "predictions" / f"{row.case}.nii.gz", root / "labelsTr" / f"{row.case}.nii.gz", row)
         assert (row.found, row.centres) == pytest.approx(expected)
@@ -100,7 +100,7 @@ def test_custom_metric_appears_everywhere_the_built_in_ones_do(command, make_dat
     }  # fmt: skip
     rows = [line.split()[0] for line in printed.splitlines() if re.search(r" ball_1 +\d", line)]
     assert rows[:4] == ["Dice", "IoU", "Found", "Centres"]
-    assert "invented (scored 0, Centres apart (mm) the diagonal of the scan)" in printed
+    assert "invented (scored 0, Centres apart (mm) the diagonal of the scan, HD95" in printed
 
     drawn_in_tensorboard(run, scans["case"].iloc[0], summary)
     shown_on_the_page(run)
@@ -130,6 +130,8 @@ def test_custom_metric_appears_everywhere_the_built_in_ones_do(command, make_dat
         leader = best(means, key=lambda name: means[name][metric]["mean"])
         assert re.search(rf"foreground {heading}", text)
         assert re.search(rf"^ +1  {leader} +{means[leader][metric]['mean']:.4f}", text, re.M)
+    assert command("compare", "runs=[runs/first,runs/second]", "metric=[dice,centres]", "names=[first,second]") == 0
+    assert capsys.readouterr().out.count("Holm over 2 comparisons by Dice and Centres apart (mm)") == 2
 
 
 def drawn_in_tensorboard(run: Path, case: str, summary: dict) -> None:
@@ -140,6 +142,9 @@ def drawn_in_tensorboard(run: Path, case: str, summary: dict) -> None:
     drawn = read_curves(run / "tensorboard", tags)
     assert list(drawn) == tags
     assert list(drawn["val/foreground_centres"].index) == [8, 16]
+    # Distances between surfaces are left to the final scoring.
+    (last,) = read_curves(run / "tensorboard", ["val/foreground_hd95_mm"]).values()
+    assert last.to_dict() == {16: pytest.approx(summary["foreground"]["hd95_mm"]["mean"])}
     # The curve ends with the number of the table.
     assert drawn["val/foreground_centres"].iloc[-1] == pytest.approx(summary["foreground"]["centres"]["mean"])
 
@@ -147,11 +152,16 @@ def drawn_in_tensorboard(run: Path, case: str, summary: dict) -> None:
 def shown_on_the_page(run: Path) -> None:
     """Columns, spread and curves."""
     page = (run / "report.html").read_text()
-    for heading in ("Found", "Centres apart (mm)"):
+    scans = read_scans(run / "scans.csv")
+    for name, heading, worst in (("found", "Found", min), ("centres", "Centres apart (mm)", max)):
+        score = worst(scans.groupby("case")[name].mean())
+        assert re.search(rf"<td>{re.escape(heading)}</td><td[^>]*>[^<]+ \({score:.4f}\)</td>", page)
         assert f'<th class="n">{heading}</th>' in page
         assert f'<th class="n">foreground {heading}</th>' in page
         assert f"{heading} of every scan, by label" in page
         assert f"validation {heading} over training steps" in page
+    assert "HD95 (mm) of every scan, by label" in page
+    assert "validation HD95 (mm) over" not in page
 
 
 def by_hand(prediction: Path, reference: Path, row) -> tuple[float, float]:

@@ -206,6 +206,35 @@ def test_evaluate_scores_masks_from_any_program(make_dataset, tmp_path, capsys):
     assert re.findall(r"<figcaption>([^<]+)", page)[:4] == ["reference", "prediction", "both contours", "errors"]
 
 
+def test_evaluate_scores_subgroups_of_scans(tmp_path, capsys):
+    names = [f"s{place:02d}" for place in range(12)]
+    for folder in ("masks", "references"):
+        (tmp_path / folder).mkdir()
+    for place, name in enumerate(names):
+        mask = np.zeros((6, 6, 6), np.uint8)
+        mask[1:5, 1:5, 1:5] = 1
+        nib.save(nib.Nifti1Image(mask, np.eye(4)), tmp_path / "references" / f"{name}.nii.gz")
+        mask[1, : place % 3 + 1] = 0  # every scan of the north loses one slice more
+        mask[4] = 0 if place < 6 else mask[4]
+        nib.save(nib.Nifti1Image(mask, np.eye(4)), tmp_path / "masks" / f"{name}.nii.gz")
+    rows = "".join(f"{name},{'north' if place < 6 else ''}\n" for place, name in enumerate(names))
+    (tmp_path / "sites.csv").write_text("case,site\n" + rows)
+    folders = {"predictions": tmp_path / "masks", "references": tmp_path / "references", "output": tmp_path / "scores"}
+    run("evaluate", evaluate, **folders, by="site", table=tmp_path / "sites.csv")
+    found = json.loads((tmp_path / "scores" / "summary.json").read_text())["subgroups"]
+    scans = pd.read_csv(tmp_path / "scores" / "scans.csv")
+    dice = scans["dice"].to_numpy()
+    assert found["column"] == "site"
+    assert found["groups"]["north"]["foreground"]["dice"]["mean"] == pytest.approx(dice[:6].mean())
+    assert found["groups"]["unknown"]["label_1"]["hd95_mm"]["n"] == 6  # an empty cell
+    (apart,) = [row for row in found["differences"] if (row["metric"], row["structure"]) == ("dice", "foreground")]
+    assert apart["difference"] == pytest.approx(dice[:6].mean() - dice[6:].mean())
+    assert apart["p"] < 0.01
+    page = (tmp_path / "scores" / "report.html").read_text()
+    assert "Scores by site" in page
+    assert re.search(r"north +0\.\d{4}", capsys.readouterr().out)
+
+
 def test_evaluate_refuses_another_grid_and_writes_nothing(make_dataset, tmp_path):
     root = make_dataset(tmp_path / "data", n=2)
     file = next((root / "labelsTr").iterdir())

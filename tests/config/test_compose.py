@@ -10,7 +10,9 @@ from omegaconf import OmegaConf
 from segment.config.build import check_targets, make
 from segment.config.compose import compose
 from segment.config.experiments import runs
+from segment.config.metrics import metrics_of
 from segment.errors import UserError
+from segment.metrics.standard import DEFAULT
 from segment.preprocessing.plan import Plan
 from segment.workflow.train import planned
 
@@ -42,6 +44,13 @@ def test_configuration_groups_are_the_documented_ones():
         "data", "network", "loss", "optimizer", "scheduler", "augment", "sampler", "trainer", "inference", "logger",
         "callbacks",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", ["train", "evaluate"])
+def test_the_default_metrics_are_those_of_the_library(verb):
+    found = metrics_of(compose(verb, []))
+    assert [(metric.info, vars(metric)) for metric in found] == [(metric.info, vars(metric)) for metric in DEFAULT]
+    assert [metric.name for metric in metrics_of(compose(verb, ["metrics=[]"]))] == ["dice", "iou"]
 
 
 @pytest.mark.parametrize(

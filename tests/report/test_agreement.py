@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 
 from segment.metrics.precision_recall import THRESHOLDS
-from segment.report.agreement import agreement, volume_differences
+from segment.report.agreement import agreement
 from segment.runs.confusion import write_confusion
 from segment.runs.folder import read_run
 from segment.runs.precision_recall import write_curves
+from segment.runs.volumes import volume_agreement, volume_differences, volume_unit
 
 
 def test_volume_difference_is_in_percent_of_the_mean_volume(make_run):
@@ -13,10 +14,32 @@ def test_volume_difference_is_in_percent_of_the_mean_volume(make_run):
     scans.loc[0, ["reference_voxels", "predicted_voxels"]] = [100, 300]
     scans.loc[1, ["reference_voxels", "predicted_voxels"]] = [50, 0]
     scans.loc[2, ["reference_voxels", "predicted_voxels"]] = [0, 0]
+    scans["reference_ml"], scans["predicted_ml"] = scans["reference_voxels"] / 2, scans["predicted_voxels"] / 2
     table = volume_differences(scans)
+    assert volume_unit(scans) == "ml"
+    assert table["mean"].tolist() == [100.0, 12.5, 40.0]
+    assert table["percent"].tolist() == [100.0, -200.0, 0.0]
+    older = scans.drop(columns=["reference_ml", "predicted_ml"])
+    assert volume_unit(older) == "voxels"
+    table = volume_differences(older)
     assert table["percent"].tolist() == [100.0, -200.0, 0.0]
     assert table["mean"].tolist() == [200.0, 25.0, 80.0]
     assert table["name"].tolist() == ["Anterior", "Posterior", "Posterior"]
+
+
+def test_bias_limits_and_correlations_of_every_label_are_those_of_its_volumes(make_run):
+    scans = read_run(make_run(shifts=(0, 1, 2))).scans
+    scans["reference_ml"] = [10.0, 20.0, 30.0, 40.0, 50.0, 60.0]
+    scans["predicted_ml"] = [12.0, 20.0, 33.0, 40.0, 51.0, 60.0]
+    found = volume_agreement(scans)
+    first, second = found["Anterior"], found["Posterior"]
+    assert (first["n"], first["unit"], first["difference"]["bias"]) == (3, "ml", 2.0)
+    assert first["difference"]["low"] == pytest.approx(2 - 1.959964)  # the differences 2, 3 and 1 have a sd of 1
+    assert first["percent"]["bias"] == pytest.approx(100 * (2 / 11 + 3 / 31.5 + 1 / 50.5) / 3)
+    assert second["difference"]["bias"] == 0
+    assert second["icc_agreement"] == second["icc_consistency"] == {"value": 1.0, "ci95": [1.0, 1.0]}
+    assert first["icc_agreement"]["value"] < first["icc_consistency"]["value"] < 1
+    assert volume_agreement(scans[:4])["Anterior"]["icc_agreement"] is None
 
 
 def test_agreement_section_shows_only_available_data(make_run):

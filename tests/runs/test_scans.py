@@ -8,7 +8,8 @@ from segment.data.labels import Labels
 from segment.errors import UserError
 from segment.evaluation.match import discover_labels, pair_folders
 from segment.evaluation.score import score_pairs
-from segment.runs.scans import COLUMNS, mean_over_folds, parted, read_scans, scan_rows, write_scans
+from segment.runs.columns import COLUMNS, VOLUMES
+from segment.runs.scans import mean_over_folds, parted, read_scans, scan_rows, write_scans
 
 HEADER = "case,split,fold,label,name,dice,iou,reference_voxels,predicted_voxels,status"
 LABELS = {"background": 0, "a": 1, "b": 2}
@@ -30,14 +31,17 @@ def mask(*values):
 def pairs(tmp_path):
     masks = {"s2": (mask(1, 1, 2), mask(1, 1, 2)), "s1": (mask(1), mask(1, 1, 2)), "s3": (mask(2), mask())}
     for name, (prediction, reference) in masks.items():
-        save(tmp_path / "predictions" / f"{name}.nii.gz", prediction)
-        save(tmp_path / "references" / f"{name}.nii.gz", reference)
+        save(tmp_path / "predictions" / f"{name}.nii.gz", prediction, (1, 2, 3))
+        save(tmp_path / "references" / f"{name}.nii.gz", reference, (1, 2, 3))
     return pair_folders(tmp_path / "predictions", tmp_path / "references")
 
 
 def test_each_scan_and_label_has_one_row(pairs):
     scans = score_pairs(pairs, Labels(LABELS), "val", 3)
-    assert tuple(scans.columns) == COLUMNS == tuple(HEADER.split(","))
+    assert tuple(scans.columns) == (*COLUMNS, *VOLUMES)
+    assert tuple(HEADER.split(",")) == COLUMNS
+    np.testing.assert_allclose(scans["reference_ml"], [0.012, 0.006, 0.012, 0.006, 0, 0])  # voxels of 1 x 2 x 3 mm
+    np.testing.assert_allclose(scans["predicted_ml"], scans["predicted_voxels"] * 0.006)
     assert scans[["case", "name"]].to_numpy().tolist() == [[c, n] for c in ("s1", "s2", "s3") for n in ("a", "b")]
     assert scans["status"].tolist() == ["ok", "missed", "ok", "ok", "both_empty", "invented"]
     np.testing.assert_allclose(scans["dice"], [2 / 3, 0, 1, 1, np.nan, 0])
@@ -50,8 +54,8 @@ def test_each_scan_and_label_has_one_row(pairs):
 def test_written_table_is_read_back(pairs, tmp_path, fold):
     scans = score_pairs(pairs, Labels(LABELS), "val", fold).assign(hd95_mm=[0.1, 1 / 3, 2, 1e-17, np.nan, 7])
     scans["case"] = ["007", "007", "NA", "NA", 'a,"b"', 'a,"b"']
-    write_scans(tmp_path / "run" / "scans.csv", scans[["hd95_mm", *COLUMNS]])
-    assert (tmp_path / "run" / "scans.csv").read_text().splitlines()[0] == HEADER + ",hd95_mm"
+    write_scans(tmp_path / "run" / "scans.csv", scans[["hd95_mm", *VOLUMES, *COLUMNS]])
+    assert (tmp_path / "run" / "scans.csv").read_text().splitlines()[0] == f"{HEADER},{','.join(VOLUMES)},hd95_mm"
     assert [file.name for file in (tmp_path / "run").iterdir()] == ["scans.csv"]
     pd.testing.assert_frame_equal(read_scans(tmp_path / "run" / "scans.csv"), scans)
 
@@ -146,9 +150,9 @@ def test_other_grid_names_both_files_and_the_numbers(tmp_path, other, spacing, n
 
 def test_every_scan_is_reported_when_done_whatever_the_workers(pairs):
     done = []
-    scans = score_pairs(pairs, Labels(LABELS), "val", 0, workers=3, advance=done.append)
+    scans = score_pairs(pairs, Labels(LABELS), "val", 0, advance=done.append)
     assert done == ["s1", "s2", "s3"]
-    pd.testing.assert_frame_equal(scans, score_pairs(pairs, Labels(LABELS), "val", 0, workers=1))
+    pd.testing.assert_frame_equal(scans, score_pairs(pairs, Labels(LABELS), "val", 0, processes=True))
 
 
 def test_missing_prediction_is_refused_by_name(pairs, tmp_path):

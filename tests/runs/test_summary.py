@@ -41,7 +41,7 @@ def table(dice=DICE, names=("liver", "tumour"), **columns):
 
 def test_summary_equals_numbers_by_hand():
     summary = summarise(table(), PROTOCOL)
-    assert list(summary) == ["foreground", "labels", "scans", "empty", "metrics", "protocol", "cost"]
+    assert list(summary) == ["foreground", "labels", "scans", "empty", "metrics", "volumes", "protocol", "cost"]
     assert summary["scans"] == 4
     assert summary["protocol"] == PROTOCOL
     tumour = summary["labels"]["tumour"]["dice"]

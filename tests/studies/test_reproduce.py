@@ -160,7 +160,7 @@ def test_every_verdict(done):
         figure("dice", "Ball_1", f"{high * 100 + 0.1:.2f}", scale=100),
         figure("dice", "ball_1", f"{low - 0.001:.4f}"),
         figure("dice", "ball_1", f"{first['mean']:.6f}", fold=0),
-        figure("hd95_mm", "ball_1", "5.7"),
+        figure("assd_mm", "ball_1", "5.7"),
         figure("dice", "ball_3", ".8"),
         figure("dice", "ball_1", ".8", run="later"),
         figure("dice", "ball_1", ".8", run=""),
@@ -325,7 +325,7 @@ def test_measurements_are_recorded_and_displayed(done):
     assert {(row.fold, row.metric, row.label) for row in rows} == {
         (fold, metric, label)
         for fold in ("0", "1", "all")
-        for metric in ("dice", "iou")
+        for metric in ("dice", "iou", "hd95_mm", "nsd")
         for label in ("foreground", "ball_1", "ball_2")
     }
     whole = json.loads((OUT / "tiny/foldall/summary.json").read_text())

@@ -39,17 +39,31 @@ def test_a_further_metric_is_added_to_every_file_of_every_fold(ask, tmp_path, ca
         expected = (after.scans["predicted_voxels"] - after.scans["reference_voxels"]).abs()
         np.testing.assert_allclose(after.scans["volume"], expected)
         for figures in (after.summary, after.summary["test"]):
-            assert figures["foreground"].keys() == {"dice", "iou", "volume"}
+            assert figures["foreground"].keys() == {"dice", "iou", "hd95_mm", "nsd", "volume"}
         assert after.summary["metrics"]["volume"]["title"] == "volume difference"
-        assert {key: after.summary[key] for key in ("protocol", "cost")} == {
-            key: old.summary[key] for key in ("protocol", "cost")
-        }
+        kept = ("protocol", "cost", "calibration")
+        assert {key: after.summary.get(key) for key in kept} == {key: old.summary.get(key) for key in kept}
+        assert ("calibration" in after.summary) == folder.name.startswith("cv-fold")
         assert "volume difference" in (folder / "report.html").read_text()
 
     stamp = (folders[0] / "scans.csv").stat().st_mtime_ns
     ask(MORE)
     assert (folders[0] / "scans.csv").stat().st_mtime_ns == stamp
     assert f"{folders[2]} is finished" in capsys.readouterr().out
+
+
+def test_a_run_of_before_groups_were_recorded_has_them_afterwards(ask, tmp_path):
+    folders = [tmp_path / "runs" / name for name in ("cv-fold0", "cv-fold1", "cv")]
+    for folder in folders:
+        config = (folder / "config.yaml").read_text()
+        assert "specimen: null" in config
+        (folder / "config.yaml").write_text(config.replace("specimen: null", "specimen: block"))
+        assert "group" not in read_run(folder).scans
+    ask(MORE, "data.specimen=block")
+    for folder in folders:
+        scans = read_run(folder).scans
+        assert (scans["group"] == "block").all()
+        assert scans["volume"].notna().any()
 
 
 def test_masks_that_were_changed_or_lost_are_not_scored(ask, tmp_path):

@@ -16,6 +16,7 @@ from segment.io.formats import stem
 
 LOOKED_FOR = "a CSV (or a folder with exactly one *.csv) with the columns image and label"
 _IMAGE = re.compile(r"image(_\d+)?")
+_NOT_ABOUT = ("id", "label", "group", "split")
 _SPLITS = {"": "train", "train": "train", "test": "test"}
 
 
@@ -32,7 +33,7 @@ def recognise(root: Path) -> bool:
     path = _file(root)
     if path is None or path == root or not any((root / folder).is_dir() for folder in ("images", "imagesTr")):
         return path is not None
-    columns, _ = _rows(path, lambda problem: None)
+    columns, _ = read_rows(path, lambda problem: None)
     return "label" in columns and any(_IMAGE.fullmatch(column) for column in columns)
 
 
@@ -47,7 +48,7 @@ def read(
 
     Relative paths are relative to the table's folder; absolute paths are used unchanged. ``group`` (a patient) is never
     split across folds; ``source`` (a site, a data set) can be weighted in training; ``split`` is ``train`` (or empty)
-    or ``test``; other columns are ignored.
+    or ``test``; other columns, such as scanner or sex, describe the scan, for scores by subgroup.
 
     Args:
         root: The CSV file, or a folder that contains exactly one.
@@ -65,7 +66,7 @@ def read(
     path = _file(root)
     if path is None:
         raise UserError(f"{root} is not {LOOKED_FOR}.")
-    columns, rows = _rows(path, report)
+    columns, rows = read_rows(path, report)
     images = _image_columns(columns, path)
     training: list[Case] = []
     tests: list[Case] = []
@@ -97,8 +98,19 @@ def _file(root: Path) -> Path | None:
     return tables[0] if len(tables) == 1 else None
 
 
-def _rows(path: Path, report: Report) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Read the table; the separator is whichever of comma, semicolon and tab is most frequent in the first line."""
+def read_rows(path: Path, report: Report = raise_errors) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Read a table; the separator is whichever of comma, semicolon and tab is most frequent in the first line.
+
+    Args:
+        path: The CSV file.
+        report: Receives rows with too many or too few cells; raises by default.
+
+    Returns:
+        Names of the columns in lower case; line number and cells by column of every valid row.
+
+    Raises:
+        UserError: It is not UTF-8 text.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -137,4 +149,5 @@ def _case(folder: Path, row: Mapping[str, str], images: Sequence[str], where: st
     name = stem(files[0])
     default = split_channel(name)[0] if len(files) > 1 else name
     label = folder / row["label"] if row["label"] else None
-    return Case(row.get("id") or default, files, label, row.get("group") or None, row.get("source") or "")
+    about = tuple((column, value) for column, value in row.items() if column not in _NOT_ABOUT and column not in images)
+    return Case(row.get("id") or default, files, label, row.get("group") or None, row.get("source") or "", about)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,13 @@ from segment.errors import UserError
 from segment.evaluation.comparison.methods import Method, Methods, read_methods
 from segment.evaluation.comparison.naming import made_distinct
 from segment.evaluation.comparison.notes import different_settings, notes, protocol
-from segment.evaluation.comparison.pairs import Design, pairs
+from segment.evaluation.comparison.pairs import Design, Tested, corrected, tested_pairs
 from segment.evaluation.comparison.ranking import rank
 from segment.evaluation.comparison.recipes import recipes
-from segment.evaluation.comparison.result import FOREGROUND, Comparison, Estimate
+from segment.evaluation.comparison.result import FOREGROUND, Comparison, Estimate, Pair
 from segment.evaluation.comparison.wording import conclude
 from segment.metrics.metric import MetricInfo
+from segment.metrics.standard import LEAD
 from segment.statistics.bootstrap import Trainings, bca_intervals, scarce_labels
 from segment.statistics.variance import Variance, variance_components
 from segment.text import printable
@@ -28,10 +29,12 @@ MARGIN = 0.005
 """Smallest relevant difference of scores without a unit, such as Dice."""
 _VALUES_AT_ONCE = 4_000_000
 
+Margin = float | str | None | Mapping[str, float | str | None]
+
 
 def compare_runs(
     runs: str | Sequence[str],
-    metric: str = "dice",
+    metric: str = LEAD.name,
     by: str | None = None,
     names: Sequence[str] | None = None,
     common: bool = False,
@@ -39,13 +42,29 @@ def compare_runs(
     resamples: int = 10_000,
     seed: int = 12345,
     split: str | None = None,
-    margin: float | str | None = AUTO,
+    margin: Margin = AUTO,
 ) -> Comparison:
-    """Read finished runs and compare them scan by scan.
+    """Read finished runs and compare them scan by scan by one metric; see `compare_runs_by`."""
+    return compare_runs_by(runs, [metric], by, names, common, level, resamples, seed, split, margin)[0]
+
+
+def compare_runs_by(
+    runs: str | Sequence[str],
+    metrics: Sequence[str] = (LEAD.name,),
+    by: str | None = None,
+    names: Sequence[str] | None = None,
+    common: bool = False,
+    level: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 12345,
+    split: str | None = None,
+    margin: Margin = AUTO,
+) -> tuple[Comparison, ...]:
+    """Read finished runs and compare them scan by scan, by every metric.
 
     Args:
-        runs: As for `segment.evaluation.comparison.methods.read_methods`, like `metric`, `by`, `names` and `common`.
-        metric: Metric column of ``scans.csv``.
+        runs: As for `segment.evaluation.comparison.methods.read_methods`, like `by`, `names` and `common`.
+        metrics: Different metric columns of ``scans.csv``, at least one; p is corrected over all of them.
         by: ``run``, ``configuration`` or None.
         names: Names of the methods in order.
         common: If the runs were scored on different scans, compare those that all runs have.
@@ -53,15 +72,20 @@ def compare_runs(
         resamples: Number of resamples of scans, from 100 to 1,000,000.
         seed: Seed of the resamples.
         split: As for `read_methods`: None, or a split such as ``test``.
-        margin: Smallest relevant difference in units of the metric; ``auto``: `MARGIN` for scores without a unit, none
-            for others; None: none.
+        margin: Smallest relevant difference in units of the metric; several metrics may have one each, by name.
+            ``auto``: `MARGIN` for scores without a unit, none for others; None: none.
+
+    Returns:
+        A comparison by every metric, in their order.
 
     Raises:
         UserError: An argument is out of range, or the runs cannot be read or paired.
     """
-    check_arguments(metric, common, level, resamples, seed, margin)
-    methods = read_methods(runs, metric, by, names, common, split)
-    return compare(methods, level, resamples, seed, smallest_difference(margin, methods.metric))
+    check_arguments(common, level, resamples, seed)
+    given = margins_of(margin, metrics)
+    read = [read_methods(runs, metric, by, names, common, split) for metric in metrics]
+    margins = [smallest_difference(one, methods.metric) for one, methods in zip(given, read, strict=True)]
+    return compare_by_metrics(read, level, resamples, seed, margins)
 
 
 def smallest_difference(margin: float | str | None, metric: MetricInfo) -> float | None:
@@ -71,14 +95,29 @@ def smallest_difference(margin: float | str | None, metric: MetricInfo) -> float
     return float(margin) if isinstance(margin, int | float) else None
 
 
-def check_arguments(metric: Any, common: Any, level: Any, resamples: Any, seed: Any, margin: Any) -> None:
-    """Check the arguments of `compare_runs` before anything is read.
+def margins_of(margin: Any, metrics: Sequence[str]) -> list[float | str | None]:
+    """The margin of every metric: a number, ``auto`` or None.
+
+    Raises:
+        UserError: It is none of these, or one number for several metrics.
+    """
+    found = margin if isinstance(margin, Mapping) else dict.fromkeys(metrics, margin)
+    if unknown := [name for name in found if name not in metrics]:
+        raise UserError(f"margin.{unknown[0]}: is no metric of this comparison, which has {', '.join(metrics)}.")
+    for one in found.values():
+        if one not in (AUTO, None) and not ((_is(one, float) or _is(one, int)) and one > 0):
+            raise UserError(f"margin={margin}: give the smallest relevant difference, such as {MARGIN}, auto or null.")
+    if len(metrics) > 1 and not isinstance(margin, Mapping) and margin not in (AUTO, None):
+        raise UserError(f"margin={margin}: several metrics have one each: 'margin={{{metrics[0]}: {margin}}}'.")
+    return [found.get(name, AUTO) for name in metrics]
+
+
+def check_arguments(common: Any, level: Any, resamples: Any, seed: Any) -> None:
+    """Check arguments of `compare_runs_by` before anything is read.
 
     Raises:
         UserError: One is out of range.
     """
-    if margin not in (AUTO, None) and not ((_is(margin, float) or _is(margin, int)) and margin > 0):
-        raise UserError(f"margin={margin}: give the smallest relevant difference, such as {MARGIN}, or auto or null.")
     if not _is(level, float) or not 0.5 <= level < 1:
         raise UserError(f"level={level}: give a number of at least 0.5 and below 1, such as 0.95.")
     if not _is(resamples, int) or not 100 <= resamples <= MOST_RESAMPLES:
@@ -87,8 +126,6 @@ def check_arguments(metric: Any, common: Any, level: Any, resamples: Any, seed: 
         raise UserError(f"seed={seed}: give a whole number of at least 0.")
     if not _is(common, bool):
         raise UserError(f"common={common}: give true or false.")
-    if not isinstance(metric, str):
-        raise UserError(f"metric={metric}: give the name of a column of scans.csv, such as dice.")
 
 
 def _is(value: Any, kind: type) -> bool:
@@ -119,8 +156,64 @@ def compare(
     Returns:
         The comparison.
     """
-    compared, metric = methods.methods, methods.metric
-    names = [method.name for method in compared]
+    return compare_by_metrics([methods], level, resamples, seed, [margin])[0]
+
+
+def compare_by_metrics(
+    methods: Sequence[Methods],
+    level: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 12345,
+    margins: Sequence[float | None] = (None,),
+) -> tuple[Comparison, ...]:
+    """Compare the same methods by several metrics; p is corrected over all of them.
+
+    Args:
+        methods: The methods, with their scores by every metric.
+        level: As for `compare`, like `resamples` and `seed`.
+        resamples: See there.
+        seed: See there.
+        margins: Smallest relevant difference by every metric.
+
+    Returns:
+        A comparison by every metric.
+    """
+    measured = [_measure(one, level, resamples, seed, own) for one, own in zip(methods, margins, strict=True)]
+    found = corrected([one.tested for one in measured])
+    family = tuple(one.metric for one in methods)
+    return tuple(_comparison(one, own, family, level) for one, own in zip(measured, found, strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    """Means, intervals and tests by one metric, before p is corrected.
+
+    Attributes:
+        methods: The methods.
+        margin: Smallest relevant difference.
+        structures: Names of the structures, foreground first.
+        means: Means ``(1 + labels, methods)``.
+        ends: Their intervals, with a last axis of two.
+        resampled: Foreground means of every resample ``(methods, resamples)``.
+        scored: Number of scored scans ``(1 + labels, methods)``.
+        scarce: Position of every scarce label, and in how many groups it occurs.
+        tested: All pairs.
+    """
+
+    methods: Methods
+    margin: float | None
+    structures: tuple[str, ...]
+    means: np.ndarray
+    ends: np.ndarray
+    resampled: np.ndarray
+    scored: np.ndarray
+    scarce: Mapping[int, int]
+    tested: Tested
+
+
+def _measure(methods: Methods, level: float, resamples: int, seed: int, margin: float | None) -> _Measured:
+    """Compute means, their intervals and tests."""
+    compared = methods.methods
     structures = tuple(made_distinct([FOREGROUND, *map(printable, compared[0].scores.columns)]))
     first, second = np.triu_indices(len(compared), 1)
     design = Design.of(methods)
@@ -138,22 +231,33 @@ def compare(
             pair_ends[place, part] = bca_intervals(sides[0], sides[1], sides[2], level)
         if place == 0:
             resampled = drawn
-    found = pairs(methods, design, structures, trainings.kept, means, pair_ends, level, margin, resamples)
-    ranking = rank(names, means[0], resampled, methods, found, level)
+    tested = tested_pairs(methods, design, structures, trainings.kept, means, pair_ends, level, margin, resamples)
+    scored = _scored(repeats, owner)
+    return _Measured(methods, margin, structures, means, ends, resampled, scored, scarce, tested)
+
+
+def _comparison(
+    measured: _Measured, found: tuple[Pair, ...], family: tuple[MetricInfo, ...], level: float
+) -> Comparison:
+    """The comparison from all that was computed."""
+    methods, structures = measured.methods, measured.structures
+    compared, names = methods.methods, [method.name for method in methods.methods]
+    ranking = rank(names, measured.means[0], measured.resampled, methods, found, level)
     choices = recipes(names, [method.runs for method in compared], methods.differences)
     in_order = {method.name: method for method in compared}
     comparison = Comparison(
-        metric=metric,
+        metric=methods.metric,
         level=level,
-        margin=margin,
+        margin=measured.margin,
+        family=family,
         methods=compared,
         structures=structures,
-        estimates=_estimates(names, structures, means, ends, _scored(repeats, owner)),
+        estimates=_estimates(methods, measured),
         pairs=found,
         ranking=ranking,
         variances=_variances(compared),
         groups=None if methods.groups is None else len(set(methods.groups)),
-        scarce={structures[1 + label]: int(count) for label, count in scarce.items()},
+        scarce={structures[1 + label]: int(count) for label, count in measured.scarce.items()},
         differences=_by_name(names, methods.differences),
         choices=_by_name(names, choices.rows),
         other_parts=choices.others,
@@ -196,17 +300,19 @@ def _units(trainings: Trainings) -> tuple[np.ndarray, dict[int, int]]:
     return np.concatenate([foreground[None], scored.T]), scarce
 
 
-def _estimates(
-    names: Sequence[str], structures: Sequence[str], means: np.ndarray, ends: np.ndarray, scored: np.ndarray
-) -> dict[str, dict[str, Estimate]]:
-    """The score of every method on every structure, from arrays (structure, method)."""
-    return {
-        name: {
-            structure: Estimate(_number(means[s, m]), _interval(ends[s, m]), int(scored[s, m]))
-            for s, structure in enumerate(structures)
+def _estimates(methods: Methods, found: _Measured) -> dict[str, dict[str, Estimate]]:
+    """The score of every method on every structure."""
+    estimates: dict[str, dict[str, Estimate]] = {}
+    for m, method in enumerate(methods.methods):
+        scores = method.scores
+        medians = np.array([scores.mean(axis=1).median(), *scores.median()])
+        estimates[method.name] = {
+            structure: Estimate(
+                _number(found.means[s, m]), _interval(found.ends[s, m]), int(found.scored[s, m]), _number(medians[s])
+            )
+            for s, structure in enumerate(found.structures)
         }
-        for m, name in enumerate(names)
-    }
+    return estimates
 
 
 def _by_name(names: Sequence[str], rows: Mapping[str, Sequence[str | None]]) -> dict[str, dict[str, str | None]]:

@@ -8,7 +8,7 @@ from typing import Any
 from segment.evaluation.comparison.methods import Method, Methods
 from segment.evaluation.comparison.result import Comparison
 from segment.evaluation.comparison.splits import are_tests
-from segment.metrics.metric import DIAGONAL, MetricInfo
+from segment.metrics.metric import DIAGONAL, MEASURED, MetricInfo
 from segment.runs.folder import RunFolder
 from segment.runs.health import Failure, listed
 from segment.runs.summary import merged_protocol, protocol_line
@@ -126,7 +126,8 @@ def _models(method: Method) -> int:
 
 
 def _penalty(metric: MetricInfo) -> str:
-    return "the scan's diagonal" if metric.penalty == DIAGONAL else f"{metric.penalty:g}"
+    words = {DIAGONAL: "the scan's diagonal", MEASURED: "measured"}
+    return words[metric.penalty] if isinstance(metric.penalty, str) else f"{metric.penalty:g}"
 
 
 def _notices(run: RunFolder) -> list[str]:
@@ -150,6 +151,9 @@ def _tests(comparison: Comparison) -> list[str]:
         return ["All scans belong to one group (one patient, animal or film): no interval and no test beyond it."]
     if len(comparison.pairs) > 1:
         found.append("p is corrected (Holm) over all pairs, for labels over all pairs and labels; intervals are not.")
+    if len(comparison.family) > 1:
+        metrics = ", ".join(info.heading for info in comparison.family)
+        found.append(f"p is corrected (Holm) over the metrics too: {metrics}.")
     if comparison.margin is not None:
         found.append(f"Equivalent: the difference is below {comparison.margin:g} by two one-sided tests.")
     return found

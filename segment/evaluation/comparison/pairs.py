@@ -68,7 +68,57 @@ def _test_per_train(method: Method) -> float | None:
     return max(found, default=None)
 
 
-def pairs(
+@dataclass(frozen=True, eq=False)
+class Tests:
+    """Arrays ``(pairs, 1 + labels)``; `ends` has a last axis (low, high), `not_worse` a first one (first, second)."""
+
+    p: np.ndarray
+    least: np.ndarray
+    ends: np.ndarray
+    equal: np.ndarray
+    not_worse: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Tested:
+    """Every pair of methods by one metric, before p is corrected for the number of tests.
+
+    Attributes:
+        names: Names of the methods.
+        structures: Names of the structures, foreground first.
+        means: Means ``(1 + labels, methods)``.
+        described: Statistics of single scans.
+        tests: Intervals and uncorrected tests.
+        scopes: Whom every pair's statement is about.
+        best: 1 if a higher score is better, else -1.
+        level: Confidence level.
+    """
+
+    names: Sequence[str]
+    structures: Sequence[str]
+    means: np.ndarray
+    described: PairStatistics
+    tests: Tests
+    scopes: Sequence[Scope]
+    best: int
+    level: float
+
+
+def corrected(tested: Sequence[Tested]) -> list[tuple[Pair, ...]]:
+    """Correct p by the method of Holm: the foreground over all pairs and metrics, labels over all pairs and labels too.
+
+    Args:
+        tested: The pairs by every metric, of the same methods and structures.
+
+    Returns:
+        The pairs by every metric.
+    """
+    p = _by_family(np.stack([one.tests.p for one in tested]))
+    equal = _by_family(np.stack([one.tests.equal for one in tested]))
+    return [tuple(_rows(*parts)) for parts in zip(tested, p, equal, strict=True)]
+
+
+def tested_pairs(
     methods: Methods,
     design: Design,
     structures: Sequence[str],
@@ -78,8 +128,8 @@ def pairs(
     level: float,
     margin: float | None,
     flips: int,
-) -> tuple[Pair, ...]:
-    """Compare every pair of methods.
+) -> Tested:
+    """Test every pair of methods.
 
     Args:
         methods: The methods.
@@ -122,18 +172,7 @@ def pairs(
     undefined = ~np.isfinite(ends).all(axis=-1)
     tests = Tests(p, least, ends, np.where(undefined, np.nan, equal), np.where(undefined, np.nan, not_worse))
     names = [method.name for method in compared]
-    return tuple(_rows(names, structures, means, described, tests, scopes, best, level))
-
-
-@dataclass(frozen=True, eq=False)
-class Tests:
-    """Arrays ``(pairs, 1 + labels)``; `ends` has a last axis (low, high), `not_worse` a first one (first, second)."""
-
-    p: np.ndarray
-    least: np.ndarray
-    ends: np.ndarray
-    equal: np.ndarray
-    not_worse: np.ndarray
+    return Tested(names, structures, means, described, tests, scopes, best, level)
 
 
 def _wilcoxon_over_groups(found: Sequence[Contributions]) -> np.ndarray:
@@ -163,28 +202,19 @@ def _sign_flips(found: Sequence[Contributions], draws: int) -> tuple[np.ndarray,
     return p.reshape(number, structures), least.reshape(number, structures)
 
 
-def _rows(
-    names: Sequence[str],
-    structures: Sequence[str],
-    means: np.ndarray,
-    described: PairStatistics,
-    tests: Tests,
-    scopes: Sequence[Scope],
-    best: int,
-    level: float,
-) -> Iterator[Pair]:
-    """One `Pair` per pair of methods and structure."""
-    corrected, equal = _by_family(tests.p), _by_family(tests.equal)
-    alpha = round(1 - level, 12)
+def _rows(found: Tested, p_holm: np.ndarray, equal: np.ndarray) -> Iterator[Pair]:
+    """One `Pair` per pair of methods and structure, from the corrected p-values of difference and equivalence."""
+    names, means, described, tests = found.names, found.means, found.described, found.tests
+    alpha = round(1 - found.level, 12)
     for index, (one, other) in enumerate(itertools.combinations(range(len(names)), 2)):
-        for place, structure in enumerate(structures):
+        for place, structure in enumerate(found.structures):
             cell = index, place
             ends = tests.ends[cell]
             interval = (float(ends[0]), float(ends[1])) if np.isfinite(ends).all() else None
             counts = [int(table[cell]) for table in (described.won, described.tied, described.lost)]
             outside = interval is not None and (interval[0] > 0 or interval[1] < 0)
-            significant = bool(corrected[cell] < alpha and outside)
-            against = described.effect[cell] * best * (means[place, one] - means[place, other]) < 0
+            significant = bool(p_holm[cell] < alpha and outside)
+            against = described.effect[cell] * found.best * (means[place, one] - means[place, other]) < 0
             yield Pair(
                 first=names[one],
                 second=names[other],
@@ -194,7 +224,7 @@ def _rows(
                 difference=_number(means[place, one] - means[place, other]),
                 interval=interval,
                 p=_number(tests.p[cell]),
-                p_holm=_number(corrected[cell]),
+                p_holm=_number(p_holm[cell]),
                 effect=_number(described.effect[cell]),
                 won=counts[0],
                 tied=counts[1],
@@ -202,7 +232,7 @@ def _rows(
                 n=sum(counts),
                 significant=significant,
                 unpaired=int(described.unpaired[cell]),
-                scope=scopes[index],
+                scope=found.scopes[index],
                 p_wilcoxon=_number(described.p[cell]),
                 p_least=_number(tests.least[cell]),
                 p_equivalent=_number(equal[cell]),
@@ -213,8 +243,8 @@ def _rows(
 
 
 def _by_family(p: np.ndarray) -> np.ndarray:
-    """Holm's correction: the foreground over all pairs, labels over all pairs and labels."""
-    return np.concatenate([holm(p[:, :1]), holm(p[:, 1:])], axis=1)
+    """Holm's correction of ``(metrics, pairs, 1 + labels)``: the foreground and the labels are a family each."""
+    return np.concatenate([holm(p[..., :1]), holm(p[..., 1:])], axis=-1)
 
 
 def _number(value: float) -> float | None:

@@ -12,6 +12,7 @@ import numpy as np
 from segment.evaluation.comparison.methods import Method
 from segment.metrics.metric import MetricInfo
 from segment.runs.health import Failure
+from segment.statistics.subgroups import SubgroupDifference
 from segment.statistics.variance import Variance
 
 FOREGROUND = "foreground"
@@ -26,11 +27,13 @@ class Estimate:
         mean: Mean over scans (for the foreground: its mean over labels); None without any score.
         interval: Bootstrap interval of the mean, low and high end; None with fewer than two scored scans.
         n: Number of scored scans.
+        median: Median over scans (for the foreground: of the mean over a scan's labels), seeds averaged.
     """
 
     mean: float | None
     interval: tuple[float, float] | None
     n: int
+    median: float | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Pair:
             None with fewer than two groups, and for the foreground if a label occurs in too few of them.
         p: Two-sided p-value of `difference`, see `segment.statistics.differences`; None where it is undefined.
         p_holm: p-value after Holm correction within its family: foreground over all pairs of methods, labels over all
-            pairs and labels.
+            pairs and labels; over all metrics of the comparison too.
         effect: Matched-pairs rank-biserial correlation (Kerby 2014) in [-1, 1], positive if the first is better; None
             where no scan differs.
         won: Number of scans on which the first is better.
@@ -111,6 +114,53 @@ class Pair:
         )
 
 
+@dataclass(frozen=True)
+class SubgroupScores:
+    """The foreground of every method on the scans of one subgroup.
+
+    Attributes:
+        name: Name of the subgroup.
+        scans: Number of its scans.
+        estimates: Method -> its score.
+        pairs: The leader of the whole comparison with every other method; p is corrected over all of these.
+    """
+
+    name: str
+    scans: int
+    estimates: Mapping[str, Estimate]
+    pairs: tuple[Pair, ...]
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """Whether the difference of two methods differs between two subgroups.
+
+    Attributes:
+        first: The leader.
+        second: The other method.
+        subgroups: The difference in the first subgroup minus that in the second.
+    """
+
+    first: str
+    second: str
+    subgroups: SubgroupDifference
+
+
+@dataclass(frozen=True)
+class Subgroups:
+    """A comparison within every subgroup of the scans.
+
+    Attributes:
+        column: What the subgroups are called, such as ``site``.
+        scores: Every subgroup.
+        interactions: Whether differences of methods differ between subgroups.
+    """
+
+    column: str
+    scores: tuple[SubgroupScores, ...]
+    interactions: tuple[Interaction, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Ranking:
     """The methods ranked by foreground mean, and how stable the ranking is over resamples (Wiesenfarth et al. 2021).
@@ -142,6 +192,7 @@ class Comparison:
         metric: Metric of the comparison, a column of ``scans.csv``.
         level: Confidence level of all intervals.
         margin: Smallest relevant difference; None without one.
+        family: The metrics whose tests are corrected together; this one and, if several were asked for, the others.
         methods: The methods, in the order given.
         structures: ``foreground``, then the labels.
         estimates: Method -> structure -> its score.
@@ -159,11 +210,13 @@ class Comparison:
         conclusion: One sentence.
         protocol: One line: number of scans, split, folds, prediction settings.
         notes: Sentences on what limits the comparison, such as too few scans.
+        subgroups: The comparison by subgroup of the scans; None without any.
     """
 
     metric: MetricInfo
     level: float
     margin: float | None
+    family: tuple[MetricInfo, ...]
     methods: tuple[Method, ...]
     structures: tuple[str, ...]
     estimates: Mapping[str, Mapping[str, Estimate]]
@@ -180,11 +233,17 @@ class Comparison:
     conclusion: str
     protocol: str
     notes: tuple[str, ...]
+    subgroups: Subgroups | None = None
 
     def pair(self, first: str, second: str, structure: str = FOREGROUND) -> Pair:
         """The pair of two methods on one structure, seen from the first; KeyError if there is none."""
         found = self._places.get((first, second, structure))
         return self._places[second, first, structure].swapped() if found is None else found
+
+    @property
+    def tests(self) -> int:
+        """Number of tests of the foreground that are corrected together."""
+        return len(self.methods) * (len(self.methods) - 1) // 2 * len(self.family)
 
     @functools.cached_property
     def _places(self) -> dict[tuple[str, str, str], Pair]:

@@ -10,6 +10,7 @@ from segment.evaluation.comparison.frames import pairs_frame
 from segment.evaluation.comparison.result import FOREGROUND, Comparison, Pair
 from segment.evaluation.comparison.wording import interval_text, p_text, percent
 from segment.files import plain
+from segment.metrics.metric import DIAGONAL
 from segment.runs.metrics import record
 from segment.text import table
 
@@ -35,24 +36,25 @@ MOST_KEYS = 12
 _LONGEST_VALUE = 32
 
 
-def text_report(comparison: Comparison) -> str:
+def text_report(*comparisons: Comparison) -> str:
     """The report that a command prints.
 
     Args:
-        comparison: The comparison.
+        *comparisons: Comparisons of the same methods, one by every metric.
 
     Returns:
-        Lines of text without colour codes: methods, pairs (only those with the best method if there are many),
-        variance, differences, cost, protocol, notes and finally the conclusion.
+        Lines of text without colour codes: methods and pairs (only those with the best method if there are many) by
+        every metric, variance, differences, cost, protocol, notes and finally the conclusions.
     """
+    first, notes = comparisons[0], dict.fromkeys(note for one in comparisons for note in one.notes)
     parts = [
-        _methods_text(comparison),
-        _pairs_text(comparison),
-        _variance_text(comparison),
-        _differences_text(comparison),
-        _cost_text(comparison),
-        "\n".join([comparison.protocol, *comparison.notes]),
-        comparison.conclusion,
+        *(text for one in comparisons for text in (_methods_text(one), _pairs_text(one))),
+        *map(_subgroups_text, comparisons),
+        *map(_variance_text, comparisons),
+        _differences_text(first),
+        _cost_text(first),
+        "\n".join([first.protocol, *notes]),
+        *(one.conclusion for one in comparisons),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -77,6 +79,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         for method in comparison.methods
     ]
     own = {"metric": comparison.metric.name, **record([comparison.metric])[comparison.metric.name]}
+    own["family"] = [info.name for info in comparison.family]
     made: dict[str, Any] = plain(_plain_fields(fields | own | {"methods": methods}))
     return made
 
@@ -116,6 +119,7 @@ def _methods_text(comparison: Comparison) -> str:
         means = [_decimal(scores[label].mean) for label in labels if few]
         rows.append([str(rank), name, _decimal(total.mean), interval_text(total.interval), *own, *means])
     lines = [table([*heads, *(labels if few else ())], rows, left=["method"], keys=2)]
+    lines += filter(None, [medians_text(comparison)])
     if several and ranking.tau is not None:
         first = ranking.names[:_MOST_RANKED]
         lines += [
@@ -128,6 +132,15 @@ def _methods_text(comparison: Comparison) -> str:
         label_means = ", ".join(f"{label} {_decimal(best[label].mean)}" for label in labels)
         lines.append(f"Labels of {ranking.names[0]}: {label_means}.")
     return "\n".join(lines)
+
+
+def medians_text(comparison: Comparison) -> str:
+    """The medians of a distance, whose mean a few scans without the structure decide; empty for other metrics."""
+    if comparison.metric.penalty != DIAGONAL:
+        return ""
+    medians = [(name, comparison.estimates[name][FOREGROUND].median) for name in comparison.ranking.names]
+    named = ", ".join(f"{name} {_decimal(median)}" for name, median in medians[:_MOST_RANKED])
+    return f"Median over scans of the foreground {comparison.metric.heading}: {named}."
 
 
 def _pairs_text(comparison: Comparison) -> str:
@@ -268,6 +281,48 @@ def cost_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
 def _cost_text(comparison: Comparison) -> str:
     heads, rows = cost_table(comparison)
     return table(heads, rows, left=["cost per run"]) if rows else ""
+
+
+def subgroup_tables(comparison: Comparison) -> list[tuple[list[str], list[list[str]]]]:
+    """Headings and rows of the tables by subgroup.
+
+    Returns:
+        The means of every method (columns) on every subgroup; differences between the leader and the other methods by
+        subgroup; and how much these differ between subgroups. Empty without subgroups.
+    """
+    found = comparison.subgroups
+    if found is None:
+        return []
+    names, level = comparison.ranking.names[:_MOST_RANKED], percent(comparison.level)
+    means = [
+        [one.name, str(one.scans), *(_decimal(one.estimates[name].mean) for name in names)] for one in found.scores
+    ]
+    apart = [
+        [one.name, f"{pair.first} - {pair.second}", *pair_cells(pair)[:2], *pair_cells(pair)[3:4]]
+        for one in found.scores
+        for pair in one.pairs
+    ]
+    interactions = [
+        [f"{one.first} - {one.second}", f"{one.subgroups.first} - {one.subgroups.second}",
+         f"{one.subgroups.difference:+.4f}", interval_text(one.subgroups.interval), f"{one.subgroups.p_holm:.4f}"]
+        for one in found.interactions
+    ]  # fmt: skip
+    ends = [f"{level} interval", "Holm p"]
+    return [
+        ([found.column, "scans", *names], means),
+        ([found.column, "methods", "first - second", *ends], apart),
+        (["methods", found.column, "difference of the differences", *ends], interactions),
+    ]
+
+
+def _subgroups_text(comparison: Comparison) -> str:
+    texts = [
+        table(heads, rows, left=[comparison.subgroups.column if comparison.subgroups else "", "methods"], keys=2)
+        for heads, rows in subgroup_tables(comparison)
+        if rows
+    ]
+    heading = f"Foreground {comparison.metric.heading} by {comparison.subgroups.column}" if comparison.subgroups else ""
+    return "\n\n".join([heading, *texts]) if texts else ""
 
 
 def _decimal(value: float | None) -> str:

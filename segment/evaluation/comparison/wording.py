@@ -56,7 +56,8 @@ def _conclude_two(comparison: Comparison, pair: Pair) -> str:
             f"({'; '.join([scans_text(comparison), *_left_out(comparison)])})."
         )
     direction = "higher" if comparison.metric.higher_is_better else "lower"
-    limits = "; ".join([_figures(comparison, pair), p_text(pair.p_holm), *_limits(comparison, [pair])])
+    p = p_text(pair.p_holm) if comparison.tests == 1 else f"{p_text(pair.p_holm)}, {_family(comparison)}"
+    limits = "; ".join([_figures(comparison, pair), p, *_limits(comparison, [pair])])
     by = f"{direction} by {abs(pair.difference):.4f}"
     both = f"{_NAMED[pair.scope]}{_and([pair.first, pair.second])}"
     same = f"{what} {by} for {pair.first}" if pair.difference else f"the same {what}"
@@ -84,8 +85,7 @@ def _conclude_several(comparison: Comparison, leader: str, pairs: Sequence[Pair]
         for significant in (True, False)
     )
     extreme = "highest" if comparison.metric.higher_is_better else "lowest"
-    comparisons = len(comparison.methods) * (len(comparison.methods) - 1) // 2
-    limits = "; ".join([f"Holm over {comparisons} comparisons, intervals as they are", *_limits(comparison, pairs)])
+    limits = "; ".join([f"{_family(comparison)}, intervals as they are", *_limits(comparison, pairs)])
     found = []
     if worse:
         found.append(f"it is better than {_listed(comparison, worse)}")
@@ -97,6 +97,13 @@ def _conclude_several(comparison: Comparison, leader: str, pairs: Sequence[Pair]
     kind = {"methods": "methods", "trainings": "trained models", "masks": "sets of masks"}[scope]
     whose = f"{'' if scope == 'methods' else 'these '}{len(pairs) + 1} {kind}"
     return f"{leader} has the {extreme} foreground {metric} of {whose}, {mean:.4f}: {'; '.join(found)}; {limits}."
+
+
+def _family(comparison: Comparison) -> str:
+    """The tests over which p is corrected."""
+    several = len(comparison.family) > 1
+    metrics = f" by {_and([info.heading for info in comparison.family])}" if several else ""
+    return f"Holm over {comparison.tests} comparisons{metrics}"
 
 
 def _figures(comparison: Comparison, pair: Pair) -> str:
@@ -124,8 +131,7 @@ def _and(names: Sequence[str]) -> str:
 
 def _limits(comparison: Comparison, pairs: Sequence[Pair]) -> list[str]:
     """Number and origin of scans, number of trainings, and what keeps the comparison from saying more."""
-    pair = pairs[0]
-    comparisons = len(comparison.methods) * (len(comparison.methods) - 1) // 2
+    pair, comparisons = pairs[0], comparison.tests
     limits = [scans_text(comparison)]
     if comparison.groups == 1:
         limits.append("all of one group, so nothing is known beyond it")

@@ -25,17 +25,29 @@ class ScanMetrics(pl.Callback):
     ``scan/SCAN/LABEL_METRIC``. A structure absent in both masks has no score and is left out of the means; if all
     are, the foreground is the worst score, since the best checkpoint cannot be chosen by NaN.
 
+    Costly metrics are left to the final scoring, unless the score is followed by a callback or the schedule: on an
+    accelerator, distances would take as long as the prediction.
+
     Args:
         dataset: Names and values of the labels.
         cases: Validation scans, in the order of the loader's indices.
-        metrics: Metrics to compute.
+        metrics: Metrics of the run.
     """
 
     def __init__(self, dataset: Dataset, cases: Sequence[Case], metrics: Sequence[Metric] = STANDARD) -> None:
         self.dataset = dataset
         self.cases = list(cases)
-        self.metrics = tuple(metrics)
+        self.given = tuple(metrics)
+        self.metrics = tuple(metric for metric in metrics if not metric.costly)
         self.rows: list[dict[str, Any]] = []
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Add the costly metrics that are followed."""
+        followers = [*trainer.callbacks, *trainer.lr_scheduler_configs]  # type: ignore[attr-defined]
+        followed = {getattr(follower, "monitor", None) for follower in followers}
+        self.metrics = tuple(
+            metric for metric in self.given if not metric.costly or f"val/foreground_{metric.name}" in followed
+        )
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Reset the table."""

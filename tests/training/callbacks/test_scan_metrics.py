@@ -9,6 +9,7 @@ from segment.data.case import Case, Dataset
 from segment.data.labels import Labels
 from segment.errors import UserError
 from segment.inference.predictor import ScanOutput
+from segment.metrics.hausdorff import HausdorffDistance
 from segment.metrics.metric import DIAGONAL, Metric
 from segment.metrics.standard import STANDARD
 from segment.training.callbacks.scan_metrics import ScanMetrics
@@ -127,3 +128,18 @@ def test_unscored_distance_counts_as_worst(dataset):
 def test_metric_without_a_number_is_reported_with_the_scan(dataset):
     with pytest.raises(UserError, match="b: the metric length returns nan"):
         validate(dataset, [scan(1, 1, 1, 1, 2, 2, 0, 0), scan(1, *[0] * 7)], metrics=(Length(),))
+
+
+def test_costly_metrics_are_left_to_the_final_scoring_unless_something_follows_them(dataset):
+    callback = ScanMetrics(dataset, dataset.cases, (*STANDARD, HausdorffDistance(), HausdorffDistance(100)))
+
+    def scored(callbacks=(), schedule=None) -> list[str]:
+        followers = [SimpleNamespace(monitor=name) for name in callbacks]
+        configs = [SimpleNamespace(monitor=schedule)]
+        trainer = SimpleNamespace(callbacks=[callback, *followers], lr_scheduler_configs=configs)
+        callback.on_fit_start(trainer, None)
+        return [metric.name for metric in callback.metrics]
+
+    assert scored() == ["dice", "iou"]
+    assert scored(["val/foreground_dice", "val/foreground_hd95_mm"]) == ["dice", "iou", "hd95_mm"]
+    assert scored(schedule="val/foreground_hd100_mm") == ["dice", "iou", "hd100_mm"]
