@@ -17,13 +17,15 @@ ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
 MAX_OVERLAP = 0.95  # 8000 windows per voxel of a 3D scan
 MAX_SIGMA = 10.0
 MAX_BATCH = 4096
+AUTO = "auto"  # for the batch size and the layout of windows: the fastest where the model is scored
+LAYOUTS = ("channels_last", "contiguous")
 
 
-def check_windows(overlap: float, batch_size: int, sigma: float) -> None:
-    """Check the numbers of `segment.inference.windows.SlidingWindows`.
+def check_windows(overlap: float, batch_size: int | str, sigma: float, layout: str = "channels_last") -> None:
+    """Check the arguments of `segment.inference.windows.SlidingWindows`.
 
     Raises:
-        ValueError: When a number is out of range.
+        ValueError: When a number is out of range, or there is no such layout.
         TypeError: When a value is not a number.
     """
     # NaN compares as false.
@@ -31,8 +33,11 @@ def check_windows(overlap: float, batch_size: int, sigma: float) -> None:
         raise ValueError(f"overlap={overlap} must be in [0, {MAX_OVERLAP}]")
     if not 0 < sigma <= MAX_SIGMA:
         raise ValueError(f"sigma={sigma} must be in (0, {MAX_SIGMA}]")
-    if batch_size != int(batch_size) or not 1 <= batch_size <= MAX_BATCH:
-        raise ValueError(f"batch_size={batch_size} must be a whole number from 1 to {MAX_BATCH}")
+    number = isinstance(batch_size, int | float) and batch_size == int(batch_size)
+    if batch_size != AUTO and not (number and 1 <= int(batch_size) <= MAX_BATCH):
+        raise ValueError(f"batch_size={batch_size} must be a whole number from 1 to {MAX_BATCH}, or {AUTO}")
+    if layout not in (AUTO, *LAYOUTS):
+        raise ValueError(f"layout={layout} must be one of {', '.join((AUTO, *LAYOUTS))}")
 
 
 def check_accelerator(accelerator: str) -> None:

@@ -26,13 +26,14 @@ from segment.files import read_mapping, write_json, written_whole
 from segment.inference.limits import find_model
 from segment.inference.precision import PRECISIONS, written_precision
 from segment.inference.prediction import Prediction
-from segment.inference.predictor import AUTOCAST, Predictor
+from segment.inference.predictor import Predictor, context_of
 from segment.inference.settings import Settings, decide_settings
+from segment.inference.speed import fastest
 from segment.inference.windows import SlidingWindows
 from segment.io.images import read_image
 from segment.io.memory import image_of
 from segment.networks.meta import on_meta
-from segment.networks.padding import channels_last
+from segment.networks.padding import laid_out
 from segment.networks.weights import not_finite
 from segment.preprocessing.plan import Plan
 from segment.user_modules import allow
@@ -96,8 +97,15 @@ class Model:
     def settings(
         self, inference: Mapping[str, Any] | None = None, precision: str | None = None, accelerator: str = "auto"
     ) -> Settings:
-        """The prediction settings: those of its scores, except where given; see `decide_settings`."""
-        return decide_settings(self.inference, self.precision, inference, precision, accelerator)
+        """The prediction settings: those of its scores, except where given; see `decide_settings`.
+
+        Batch size and layout of windows that are ``auto`` are measured.
+        """
+        return decide_settings(self.inference, self.precision, inference, precision, accelerator, self._fastest)
+
+    def _fastest(self, windows: SlidingWindows, device: torch.device, precision: str) -> SlidingWindows:
+        shape = (len(self.channels), *self.plan.patch_size)
+        return fastest(windows, self.network.to(device), shape, device, context_of(precision, device))
 
     def predict(
         self,
@@ -137,17 +145,18 @@ class Model:
         prepared, placement = predictor.prepare(image, name)
         del image  # a whole scan
         try:
-            predicted = predictor.probabilities(prepared)
+            predicted = predictor.probabilities(prepared, placement) if probabilities else None
+            mask = predictor.mask(prepared, placement) if predicted is None else predictor.classes(predicted, placement)
         except UserError as error:
             raise UserError(f"{name}: {error}") from error
         names = list(self.labels.regions or self.labels)
         return Prediction(
-            mask=self.labels.decode(predictor.classes(predicted, placement)).T,
+            mask=self.labels.decode(mask).T,
             affine=placement.grid.affine,
             labels=self.labels.declared,
-            probabilities=dict(zip(names, (p.T for p in predictor.on_source(predicted, placement)), strict=True))
-            if probabilities
-            else None,
+            probabilities=None
+            if predicted is None
+            else dict(zip(names, (p.T for p in predictor.on_source(predicted, placement)), strict=True)),
             notes=settings.notes,
             like=files[0] if files else placement.grid,
         )
@@ -360,9 +369,5 @@ def predictor_of(model: Model, windows: SlidingWindows, device: torch.device, pr
         device: Where the network runs.
         precision: Lightning's name: ``bf16-mixed`` and ``16-mixed`` run under autocast, anything else without.
     """
-    network = channels_last(model.network, len(model.plan.spacing)).to(device)
-    if precision not in AUTOCAST:
-        return Predictor(network, model.plan, windows, model.labels)
-    return Predictor(
-        network, model.plan, windows, model.labels, lambda: torch.autocast(device.type, dtype=AUTOCAST[precision])
-    )
+    network = laid_out(model.network, len(model.plan.spacing), windows.used_layout).to(device)
+    return Predictor(network, model.plan, windows, model.labels, context_of(precision, device))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
@@ -16,12 +15,16 @@ from torch import Tensor, nn
 
 from segment.data.labels import Labels
 from segment.errors import UserError
-from segment.inference.windows import SlidingWindows
+from segment.inference.batches import FittingBatches
+from segment.inference.windows import SlidingWindows, assembled
 from segment.io.geometry import canonical_grid
 from segment.io.images import Image, read_image
 from segment.preprocessing.plan import Plan
 from segment.preprocessing.prepare import Placement, prepare_image, prepared_shape, transposed
-from segment.preprocessing.restore import most_likely, restore
+from segment.preprocessing.restore import Restorer, fixed_axis, most_likely, restore
+
+Watch = Callable[[int, int, Tensor], None]
+"""Called with the axis, the index and the probabilities (output, *plane) of a plane."""
 
 MAX_VOXELS = 1 << 31  # in a resampled scan; a whole body at 1 mm has a quarter of this
 
@@ -63,60 +66,122 @@ class Predictor:
         self.windows = windows
         self.labels = labels
         self.precision = precision
+        self.forward = FittingBatches(network)
 
     def predict_prepared(self, image: Tensor, placement: Placement) -> ScanOutput:
-        """Predict a prepared image (channel, *spatial).
+        """Predict a prepared image (channel, *spatial), with the probabilities of the whole scan.
 
         Raises:
             UserError: When the network's values are not finite.
         """
-        probabilities = self.probabilities(image)
+        probabilities = self.probabilities(image, placement)
         return ScanOutput(self.classes(probabilities, placement), probabilities)
 
-    def probabilities(self, image: Tensor) -> Tensor:
+    def mask(self, image: Tensor, placement: Placement, watch: Watch | None = None) -> np.ndarray:
+        """Predict a prepared image (channel, *spatial) plane by plane, without holding its probabilities.
+
+        Args:
+            image: The image.
+            placement: Where it comes from.
+            watch: Called with every plane's axis, index and probabilities (output, *plane) on the plan's grid.
+
+        Returns:
+            Class indices (*spatial) uint8 on the source grid.
+
+        Raises:
+            UserError: When the network's values are not finite.
+        """
+        axis = self._axis(image, placement)
+        length = image.shape[axis + 1] if image.ndim == 4 else 1
+        restorer = Restorer(placement, self.plan, length, axis, self._decide)
+        for index, plane in self._planes(image, axis, whole=False):
+            restorer.add(index, plane)
+            if watch is not None:
+                watch(axis, index, plane)
+        return restorer.result()
+
+    def probabilities(self, image: Tensor, placement: Placement) -> Tensor:
         """Compute probabilities (output, *spatial) float32 of a prepared image (channel, *spatial), on the plan's grid.
 
         Raises:
             UserError: When the network's values are not finite.
         """
+        axis = self._axis(image, placement)
+        return assembled(self._planes(image, axis, whole=True), image.shape[1:], axis)
+
+    def _axis(self, image: Tensor, placement: Placement) -> int:
+        """The axis that a scan's planes are orthogonal to."""
+        fixed = fixed_axis(placement, self.plan)
+        return self.windows.axis(image.shape[1:], self.plan.patch_size) if fixed is None else fixed
+
+    def _planes(self, image: Tensor, axis: int, whole: bool) -> Iterator[tuple[int, Tensor]]:
+        """The planes of `SlidingWindows.planes`, computed in evaluation mode and in the precision's context."""
+        planes = self.windows.planes(
+            self.forward, image, self.plan.patch_size, bool(self.labels.regions), axis, whole=whole
+        )
         training = self.network.training
         self.network.eval()
         try:
-            with self.precision():
-                probabilities = self.windows(self.network, image, self.plan.patch_size, bool(self.labels.regions))
+            while True:
+                with self.precision():
+                    found = next(planes, None)
+                if found is None:
+                    return
+                # Probabilities are at most 1, so their sum is finite where all of them are.
+                if not bool(torch.isfinite(found[1].sum())):
+                    raise UserError(
+                        "the network gives values that are not finite (NaN or infinite). Predict with "
+                        "precision=32-true; if that does not help, its training diverged or the image has extreme "
+                        "intensities."
+                    )
+                yield found
         finally:
             self.network.train(training)
-        # Probabilities are at most 1, so their sum is finite where all of them are.
-        if not bool(torch.isfinite(probabilities.sum())):
-            raise UserError(
-                "the network gives values that are not finite (NaN or infinite). Predict with precision=32-true; if "
-                "that does not help, its training diverged or the image has extreme intensities."
-            )
-        return probabilities
 
     def classes(self, probabilities: Tensor, placement: Placement) -> np.ndarray:
         """Class indices (*spatial) uint8 on the source grid, from probabilities on the plan's grid."""
-        return restore(probabilities, placement, self.plan, functools.partial(decide, labels=self.labels))
+        axis = self._axis(probabilities, placement)
+        return restore(probabilities, placement, self.plan, self._decide, axis=axis)
+
+    def _decide(self, probabilities: Tensor) -> Tensor:
+        return decide(probabilities, self.labels)
 
     def on_source(self, probabilities: Tensor, placement: Placement) -> np.ndarray:
         """Probabilities (output, *spatial) float32 on the source grid; cropped parts are background."""
+        axis = self._axis(probabilities, placement)
         background = [not self.labels.regions and index == 0 for index in range(len(probabilities))]
         return np.stack(
             [
-                restore(part[None], placement, self.plan, lambda slab: slab[0], np.float32, float(outside))
+                restore(part[None], placement, self.plan, lambda plane: plane[0], np.float32, float(outside), axis)
                 for part, outside in zip(probabilities, background, strict=True)
             ]
         )
 
-    def predict_files(self, images: Sequence[Path]) -> ScanOutput:
+    def predict_files(self, images: Sequence[Path], watch: Watch | None = None) -> np.ndarray:
         """Predict image files, one per channel or one with all channels.
+
+        Args:
+            images: The files.
+            watch: See `mask`.
+
+        Returns:
+            Class indices (*spatial) uint8 on the grid of the files.
 
         Raises:
             UserError: When a file cannot be read or its channels or axes differ from the model's.
         """
-        prepared, placement = self.prepare(read_image(images), str(images[0]))
+        return self.predict_read(images, self.read(images), watch)
+
+    def read(self, images: Sequence[Path]) -> tuple[Tensor, Placement]:
+        """Read and prepare image files, see `prepare`."""
+        return self.prepare(read_image(images), str(images[0]))
+
+    def predict_read(
+        self, images: Sequence[Path], prepared: tuple[Tensor, Placement], watch: Watch | None = None
+    ) -> np.ndarray:
+        """Predict what `read` returned, see `predict_files`."""
         try:
-            return self.predict_prepared(prepared, placement)
+            return self.mask(*prepared, watch)
         except UserError as error:
             raise UserError(f"{images[0]}: {error}") from error
 
@@ -151,6 +216,18 @@ class Predictor:
 
 
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+def context_of(precision: str, device: torch.device) -> Callable[[], AbstractContextManager]:
+    """Creates the context of a precision.
+
+    Args:
+        precision: Lightning's name: ``bf16-mixed`` and ``16-mixed`` run under autocast, anything else without.
+        device: Where the network runs.
+    """
+    if precision not in AUTOCAST:
+        return contextlib.nullcontext
+    return lambda: torch.autocast(device.type, dtype=AUTOCAST[precision])
 
 
 def decide(probabilities: Tensor, labels: Labels) -> Tensor:

@@ -45,7 +45,7 @@ def predict_scans(
     made: dict[str, Any] = {}
     for name, files in scans:
         began = time.perf_counter()
-        write_label(output / name, model.labels.decode(predictor.predict_files(files).mask), like=files[0])
+        write_label(output / name, model.labels.decode(predictor.predict_files(files)), like=files[0])
         seconds = round(time.perf_counter() - began, 3)
         images = [file.absolute() for file in files]
         made[name] = {"images": [*map(str, images)], "sha256": hash_files(images), "seconds": seconds}

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from segment.errors import UserError, did_you_mean
-from segment.inference.limits import check_accelerator, check_precision
+from segment.inference.limits import AUTO, check_accelerator, check_precision
 from segment.inference.precision import precision_for
 from segment.inference.windows import SlidingWindows
+
+Measure = Callable[[SlidingWindows, torch.device, str], SlidingWindows]
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ def decide_settings(
     requested: Mapping[str, Any] | None = None,
     precision: str | None = None,
     accelerator: str = "auto",
+    measure: Measure = lambda windows, device, precision: windows,
 ) -> Settings:
     """Decide the prediction settings of a model.
 
@@ -53,6 +56,7 @@ def decide_settings(
         requested: Arguments of the windows to change; values of None are as scored.
         precision: Lightning's name, or auto; None: as scored, if this machine computes it fast.
         accelerator: ``cpu``, ``gpu``, or ``auto`` for a GPU if available.
+        measure: Replaces what is ``auto`` in windows that are used on a device and in a precision.
 
     Raises:
         UserError: When a value is out of range or unknown, naming it.
@@ -60,11 +64,14 @@ def decide_settings(
     check_accelerator(accelerator)
     check_precision(precision)
     gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
-    windows = windows_of(inference, requested or {})
+    wanted = windows_of(inference, requested or {})
     chosen, reason = precision_for(scored_in, precision, "gpu" if gpu else "cpu")
+    device = torch.device("cuda" if gpu else "cpu")
+    windows = measure(wanted, device, chosen)
     scored = {**vars(windows_of(inference, {})), "precision": scored_in}
-    notes = different(scored, {**vars(windows), "precision": chosen}, reason)
-    return Settings(windows, chosen, torch.device("cuda" if gpu else "cpu"), scored, tuple(notes))
+    reasons = {key: "the fastest measured on this machine" for key, value in vars(wanted).items() if value == AUTO}
+    notes = different(scored, {**vars(windows), "precision": chosen}, {"precision": reason} | reasons)
+    return Settings(windows, chosen, device, scored, tuple(notes))
 
 
 def windows_of(inference: Mapping[str, Any], requested: Mapping[str, Any]) -> SlidingWindows:
@@ -85,12 +92,12 @@ def windows_of(inference: Mapping[str, Any], requested: Mapping[str, Any]) -> Sl
         raise UserError(f"inference: {error}") from error
 
 
-def different(scored: Mapping[str, Any], used: Mapping[str, Any], reason: str) -> list[str]:
-    """A sentence for each setting that differs from that of the model's scores."""
+def different(scored: Mapping[str, Any], used: Mapping[str, Any], reasons: Mapping[str, str]) -> list[str]:
+    """A sentence for each setting that differs from that of the model's scores, with its reason if it has its own."""
     notes = []
     for key, value in used.items():
         if scored[key] != value:
             before = "unknown" if scored[key] is None else scored[key]
-            why = reason if key == "precision" else "as requested"
+            why = reasons.get(key, "as requested")
             notes.append(f"{key} is {value} here, {before} for the model's scores, {why}.")
     return notes

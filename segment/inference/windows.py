@@ -1,22 +1,29 @@
-"""Class probabilities of a whole scan from overlapping windows, with mirroring as test-time augmentation."""
+"""Class probabilities of a whole scan from overlapping windows, plane by plane, with mirroring as test-time augmentation.
+
+Windows are sorted along one axis. A plane that no later window touches is normalised, handed on and released, so that
+memory does not grow with the length of the scan.
+"""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, combinations
-from typing import cast
 
 import torch
-from monai.inferers import SlidingWindowInferer
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional
 
 from segment.augment.spatial import spatial_axes
-from segment.inference.limits import check_windows
+from segment.inference.blending import Blend, constant_places, cut
+from segment.inference.limits import AUTO, LAYOUTS, check_windows
+from segment.inference.tiling import Pass, Place, Schedule, Step, best_axis, gaussian, schedule
 from segment.networks.padding import memory_format
 
 AVERAGES = ("probabilities", "logits")
-SLAB = 1 << 22  # scores that are converted to probabilities at once
+UNMEASURED = {"batch_size": 4, "layout": "channels_last"}  # in place of auto, where nothing was measured
+
+Network = Callable[[Tensor], Tensor]
+"""Maps (n, channel, *window) to logits (n, output, *window)."""
 
 
 class SlidingWindows:
@@ -27,12 +34,14 @@ class SlidingWindows:
 
     Args:
         overlap: Fraction of a window that overlaps the next one, 0 to 0.95.
-        batch_size: Windows per forward pass, at least 1.
+        batch_size: Windows per forward pass, at least 1; ``auto``: the fastest where the model is scored.
         mirror: ``"all"``, or the spatial axes (array order) of which every combination is flipped and averaged;
             empty for none. Three axes cost eight passes.
         sigma: Standard deviation of the Gaussian weights in window lengths, above 0 and at most 10.
         average: What mirrored passes are averaged as: ``probabilities``, or ``logits`` as in nnU-Net (Isensee et al.
             2021).
+        layout: Memory layout of windows and weights, ``channels_last`` or ``contiguous``; ``auto``: the fastest where
+            the model is scored.
 
     Raises:
         ValueError: When a number is out of range.
@@ -42,19 +51,21 @@ class SlidingWindows:
     def __init__(
         self,
         overlap: float = 0.5,
-        batch_size: int = 4,
+        batch_size: int | str = 4,
         mirror: str | Sequence[int] = (),
         sigma: float = 0.125,
         average: str = "probabilities",
+        layout: str = "channels_last",
     ) -> None:
-        check_windows(overlap, batch_size, sigma)
+        check_windows(overlap, batch_size, sigma, layout)
         if average not in AVERAGES:
             raise ValueError(f"average={average} must be one of {', '.join(AVERAGES)}")
         self.overlap = overlap
-        self.batch_size = int(batch_size)
+        self.batch_size = batch_size if batch_size == AUTO else int(batch_size)
         self.mirror = mirror
         self.sigma = sigma
         self.average = average
+        self.layout = layout
 
     def describe(self) -> dict[str, object]:
         """Settings to report with every score: overlap and test-time augmentation."""
@@ -63,17 +74,18 @@ class SlidingWindows:
         return {"overlap": self.overlap, "test_time_augmentation": views}
 
     def flips(self, dims: int) -> list[tuple[int, ...]]:
-        """Tensor axes flipped in each pass; the first pass flips none."""
+        """Spatial axes flipped in each pass; the first pass flips none."""
         axes = spatial_axes(self.mirror, dims, "inference.mirror")
-        subsets = chain.from_iterable(combinations(axes, n) for n in range(len(axes) + 1))
-        return [tuple(axis + 2 for axis in subset) for subset in subsets]
+        return [*chain.from_iterable(combinations(axes, n) for n in range(len(axes) + 1))]
 
     @torch.inference_mode()
-    def __call__(self, network: nn.Module, image: Tensor, window: Sequence[int], regions: bool = False) -> Tensor:
+    def __call__(
+        self, network: Network | Sequence[Network], image: Tensor, window: Sequence[int], regions: bool = False
+    ) -> Tensor:
         """Compute the probabilities of every class or region.
 
         Args:
-            network: Maps (n, channel, *window) to logits (n, class, *window); must be in evaluation mode.
+            network: The network in evaluation mode, or several whose mean is computed.
             image: (channel, *spatial) on the network's device.
             window: Voxels of a window; a smaller scan is padded with 0. With two numbers, a 3D scan is predicted slice
                 by slice along its first axis.
@@ -82,59 +94,201 @@ class SlidingWindows:
         Returns:
             (output, *spatial) float32 in [0, 1], summing to 1 over classes.
         """
-        dims = len(window)
-        stack = image.movedim(1, 0) if image.ndim - 1 > dims else image[None]
-        inferer = SlidingWindowInferer(
-            window, self.batch_size, self.overlap, mode="gaussian", sigma_scale=self.sigma, padding_mode="constant"
-        )
+        axis = self.axis(image.shape[1:], window)
+        return assembled(self.planes(network, image, window, regions, axis, whole=True), image.shape[1:], axis)
 
-        def forward(windows: Tensor) -> Tensor:
-            return network(windows.contiguous(memory_format=memory_format(dims))).float()
+    def axis(self, size: Sequence[int], window: Sequence[int]) -> int:
+        """The axis along which `planes` holds the least of a scan; 0 for slices and 2D images."""
+        return best_axis(size, window) if len(window) == 3 else 0
 
-        scores: Callable[[Tensor], Tensor] = functools.partial(_probabilities, regions=regions)
-        if self.average == "logits":
-            scores = _unchanged
-        total: Tensor | None = None
-        passes = self.flips(dims)
-        for axes in passes:
-            view = torch.flip(stack, axes) if axes else stack
-            # The logits are not bound to a name, so that they are freed before the next pass.
-            total = _add(total, cast("Tensor", inferer(view, forward)), axes, scores)
-        assert total is not None
-        total.div_(len(passes))
-        if self.average == "logits":
-            total = _add(None, total, (), functools.partial(_probabilities, regions=regions))
-        return total[0] if stack.ndim == image.ndim + 1 else total.movedim(0, 1)
+    @torch.inference_mode()
+    def planes(
+        self,
+        network: Network | Sequence[Network],
+        image: Tensor,
+        window: Sequence[int],
+        regions: bool = False,
+        axis: int = 0,
+        whole: bool = False,
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Compute the same probabilities plane by plane, without holding those of the whole scan.
+
+        A plane is converted to probabilities on its own: torch's vectorised exponential and the one that it computes
+        the rest of an array with differ in the last bit, so the result would depend on what is converted together.
+
+        Args:
+            network: As for a call.
+            image: As for a call.
+            window: As for a call.
+            regions: As for a call.
+            axis: The axis that the planes are orthogonal to; 2D images have a single plane, along axis 0.
+            whole: Whether the caller keeps all planes, which allows mirrored passes to run one after another.
+
+        Yields:
+            Index of the plane along the axis, in order; and its probabilities (output, *plane) float32.
+        """
+        networks = [network] if callable(network) else list(network)
+        flat = len(window) == 2
+        extent: Place = (1, *window) if flat else tuple(window)  # type: ignore[assignment]
+        padded, inside = _padded(_volume(image), extent)
+        passes = [
+            Pass(number, tuple(one + flat for one in flipped))
+            for number in range(len(networks))
+            for flipped in self.flips(len(window))
+        ]
+        size: Place = tuple(padded.shape[1:])  # type: ignore[assignment]
+        order = schedule(size, extent, self.overlap, axis, passes, self.used_batch_size, whole)
+        weights = gaussian(window, self.sigma).view(extent).to(image.device)
+        blends = [Blend(size, axis, held, weights) for held in order.held]
+        forward = _Forward(networks, padded, extent, flat, self.used_layout, passes, order)
+        across = tuple(kept for other, kept in enumerate(inside) if other != axis)
+        for index, total in _sums(order, blends, forward, self._score(regions, early=True), size[axis]):
+            if inside[axis].start <= index < inside[axis].stop:
+                mean = total.div_(len(passes)) if len(passes) > 1 else total
+                yield index - inside[axis].start, self._score(regions, early=False)(mean)[(slice(None), *across)]
+
+    @property
+    def used_batch_size(self) -> int:
+        """Windows per forward pass."""
+        return int(UNMEASURED["batch_size"] if self.batch_size == AUTO else self.batch_size)
+
+    @property
+    def used_layout(self) -> str:
+        """The layout of windows and weights."""
+        return str(UNMEASURED["layout"] if self.layout == AUTO else self.layout)
+
+    def _score(self, regions: bool, early: bool) -> Callable[[Tensor], Tensor]:
+        """Conversion of logits (output, *plane) before the passes are averaged, or after it."""
+        if early != (self.average == "probabilities"):
+            return lambda scores: scores
+        return torch.sigmoid if regions else lambda logits: torch.softmax(logits, dim=0)
 
 
-def _probabilities(logits: Tensor, regions: bool) -> Tensor:
-    """Probabilities of logits (n, output, *spatial)."""
-    return torch.sigmoid(logits) if regions else torch.softmax(logits, dim=1)
+class _Forward:
+    """Computes the logits of the windows of a step.
 
-
-def _unchanged(logits: Tensor) -> Tensor:
-    return logits
-
-
-def _add(total: Tensor | None, logits: Tensor, axes: tuple[int, ...], scores_of: Callable[[Tensor], Tensor]) -> Tensor:
-    """Add the scores of a pass to the total, part by part, since a copy for a whole scan takes gigabytes.
-
-    Args:
-        total: (n, output, *spatial); None in the first pass, which is not flipped and whose logits become the total.
-        logits: (n, output, *spatial); changed in the first pass.
-        axes: Axes that are flipped.
-        scores_of: Scores of a part of the logits.
+    A window in which every channel has one value is computed once for each network and content.
     """
-    length, first = logits.shape[2], total is None
-    total = logits if total is None else total
-    step = max(1, SLAB * length // logits.numel())
-    for start in range(0, length, step):
-        stop = min(start + step, length)
-        part = logits[:, :, start:stop]
-        scores = scores_of(part)
-        if first:
-            part.copy_(scores)
-        else:
-            target = slice(length - stop, length - start) if 2 in axes else slice(start, stop)
-            total[:, :, target] += torch.flip(scores, axes)
-    return total
+
+    def __init__(
+        self,
+        networks: Sequence[Network],
+        image: Tensor,
+        window: Place,
+        flat: bool,
+        layout: str,
+        passes: Sequence[Pass],
+        order: Schedule,
+    ) -> None:
+        self.networks = networks
+        self.image = image
+        self.window = window
+        self.flat = flat
+        self.format = memory_format(2 if flat else 3, layout)
+        self.passes = passes
+        places = sorted({place for step in order.steps for _, place in step.windows})
+        self.constant = constant_places(image, places, window)
+        self.known: dict[tuple[float, ...], Tensor] = {}
+
+    def __call__(self, step: Step) -> Iterator[tuple[int, Place, Tensor]]:
+        """The pass, the place and the logits (output, *window) of each window, on the scan's own sides."""
+        network = self.networks[self.passes[step.windows[0][0]].network]
+        varying = [job for job in step.windows if job[1] not in self.constant]
+        logits = iter(self._logits(network, [self._view(*job) for job in varying]) if varying else ())
+        for index, place in step.windows:
+            one = self._known(network, index, place) if place in self.constant else next(logits)
+            flipped = [axis + 1 for axis in self.passes[index].flipped]
+            yield index, place, torch.flip(one, flipped) if flipped else one
+
+    def _view(self, index: int, place: Place) -> Tensor:
+        """A window (channel, *window), mirrored as its pass demands."""
+        window = cut(self.image, place, self.window)
+        return torch.flip(window, [axis + 1 for axis in self.passes[index].flipped])
+
+    def _logits(self, network: Network, windows: Sequence[Tensor]) -> Tensor:
+        stacked = torch.stack(list(windows))
+        if self.flat:
+            return network(stacked.squeeze(2).contiguous(memory_format=self.format)).float().unsqueeze(2)
+        return network(stacked.contiguous(memory_format=self.format)).float()
+
+    def _known(self, network: Network, index: int, place: Place) -> Tensor:
+        """Logits of a constant window; only those of the latest content are kept."""
+        z, y, x = place
+        content = (self.passes[index].network, *self.image[:, z, y, x].tolist())
+        if content not in self.known:
+            self.known = {content: self._logits(network, [self._view(index, place)])[0]}
+        return self.known[content]
+
+
+def _sums(
+    order: Schedule,
+    blends: list[Blend],
+    forward: Callable[[Step], Iterator[tuple[int, Place, Tensor]]],
+    score: Callable[[Tensor], Tensor],
+    length: int,
+) -> Iterator[tuple[int, Tensor]]:
+    """Add up the scores of all passes, in their order.
+
+    Yields:
+        Index of every plane, in order, and its sum (output, *plane), which may be changed.
+    """
+    done = [0] * len(blends)
+    sums: list[Tensor] = []  # of passes that run in turn
+    for step in order.steps:
+        for index, place, logits in forward(step):
+            blends[index].add(logits, place)
+        if not order.in_turn:
+            for plane in range(done[0], step.complete[0]):
+                total = score(blends[0].take(plane))
+                for blend in blends[1:]:
+                    total += score(blend.take(plane))
+                yield plane, total
+            done = list(step.complete)
+            continue
+        for index, complete in enumerate(step.complete):
+            for plane in range(done[index], complete):
+                scores = score(blends[index].take(plane))
+                if len(blends) == 1:
+                    yield plane, scores
+                elif index == 0:
+                    sums.append(scores)
+                else:
+                    sums[plane] += scores
+            done[index] = complete
+            if complete == length:
+                blends[index].sums = None  # its memory is used by the next pass
+    for plane in range(len(sums)):
+        total, sums[plane] = sums[plane], torch.empty(0)
+        yield plane, total
+
+
+@torch.inference_mode()
+def assembled(planes: Iterator[tuple[int, Tensor]], shape: Sequence[int], axis: int) -> Tensor:
+    """The whole (output, *shape) array of the planes that `SlidingWindows.planes` yields along an axis."""
+    volume = (1, *shape) if len(shape) == 2 else tuple(shape)
+    result: Tensor | None = None
+    for index, plane in planes:
+        if result is None:
+            result = plane.new_empty((len(plane), *volume))
+        result.select(axis + 1, index).copy_(plane)
+    assert result is not None
+    return result.view(len(result), *shape)
+
+
+def _volume(image: Tensor) -> Tensor:
+    """A 2D image (channel, y, x) as a scan of one slice."""
+    return image[:, None] if image.ndim == 3 else image
+
+
+def _padded(image: Tensor, window: Place) -> tuple[Tensor, tuple[slice, ...]]:
+    """Pad a scan (channel, z, y, x) that is smaller than a window with 0 on both sides.
+
+    Returns:
+        The padded scan, and where the scan lies in it.
+    """
+    missing = [max(0, extent - size) for extent, size in zip(window, image.shape[1:], strict=True)]
+    inside = tuple(slice(gap // 2, gap // 2 + size) for gap, size in zip(missing, image.shape[1:], strict=True))
+    if not any(missing):
+        return image, inside
+    padding = [part for gap in reversed(missing) for part in (gap // 2, gap - gap // 2)]
+    return functional.pad(image, padding), inside

@@ -71,11 +71,24 @@ def count_parameters(network: nn.Module) -> int:
 
 def channels_last(network: nn.Module, spatial_dims: int) -> nn.Module:
     """The network with its weights in channels-last layout (in place)."""
+    return laid_out(network, spatial_dims, "channels_last")
+
+
+def laid_out(network: nn.Module, spatial_dims: int, layout: str) -> nn.Module:
+    """The network with its weights in a layout of `memory_format` (in place)."""
     # torch's stubs lack this argument of Module.to.
-    moved: nn.Module = network.to(memory_format=memory_format(spatial_dims))  # type: ignore[call-overload]
+    moved: nn.Module = network.to(memory_format=memory_format(spatial_dims, layout))  # type: ignore[call-overload]
     return moved
 
 
-def memory_format(spatial_dims: int) -> torch.memory_format:
-    """Channels-last layout for 2D or 3D, in which convolutions run up to twice as fast on CPUs and tensor cores."""
+def memory_format(spatial_dims: int, layout: str = "channels_last") -> torch.memory_format:
+    """Memory layout of arrays with two or three spatial axes.
+
+    Args:
+        spatial_dims: 2 or 3.
+        layout: ``channels_last``, in which convolutions run up to twice as fast on CPUs and tensor cores; or
+            ``contiguous``.
+    """
+    if layout == "contiguous":
+        return torch.contiguous_format
     return torch.channels_last_3d if spatial_dims == 3 else torch.channels_last

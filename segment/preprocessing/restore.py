@@ -1,4 +1,4 @@
-"""Convert scores on the plan's grid to class indices on the scan's own grid."""
+"""Convert scores on the plan's grid to class indices on the scan's own grid, plane by plane in bounded memory."""
 
 from __future__ import annotations
 
@@ -14,14 +14,97 @@ from segment.preprocessing.plan import Plan
 from segment.preprocessing.prepare import Placement, target_spacing, transposed
 from segment.preprocessing.resample import coarse_axis, nearest, neighbours
 
-SLAB = 1 << 24  # number of scores that are resampled at once
-
 Decide = Callable[[Tensor], Tensor]
 
 
 def most_likely(scores: Tensor) -> Tensor:
     """The class with the highest score: (class, *spatial) scores to (*spatial) uint8."""
     return scores.max(dim=0).indices.to(torch.uint8)  # three times faster than argmax
+
+
+def fixed_axis(placement: Placement, plan: Plan) -> int | None:
+    """The axis along which scores must be restored plane by plane, since it is not interpolated; None if any will do.
+
+    Args:
+        placement: From `prepare_image`.
+        plan: The plan.
+    """
+    spacing = transposed(canonical_grid(placement.grid).spacing, plan)
+    return 0 if len(spacing) == 2 else coarse_axis(target_spacing(spacing, plan), spacing)
+
+
+class Restorer:
+    """Receives the scores of a scan plane by plane and fills its class indices, holding no more than two planes.
+
+    Scores are interpolated linearly; along a coarse axis (`coarse_axis`), the nearest one is used. A plane is
+    resampled on its own, since the last bit of torch's interpolation depends on what is resampled together.
+
+    Args:
+        placement: From `prepare_image`.
+        plan: The plan.
+        length: Number of planes.
+        axis: The axis that they are orthogonal to, in the plan's order; `fixed_axis` if that is not None.
+        decide: Converts (class, *plane) scores to (*plane) uint8 class indices.
+        dtype: Type of the result, if `decide` returns other values.
+        outside: Value outside the kept region.
+    """
+
+    def __init__(
+        self,
+        placement: Placement,
+        plan: Plan,
+        length: int,
+        axis: int,
+        decide: Decide = most_likely,
+        dtype: type[np.generic] = np.uint8,
+        outside: float = 0,
+    ) -> None:
+        fixed = fixed_axis(placement, plan)
+        if fixed not in (None, axis):
+            raise ValueError(f"axis={axis}: planes of this scan must be orthogonal to axis {fixed}")
+        self.placement = placement
+        self.plan = plan
+        self.decide = decide
+        self.full = np.full(transposed(canonical_grid(placement.grid).shape, plan), outside, dtype)
+        kept = self.full[placement.slices]
+        self.out = kept[None] if kept.ndim == 2 else np.moveaxis(kept, axis, 0)
+        new = len(self.out)
+        if fixed is not None or length == new:
+            self.before = self.after = nearest(length, new)
+            self.share = np.zeros(new)
+        else:
+            self.before, self.after, self.share = neighbours(length, new)
+        self.filled = 0
+        self.previous = torch.empty(0)
+
+    def add(self, index: int, plane: Tensor) -> None:
+        """Add the scores (class, *plane) of the next plane.
+
+        Args:
+            index: Number of the plane; they come in order.
+            plane: The scores; not changed, but kept until the next call.
+        """
+        while self.filled < len(self.out) and self.after[self.filled] <= index:
+            place = self.filled
+            first, second = (self.previous if side < index else plane for side in self._sides(place))
+            scores = first.float()
+            if second is not first:
+                scores = scores.lerp(second.float(), float(np.float32(self.share[place])))
+            if scores.shape[1:] != self.out.shape[1:]:
+                scores = functional.interpolate(scores[None], self.out.shape[1:], mode="bilinear")[0]
+            self.out[place] = self.decide(scores).cpu().numpy()
+            self.filled += 1
+        self.previous = plane
+
+    def _sides(self, place: int) -> tuple[int, int]:
+        return int(self.before[place]), int(self.after[place])
+
+    def result(self) -> np.ndarray:
+        """(*spatial) of the result's type in the source's shape and axis order."""
+        full = self.full
+        if self.plan.transpose:
+            full = full.transpose(np.argsort(self.plan.transpose))
+        return np.ascontiguousarray(from_canonical(full, self.placement.grid))
 
 
 def restore(
@@ -31,49 +114,26 @@ def restore(
     decide: Decide = most_likely,
     dtype: type[np.generic] = np.uint8,
     outside: float = 0,
+    axis: int = 0,
 ) -> np.ndarray:
-    """Convert scores on the plan's grid to class indices on the scan's own grid, slab by slab in bounded memory.
-
-    Scores are interpolated linearly; along a coarse axis (`coarse_axis`), the nearest one is used.
+    """Convert the scores of a whole scan, see `Restorer`.
 
     Args:
         scores: (class, *spatial) on the plan's grid: logits or probabilities of classes, or of regions.
         placement: From `prepare_image`.
         plan: The plan.
-        decide: Converts (class, *part) scores to (*part) uint8 class indices; called slab by slab.
+        decide: Converts (class, *plane) scores to (*plane) uint8 class indices.
         dtype: Type of the result, if `decide` returns other values.
         outside: Value outside the kept region.
+        axis: The axis that is interpolated first, unless `fixed_axis` decides.
 
     Returns:
         (*spatial) of `dtype` in the source's shape and axis order.
     """
-    source = canonical_grid(placement.grid)
-    spacing = transposed(source.spacing, plan)
-    full = np.full(transposed(source.shape, plan), outside, dtype)
-    kept = full[placement.slices]
-    if kept.ndim == 2:
-        _fill(kept[None], scores[:, None], 0, decide)
-    else:
-        _fill(kept, scores, coarse_axis(target_spacing(spacing, plan), spacing), decide)
-    if plan.transpose:
-        full = full.transpose(np.argsort(plan.transpose))
-    return np.ascontiguousarray(from_canonical(full, placement.grid))
-
-
-def _fill(out: np.ndarray, scores: Tensor, coarse: int | None, decide: Decide) -> None:
-    """Fill (z, y, x) with `decide` applied to (class, z, y, x) scores resampled to its shape."""
-    if coarse is not None:  # moved to the front; the planes orthogonal to it are interpolated
-        out, scores = np.moveaxis(out, coarse, 0), scores.movedim(coarse + 1, 1)
-    old, new = scores.shape[1], len(out)
-    places = (nearest(old, new),) if coarse is not None or old == new else neighbours(old, new)
-    sides = [torch.from_numpy(numbers).to(scores.device) for numbers in places]
-    step = max(1, SLAB // (len(scores) * max(out[0].size, scores[0, 0].numel())))
-    for start in range(0, new, step):
-        part = slice(start, start + step)
-        slab = scores.index_select(1, sides[0][part]).float()
-        if len(sides) == 3:
-            share = sides[2][part].float().view(-1, 1, 1)
-            slab = slab.lerp_(scores.index_select(1, sides[1][part]).float(), share)
-        if slab.shape[2:] != out.shape[1:]:
-            slab = functional.interpolate(slab, out.shape[1:], mode="bilinear", align_corners=False)
-        out[part] = decide(slab).cpu().numpy()
+    volume = scores[:, None] if scores.ndim == 3 else scores
+    fixed = fixed_axis(placement, plan)
+    axis = axis if fixed is None else fixed
+    restorer = Restorer(placement, plan, volume.shape[axis + 1], axis, decide, dtype, outside)
+    for index, plane in enumerate(volume.unbind(axis + 1)):
+        restorer.add(index, plane)
+    return restorer.result()

@@ -124,11 +124,17 @@ def predict_case(predictor: Predictor, store: Store, case: Case, target: Path) -
     """
     labels, reference = store.dataset.labels, store.load(case).reference
     assert reference is not None
-    mask, probabilities = predictor.predict_files(case.images)
-    truth = torch.from_numpy(reference[...]).to(probabilities.device)
-    counts = threshold_counts(probabilities, truth, labels.structures, bool(labels.regions), IGNORE)
+    whole = reference[...]
+    truth = torch.from_numpy(whole[None] if whole.ndim == 2 else whole)
+    counts = torch.zeros(len(labels.structures), 2, THRESHOLDS, dtype=torch.int64)
+
+    def count(axis: int, index: int, plane: Tensor) -> None:
+        expected = truth.select(axis, index).to(plane.device)
+        counts.add_(threshold_counts(plane, expected, labels.structures, bool(labels.regions), IGNORE).cpu())
+
+    mask = predictor.predict_files(case.images, count)
     write_label(target, labels.decode(mask), like=case.images[0])
-    return counts.cpu()
+    return counts
 
 
 def predict_tests(
@@ -143,7 +149,7 @@ def predict_tests(
     for case in track(cases, "predicting test scans", console=Console(stderr=True)):
         assert case.label is not None
         target = folder / f"{case.id}{suffix(case.label)}"
-        write_label(target, dataset.labels.decode(predictor.predict_files(case.images).mask), like=case.images[0])
+        write_label(target, dataset.labels.decode(predictor.predict_files(case.images)), like=case.images[0])
         pairs.append((case.id, target, case.label))
     return pairs
 

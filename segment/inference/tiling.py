@@ -1,0 +1,171 @@
+"""Where the windows of a scan lie, the order in which they are predicted, and how much of the scan that order holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby, product
+
+import torch
+from torch import Tensor
+
+Place = tuple[int, int, int]
+"""First voxel of a window along each axis."""
+
+SMALLEST_WEIGHT = 1e-3
+FAVOURED = 0.8  # another axis than the first is used if it holds less than this share
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One run over all windows of a scan.
+
+    Attributes:
+        network: Index of the network.
+        flipped: Axes, 0 to 2, that its windows are mirrored along.
+    """
+
+    network: int
+    flipped: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Step:
+    """Windows that the network computes together.
+
+    Attributes:
+        windows: (index of the pass, place) of each.
+        complete: For each pass, the number of planes that no later window touches.
+    """
+
+    windows: tuple[tuple[int, Place], ...]
+    complete: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The steps of a scan.
+
+    Attributes:
+        steps: The steps, in order.
+        held: For each pass, the most planes that are incomplete, or not yet used, at the same time.
+        in_turn: Whether one pass ends before the next begins, so that the sum over passes is held for the whole scan;
+            otherwise all passes proceed together.
+    """
+
+    steps: tuple[Step, ...]
+    held: tuple[int, ...]
+    in_turn: bool
+
+
+def starts(size: int, window: int, overlap: float) -> list[int]:
+    """First voxels of the windows along an axis, as MONAI places them: the last window ends with the scan."""
+    step = max(1, int(window * (1 - overlap)))
+    return [*range(0, size - window, step), size - window]
+
+
+def gaussian(window: Sequence[int], sigma: float) -> Tensor:
+    """Weights of a window's voxels, as MONAI computes them.
+
+    Args:
+        window: Voxels along each axis.
+        sigma: Standard deviation in window lengths.
+
+    Returns:
+        (*window) float32, at least 0.001.
+    """
+    weights = torch.ones(())
+    for size in window:
+        positions = torch.arange(-(size - 1) / 2.0, (size - 1) / 2.0 + 1, dtype=torch.float)
+        weights = weights.unsqueeze(-1) * torch.exp(positions**2 / (-2 * (sigma * size) ** 2))
+    return weights.clamp_(min=max(float(weights.min()), SMALLEST_WEIGHT))
+
+
+def best_axis(size: Sequence[int], window: Sequence[int]) -> int:
+    """The axis along which windows are best sorted: the first, unless another holds a clearly smaller part of a scan.
+
+    Args:
+        size: Voxels of the scan along each axis.
+        window: Voxels of a window along each axis.
+    """
+    shares = [min(1.0, extent / whole) for extent, whole in zip(window, size, strict=True)]
+    best = min(range(len(shares)), key=shares.__getitem__)
+    return best if shares[best] < FAVOURED * shares[0] else 0
+
+
+def schedule(
+    size: Sequence[int],
+    window: Sequence[int],
+    overlap: float,
+    axis: int,
+    passes: Sequence[Pass],
+    batch_size: int,
+    whole: bool = False,
+) -> Schedule:
+    """Order the windows of all passes.
+
+    Within a pass they are sorted by their place along ``axis``, then as MONAI orders them. Of the two orders of passes,
+    the one that holds fewer planes is used; both add up the same numbers in the same order.
+
+    Args:
+        size: Voxels of the scan along each axis, at least those of a window.
+        window: Voxels of a window along each axis.
+        overlap: Fraction of a window that overlaps the next.
+        axis: The axis along which planes are completed.
+        passes: The passes.
+        batch_size: Windows that are computed together.
+        whole: Whether the whole result is held anyway.
+    """
+    places = [_places(size, window, overlap, axis, one.flipped) for one in passes]
+    one_by_one = [(index, place) for index, some in enumerate(places) for place in some]
+    in_turn = _planned(one_by_one, size, window, axis, passes, batch_size, in_turn=True)
+    if len(passes) == 1 or whole:
+        return in_turn
+    side_by_side = sorted(one_by_one, key=lambda job: (job[1][axis], passes[job[0]].network))
+    together = _planned(side_by_side, size, window, axis, passes, batch_size, in_turn=False)
+    return together if sum(together.held) < size[axis] + max(in_turn.held) else in_turn
+
+
+def _places(
+    size: Sequence[int], window: Sequence[int], overlap: float, axis: int, flipped: Sequence[int]
+) -> list[Place]:
+    """Places of a pass. Those of a mirrored one are the places on the mirrored scan, seen from the scan itself."""
+    along = [starts(whole, extent, overlap) for whole, extent in zip(size, window, strict=True)]
+    for one in flipped:
+        along[one] = [size[one] - window[one] - start for start in along[one]]
+    return sorted(product(*along), key=lambda place: place[axis])
+
+
+def _planned(
+    jobs: Sequence[tuple[int, Place]],
+    size: Sequence[int],
+    window: Sequence[int],
+    axis: int,
+    passes: Sequence[Pass],
+    batch_size: int,
+    in_turn: bool,
+) -> Schedule:
+    """Group the windows into steps, and follow which planes each completes."""
+    left = [[place[axis] for index, place in reversed(jobs) if index == one] for one in range(len(passes))]
+    reached, held, used = ([0] * len(passes) for _ in range(3))
+    steps = []
+    for windows in _batches(jobs, passes, batch_size):
+        for index, place in windows:
+            reached[index] = max(reached[index], place[axis] + window[axis])
+            left[index].pop()
+        held = [max(most, end - start) for most, end, start in zip(held, reached, used, strict=True)]
+        used = [some[-1] if some else size[axis] for some in left]
+        if not in_turn:
+            used = [min(used)] * len(passes)
+        steps.append(Step(windows, tuple(used)))
+    return Schedule(tuple(steps), tuple(held), in_turn)
+
+
+def _batches(
+    jobs: Sequence[tuple[int, Place]], passes: Sequence[Pass], batch_size: int
+) -> Iterator[tuple[tuple[int, Place], ...]]:
+    """Consecutive windows of the same network."""
+    for _, group in groupby(jobs, key=lambda job: passes[job[0]].network):
+        same = list(group)
+        for first in range(0, len(same), batch_size):
+            yield tuple(same[first : first + batch_size])
