@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
@@ -22,6 +22,7 @@ MANY = 16  # number of items from which starting processes pays off
 
 T = TypeVar("T")
 R = TypeVar("R")
+S = TypeVar("S")
 
 _work: tuple[Callable[[Any], Any], Sequence[Any]] | None = None
 
@@ -92,6 +93,46 @@ def _end_with_parent() -> None:
     assert parent is not None
     multiprocessing.connection.wait([parent.sentinel])
     os._exit(1)
+
+
+def overlapped(
+    read: Callable[[T], R], work: Callable[[T, R], S], write: Callable[[T, S], None], items: Sequence[T]
+) -> Iterator[T]:
+    """Read, process and write items in order; the next is read and the last is written while one is processed.
+
+    Args:
+        read: Reads an item, in a thread of its own.
+        work: Processes what was read.
+        write: Writes the result, in another thread.
+        items: The items.
+
+    Yields:
+        Each item once it is written.
+
+    Raises:
+        Exception: The first that a function raises, once the items before it are written.
+    """
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        following = reader.submit(read, items[0]) if items else None
+        written: tuple[T, Future[None]] | None = None
+        try:
+            for index, item in enumerate(items):
+                assert following is not None
+                value = following.result()
+                following = reader.submit(read, items[index + 1]) if index + 1 < len(items) else None
+                result = work(item, value)
+                del value  # a whole scan
+                if written is not None:
+                    written[1].result()
+                    yield written[0]
+                written = item, writer.submit(write, item, result)
+        finally:
+            if following is not None:
+                following.cancel()
+            if written is not None:
+                written[1].result()
+        if written is not None:
+            yield written[0]
 
 
 class Room:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from segment.errors import UserError
-from segment.parallel import MANY, Room, cores, on_all_cores
+from segment.parallel import MANY, Room, cores, on_all_cores, overlapped
 
 many_cores = pytest.mark.skipif(cores() < 2 or sys.platform != "linux", reason="processes need two cores")
 
@@ -124,3 +124,41 @@ def test_room_blocks_the_next_request_and_admits_an_oversized_one_alone():
     for thread in waiting:
         thread.join(10)
     assert sorted(order) == [4, 5, 100]
+
+
+def test_the_next_item_is_read_and_the_last_is_written_while_one_is_processed():
+    threads: dict[str, set[int]] = {"read": set(), "work": set(), "write": set()}
+    began = [threading.Event() for _ in range(5)]
+    written: list[tuple[int, int]] = []
+
+    def read(item):
+        threads["read"].add(threading.get_ident())
+        began[item].set()
+        return item * 10
+
+    def work(item, value):
+        threads["work"].add(threading.get_ident())
+        if item < 4:
+            assert began[item + 1].wait(5)
+        return value + 1
+
+    def write(item, result):
+        threads["write"].add(threading.get_ident())
+        written.append((item, result))
+
+    assert list(overlapped(read, work, write, range(5))) == [0, 1, 2, 3, 4]
+    assert written == [(item, 10 * item + 1) for item in range(5)]
+    assert len(set.union(*threads.values())) == 3
+    assert list(overlapped(read, work, write, [])) == []
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_what_came_before_an_error_is_written(stage):
+    written: list[int] = []
+    stages = [lambda item: item, lambda item, value: value, lambda item, result: written.append(item)]
+    failing = stages[stage]
+    stages[stage] = lambda item, *rest: refuse_the_third(item) and failing(item, *rest)
+    done: list[int] = []
+    with pytest.raises(UserError, match=r"^the third$"):
+        done.extend(item for item in overlapped(*stages, [1, 2, 3, 4]))
+    assert written == [1, 2]

@@ -70,7 +70,10 @@ def check_inference(given: Mapping[str, Any]) -> None:
     check_target("inference", {"_target_": WINDOWS} | values)
     try:
         check_windows(
-            values.get("overlap", 0), values.get("batch_size", 1), values.get("sigma", 1), values.get("layout", LAYOUTS[0])
+            values.get("overlap", 0),
+            values.get("batch_size", 1),
+            values.get("sigma", 1),
+            values.get("layout", LAYOUTS[0]),
         )
     except (TypeError, ValueError) as error:
         raise UserError(f"inference: {one_line(error)}.") from error

@@ -53,6 +53,10 @@ class Blend:
         plane.zero_()
         return logits
 
+    def release(self) -> None:
+        """Free the memory of all planes, once they are taken."""
+        self.sums = None
+
 
 def constant_places(image: Tensor, places: list[Place], window: Place) -> set[Place]:
     """The windows in which every channel has one value throughout, such as air.
@@ -70,7 +74,8 @@ def constant_places(image: Tensor, places: list[Place], window: Place) -> set[Pl
         for x in {0, window[2] - 1}
     ]
     alike = torch.stack([(corner == corners[0]).all(dim=0) for corner in corners]).all(dim=0)
-    return {places[number] for number in alike.nonzero()[:, 0].tolist() if is_constant(cut(image, places[number], window))}
+    possible = [places[number] for number in alike.nonzero()[:, 0].tolist()]
+    return {place for place in possible if is_constant(cut(image, place, window))}
 
 
 def is_constant(window: Tensor) -> bool:

@@ -25,6 +25,8 @@ from segment.preprocessing.restore import Restorer, fixed_axis, most_likely, res
 
 Watch = Callable[[int, int, Tensor], None]
 """Called with the axis, the index and the probabilities (output, *plane) of a plane."""
+Prepared = tuple[Tensor, Placement]
+"""An image (channel, *spatial) on the plan's grid and the network's device, and where it comes from."""
 
 MAX_VOXELS = 1 << 31  # in a resampled scan; a whole body at 1 mm has a quarter of this
 
@@ -172,20 +174,18 @@ class Predictor:
         """
         return self.predict_read(images, self.read(images), watch)
 
-    def read(self, images: Sequence[Path]) -> tuple[Tensor, Placement]:
+    def read(self, images: Sequence[Path]) -> Prepared:
         """Read and prepare image files, see `prepare`."""
         return self.prepare(read_image(images), str(images[0]))
 
-    def predict_read(
-        self, images: Sequence[Path], prepared: tuple[Tensor, Placement], watch: Watch | None = None
-    ) -> np.ndarray:
+    def predict_read(self, images: Sequence[Path], prepared: Prepared, watch: Watch | None = None) -> np.ndarray:
         """Predict what `read` returned, see `predict_files`."""
         try:
             return self.mask(*prepared, watch)
         except UserError as error:
             raise UserError(f"{images[0]}: {error}") from error
 
-    def prepare(self, image: Image, name: str) -> tuple[Tensor, Placement]:
+    def prepare(self, image: Image, name: str) -> Prepared:
         """Prepare an image (channel, *spatial) on the plan's grid and the network's device, and return its placement.
 
         Args:

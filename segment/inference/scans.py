@@ -7,12 +7,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from segment import provenance
 from segment.files import file_sha256, hash_files, write_json
 from segment.inference.inputs import Scan
 from segment.inference.model import Model, predictor_of
+from segment.inference.predictor import Prepared
 from segment.inference.settings import Settings
 from segment.io.images import write_label
+from segment.parallel import overlapped
 
 
 def predict_scans(
@@ -26,7 +30,8 @@ def predict_scans(
     """Write the mask of each scan on its own grid, then ``predictions.json``: how they were made.
 
     The record names the model and the hash of its weights, the windows and the precision that were used and those of
-    the model's scores, and of each scan its image files, their hashes and the seconds that it took.
+    the model's scores, and of each scan its image files, their hashes and the seconds that the network took. The next
+    scan is read and the last mask is written meanwhile.
 
     Args:
         model: From `segment.inference.model.load_model`.
@@ -43,12 +48,23 @@ def predict_scans(
     predictor = predictor_of(model, settings.windows, settings.device, settings.precision)
     output.mkdir(parents=True, exist_ok=True)
     made: dict[str, Any] = {}
-    for name, files in scans:
+
+    def read(scan: Scan) -> Prepared:
+        images = [file.absolute() for file in scan[1]]
+        made[scan[0]] = {"images": [*map(str, images)], "sha256": hash_files(images)}
+        return predictor.read(scan[1])
+
+    def predict(scan: Scan, prepared: Prepared) -> np.ndarray:
+        name, files = scan
         began = time.perf_counter()
-        write_label(output / name, model.labels.decode(predictor.predict_files(files)), like=files[0])
-        seconds = round(time.perf_counter() - began, 3)
-        images = [file.absolute() for file in files]
-        made[name] = {"images": [*map(str, images)], "sha256": hash_files(images), "seconds": seconds}
+        mask = model.labels.decode(predictor.predict_read(files, prepared))
+        made[name]["seconds"] = round(time.perf_counter() - began, 3)
+        return mask
+
+    def write(scan: Scan, mask: np.ndarray) -> None:
+        write_label(output / scan[0], mask, like=scan[1][0])
+
+    for name, _ in overlapped(read, predict, write, scans):
         advance(name)
     record = {
         "model": _described(model),

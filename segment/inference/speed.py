@@ -8,32 +8,31 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from itertools import product
 
 import torch
 from torch import nn
 
 from segment.inference.limits import AUTO, LAYOUTS
-from segment.inference.windows import UNMEASURED, SlidingWindows
+from segment.inference.windows import SlidingWindows
 from segment.networks.padding import laid_out, memory_format
 
 BATCHES = {"cpu": (1, 2, 4), "cuda": (1, 2, 4, 8)}
+USUAL = {"cpu": (4, "contiguous"), "cuda": (4, "channels_last")}  # used unless another way is clearly faster
 ROUNDS = 3  # of the candidates that were fastest once
-CLEARLY = 0.95  # of the time of what is used without a measurement; smaller gains are noise
+CLEARLY = 0.95  # of the usual way's time; smaller gains are noise
 WORTH = 1000  # windows from which a measurement takes a few percent of their time
 
 Way = tuple[int, str]
 """Windows per forward pass, and their layout."""
 
 
-def is_open(windows: SlidingWindows) -> bool:
-    """Whether batch size or layout are still to be measured."""
-    return AUTO in (windows.batch_size, windows.layout)
-
-
 def with_way(windows: SlidingWindows, way: Way) -> SlidingWindows:
-    """The same windows with another batch size and layout."""
+    """The same windows with a batch size and a layout in place of ``auto``."""
     changed = copy.copy(windows)
-    changed.batch_size, changed.layout = way
+    for name, value in zip(("batch_size", "layout"), way, strict=True):
+        if getattr(windows, name) == AUTO:
+            setattr(changed, name, value)
     return changed
 
 
@@ -53,23 +52,24 @@ def fastest(
         shape: (channel, *window).
         device: Where it runs.
         precision: Creates the context that it runs in.
-        count: Windows to be predicted; with few of them, nothing is measured and `UNMEASURED` is used. None: measure.
+        count: Windows to be predicted; with few of them, nothing is measured and `USUAL` is used. None: measure.
     """
-    if not is_open(windows):
+    if AUTO not in (windows.batch_size, windows.layout):
         return windows
-    sizes = BATCHES.get(device.type, BATCHES["cpu"]) if windows.batch_size == AUTO else (int(windows.batch_size),)
-    layouts = LAYOUTS if windows.layout == AUTO else (windows.layout,)
-    usual = with_way(windows, (windows.used_batch_size, windows.used_layout))
+    kind = device.type if device.type in USUAL else "cpu"
+    unmeasured = with_way(windows, USUAL[kind])
     if count is not None and count < WORTH:
-        return usual
+        return unmeasured
+    usual = int(unmeasured.batch_size), unmeasured.layout
     timer = Timer(network, shape, device, precision)
-    once = {(size, layout): timer.seconds((size, layout), warm=False) for size in sizes for layout in layouts}
-    standard = (windows.used_batch_size, windows.used_layout)
-    final = {*sorted(once, key=once.__getitem__)[:2], standard}
+    sizes = BATCHES[kind] if windows.batch_size == AUTO else usual[:1]
+    layouts = LAYOUTS if windows.layout == AUTO else usual[1:]
+    once = {way: timer.seconds(way, warm=False) for way in product(sizes, layouts)}
+    final = {*sorted(once, key=once.__getitem__)[:2], usual}
     rounds = [{way: timer.seconds(way) for way in sorted(final)} for _ in range(ROUNDS)]
     median = {way: statistics.median(one[way] for one in rounds) for way in final}
     best = min(median, key=median.__getitem__)
-    return with_way(windows, best if median[best] < CLEARLY * median[standard] else standard)
+    return with_way(windows, best if median[best] < CLEARLY * median[usual] else usual)
 
 
 class Timer:

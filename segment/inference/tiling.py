@@ -133,7 +133,8 @@ def _places(
     along = [starts(whole, extent, overlap) for whole, extent in zip(size, window, strict=True)]
     for one in flipped:
         along[one] = [size[one] - window[one] - start for start in along[one]]
-    return sorted(product(*along), key=lambda place: place[axis])
+    z, y, x = along
+    return sorted(product(z, y, x), key=lambda place: place[axis])
 
 
 def _planned(

@@ -1,4 +1,4 @@
-"""Class probabilities of a whole scan from overlapping windows, plane by plane, with mirroring as test-time augmentation.
+"""Class probabilities of a whole scan from overlapping windows, plane by plane, with or without mirrored passes.
 
 Windows are sorted along one axis. A plane that no later window touches is normalised, handed on and released, so that
 memory does not grow with the length of the scan.
@@ -6,6 +6,7 @@ memory does not grow with the length of the scan.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, combinations
 
@@ -15,12 +16,12 @@ from torch.nn import functional
 
 from segment.augment.spatial import spatial_axes
 from segment.inference.blending import Blend, constant_places, cut
-from segment.inference.limits import AUTO, LAYOUTS, check_windows
-from segment.inference.tiling import Pass, Place, Schedule, Step, best_axis, gaussian, schedule
+from segment.inference.limits import AUTO, check_windows
+from segment.inference.tiling import Pass, Place, Schedule, Step, best_axis, gaussian, schedule, starts
 from segment.networks.padding import memory_format
 
 AVERAGES = ("probabilities", "logits")
-UNMEASURED = {"batch_size": 4, "layout": "channels_last"}  # in place of auto, where nothing was measured
+UNMEASURED = (4, "channels_last")  # in place of auto during a training, whose weights have this layout
 
 Network = Callable[[Tensor], Tensor]
 """Maps (n, channel, *window) to logits (n, output, *window)."""
@@ -97,6 +98,15 @@ class SlidingWindows:
         axis = self.axis(image.shape[1:], window)
         return assembled(self.planes(network, image, window, regions, axis, whole=True), image.shape[1:], axis)
 
+    def count(self, size: Sequence[int], window: Sequence[int]) -> int:
+        """Number of windows of a scan, those of mirrored passes included."""
+        flat = len(size) - len(window)  # slices are predicted one by one
+        along = [
+            len(starts(max(whole, extent), extent, self.overlap))
+            for whole, extent in zip(size[flat:], window, strict=True)
+        ]
+        return math.prod((*size[:flat], *along, len(self.flips(len(window)))))
+
     def axis(self, size: Sequence[int], window: Sequence[int]) -> int:
         """The axis along which `planes` holds the least of a scan; 0 for slices and 2D images."""
         return best_axis(size, window) if len(window) == 3 else 0
@@ -142,7 +152,8 @@ class SlidingWindows:
         blends = [Blend(size, axis, held, weights) for held in order.held]
         forward = _Forward(networks, padded, extent, flat, self.used_layout, passes, order)
         across = tuple(kept for other, kept in enumerate(inside) if other != axis)
-        for index, total in _sums(order, blends, forward, self._score(regions, early=True), size[axis]):
+        sums = (_in_turn if order.in_turn else _side_by_side)(order, blends, forward, self._score(regions, early=True))
+        for index, total in sums:
             if inside[axis].start <= index < inside[axis].stop:
                 mean = total.div_(len(passes)) if len(passes) > 1 else total
                 yield index - inside[axis].start, self._score(regions, early=False)(mean)[(slice(None), *across)]
@@ -150,12 +161,12 @@ class SlidingWindows:
     @property
     def used_batch_size(self) -> int:
         """Windows per forward pass."""
-        return int(UNMEASURED["batch_size"] if self.batch_size == AUTO else self.batch_size)
+        return UNMEASURED[0] if self.batch_size == AUTO else int(self.batch_size)
 
     @property
     def used_layout(self) -> str:
         """The layout of windows and weights."""
-        return str(UNMEASURED["layout"] if self.layout == AUTO else self.layout)
+        return UNMEASURED[1] if self.layout == AUTO else self.layout
 
     def _score(self, regions: bool, early: bool) -> Callable[[Tensor], Tensor]:
         """Conversion of logits (output, *plane) before the passes are averaged, or after it."""
@@ -220,46 +231,50 @@ class _Forward:
         return self.known[content]
 
 
-def _sums(
-    order: Schedule,
-    blends: list[Blend],
-    forward: Callable[[Step], Iterator[tuple[int, Place, Tensor]]],
-    score: Callable[[Tensor], Tensor],
-    length: int,
+Computed = Callable[[Step], Iterator[tuple[int, Place, Tensor]]]
+Planes = Iterator[tuple[int, Tensor]]
+Score = Callable[[Tensor], Tensor]
+
+
+def _side_by_side(
+    order: Schedule, blends: list[Blend], forward: Computed, score: Score
 ) -> Iterator[tuple[int, Tensor]]:
-    """Add up the scores of all passes, in their order.
+    """Add up the scores of all passes, in their order, while they proceed together.
 
     Yields:
         Index of every plane, in order, and its sum (output, *plane), which may be changed.
     """
-    done = [0] * len(blends)
-    sums: list[Tensor] = []  # of passes that run in turn
+    done = 0
     for step in order.steps:
         for index, place, logits in forward(step):
             blends[index].add(logits, place)
-        if not order.in_turn:
-            for plane in range(done[0], step.complete[0]):
-                total = score(blends[0].take(plane))
-                for blend in blends[1:]:
-                    total += score(blend.take(plane))
-                yield plane, total
-            done = list(step.complete)
-            continue
+        for plane in range(done, step.complete[0]):
+            total = score(blends[0].take(plane))
+            for blend in blends[1:]:
+                total += score(blend.take(plane))
+            yield plane, total
+        done = step.complete[0]
+
+
+def _in_turn(order: Schedule, blends: list[Blend], forward: Computed, score: Score) -> Planes:
+    """Add up the same scores while one pass follows the other; the sums of several passes are held until the last.
+
+    Yields:
+        As `_side_by_side`.
+    """
+    done, sums = [0] * len(blends), dict[int, Tensor]()
+    for step in order.steps:
+        for index, place, logits in forward(step):
+            blends[index].add(logits, place)
         for index, complete in enumerate(step.complete):
             for plane in range(done[index], complete):
                 scores = score(blends[index].take(plane))
-                if len(blends) == 1:
-                    yield plane, scores
-                elif index == 0:
-                    sums.append(scores)
-                else:
-                    sums[plane] += scores
+                sums[plane] = sums.pop(plane).add_(scores) if index > 0 else scores
+                if index == len(blends) - 1:
+                    yield plane, sums.pop(plane)
             done[index] = complete
-            if complete == length:
-                blends[index].sums = None  # its memory is used by the next pass
-    for plane in range(len(sums)):
-        total, sums[plane] = sums[plane], torch.empty(0)
-        yield plane, total
+            if complete == order.steps[-1].complete[index]:
+                blends[index].release()
 
 
 @torch.inference_mode()

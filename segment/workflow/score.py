@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,21 @@ from rich.progress import track
 from torch import Tensor
 
 from segment.command_line import assign, command
-from segment.data.case import Case, Dataset
-from segment.data.labels import IGNORE
+from segment.data.case import Case
+from segment.data.labels import IGNORE, Labels
 from segment.data.tolerance import tolerance_protocol
 from segment.evaluation.score import score_pairs
 from segment.files import plain, write_json
 from segment.inference.model import load_model, predictor_of
 from segment.inference.precision import scoring_precision
-from segment.inference.predictor import Predictor
+from segment.inference.predictor import Predictor, Prepared, context_of
+from segment.inference.speed import fastest
+from segment.inference.windows import SlidingWindows
 from segment.io.formats import suffix
 from segment.io.images import write_label
 from segment.metrics.precision_recall import THRESHOLDS, average_precision, threshold_counts
+from segment.parallel import overlapped
+from segment.preprocessing.chunks import Chunked
 from segment.preprocessing.store import Store
 from segment.report.run_page import write_page
 from segment.report.tensorboard import write_board
@@ -33,6 +38,7 @@ from segment.runs.confusion import write_confusion
 from segment.runs.precision_recall import calibrations, precision_line, write_curves
 from segment.runs.scans import TEST, joined, write_scans
 from segment.runs.summary import summarise, text_table, write_summary
+from segment.training.modules.segmentation import SegmentationModule
 from segment.workflow.experiment import Experiment, Parts
 from segment.workflow.prepare import Work
 
@@ -59,14 +65,8 @@ def score(
     model = load_model(folder, parts.trusted)
     precision = scoring_precision(experiment.trainer.precision)
     predictor = predictor_of(model, parts.windows, device_of(experiment.trainer.accelerator), precision)
-    pairs = []
-    counts = torch.zeros(len(model.labels.structures), 2, THRESHOLDS, dtype=torch.int64)
     dataset, masks = work.dataset, folder / "predictions"
-    for case in track(work.val, "predicting", console=Console(stderr=True)):
-        assert case.label is not None
-        target = masks / f"{case.id}{suffix(case.label)}"
-        counts += predict_case(predictor, work.store, case, target)
-        pairs.append((case.id, target, case.label))
+    pairs, counts = predict_cases(predictor, work.store, work.val, masks)
     split = "train" if experiment.overfit else "val"
     metrics, fold = experiment.metrics, int(experiment.fold)
     confusion = np.zeros((len(dataset.labels), len(dataset.labels)), np.int64)
@@ -75,7 +75,7 @@ def score(
     }  # fmt: skip
     scans = score_pairs(pairs, dataset.labels, split=split, confusion=confusion, **options)
     if work.test:
-        tests = predict_tests(predictor, dataset, work.test, masks / TEST)
+        tests, _ = predict_cases(predictor, work.store, work.test, masks / TEST, counted=False)
         scans = joined([scans, score_pairs(tests, dataset.labels, split=TEST, **options)])
     write_scans(folder / "scans.csv", scans)
     if not dataset.labels.regions:  # which overlap, so that they cannot be confused
@@ -109,49 +109,84 @@ def score(
     print(f"Predict {command('predict', assign('model', str(folder)), 'input=FILE_OR_FOLDER', 'output=FOLDER')}")
 
 
-def predict_case(predictor: Predictor, store: Store, case: Case, target: Path) -> Tensor:
-    """Predict a scan and write its mask.
+def with_fastest_windows(experiment: Experiment, parts: Parts, work: Work, module: SegmentationModule) -> Parts:
+    """The parts with batch size and layout of the windows chosen, so that model.json keeps how the model is scored."""
+    windows, plan, scans = parts.windows, work.plan, [*work.val, *work.test]
+    if not isinstance(windows, SlidingWindows) or not work.val:
+        return parts
+    count = sum(windows.count(work.store.load(case).image.shape[1:], plan.patch_size) for case in work.val)
+    device = device_of(experiment.trainer.accelerator)
+    chosen = fastest(
+        windows,
+        module.network.eval().to(device),
+        (len(plan.normalization), *plan.patch_size),
+        device,
+        context_of(scoring_precision(experiment.trainer.precision), device),
+        count * len(scans) // len(work.val),
+    )
+    return replace(parts, windows=chosen, inference={**parts.inference, **vars(chosen)})
+
+
+def predict_cases(
+    predictor: Predictor, store: Store, cases: Sequence[Case], folder: Path, counted: bool = True
+) -> tuple[list[tuple[str, Path, Path]], Tensor]:
+    """Predict scans and write their masks; the next is read and the last is written meanwhile.
 
     Args:
         predictor: The predictor.
-        store: The prepared scans, including the reference.
-        case: The scan.
-        target: File for the mask, on the scan's own grid.
+        store: The prepared scans, including the references where they are counted.
+        cases: The scans.
+        folder: For the masks, on the scans' own grids.
+        counted: Whether voxels are counted.
 
     Returns:
-        Counts of its voxels by probability on the plan's grid, see
+        (case id, mask file, reference file) of each; and counts of all voxels by probability on the plan's grid, see
         `segment.metrics.precision_recall.threshold_counts`.
     """
-    labels, reference = store.dataset.labels, store.load(case).reference
-    assert reference is not None
-    whole = reference[...]
-    truth = torch.from_numpy(whole[None] if whole.ndim == 2 else whole)
+    labels = store.dataset.labels
     counts = torch.zeros(len(labels.structures), 2, THRESHOLDS, dtype=torch.int64)
+    pairs = {case.id: (case.id, folder / f"{case.id}{suffix(_label(case))}", _label(case)) for case in cases}
 
-    def count(axis: int, index: int, plane: Tensor) -> None:
-        expected = truth.select(axis, index).to(plane.device)
-        counts.add_(threshold_counts(plane, expected, labels.structures, bool(labels.regions), IGNORE).cpu())
+    def predict(case: Case, prepared: Prepared) -> np.ndarray:
+        counter = Counter(labels, store.load(case).reference, counts) if counted else None
+        return labels.decode(predictor.predict_read(case.images, prepared, counter))
 
-    mask = predictor.predict_files(case.images, count)
-    write_label(target, labels.decode(mask), like=case.images[0])
-    return counts
+    def write(case: Case, mask: np.ndarray) -> None:
+        write_label(pairs[case.id][1], mask, like=case.images[0])
+
+    done = overlapped(lambda case: predictor.read(case.images), predict, write, cases)
+    said = "predicting" if counted else "predicting test scans"
+    for _ in track(done, said, total=len(cases), console=Console(stderr=True)):
+        pass
+    return list(pairs.values()), counts
 
 
-def predict_tests(
-    predictor: Predictor, dataset: Dataset, cases: Sequence[Case], folder: Path
-) -> list[tuple[str, Path, Path]]:
-    """Predict test scans and write their masks.
+def _label(case: Case) -> Path:
+    assert case.label is not None
+    return case.label
 
-    Returns:
-        (case id, mask file, reference file) of each.
+
+class Counter:
+    """Counts the voxels of a scan by probability while it is predicted.
+
+    Args:
+        labels: What the outputs stand for.
+        reference: Class indices on the plan's grid.
+        counts: To which those of the scan are added, see `threshold_counts`.
     """
-    pairs = []
-    for case in track(cases, "predicting test scans", console=Console(stderr=True)):
-        assert case.label is not None
-        target = folder / f"{case.id}{suffix(case.label)}"
-        write_label(target, dataset.labels.decode(predictor.predict_files(case.images)), like=case.images[0])
-        pairs.append((case.id, target, case.label))
-    return pairs
+
+    def __init__(self, labels: Labels, reference: Chunked | None, counts: Tensor) -> None:
+        assert reference is not None
+        whole = torch.from_numpy(reference[...])
+        self.labels = labels
+        self.truth = whole[None] if whole.ndim == 2 else whole
+        self.counts = counts
+
+    def __call__(self, axis: int, index: int, plane: Tensor) -> None:
+        """Count the voxels of a plane (output, *plane)."""
+        truth = self.truth.select(axis, index).to(plane.device)
+        structures, regions = self.labels.structures, bool(self.labels.regions)
+        self.counts += threshold_counts(plane, truth, structures, regions, IGNORE).cpu()
 
 
 def device_of(accelerator: str) -> torch.device:

@@ -49,7 +49,7 @@ from segment.workflow.prepare import Work, prepare
 from segment.workflow.processes import run_separately
 from segment.workflow.record import describe
 from segment.workflow.rescore import rescore
-from segment.workflow.score import score
+from segment.workflow.score import score, with_fastest_windows
 from segment.workflow.trial import check_loss, check_network
 
 
@@ -120,6 +120,7 @@ def train_unfinished(experiment: Experiment, callbacks: Sequence[pl.Callback], s
                 f"trainer.max_time={experiment.trainer.max_time}: ended before the first step. Allow more time."
             )
         module.network.load_state_dict(network_weights(last))
+        parts = with_fastest_windows(experiment, parts, work, module)
         save(experiment, parts, work, module)
         record = provenance.collect(
             experiment.seed, started, experiment.command.arguments, **describe(experiment, work, trainer)

@@ -26,7 +26,9 @@ class Shifts(nn.Module):
     def forward(self, windows: Tensor) -> Tensor:
         first = windows[:, :1]
         moved = [first * 0.7, *(first.roll(self.shift, axis) * 1.3 for axis in range(2, windows.ndim))]
-        return torch.cat([moved[number % len(moved)] - moved[number % 2] * windows[:, -1:] for number in range(self.outputs)], 1)
+        return torch.cat(
+            [moved[number % len(moved)] - moved[number % 2] * windows[:, -1:] for number in range(self.outputs)], 1
+        )
 
 
 @st.composite
@@ -103,7 +105,12 @@ def test_a_plane_comes_before_the_windows_that_do_not_touch_it():
 
 @pytest.mark.parametrize(
     ("size", "window", "axis"),
-    [((80, 40, 40), (8, 8, 8), 0), ((20, 64, 64), (16, 32, 32), 1), ((20, 40, 80), (16, 32, 32), 2), ((30, 33, 33), (8, 8, 8), 0)],
+    [
+        ((80, 40, 40), (8, 8, 8), 0),
+        ((20, 64, 64), (16, 32, 32), 1),
+        ((20, 40, 80), (16, 32, 32), 2),
+        ((30, 33, 33), (8, 8, 8), 0),
+    ],
 )
 def test_windows_are_sorted_along_the_axis_that_holds_the_least(size, window, axis):
     assert best_axis(size, window) == axis

@@ -63,5 +63,5 @@ def test_half_precision_scores_and_another_decision():
 
 def test_planes_along_another_axis_than_the_coarse_one_are_refused():
     grid, plan = Grid((6, 6, 6), np.diag([1.0, 1.0, 4.0, 1.0])), plan_of((4.0, 2.0, 2.0))
-    with pytest.raises(ValueError, match="axis=1: .* orthogonal to axis 0"):
+    with pytest.raises(ValueError, match=r"axis=1: .* orthogonal to axis 0"):
         Restorer(whole(grid, plan), plan, 3, 1)

@@ -1,4 +1,4 @@
-"""The plain way to blend windows: every array as large as the scan, MONAI's places and weights, one window at a time."""
+"""The plain way to blend windows: arrays as large as the scan, MONAI's places and weights, one window at a time."""
 
 from collections.abc import Sequence
 
@@ -45,9 +45,7 @@ def plain(
     assert total is not None
     mean = total / len(passes)
     result = probabilities(mean, regions, axis) if windows.average == "logits" else mean
-    kept = tuple(
-        slice(gap // 2, gap // 2 + whole - gap) for gap, whole in zip(gaps, size, strict=True)
-    )
+    kept = tuple(slice(gap // 2, gap // 2 + whole - gap) for gap, whole in zip(gaps, size, strict=True))
     return result[(slice(None), *kept)].reshape(len(result), *image.shape[1:])
 
 
