@@ -27,6 +27,7 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     from segment.inference.model import load_model
     from segment.inference.scans import predict_scans
     from segment.training.checkpoints import best_model
+    from segment.training.memory import keep_freed_memory
 
     model, weights = load_model(Path(options.model), options.trust), ""
     if options.checkpoint == "best":
@@ -39,6 +40,8 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
         settings = replace(settings, notes=(note, *settings.notes))
     for note in settings.notes:
         print(f"Note: {note}", file=sys.stderr)
+    if settings.device.type == "cpu":
+        keep_freed_memory()
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("predicting", total=len(scans))
         predict_scans(

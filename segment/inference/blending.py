@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import mmap
+
 import torch
 from torch import Tensor
 
@@ -29,7 +32,7 @@ class Blend:
     def add(self, logits: Tensor, place: Place) -> None:
         """Add the logits (output, *window) of a window that begins at `place`."""
         if self.sums is None:  # the last output is the sum of the weights
-            self.sums = logits.new_zeros((self.held, len(logits) + 1, *self.plane))
+            self.sums = _zeros((self.held, len(logits) + 1, *self.plane), logits)
         moved = logits.movedim(self.axis + 1, 0)
         outputs, length = moved.shape[1], len(moved)
         rows, columns = (
@@ -38,10 +41,10 @@ class Blend:
         )
         weighted = moved * self.weights[:, None]
         first = place[self.axis] % self.held
-        for part, start in ((slice(0, self.held - first), first), (slice(self.held - first, length), 0)):
-            count = len(weighted[part])
-            if count:
-                target = self.sums[start : start + count, :, rows, columns]
+        fit = min(length, self.held - first)
+        for start, part in ((first, slice(0, fit)), (0, slice(fit, length))):
+            if part.start < part.stop:
+                target = self.sums[start : start + part.stop - part.start, :, rows, columns]
                 target[:, :outputs] += weighted[part]
                 target[:, outputs] += self.weights[part]
 
@@ -56,6 +59,14 @@ class Blend:
     def release(self) -> None:
         """Free the memory of all planes, once they are taken."""
         self.sums = None
+
+
+def _zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Zeros of a shape; the system has their memory back as soon as they are freed, whatever malloc keeps."""
+    if like.device.type != "cpu":
+        return like.new_zeros(shape)
+    memory = mmap.mmap(-1, like.element_size() * math.prod(shape))
+    return torch.frombuffer(memory, dtype=like.dtype).view(shape)
 
 
 def constant_places(image: Tensor, places: list[Place], window: Place) -> set[Place]:

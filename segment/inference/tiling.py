@@ -150,7 +150,7 @@ def _planned(
     left = [[place[axis] for index, place in reversed(jobs) if index == one] for one in range(len(passes))]
     reached, held, used = ([0] * len(passes) for _ in range(3))
     steps = []
-    for windows in _batches(jobs, passes, batch_size):
+    for windows in _batches(jobs, axis, passes, batch_size):
         for index, place in windows:
             reached[index] = max(reached[index], place[axis] + window[axis])
             left[index].pop()
@@ -163,10 +163,23 @@ def _planned(
 
 
 def _batches(
-    jobs: Sequence[tuple[int, Place]], passes: Sequence[Pass], batch_size: int
+    jobs: Sequence[tuple[int, Place]], axis: int, passes: Sequence[Pass], batch_size: int
 ) -> Iterator[tuple[tuple[int, Place], ...]]:
-    """Consecutive windows of the same network."""
-    for _, group in groupby(jobs, key=lambda job: passes[job[0]].network):
-        same = list(group)
-        for first in range(0, len(same), batch_size):
-            yield tuple(same[first : first + batch_size])
+    """Consecutive windows of the same network.
+
+    A batch ends with a row, the windows at the same place along the axis, since more planes would be held if it
+    reached into the next; unless the row is shorter than a batch.
+    """
+    batch: list[tuple[int, Place]] = []
+    for (network, _), group in groupby(jobs, key=lambda job: (passes[job[0]].network, job[1][axis])):
+        row = list(group)
+        if batch and (len(row) >= batch_size or passes[batch[0][0]].network != network):
+            yield tuple(batch)
+            batch = []
+        for job in row:
+            batch.append(job)
+            if len(batch) == batch_size:
+                yield tuple(batch)
+                batch = []
+    if batch:
+        yield tuple(batch)

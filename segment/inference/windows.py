@@ -214,7 +214,8 @@ class _Forward:
     def _view(self, index: int, place: Place) -> Tensor:
         """A window (channel, *window), mirrored as its pass demands."""
         window = cut(self.image, place, self.window)
-        return torch.flip(window, [axis + 1 for axis in self.passes[index].flipped])
+        flipped = [axis + 1 for axis in self.passes[index].flipped]
+        return torch.flip(window, flipped) if flipped else window
 
     def _logits(self, network: Network, windows: Sequence[Tensor]) -> Tensor:
         stacked = torch.stack(list(windows))

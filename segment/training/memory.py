@@ -1,4 +1,4 @@
-"""Keep memory that a training on the CPU would otherwise free and allocate again in every step."""
+"""Keep memory that a network on the CPU would otherwise free and allocate again in every step or window."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 def keep_freed_memory() -> bool:
     """Let this process keep the memory it frees, instead of returning it to the system and faulting it in again.
 
-    The activations of a step are large, so glibc maps each from the system and unmaps it when it is freed, and every
-    new page is faulted in. This costs memory: the peak stays allocated until the end.
+    The activations of a step or a window are large, so glibc maps each from the system and unmaps it when it is freed,
+    and every new page is faulted in. This costs memory: the peak stays allocated until the end.
 
     Returns:
         Whether it could be set; only with glibc.

@@ -13,6 +13,10 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
 SMALLEST = {
     "augmentation": ("--patch 16 16 16 --samples 2", r"segment +\d+\.\d \+- \d+\.\d ms a sample"),
     "comparing": ("--runs 2 --scans 6 --labels 1", r"plain loop, 1 x \d+\.\d\d s of one pair"),
+    "inference": (
+        "--size 10x8x8 --window 8x8x8 --features 2 4 8 --rounds 1 --precisions fp32 --threads 1",
+        r"\nMONAI 4 +\d+\.\d+ s .* labels as segment's [01]\.\d+ .*\nlimit ",
+    ),
     "memory_and_waiting": (
         "--sets 10x16 --patch 16 --steps 2",
         r"10 scans of 16\^3: peak \d+ MB, .* waiting \d+\.\d+%",
@@ -23,7 +27,6 @@ SMALLEST = {
     "precision_survey": ("--quick --only layer.norm", r"\nall +2 +0 +0 +\d+\.\d"),
     "preparing": ("DATA --rounds 1", r"round 1  segment +\d+\.\d s  \(check .*, plan .*, prepare .*\)"),
     "training_step": ("--features 2 4 8 --patch 8 8 8 --batch 1 --steps 1", r"segment \d+\.\d+ s a step   ratio \d"),
-    "whole_scan_memory": ("--sets 48:none --classes 2", r"48\^3, 2 classes, mirror none: .* segment \d+ MB, ratio \d"),
 }
 
 
@@ -42,7 +45,7 @@ def started(file: Path, arguments: list[str], folder: Path) -> tuple[int, str]:
 
 # Processes of their own, each of which imports MONAI.
 PROGRAMS = [
-    pytest.param(name, marks=[pytest.mark.slow] * (name in ("memory_and_waiting", "whole_scan_memory")))
+    pytest.param(name, marks=[pytest.mark.slow] * (name in ("memory_and_waiting",)))
     for name in sorted(file.stem for file in FOLDER.glob("[!_]*.py"))
 ]
 

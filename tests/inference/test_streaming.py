@@ -85,6 +85,18 @@ def test_planes_held_do_not_depend_on_the_length_of_the_scan(axis, passes):
     assert held[0] == held[1] == held[2]
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 9, 50])
+def test_one_pass_holds_a_window_and_a_batch_does_not_reach_into_the_next_row(batch_size):
+    order = schedule((40, 16, 16), (8, 8, 8), 0.5, 0, [Pass(0, ())], batch_size)
+    sizes = [len(step.windows) for step in order.steps]
+    assert sum(sizes) == 9 * 9
+    if batch_size <= 9:
+        assert order.held == (8,)
+        assert max(sizes) == batch_size
+    else:
+        assert sizes == [50, 31]
+
+
 def test_short_scans_run_one_mirrored_pass_after_the_other():
     passes = [Pass(0, flipped) for flipped in ((), (0,), (1,), (0, 1))]
     assert schedule((10, 9, 9), (8, 8, 8), 0.5, 0, passes, 2).in_turn
