@@ -14,7 +14,7 @@ from segment.config.checks import check_inference
 from segment.config.options import PredictOptions, read_options
 from segment.errors import UserError
 from segment.inference.inputs import Scan, check_masks, find_scans
-from segment.inference.limits import channels_of, check_accelerator, check_precision, find_model
+from segment.inference.limits import channels_of, check_accelerator, check_precision, find_model, model_folders
 from segment.workflow.experiment import NO_COMMAND, Command
 from segment.workflow.values import require_folder
 
@@ -24,20 +24,23 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     options = read_options(PredictOptions, config)
     scans = checked_scans(options)
     # Here, since torch takes seconds to import.
+    from segment.inference.ensemble import ensemble
     from segment.inference.model import load_model
     from segment.inference.scans import predict_scans
     from segment.training.checkpoints import best_model
     from segment.training.memory import keep_freed_memory
 
-    model, weights = load_model(Path(options.model), options.trust), ""
+    models = [load_model(folder, options.trust) for folder in model_folders(options.model)]
+    weights = ""
+    notes: tuple[str, ...] = ()
     if options.checkpoint == "best":
-        model, described = best_model(model)
-        weights = f", weights of {described}"
+        models, described = map(list, zip(*map(best_model, models), strict=True))
+        weights = f", weights of {'; '.join(dict.fromkeys(described))}"
+        notes = ("checkpoint is best here, last for the model's scores, as requested.",)
+    model, differences = ensemble(models)
     scans = scans or list(find_scans(Path(options.input), len(model.channels)))
     settings = model.settings(options.inference, options.precision, options.accelerator)
-    if weights:
-        note = "checkpoint is best here, last for the model's scores, as requested."
-        settings = replace(settings, notes=(note, *settings.notes))
+    settings = replace(settings, notes=(*notes, *differences, *settings.notes))
     for note in settings.notes:
         print(f"Note: {note}", file=sys.stderr)
     if settings.device.type == "cpu":
@@ -47,7 +50,8 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
         predict_scans(
             model, scans, Path(options.output), settings, lambda name: progress.advance(task), command.arguments
         )
-    print(f"{len(scans)} mask(s) in {options.output}, labels {model.labels.declared}{weights}")
+    averaged = f", mean of {len(models)} models" if len(models) > 1 else ""
+    print(f"{len(scans)} mask(s) in {options.output}, labels {model.labels.declared}{averaged}{weights}")
 
 
 def checked_scans(options: PredictOptions) -> list[Scan]:
@@ -59,17 +63,14 @@ def checked_scans(options: PredictOptions) -> list[Scan]:
     Raises:
         UserError: When a value or a path is wrong.
     """
-    if options.model.startswith("[") and not Path(options.model).exists():
-        raise UserError(
-            f"model={options.model}: one model predicts at a time. Give one, and use a command with its own output= "
-            "for each of the others."
-        )
-    folder = find_model(Path(options.model))
+    folders = [find_model(folder) for folder in model_folders(options.model)]
+    if not folders:
+        raise UserError(f"model={options.model}: names no model. Give a run folder, or several as model=[A,B].")
     check_inference(options.inference)
     check_accelerator(options.accelerator)
     check_precision(options.precision)
     require_folder("output", Path(options.output))
-    channels = channels_of(folder)
+    channels = channels_of(folders[0])
     scans = [] if channels is None else list(find_scans(Path(options.input), channels))
     check_masks(Path(options.output), scans, options.overwrite)
     return scans

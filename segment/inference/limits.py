@@ -6,11 +6,13 @@ import functools
 import importlib.metadata
 import importlib.util
 import json
+import os
 import re
 import sys
 from pathlib import Path
 
 from segment.errors import UserError, did_you_mean
+from segment.files import read_mapping
 from segment.inference.precision import PRECISIONS
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
@@ -102,6 +104,28 @@ def find_model(folder: Path) -> Path:
         f"model={folder}: no model.json there or in its folder model/. Give a finished run folder (runs/NAME) "
         "or a model folder."
     )
+
+
+def model_folders(text: str) -> list[Path]:
+    """The folders that ``model=`` names.
+
+    Args:
+        text: A run or model folder; the folder of a ``fold=all``, whose folds are meant; or several as ``[A,B]``.
+    """
+    several = text.startswith("[") and text.endswith("]") and not Path(text).exists()
+    named = [part.strip().strip("'\"") for part in text[1:-1].split(",")] if several else [text]
+    return [folder for name in named if name for folder in _folds(Path(name))]
+
+
+def _folds(folder: Path) -> list[Path]:
+    """The run folders of a cross-validation's folds, or the folder itself."""
+    record = folder / "provenance.json"
+    if (folder / "model.json").is_file() or (folder / "model").is_dir() or not record.is_file():
+        return [folder]
+    runs = read_mapping(record).get("runs")
+    if not isinstance(runs, list) or not all(isinstance(run, dict) and "folder" in run for run in runs):
+        return [folder]
+    return [Path(os.path.normpath(folder / str(run["folder"]))) for run in runs]
 
 
 def channels_of(model: Path) -> int | None:

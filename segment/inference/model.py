@@ -82,6 +82,7 @@ class Model:
         precision: Lightning's name for the precision it was scored in; None if unknown.
         folder: The model folder; None for a network that was not loaded.
         weights: The file of the weights, if it is not the model folder's.
+        members: The models of an ensemble, whose networks ``network`` lists; empty otherwise.
     """
 
     network: nn.Module
@@ -93,6 +94,7 @@ class Model:
     precision: str | None = None
     folder: Path | None = None
     weights: Path | None = None
+    members: tuple[Model, ...] = ()
 
     def settings(
         self, inference: Mapping[str, Any] | None = None, precision: str | None = None, accelerator: str = "auto"

@@ -48,7 +48,7 @@ class Predictor:
     """Predicts whole scans.
 
     Args:
-        network: Maps (n, channel, *window) to logits (n, class, *window).
+        network: Maps (n, channel, *window) to logits (n, class, *window); or several, whose mean counts.
         plan: How the network's scans are prepared.
         windows: How a scan is divided into windows.
         labels: Meaning of the outputs.
@@ -68,7 +68,8 @@ class Predictor:
         self.windows = windows
         self.labels = labels
         self.precision = precision
-        self.forward = FittingBatches(network)
+        members = network if isinstance(network, nn.ModuleList) else [network]
+        self.forwards = [FittingBatches(member) for member in members]
 
     def predict_prepared(self, image: Tensor, placement: Placement) -> ScanOutput:
         """Predict a prepared image (channel, *spatial), with the probabilities of the whole scan.
@@ -119,7 +120,7 @@ class Predictor:
     def _planes(self, image: Tensor, axis: int, whole: bool) -> Iterator[tuple[int, Tensor]]:
         """The planes of `SlidingWindows.planes`, computed in evaluation mode and in the precision's context."""
         planes = self.windows.planes(
-            self.forward, image, self.plan.patch_size, bool(self.labels.regions), axis, whole=whole
+            self.forwards, image, self.plan.patch_size, bool(self.labels.regions), axis, whole=whole
         )
         training = self.network.training
         self.network.eval()

@@ -67,7 +67,7 @@ def predict_scans(
     for name, _ in overlapped(read, predict, write, scans):
         advance(name)
     record = {
-        "model": _described(model),
+        "model": [_described(member) for member in model.members] or _described(model),
         "dataset": model.dataset,
         "labels": model.labels.declared,
         "scored": settings.scored,

@@ -45,7 +45,7 @@ def started(file: Path, arguments: list[str], folder: Path) -> tuple[int, str]:
 
 # Processes of their own, each of which imports MONAI.
 PROGRAMS = [
-    pytest.param(name, marks=[pytest.mark.slow] * (name in ("memory_and_waiting",)))
+    pytest.param(name, marks=[pytest.mark.slow] * (name in ("inference", "memory_and_waiting")))
     for name in sorted(file.stem for file in FOLDER.glob("[!_]*.py"))
 ]
 

@@ -18,7 +18,7 @@ from segment.commands import evaluate, predict
 from segment.config.compose import compose
 from segment.errors import UserError
 from segment.files import file_sha256
-from segment.inference import precision
+from segment.inference import precision, speed
 from segment.inference.inputs import find_scans
 
 pytestmark = pytest.mark.usefixtures("without_pages")
@@ -143,15 +143,28 @@ def test_predict_uses_the_settings_that_the_model_was_scored_with(
     assert "window overlap 0.25" in capsys.readouterr().out
 
 
-def test_model_without_a_precision_is_predicted_in_that_of_its_run(run_train, make_dataset, tmp_path):
+def test_model_without_a_precision_is_predicted_in_that_of_its_run(
+    run_train, make_dataset, tmp_path, monkeypatch, capsys
+):
     root = make_dataset(tmp_path / "data", n=4)
     model = run_train(root, "run", "trainer.precision=32-true")
     description = model / "model" / "model.json"
     content = json.loads(description.read_text())
     del content["precision"]
+    way = {key: content["inference"][key] for key in ("batch_size", "layout")}
+    assert way == {"batch_size": 4, "layout": "contiguous"}  # what auto became when the model was scored
     description.write_text(json.dumps(content))
     run("predict", predict, model=model, input=root / "imagesTr", output=tmp_path / "masks")
-    assert settings(tmp_path / "masks")["scored"]["precision"] == "32-true"
+    record = settings(tmp_path / "masks")
+    assert record["scored"]["precision"] == "32-true"
+    assert record["predicted"] == record["scored"]
+    assert way.items() <= record["predicted"].items()
+    monkeypatch.setattr(speed.Timer, "seconds", lambda timer, way, warm=True: {1: 0.1, 2: 0.5, 4: 1.0}[way[0]])
+    run("predict", predict, model=model, input=root / "imagesTr", output=tmp_path / "fast", inference="fast")
+    assert settings(tmp_path / "fast")["predicted"] == record["scored"] | {"batch_size": 1}
+    note = "batch_size is 1 here, 4 for the model's scores, the fastest measured on this machine."
+    assert settings(tmp_path / "fast")["notes"] == [note]
+    assert note in capsys.readouterr().err
     assert settings(tmp_path / "masks")["notes"] == []
     shutil.move(model / "model", tmp_path / "alone")
     run("predict", predict, model=tmp_path / "alone", input=root / "imagesTr", output=tmp_path / "others")
