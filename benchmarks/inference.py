@@ -219,7 +219,7 @@ def speed(given: argparse.Namespace, precision: str) -> None:
     print(f"limit    {limit:8.3f} s  {max(rates):6.0f} GFLOP/s  {limit / statistics.median(ours):5.2f} x", flush=True)
 
 
-def measure_memory(way: str, text: str) -> float:
+def measure_memory(way: str, text: str, overlap: float) -> float:
     """MB above the start, of one way in this process."""
     # Here, since it brings MONAI, which the process that only asks can do without.
     from monai.inferers import SlidingWindowInferer
@@ -236,7 +236,7 @@ def measure_memory(way: str, text: str) -> float:
     window = (64, 64, 64) if min(shape) >= 64 else (8, 8, 8)
     torch.manual_seed(0)
     network, image = nn.Conv3d(1, classes, 1).eval(), torch.randn(1, *shape)
-    windows = SlidingWindows(mirror=mirror, layout="contiguous")
+    windows = SlidingWindows(overlap, mirror=mirror, layout="contiguous")
     labels = Labels({"background": 0} | {f"label {value}": value for value in range(1, classes)})
     plan = Plan((1.0, 1.0, 1.0), window, 1, ("none",))
     predictor = Predictor(network, plan, windows, labels)
@@ -246,7 +246,7 @@ def measure_memory(way: str, text: str) -> float:
         keep_freed_memory()
         predictor.mask(image, placement)
     else:
-        inferer = SlidingWindowInferer(window, 4, 0.5, mode="gaussian")
+        inferer = SlidingWindowInferer(window, 4, overlap, mode="gaussian")
         total: Any = 0.0
         with torch.inference_mode():
             for axes in windows.flips(3):
@@ -274,7 +274,7 @@ def memory(given: argparse.Namespace) -> None:
         for way in ("segment", "MONAI"):
             if way == "MONAI" and 4 * result > free:
                 continue
-            command = [sys.executable, __file__, "--measure", way, "--memory", text]
+            command = [sys.executable, __file__, "--measure", way, "--memory", text, "--overlap", str(given.overlap)]
             start = time.perf_counter()
             found[way] = float(subprocess.check_output(command, text=True).splitlines()[-1])
             print(f"  {way} {time.perf_counter() - start:.0f} s", file=sys.stderr)
@@ -293,6 +293,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"], choices=[*TYPES])
     parser.add_argument("--nnunet", type=Path, help="interpreter with nnunetv2")
+    parser.add_argument("--overlap", type=float, default=0.5, help="of windows whose memory is measured")
     parser.add_argument("--memory", nargs="+", metavar="SIZE:CLASSES:MIRROR", help="measure memory instead")
     for hidden in ("--worker", "--precision", "--measure"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
@@ -302,7 +303,7 @@ def main() -> None:
     if given.worker:
         work(given)
     elif given.measure:
-        print(measure_memory(given.measure, given.memory[0]))
+        print(measure_memory(given.measure, given.memory[0], given.overlap))
     elif given.memory:
         memory(given)
     else:

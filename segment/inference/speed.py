@@ -65,8 +65,8 @@ def fastest(
     sizes = BATCHES[kind] if windows.batch_size == AUTO else usual[:1]
     layouts = LAYOUTS if windows.layout == AUTO else usual[1:]
     once = {way: timer.seconds(way, warm=False) for way in product(sizes, layouts)}
-    final = {*sorted(once, key=once.__getitem__)[:2], usual}
-    rounds = [{way: timer.seconds(way) for way in sorted(final)} for _ in range(ROUNDS)]
+    final = dict.fromkeys([usual, *sorted(once, key=once.__getitem__)[:2]])
+    rounds = [{way: timer.seconds(way) for way in final} for _ in range(ROUNDS)]
     median = {way: statistics.median(one[way] for one in rounds) for way in final}
     best = min(median, key=median.__getitem__)
     return with_way(windows, best if median[best] < CLEARLY * median[usual] else usual)

@@ -199,7 +199,7 @@ class _Forward:
         self.passes = passes
         places = sorted({place for step in order.steps for _, place in step.windows})
         self.constant = constant_places(image, places, window)
-        self.known: dict[tuple[float, ...], Tensor] = {}
+        self.known: dict[int, tuple[list[float], Tensor]] = {}
 
     def __call__(self, step: Step) -> Iterator[tuple[int, Place, Tensor]]:
         """The pass, the place and the logits (output, *window) of each window, on the scan's own sides."""
@@ -224,17 +224,23 @@ class _Forward:
         return network(stacked.contiguous(memory_format=self.format)).float()
 
     def _known(self, network: Network, index: int, place: Place) -> Tensor:
-        """Logits of a constant window; only those of the latest content are kept."""
-        z, y, x = place
-        content = (self.passes[index].network, *self.image[:, z, y, x].tolist())
-        if content not in self.known:
-            self.known = {content: self._logits(network, [self._view(index, place)])[0]}
-        return self.known[content]
+        """Logits of a constant window; only those of a network's latest content are kept."""
+        number, (z, y, x) = self.passes[index].network, place
+        content = self.image[:, z, y, x].tolist()
+        if number not in self.known or self.known[number][0] != content:
+            self.known[number] = content, self._logits(network, [self._view(index, place)])[0]
+        return self.known[number][1]
 
 
 Computed = Callable[[Step], Iterator[tuple[int, Place, Tensor]]]
 Planes = Iterator[tuple[int, Tensor]]
 Score = Callable[[Tensor], Tensor]
+
+
+def _blend(blends: list[Blend], computed: Iterator[tuple[int, Place, Tensor]]) -> None:
+    """Add the logits of a step to those of their passes, and hold none of them while the next step is computed."""
+    for index, place, logits in computed:
+        blends[index].add(logits, place)
 
 
 def _side_by_side(
@@ -247,8 +253,7 @@ def _side_by_side(
     """
     done = 0
     for step in order.steps:
-        for index, place, logits in forward(step):
-            blends[index].add(logits, place)
+        _blend(blends, forward(step))
         for plane in range(done, step.complete[0]):
             total = score(blends[0].take(plane))
             for blend in blends[1:]:
@@ -265,8 +270,7 @@ def _in_turn(order: Schedule, blends: list[Blend], forward: Computed, score: Sco
     """
     done, sums = [0] * len(blends), dict[int, Tensor]()
     for step in order.steps:
-        for index, place, logits in forward(step):
-            blends[index].add(logits, place)
+        _blend(blends, forward(step))
         for index, complete in enumerate(step.complete):
             for plane in range(done[index], complete):
                 scores = score(blends[index].take(plane))

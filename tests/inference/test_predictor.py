@@ -188,6 +188,7 @@ def test_probabilities_are_on_the_grid_of_the_mask(tmp_path, codes, labels):
     model = Model(network, plan_of((2.0, 1.2, 1.4), (8, 16, 16)), labels, ("ct",), precision="32-true")
     prediction = model.predict(tmp_path / "scan.nii.gz", probabilities=True)
     assert prediction.mask.shape == array.T.shape
+    np.testing.assert_array_equal(model.predict(tmp_path / "scan.nii.gz").mask, prediction.mask)  # plane by plane
     chances = prediction.probabilities
     outside = array.T == 0
     if labels.regions:
