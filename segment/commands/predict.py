@@ -13,8 +13,16 @@ from rich.progress import Progress
 from segment.config.checks import check_inference
 from segment.config.options import PredictOptions, read_options
 from segment.errors import UserError
+from segment.inference.engines.names import check_engine
 from segment.inference.inputs import Scan, check_masks, find_scans
-from segment.inference.limits import channels_of, check_accelerator, check_precision, find_model, model_folders
+from segment.inference.limits import (
+    channels_of,
+    check_accelerator,
+    check_precision,
+    find_model,
+    format_of,
+    model_folders,
+)
 from segment.workflow.experiment import NO_COMMAND, Command
 from segment.workflow.values import require_folder
 
@@ -66,7 +74,11 @@ def checked_scans(options: PredictOptions) -> list[Scan]:
     folders = [find_model(folder) for folder in model_folders(options.model)]
     if not folders:
         raise UserError(f"model={options.model}: names no model. Give a run folder, or several as model=[A,B].")
-    check_inference(options.inference)
+    inference = dict(options.inference)
+    if engine := inference.pop("engine", None):
+        for folder in folders:
+            check_engine(engine, format_of(folder))
+    check_inference(inference)
     check_accelerator(options.accelerator)
     check_precision(options.precision)
     require_folder("output", Path(options.output))

@@ -45,6 +45,23 @@ class PredictOptions:
 
 
 @dataclass
+class ExportOptions:
+    """Options of ``segment export``; see conf/export.yaml."""
+
+    model: str
+    output: str
+    format: str = field(metadata={"of": ("onnx", "openvino")})
+    precision: str = field(metadata={"of": ("fp32", "bf16", "int8")})
+    checkpoint: str = field(metadata={"of": ("last", "best")})
+    input: str | None
+    calibration: str | None
+    scans: int
+    agreement: float | None
+    overwrite: bool
+    trust: list[str]
+
+
+@dataclass
 class EvaluateOptions:
     """Options of ``segment evaluate``; see conf/evaluate.yaml."""
 
@@ -152,6 +169,7 @@ OPTIONS: dict[str, type] = {
     "train": TrainOptions,
     "predict": PredictOptions,
     "evaluate": EvaluateOptions,
+    "export": ExportOptions,
     "compare": CompareOptions,
     "check": CheckOptions,
     "plan": PlanOptions,

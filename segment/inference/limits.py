@@ -10,9 +10,11 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from segment.errors import UserError, did_you_mean
 from segment.files import read_mapping
+from segment.inference.engines.names import FORMATS
 from segment.inference.precision import PRECISIONS
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
@@ -135,6 +137,27 @@ def channels_of(model: Path) -> int | None:
         model: The model folder.
     """
     try:
-        return len(json.loads((model / "model.json").read_text(encoding="utf-8"))["channels"])
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return len(_described(model)["channels"])
+    except (LookupError, TypeError):
+        return None
+
+
+def format_of(model: Path) -> str | None:
+    """Format of an exported model; None for a network in torch or if its description is damaged.
+
+    Args:
+        model: The model folder.
+    """
+    try:
+        name = _described(model)["export"]["format"]
+    except (LookupError, TypeError):
+        return None
+    return name if name in FORMATS else None
+
+
+def _described(model: Path) -> Any:
+    """The content of a model.json; None if it cannot be read."""
+    try:
+        return json.loads((model / "model.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return None

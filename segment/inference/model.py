@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import importlib
 import inspect
-import itertools
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
-from torch.nn.modules.module import register_module_module_registration_hook
 
 from segment.data.labels import Labels
 from segment.errors import UserError
 from segment.files import read_mapping, write_json, written_whole
+from segment.inference.architecture import load_network
+from segment.inference.exported import FILES, Export, convert, read_engine
 from segment.inference.limits import find_model
 from segment.inference.precision import PRECISIONS, written_precision
 from segment.inference.prediction import Prediction
@@ -32,18 +28,13 @@ from segment.inference.speed import fastest
 from segment.inference.windows import SlidingWindows
 from segment.io.images import read_image
 from segment.io.memory import image_of
-from segment.networks.meta import on_meta
 from segment.networks.padding import laid_out
-from segment.networks.weights import not_finite
 from segment.preprocessing.plan import Plan
-from segment.user_modules import allow
 from segment.validation import one_of, read_as, whole
 
-FORMAT = 1  # of model.json; larger numbers are from newer versions
-TRUSTED_MODULES = ("segment.networks", "monai.networks.nets")
+FORMAT = 2  # of model.json; larger numbers are from newer versions
+IN_TORCH = 1  # written where there is no export, so that versions before exports read it too
 MAX_JSON_BYTES = 1 << 20
-MAX_NUMBER = 1 << 16
-MAX_PARTS = 5_000  # modules in a network; the largest in use have about 1,500
 
 
 @dataclass(frozen=True)
@@ -55,6 +46,7 @@ class Description:
         network: ``_target_`` description of the network with all its arguments.
         labels: Name of each label to its value or, for a region, its values.
         region_order: The value that each region writes into a mask; None without regions.
+        export: For an exported network, how it was made; it has files of its own instead of weights.safetensors.
     """
 
     format: Annotated[int, whole(1, FORMAT)]
@@ -66,6 +58,7 @@ class Description:
     inference: dict[str, Any]
     region_order: tuple[int, ...] | None = None
     precision: Annotated[str, one_of(PRECISIONS)] | None = None
+    export: Export | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +76,8 @@ class Model:
         folder: The model folder; None for a network that was not loaded.
         weights: The file of the weights, if it is not the model folder's.
         members: The models of an ensemble, whose networks ``network`` lists; empty otherwise.
+        export: How the network was exported; None for one in torch.
+        engines: Networks made of it for other engines, by engine and precision.
     """
 
     network: nn.Module
@@ -95,6 +90,14 @@ class Model:
     folder: Path | None = None
     weights: Path | None = None
     members: tuple[Model, ...] = ()
+    export: Export | None = None
+    engines: dict[tuple[str, str], nn.Module] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Shapes of one window (1, channel, *window) and of its logits (1, output, *window)."""
+        window = tuple(self.plan.patch_size)
+        return (1, len(self.channels), *window), (1, self.labels.outputs, *window)
 
     def settings(
         self, inference: Mapping[str, Any] | None = None, precision: str | None = None, accelerator: str = "auto"
@@ -103,7 +106,9 @@ class Model:
 
         Batch size and layout of windows that are ``auto`` are measured.
         """
-        return decide_settings(self.inference, self.precision, inference, precision, accelerator, self._fastest)
+        return decide_settings(
+            self.inference, self.precision, inference, precision, accelerator, self._fastest, self.export
+        )
 
     def _fastest(self, windows: SlidingWindows, device: torch.device, precision: str) -> SlidingWindows:
         shape = (len(self.channels), *self.plan.patch_size)
@@ -126,7 +131,8 @@ class Model:
                 or ``(x, y, z, channel)``.
             affine: With an array: ``(4, 4)``, from voxel index ``(x, y, z, 1)`` to RAS+ millimetres.
             probabilities: Whether to return them too; each label takes four times the memory of the mask.
-            inference: Arguments of `SlidingWindows` that replace those it was scored with, such as ``{"mirror": []}``.
+            inference: Arguments of `SlidingWindows` that replace those it was scored with, such as ``{"mirror": []}``;
+                and ``engine``: ``torch``, ``compile``, ``openvino`` or ``onnxruntime``.
             precision: ``32-true``, ``bf16-mixed``, ``16-mixed``, or ``auto``, the fastest on this machine; None: as
                 scored, if this machine computes it fast.
             accelerator: ``cpu``, ``gpu``, or ``auto`` for a GPU if available.
@@ -143,7 +149,7 @@ class Model:
             warnings.warn(note, stacklevel=2)
         files = _files(scan) if affine is None else []
         image, name = (read_image(files), str(files[0])) if files else (image_of(scan, affine), "the scan")
-        predictor = predictor_of(self, settings.windows, settings.device, settings.precision)
+        predictor = predictor_of(self, settings.windows, settings.device, settings.precision, settings.engine)
         prepared, placement = predictor.prepare(image, name)
         del image  # a whole scan
         try:
@@ -199,7 +205,7 @@ def save_model(
     with written_whole(folder / "weights.safetensors") as temporary:
         save_file(state, temporary)
     description = Description(
-        format=FORMAT,
+        format=IN_TORCH,
         dataset=dataset,
         network=dict(architecture),
         plan=plan,
@@ -234,8 +240,8 @@ def load_model(folder: Path, trust: Sequence[str] = ()) -> Model:
         _check(described, labels.outputs)
     except ValueError as error:
         raise UserError(f"{path}: {str(error).rstrip('.')}. {fix}") from error
-    return Model(
-        network=_load_network(folder / "weights.safetensors", path, described.network, tuple(trust)),
+    model = Model(
+        network=nn.Identity(),
         plan=described.plan,
         labels=labels,
         channels=described.channels,
@@ -243,7 +249,12 @@ def load_model(folder: Path, trust: Sequence[str] = ()) -> Model:
         dataset=described.dataset,
         precision=described.precision or written_precision(folder),
         folder=folder,
+        export=described.export,
     )
+    if model.export:
+        network: nn.Module = read_engine(folder, model.export, *model.shapes)
+        return replace(model, network=network, weights=folder / FILES[model.export.format][-1])
+    return replace(model, network=load_network(folder / "weights.safetensors", path, described.network, tuple(trust)))
 
 
 def _check_format(path: Path, written: Any) -> None:
@@ -272,97 +283,9 @@ def _check(model: Description, outputs: int) -> None:
         raise ValueError(f"inference: {error}") from error
 
 
-@contextlib.contextmanager
-def _limited_modules() -> Iterator[None]:
-    """Stop a construction that would never end."""
-    count = itertools.count(1)
-
-    def check(*_: Any) -> None:
-        if next(count) > MAX_PARTS:
-            raise UserError(f"a network of more than {MAX_PARTS} modules cannot be built.")
-
-    hook = register_module_module_registration_hook(check)
-    try:
-        yield
-    finally:
-        hook.remove()
-
-
-def _load_network(weights: Path, path: Path, architecture: Any, trust: tuple[str, ...]) -> nn.Module:
-    try:
-        # On the meta device nothing is allocated: a description that does not fit the weights costs no memory.
-        with on_meta(), _limited_modules():
-            shapes = {name: list(value.shape) for name, value in build(architecture, trust).state_dict().items()}
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-    except Exception as error:  # a constructor may raise anything on wrong arguments
-        raise UserError(f"{path}: its network cannot be built ({error!r}). Copy the model folder again.") from error
-    try:
-        with safe_open(weights, framework="pt") as file:
-            stored = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
-        if shapes != stored:
-            wrong = next(n for n in [*shapes, *stored] if shapes.get(n) != stored.get(n))
-            raise ValueError(f"tensor {wrong!r} is {stored.get(wrong)} in the file, {shapes.get(wrong)} in the network")
-        state = load_file(weights)
-        if name := not_finite(state):
-            raise ValueError(f"tensor {name!r} has values that are not finite, as after a training that diverged")
-        network = build(architecture, trust)
-        network.load_state_dict(state)
-    except Exception as error:  # as may readers of invalid files
-        raise UserError(f"{weights}: does not fit {path.name} ({error}). Copy the model folder again.") from error
-    return network.eval()
-
-
-def build(architecture: Any, trust: tuple[str, ...] = ()) -> nn.Module:
-    """Build a network from a plain ``_target_`` description, from trusted modules only.
-
-    Raises:
-        UserError: When a target is not from a trusted module or not a network, or an argument is out of range.
-    """
-    node = _resolve(architecture, TRUSTED_MODULES + trust)
-    if isinstance(node, functools.partial):
-        node = node()
-    if not isinstance(node, nn.Module):
-        raise UserError("the entry 'network' does not describe a network.")
-    return node
-
-
-def _resolve(node: Any, trusted: tuple[str, ...]) -> Any:
-    if isinstance(node, Mapping):
-        arguments = {str(key): _resolve(value, trusted) for key, value in node.items() if not str(key).startswith("_")}
-        if "_target_" not in node:
-            return arguments
-        if arguments.get("pretrained"):
-            raise UserError("the network requests pretrained weights; a model folder must use its own weights.")
-        constructor = functools.partial(_trusted_class(str(node["_target_"]), trusted), **arguments)
-        return constructor if node.get("_partial_") else constructor()
-    if isinstance(node, list | tuple):
-        if len(node) > MAX_NUMBER:
-            raise UserError(f"a list of {len(node)} entries cannot describe a network.")
-        return [_resolve(value, trusted) for value in node]
-    if isinstance(node, int | float) and not abs(node) <= MAX_NUMBER:  # NaN compares as not smaller
-        raise UserError(f"the number {node} cannot describe a network.")
-    return node
-
-
-def _trusted_class(target: str, trusted: tuple[str, ...]) -> type[nn.Module]:
-    module, _, name = target.rpartition(".")
-    if not any(module == known or module.startswith(f"{known}.") for known in trusted):
-        raise UserError(
-            f"network {target!r} is not from {' or '.join(trusted)}, and a model file may not choose which code runs. "
-            f"If you trust the module, add: trust=[{module or target}]."
-        )
-    allow(module)
-    try:
-        constructor = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"network {target!r} cannot be imported ({error}).") from error
-    if not (isinstance(constructor, type) and issubclass(constructor, nn.Module)):
-        raise UserError(f"{target!r} is not a network.")
-    return constructor
-
-
-def predictor_of(model: Model, windows: SlidingWindows, device: torch.device, precision: str) -> Predictor:
+def predictor_of(
+    model: Model, windows: SlidingWindows, device: torch.device, precision: str, engine: str | None = None
+) -> Predictor:
     """Create a predictor from a loaded model.
 
     Args:
@@ -370,6 +293,22 @@ def predictor_of(model: Model, windows: SlidingWindows, device: torch.device, pr
         windows: How a scan is divided into windows.
         device: Where the network runs.
         precision: Lightning's name: ``bf16-mixed`` and ``16-mixed`` run under autocast, anything else without.
+        engine: What computes the network; None: torch, or the engine of an export.
     """
-    network = laid_out(model.network, len(model.plan.spacing), windows.used_layout).to(device)
+    network = laid_out(_network(model, engine, precision), len(model.plan.spacing), windows.used_layout).to(device)
     return Predictor(network, model.plan, windows, model.labels, context_of(precision, device))
+
+
+def _network(model: Model, engine: str | None, precision: str) -> nn.Module:
+    """The network of a model for an engine, converted once."""
+    own = model.export.engine if model.export else "torch"
+    if engine in (None, own):
+        return model.network
+    if model.members:
+        return type(model.network)(_network(member, engine, precision) for member in model.members)
+    key = (str(engine), precision)
+    if key not in model.engines and model.export and model.folder:
+        model.engines[key] = read_engine(model.folder, model.export, *model.shapes, engine)
+    elif key not in model.engines:
+        model.engines[key] = convert(model.network, *key, *model.shapes)
+    return model.engines[key]

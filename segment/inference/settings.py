@@ -9,11 +9,15 @@ from typing import Any
 import torch
 
 from segment.errors import UserError, did_you_mean
+from segment.inference.engines.names import PACKAGES, PRECISIONS, check_engine
+from segment.inference.exported import Export
 from segment.inference.limits import AUTO, check_accelerator, check_precision
 from segment.inference.precision import precision_for
+from segment.inference.speed import with_way
 from segment.inference.windows import SlidingWindows
 
 Measure = Callable[[SlidingWindows, torch.device, str], SlidingWindows]
+ONE_BY_ONE = (1, "contiguous")  # how an engine other than torch computes windows, whatever it is given
 
 
 @dataclass(frozen=True)
@@ -24,8 +28,9 @@ class Settings:
         windows: How a scan is divided into windows.
         precision: Lightning's name of the precision.
         device: Where the network runs.
-        scored: Settings of the scores: arguments of the windows, and ``precision``, None if unknown.
+        scored: Settings of the scores: arguments of the windows, ``engine``, and ``precision``, None if unknown.
         notes: A sentence for each setting that differs from that of the model's scores.
+        engine: What computes the network.
     """
 
     windows: SlidingWindows
@@ -33,11 +38,12 @@ class Settings:
     device: torch.device
     scored: Mapping[str, Any]
     notes: tuple[str, ...]
+    engine: str = "torch"
 
     @property
     def used(self) -> dict[str, Any]:
         """Settings of the prediction, with the keys of `scored`."""
-        return {**vars(self.windows), "precision": self.precision}
+        return {**vars(self.windows), "precision": self.precision, "engine": self.engine}
 
 
 def decide_settings(
@@ -47,31 +53,58 @@ def decide_settings(
     precision: str | None = None,
     accelerator: str = "auto",
     measure: Measure = lambda windows, device, precision: windows,
+    export: Export | None = None,
 ) -> Settings:
     """Decide the prediction settings of a model.
 
     Args:
         inference: Arguments of the windows that it was scored with, as plain data.
         scored_in: Lightning's name of the precision it was scored in; None if unknown.
-        requested: Arguments of the windows to change; values of None are as scored.
+        requested: Arguments of the windows to change, and ``engine``; values of None are as scored.
         precision: Lightning's name, or auto; None: as scored, if this machine computes it fast.
         accelerator: ``cpu``, ``gpu``, or ``auto`` for a GPU if available.
         measure: Replaces what is ``auto`` in windows that are used on a device and in a precision.
+        export: How the network was exported; None for one in torch.
 
     Raises:
         UserError: When a value is out of range or unknown, naming it.
     """
     check_accelerator(accelerator)
     check_precision(precision)
+    requested = dict(requested or {})
+    engine = requested.pop("engine", None) or (export.engine if export else "torch")
+    check_engine(engine, export.format if export else None)
     gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
-    wanted = windows_of(inference, requested or {})
-    chosen, reason = precision_for(scored_in, precision, "gpu" if gpu else "cpu")
+    if engine in PACKAGES:
+        if accelerator in ("gpu", "cuda"):
+            raise UserError(f"accelerator={accelerator}: {engine} runs on the CPU here. Leave it out.")
+        gpu = False
     device = torch.device("cuda" if gpu else "cpu")
-    windows = measure(wanted, device, chosen)
-    scored = {**vars(windows_of(inference, {})), "precision": scored_in}
+    wanted = windows_of(inference, requested)
+    chosen, reason = _precision(engine, export, scored_in, precision, device)
+    windows = measure(wanted, device, chosen) if engine == "torch" else with_way(wanted, ONE_BY_ONE)
+    scored = {**vars(windows_of(inference, {})), "precision": scored_in, "engine": "torch"}
+    used = {**vars(windows), "precision": chosen, "engine": engine}
     reasons = {key: "the fastest measured on this machine" for key, value in vars(wanted).items() if value == AUTO}
-    notes = different(scored, {**vars(windows), "precision": chosen}, {"precision": reason} | reasons)
-    return Settings(windows, chosen, device, scored, tuple(notes))
+    reasons |= {"precision": reason, "engine": "as exported" if export else "as requested"}
+    notes = different(scored, used, reasons)
+    return Settings(windows, chosen, device, scored, tuple(notes), engine)
+
+
+def _precision(
+    engine: str, export: Export | None, scored_in: str | None, requested: str | None, device: torch.device
+) -> tuple[str, str]:
+    """The name of the precision that an engine computes in, and the reason if it differs from that of the scores."""
+    if export:
+        chosen, reason = PRECISIONS[export.precision], "as exported"
+        if requested not in (None, "auto", chosen):
+            raise UserError(f"precision={requested}: the model was exported to compute in {chosen}. Leave it out.")
+        return chosen, reason
+    if engine == "onnxruntime":
+        if requested not in (None, "auto", "32-true"):
+            raise UserError(f"precision={requested}: onnxruntime computes in fp32. Leave it out, or use openvino.")
+        return "32-true", "since onnxruntime computes in fp32"
+    return precision_for(scored_in, requested, "gpu" if device.type == "cuda" else "cpu")
 
 
 def windows_of(inference: Mapping[str, Any], requested: Mapping[str, Any]) -> SlidingWindows:

@@ -50,6 +50,11 @@ def best_model(model: Model) -> tuple[Model, str]:
         UserError: When the run has no ``checkpoints/best.ckpt``, it is damaged, or does not fit.
     """
     assert model.folder is not None
+    if model.export:
+        raise UserError(
+            "checkpoint=best: the model is an export, which has one set of weights. Export the run again with "
+            "checkpoint=best."
+        )
     file = model.folder.absolute().parent / "checkpoints" / "best.ckpt"
     if not file.is_file():
         raise UserError(

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from saved_models import DECODER, INFERENCE, LABELS, PADDED, PLAN, STAGE, STAGED, TINY, edit, refused, save, tiny
 
 from segment.errors import UserError
-from segment.inference.model import build, load_model, save_model
+from segment.inference.architecture import build
+from segment.inference.model import load_model, save_model
 
 NETWORKS = Path(__file__).parents[2] / "conf" / "network"
 

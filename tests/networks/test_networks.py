@@ -4,10 +4,8 @@ Where a network cannot be exported, its file says so in a comment: ``# onnx: no,
 """
 
 import functools
-import warnings
 from pathlib import Path
 
-import onnxruntime
 import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
@@ -17,6 +15,9 @@ from torch import nn
 from segment.config.build import make
 from segment.config.choices import first_comment
 from segment.config.compose import compose
+from segment.inference.engines.onnx_file import to_onnx
+from segment.inference.engines.onnx_runtime import onnxruntime_engine
+from segment.inference.engines.open_vino import openvino_engine, read_onnx
 from segment.networks.encoders.classic import CLASSIC
 from segment.networks.meta import on_meta
 
@@ -154,19 +155,17 @@ def test_half_precision_gives_finite_logits_near_those_of_single_precision(built
 
 
 @pytest.mark.slow
-def test_the_onnx_export_gives_the_same_logits(built, tmp_path):
+def test_the_onnx_export_gives_the_same_logits(built):
     name, network = built
     reason = comment(name, "onnx")
     if reason is not None:
         pytest.skip(f"{name}: {reason}")
     image = torch.randn(1, 1, 64, 96, generator=torch.Generator().manual_seed(4))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(network, (image,), tmp_path / "network.onnx", dynamo=True, verbose=False)
-    session = onnxruntime.InferenceSession(tmp_path / "network.onnx", providers=["CPUExecutionProvider"])
-    (logits,) = session.run(None, {session.get_inputs()[0].name: image.numpy()})
     with torch.inference_mode():
-        torch.testing.assert_close(torch.from_numpy(logits), network(image), rtol=1e-3, atol=1e-3)
+        logits = network(image)
+    data = to_onnx(network, image.shape, logits.shape)
+    for engine in (onnxruntime_engine(data), openvino_engine(read_onnx(data), "32-true")):
+        torch.testing.assert_close(engine(image), logits, rtol=1e-3, atol=1e-3)
 
 
 @every_file

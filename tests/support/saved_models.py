@@ -8,7 +8,8 @@ import torch
 
 from segment.data.labels import Labels
 from segment.errors import UserError
-from segment.inference.model import build, load_model, save_model
+from segment.inference.architecture import build
+from segment.inference.model import load_model, save_model
 from segment.preprocessing.plan import Plan
 
 UNET = "segment.networks.unet.UNet"
