@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -53,7 +55,8 @@ def quantize_openvino(network: openvino.Model, windows: Sequence[np.ndarray]) ->
     import_openvino()  # before nncf, which would report to another server too
     import nncf
 
-    with warnings.catch_warnings(), quiet("nncf"):
+    # It shows its progress on the standard output, which is for results.
+    with warnings.catch_warnings(), quiet("nncf"), contextlib.redirect_stdout(sys.stderr):
         warnings.simplefilter("ignore")
         return nncf.quantize(network, nncf.Dataset(list(windows)), subset_size=len(windows))
 
@@ -71,7 +74,7 @@ def quantize_onnx(data: bytes, windows: Sequence[np.ndarray]) -> bytes:
             window = next(self.left, None)
             return None if window is None else {IMAGE: window}
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, quiet("root"):  # it logs advice there
         target = Path(folder) / "network.onnx"
         quantize_static(
             onnx.load_model_from_string(data),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,4 +111,5 @@ def _of_run(model: Model, split: str, count: int) -> Scans | None:
 
 def evenly(items: Sequence[Any], count: int) -> list[Any]:
     """At most `count` items, evenly among all."""
-    return list(items[:: max(1, math.ceil(len(items) / count))])
+    taken = min(count, len(items))
+    return [items[index * len(items) // taken] for index in range(taken)]

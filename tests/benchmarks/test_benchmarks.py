@@ -2,6 +2,7 @@
 
 import re
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -9,10 +10,14 @@ import pytest
 from forked import Forked
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-# The smallest work of each file, and the last figures that it prints; DATA is a small data set.
+# The smallest work of each file, and the last figures that it prints; DATA is a small data set, RUN a small run.
 SMALLEST = {
     "augmentation": ("--patch 16 16 16 --samples 2", r"segment +\d+\.\d \+- \d+\.\d ms a sample"),
     "comparing": ("--runs 2 --scans 6 --labels 1", r"plain loop, 1 x \d+\.\d\d s of one pair"),
+    "engines": (
+        "RUN --scans 1 --rounds 1 --exports openvino-int8",
+        r"openvino-int8 +0\.\d+ +\d+\.\d\d +\d+\.\d\d +\d+\.\d\d",
+    ),
     "inference": (
         "--size 10x8x8 --window 8x8x8 --features 2 4 8 --rounds 1 --precisions fp32 --threads 1",
         r"\nMONAI 4 +\d+\.\d+ s .* labels as segment's [01]\.\d+ .*\nlimit ",
@@ -43,6 +48,15 @@ def started(file: Path, arguments: list[str], folder: Path) -> tuple[int, str]:
     return done.wait(), done.printed + done.errors
 
 
+def finished_run(folder: Path) -> Path:
+    """A small run whose scans are where it says."""
+    old = Path(__file__).parents[1] / "fixtures" / "runs_of_november_2026"
+    shutil.copytree(old / "seed0", folder)
+    record = (folder / "provenance.json").read_text()
+    (folder / "provenance.json").write_text(record.replace("/data/scans", str(old / "scans")))
+    return folder
+
+
 # Processes of their own, each of which imports MONAI.
 PROGRAMS = [
     pytest.param(name, marks=[pytest.mark.slow] * (name in ("inference", "memory_and_waiting")))
@@ -56,6 +70,8 @@ def test_benchmark_runs_and_prints_its_figures(name, make_dataset, tmp_path):
     arguments, figures = SMALLEST[name]
     if "DATA" in arguments:
         arguments = arguments.replace("DATA", str(make_dataset(tmp_path / "data", n=2)))
+    if "RUN" in arguments:
+        arguments = arguments.replace("RUN", str(finished_run(tmp_path / "run")))
     code, printed = started(FOLDER / f"{name}.py", arguments.split(), tmp_path)
     assert code == 0, printed[-2000:]
     assert re.search(figures, printed), printed

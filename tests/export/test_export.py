@@ -103,7 +103,9 @@ def test_scans_are_those_given_else_those_of_the_run(tested_folds, tmp_path):
     assert str(scans_to_calibrate(alone, None, given, 9)) == "3 given scans"
     with pytest.raises(UserError, match=r"precision=int8: is calibrated on scans.*calibration="):
         scans_to_calibrate(alone, None, None, 9)
-    assert evenly([*range(10)], 3) == [0, 4, 8]
+    assert evenly([*range(10)], 3) == [0, 3, 6]
+    assert evenly([*range(5)], 4) == [0, 1, 2, 3]
+    assert evenly([], 4) == []
 
 
 def test_only_an_export_is_replaced_and_only_if_asked_for(tmp_path):
