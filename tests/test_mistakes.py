@@ -10,6 +10,7 @@ OLD = Path(__file__).parent / "fixtures" / "runs_of_november_2026"
 SCANS = ["data=auto", f"data.root={OLD / 'scans'}"]
 RUN, IMAGE = OLD / "seed0", OLD / "scans" / "imagesTr" / "case_0.nii.gz"
 PREDICT = ["predict", f"model={RUN}", f"input={IMAGE}", "output=masks"]
+EXPORT = ["export", f"model={RUN}", "output=exported"]
 CALLBACKS = "pytorch_lightning.callbacks"
 MISTAKES = [
     # keys, choices and options
@@ -85,6 +86,12 @@ MISTAKES = [
     ([*PREDICT, "inference.overlap=2"], ["inference: overlap=2"]),
     ([*PREDICT, "+inference.overlp=0.2"], ["inference.overlp", "Did you mean 'overlap'?"]),
     ([*PREDICT[:-1], f"output={OLD / 'masks'}"], ["the mask case_0.nii.gz exists", "overwrite=true"]),
+    ([*PREDICT, "inference.engine=openvno"], ["inference.engine=openvno", "Did you mean 'openvino'?"]),
+    (["export", "model=nowhere", "output=b"], ["model=nowhere", "model.json"]),
+    ([*EXPORT, "format=keras"], ["format=keras", "onnx, openvino"]),
+    ([*EXPORT, "format=onnx", "precision=bf16"], ["precision=bf16", "format=openvino"]),
+    ([*EXPORT, "input=nowhere"], ["input=nowhere"]),
+    ([*EXPORT[:-1], f"output={OLD}"], [f"output={OLD}", "is not an export"]),
     (["evaluate", "predictions=nowhere", "references=nowhere", "output=out"], ["predictions=nowhere"]),
     (["compare", "runs=[nowhere,there]"], ["runs=nowhere"]),
     (["compare", "runs=[nowhere,there]", "common=yes please"], ["common=yes please"]),
