@@ -35,6 +35,8 @@ PACKAGES = (
     "SimpleITK",
     "hydra-core",
     "codecarbon",
+    "openvino",
+    "onnxruntime",
 )
 _LARGEST_FILE = 10_000_000
 # Libraries that torch bundles for CPU computation, as its build description names them.

@@ -128,6 +128,10 @@ def openvino_loop(xml: str) -> str:
     return xml.replace('type="Convolution"', 'type="Loop"')
 
 
+def text_in_place_of_numbers(xml: str) -> str:
+    return re.sub(r'element_type="\w+"(?= shape="3,)', 'element_type="string"', xml)
+
+
 def beyond_its_weights(xml: str) -> str:
     return re.sub(r'offset="\d+"', 'offset="4000000000"', xml)
 
@@ -146,6 +150,7 @@ def huge_window(xml: str) -> str:
         (extension, "is of 'extension'"),
         (entity, "declares entities"),
         (openvino_loop, "control flow 'Loop'"),
+        (text_in_place_of_numbers, "holds text"),
         (beyond_its_weights, "is not a network of OpenVINO"),
         (larger_window, "its input is"),
         (huge_window, "larger than any"),

@@ -111,3 +111,5 @@ def _check_layers(xml: bytes) -> None:
             raise ValueError(f"its layer {kind!r} is of {version!r}, which is no operator set of OpenVINO")
         if kind in CONTROL_FLOW:
             raise ValueError(f"it contains the control flow {kind!r}, which no export does")
+        if any(data.get("element_type") == "string" for data in layer.iter("data")):
+            raise ValueError(f"its layer {kind!r} holds text, which no export does")
