@@ -6,7 +6,8 @@
 
 All get the same weights of nnU-Net's plain network, the same windows and the same Gaussian weights, each in a process
 of its own, in turns. MONAI's inferer and nnU-Net's predictor run as their packages give them, the former with one and
-with four windows at a time; ours as ``segment predict`` runs it after it measured batch and layout. The limit is what
+with four windows at a time; ours as ``segment predict`` runs it after it measured batch and layout, and with
+``inference.engine=openvino`` (extra ``export``). The limit is what
 the windows would take at the fastest rate found for a matrix product or a convolution.
 
 For memory the network is pointwise, so that the memory is that of the scan; MONAI's is measured where it fits.
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import os
 import resource
@@ -92,13 +94,33 @@ def segment_way(given: argparse.Namespace, network: nn.Module, image: Tensor) ->
     open_ = SlidingWindows(batch_size="auto", layout="auto")
     windows = fastest(open_, network, (1, *window), torch.device("cpu"), autocast(given.precision))
     laid_out(network, 3, windows.used_layout)
+    return planes_way(given, network, image, int(windows.batch_size), windows.layout)
+
+
+def planes_way(
+    given: argparse.Namespace, network: nn.Module, image: Tensor, batch: int, layout: str
+) -> tuple[Callable[[], Tensor], str]:
+    """Predicts labels plane by plane, in a batch and a layout."""
+    from segment.inference.windows import SlidingWindows
+
+    windows, window = SlidingWindows(batch_size=batch, layout=layout), sizes(given.window)
 
     def predict() -> Tensor:
         with autocast(given.precision)():
             planes = [plane.argmax(dim=0) for _, plane in windows.planes(network, image, window)]
         return torch.stack(planes)
 
-    return predict, f"{windows.batch_size} at once, {windows.layout}"
+    return predict, f"{batch} at once, {layout}"
+
+
+def openvino_way(given: argparse.Namespace, network: nn.Module, image: Tensor) -> tuple[Callable[[], Tensor], str]:
+    """Predicts labels as `segment predict inference.engine=openvino` does."""
+    from segment.inference.exported import convert
+
+    window = sizes(given.window)
+    precision = {"fp32": "32-true", "bf16": "bf16-mixed"}[given.precision]
+    engine = convert(network, "openvino", precision, (1, 1, *window), (1, given.classes, *window))
+    return planes_way(given, engine, image, 1, "contiguous")
 
 
 def monai_way(given: argparse.Namespace, network: nn.Module, image: Tensor, batch: int) -> Callable[[], Tensor]:
@@ -116,12 +138,15 @@ def monai_way(given: argparse.Namespace, network: nn.Module, image: Tensor, batc
     return predict
 
 
+OURS = {"segment": segment_way, "OpenVINO": openvino_way}
+
+
 def work(given: argparse.Namespace) -> None:
     """Be one of the processes that are measured: predict once for each line of the input."""
     torch.set_num_threads(given.threads)
     network, image = plain_network(given.features, given.classes), torch.from_numpy(np.load(given.folder / "image.npy"))
-    if given.worker == "segment":
-        predict, note = segment_way(given, network, image)
+    if given.worker in OURS:
+        predict, note = OURS[given.worker](given, network, image)
     else:
         predict, note = monai_way(given, network, image, int(given.worker.split()[1])), "contiguous"
     print(json.dumps({"note": note}), flush=True)
@@ -190,6 +215,8 @@ def speed(given: argparse.Namespace, precision: str) -> None:
         settings = ["--window", given.window, "--classes", str(given.classes), "--threads", str(given.threads)]
         settings += ["--features", *map(str, given.features), "--precision", precision, "--folder", folder]
         names = ["segment", "MONAI 1", "MONAI 4"]
+        if importlib.util.find_spec("openvino"):
+            names.insert(1, "OpenVINO")
         commands = {name: [sys.executable, __file__, "--worker", name, *settings] for name in names}
         if given.nnunet and precision == "fp32":  # on a processor it knows nothing else
             torch.jit.trace(network, torch.zeros(1, 1, *window)).save(f"{folder}/network.pt")
