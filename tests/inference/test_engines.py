@@ -1,5 +1,7 @@
 """A network in torch that another engine computes, converted in memory."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch import nn
 from segment.errors import UserError
 from segment.inference.engines.engine import Checked
 from segment.inference.engines.names import check_engine
+from segment.inference.ensemble import ensemble
 from segment.inference.model import load_model
 
 SCAN = np.random.default_rng(0).normal(size=(30, 20)).astype(np.float32)
@@ -33,6 +36,20 @@ def test_every_engine_gives_the_probabilities_of_torch(engine, model, by_torch):
         found = model.predict(SCAN, AFFINE, precision="32-true", inference={"engine": engine}, probabilities=True)
     for name, expected in by_torch.probabilities.items():
         np.testing.assert_allclose(found.probabilities[name], expected, atol=1e-5)
+
+
+def test_every_network_of_an_ensemble_is_converted(model, tmp_path):
+    other = load_model(shutil.copytree(model.folder, tmp_path / "other"))
+    with torch.no_grad():
+        for value in other.network.parameters():
+            value.mul_(-1)
+    both, _ = ensemble([model, other])
+    expected = both.predict(SCAN, AFFINE, precision="32-true", probabilities=True).probabilities
+    with pytest.warns(UserWarning, match="engine is openvino"):
+        found = both.predict(SCAN, AFFINE, precision="32-true", inference={"engine": "openvino"}, probabilities=True)
+    for name, probabilities in expected.items():
+        np.testing.assert_allclose(found.probabilities[name], probabilities, atol=1e-5)
+    assert list(other.engines) == [("openvino", "32-true")]
 
 
 def test_a_network_is_converted_once(model, monkeypatch):
