@@ -13,10 +13,13 @@ from segment.errors import UserError
 from segment.files import read_mapping, write_text
 from segment.runs.completion import is_complete
 
-# A run may be resumed with other values of these keys and their children: they do not change its numbers.
+# A run may be resumed with other values of these keys and their children: they do not change its numbers, or by rounding
+# only (batch and layout of windows).
 FREE = (
     "cache",
     "formats",
+    "inference.batch_size",
+    "inference.layout",
     "metrics",
     "sampler.workers",
     "trainer.max_time",
