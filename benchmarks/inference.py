@@ -203,7 +203,7 @@ def speed(given: argparse.Namespace, precision: str) -> None:
 
     from segment.inference.windows import SlidingWindows
 
-    describe(precision)
+    describe(str(TYPES[precision]).removeprefix("torch."))
     shape, window = sizes(given.size), sizes(given.window)
     network = plain_network(given.features, given.classes)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
