@@ -73,11 +73,12 @@ def alone_in(folder: Path) -> Iterator[None]:
     Linux forwards the lock to the server on NFS, which releases it when this machine is gone.
 
     Args:
-        folder: Created if missing, and removed again if it is empty at the end.
+        folder: Created with its parents if missing, which are removed again if they are empty at the end.
 
     Raises:
         UserError: When another process holds it; the message names its host and number.
     """
+    created = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ".lock"
     handle = _lock(path)
@@ -88,8 +89,9 @@ def alone_in(folder: Path) -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)  # still locked, so that nobody else can have taken it
         os.close(handle)
-        with contextlib.suppress(OSError):
-            folder.rmdir()
+        with contextlib.suppress(OSError):  # not empty
+            for place in created:
+                place.rmdir()
 
 
 def _lock(path: Path) -> int:

@@ -25,13 +25,13 @@ def test_file_appears_when_the_block_ends(tmp_path):
 
 
 def test_only_one_process_holds_a_folder_and_finds_no_leftovers(tmp_path):
-    folder = tmp_path / "run"
+    folder = tmp_path / "runs" / "run"
     with files.alone_in(folder):
         assert f"process {os.getpid()} on " in (folder / ".lock").read_text()
         refusal = f"another run is using this folder .process {os.getpid()} on "
         with pytest.raises(UserError, match=refusal), files.alone_in(folder):
             pass
-    assert not folder.exists()
+    assert not folder.parent.exists()
     (folder / "model" / ".partial-7-folder").mkdir(parents=True)
     (folder / "model" / ".partial-8-weights").write_text("half")
     (folder / "kept").write_text("whole")

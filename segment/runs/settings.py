@@ -13,8 +13,8 @@ from segment.errors import UserError
 from segment.files import read_mapping, write_text
 from segment.runs.completion import is_complete
 
-# A run may be resumed with other values of these keys and their children: they do not change its numbers, or by rounding
-# only (batch and layout of windows).
+# A run may be resumed with other values of these keys and their children: they do not change its numbers, except that
+# batch and layout of windows change how they are rounded.
 FREE = (
     "cache",
     "formats",
