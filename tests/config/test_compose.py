@@ -1,6 +1,7 @@
 """Every option of every group composes and binds to its constructor's signature: new YAML is tested automatically."""
 
 from dataclasses import replace
+from itertools import groupby, zip_longest
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from segment.metrics.standard import DEFAULT
 from segment.preprocessing.plan import Plan
 from segment.workflow.train import planned
 
+COMBINING = ("+experiments", "debug", "training")  # choose in several groups themselves
 CONF = Path(__file__).parents[2] / "conf"
 EXPERIMENTS = CONF.parent / "experiments"
 OPTIONS = sorted(
@@ -31,10 +33,18 @@ def composed(*overrides: str, verb: str = "train"):
     return compose(verb, overrides)
 
 
-@pytest.mark.parametrize("option", OPTIONS + DEBUG + RUNS)
-def test_every_option_composes_and_binds(option):
-    root = ["data.root=somewhere"] if option in ("data=auto",) else []
-    config = composed(option, "output=out", "name=x", *root)
+def together(options: list[str]) -> list[tuple[str, ...]]:
+    """The options in as few combinations as possible, each with at most one of every group; composing takes a while."""
+    alone = [option for option in options if option.startswith(COMBINING)]
+    groups = groupby([option for option in options if option not in alone], key=lambda option: option.split("=")[0])
+    columns = zip_longest(*(list(group) for _, group in groups))
+    return [*((option,) for option in alone), *(tuple(filter(None, column)) for column in columns)]
+
+
+@pytest.mark.parametrize("options", together(OPTIONS + DEBUG + RUNS), ids="+".join)
+def test_every_option_composes_and_binds(options):
+    root = ["data.root=somewhere"] if "data=auto" in options else []
+    config = composed(*options, "output=out", "name=x", *root)
     check_targets(config)
     OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
 
