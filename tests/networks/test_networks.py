@@ -101,8 +101,11 @@ def test_expected_networks_exist():
     }
 
 
-@every_network
-@pytest.mark.parametrize(("dims", "channels"), [(2, 3), (3, 1)])
+# A classic encoder's channels and dimensions are its own; the decoder behind it is that of unet_encoder.
+@pytest.mark.parametrize(
+    ("name", "dims", "channels"),
+    [(name, *case) for name in NETWORKS for case in ((2, 3), (3, 1))[: 1 + (name in FILES)]],
+)
 def test_any_dimension_and_channels_give_logits_and_gradients(name, dims, channels):
     # Without values: shapes and the paths of gradients are the same on the meta device.
     with on_meta():

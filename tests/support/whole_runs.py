@@ -71,15 +71,25 @@ def formats_restored(monkeypatch) -> None:
         monkeypatch.delitem(sys.modules, module, raising=False)
 
 
-@pytest.fixture
-def without_pages(monkeypatch) -> None:
-    """Runs of this test draw neither page nor board, half the work of a tiny run: for tests of other things."""
+def _leave_pages_out(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
     page = "report.html"  # marks a run as finished
-    for module in ("cross_validate", "rescore", "score"):
+    for module in modules:
         monkeypatch.setattr(
             f"segment.workflow.{module}.write_page", lambda folder: (folder / page).write_text("left out")
         )
         monkeypatch.setattr(f"segment.workflow.{module}.write_board", lambda folder: None)
+
+
+@pytest.fixture
+def without_pages(monkeypatch) -> None:
+    """Runs of this test draw neither page nor board, half the work of a tiny run: for tests of other things."""
+    _leave_pages_out(monkeypatch, "cross_validate", "rescore", "score")
+
+
+@pytest.fixture
+def without_pages_of_folds(monkeypatch) -> None:
+    """As `without_pages`, except for the run that sums up all folds."""
+    _leave_pages_out(monkeypatch, "score")
 
 
 @pytest.fixture

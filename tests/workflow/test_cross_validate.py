@@ -15,6 +15,7 @@ from segment.runs.confusion import read_confusion
 from segment.runs.folder import read_run
 
 
+@pytest.mark.usefixtures("without_pages_of_folds")
 def test_all_folds_are_trained_and_summarised_and_a_stopped_one_resumes(run_train, make_dataset, tmp_path, capsys):
     root = make_dataset(tmp_path / "data", n=5)
     choices = ("folds=2", "trainer.max_steps=2")

@@ -61,8 +61,8 @@ def import_formats(modules: str | Sequence[str]) -> None:
     """
     names = [modules] if isinstance(modules, str) else list(modules)
     for name in names:
-        allow(name)
         try:
+            allow(name)
             importlib.import_module(name)
         except Exception as error:
             reason = one_line(error)
