@@ -14,7 +14,7 @@ demo: $(VENV)/.installed ## train, score and report on the embedded demonstratio
 	@echo "To watch and compare runs: $(BIN)/tensorboard --logdir runs    then open http://localhost:6006"
 
 test: $(VENV)/.installed-test ## the fast tests, one process a core
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 slow: $(VENV)/.installed-test ## the tests that take minutes each, hours in all
 	$(BIN)/python -m pytest -m slow

@@ -28,6 +28,7 @@ def pytest_collection_finish() -> None:
     """See `pytest_collection`."""
     gc.enable()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)  # runs leave much behind that lives as long as the test
 
 
 def synthetic_scan(shape: tuple[int, ...], channels: int, labels: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

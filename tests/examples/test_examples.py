@@ -54,6 +54,7 @@ def test_scripts_run_and_leave_their_result(name, tmp_path, monkeypatch, capsys)
     assert capsys.readouterr().out.strip()
 
 
+@pytest.mark.slow  # the others run in this process, which has imported everything
 def test_a_script_runs_as_a_stranger_starts_it(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(EXAMPLES.parent)}
     command = [sys.executable, EXAMPLES / "evaluate_masks.py"]

@@ -41,8 +41,15 @@ def test_far_too_high_learning_rate_ends_the_training(run_train, make_dataset, t
 
 
 @pytest.mark.usefixtures("without_pages")
-@pytest.mark.parametrize("callbacks", ["default", "ema"])
-@pytest.mark.parametrize("spoilt", ["NotFiniteAt", "GradientNotFiniteAt"])
+@pytest.mark.parametrize(
+    ("spoilt", "callbacks"),
+    [
+        ("NotFiniteAt", "default"),
+        ("GradientNotFiniteAt", "ema"),
+        pytest.param("NotFiniteAt", "ema", marks=pytest.mark.slow),
+        pytest.param("GradientNotFiniteAt", "default", marks=pytest.mark.slow),
+    ],
+)
 def test_non_finite_step_keeps_earlier_checkpoints(run_train, make_dataset, tmp_path, monkeypatch, spoilt, callbacks):
     root = make_dataset(tmp_path / "data", n=4)
     given = (
