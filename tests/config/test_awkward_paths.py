@@ -14,7 +14,7 @@ from segment import cli
 
 pytestmark = pytest.mark.usefixtures("without_pages")
 
-NAMES = ("größe (1)", "it's", "[a], b", 'a#b=$x^2 {c}"')
+NAMES = ("größe (1) it's", "[a], b", 'a#b=$x^2 {c}"')
 
 
 @pytest.fixture

@@ -73,7 +73,7 @@ def python(place: Path, *arguments: str, **more: str) -> subprocess.CompletedPro
 
 def segment(place: Path, *arguments: str) -> str:
     done = fork_segment(*arguments, "formats=[raw3]", folder=place, output=place / "out.txt")
-    assert done.wait() == 0, done.errors
+    assert done.wait() == 0, done.printed + done.errors
     return done.printed
 
 
@@ -123,14 +123,14 @@ def test_every_verb_reads_and_writes_the_format(place):
 
 def test_format_needs_the_key_and_a_missing_module_is_named(place):
     mask = "scans/labels/case_00.raw3"
-    done = python(place, "-m", "segment.cli", "predict", "model=none", f"input={mask}", "output=out", "formats=[raw4]")
-    assert done.returncode == 2
-    assert "formats: raw4 cannot be imported" in done.stderr
-    assert "Traceback" not in done.stderr
-    evaluate = ("-m", "segment.cli", "evaluate", "predictions=scans/labels", "references=scans/labels", "output=out")
-    done = python(place, *evaluate)
-    assert done.returncode == 2
-    assert "contains no mask (.nii.gz, .nii, .mha, .nrrd, .png, .gif, .pgm, .ppm, .tif, .tiff)" in done.stderr
+    started = {"folder": place, "output": place / "out.txt"}
+    done = fork_segment("predict", "model=none", f"input={mask}", "output=out", "formats=[raw4]", **started)
+    assert done.wait() == 2
+    assert "formats: raw4 cannot be imported" in done.errors
+    assert "Traceback" not in done.errors
+    done = fork_segment("evaluate", "predictions=scans/labels", "references=scans/labels", "output=out", **started)
+    assert done.wait() == 2
+    assert "contains no mask (.nii.gz, .nii, .mha, .nrrd, .png, .gif, .pgm, .ppm, .tif, .tiff)" in done.errors
 
 
 @pytest.mark.slow

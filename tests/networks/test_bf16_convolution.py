@@ -212,8 +212,8 @@ LIGHT = (
     *("attention_unet", "dynunet", "mednext_s", "monai_unet", "resunet", "segresnet", "unet", "unet3d", "unet_small"),
     "vnet",
 )
-# A step of these takes five seconds even in hardware.
-HEAVY = ("denseunet", "fc_densenet", "swinunetr", "ternausnet", "unet3plus", "unet_encoder")
+# A step of these takes three seconds or more even in hardware.
+HEAVY = ("denseunet", "fc_densenet", "linknet", "r2unet", "swinunetr", "ternausnet", "unet3plus", "unet_encoder")
 
 
 def fast(name: str, planes: int) -> bool:

@@ -275,8 +275,7 @@ def mednext_pairs(theirs: Any, ours: Any) -> list[tuple[nn.Module, nn.Module]]:
     ]
 
 
-@pytest.mark.parametrize(("dims", "size"), [(3, (16, 32, 16)), (2, (32, 48))])
-@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize(("dims", "size", "kernel"), [(3, (16, 32, 16), 3), (2, (32, 48), 5)])
 def test_mednext_s_is_monais(dims, size, kernel):
     theirs = create_mednext("S", dims, 2, 3, kernel, deep_supervision=True)
     ours = named_network("mednext_s", f"network.encoder.kernel_sizes={kernel}")(

@@ -1,7 +1,7 @@
 """Whole runs in this process, small enough for every test."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -62,13 +62,14 @@ def tested_folds(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def formats_restored(monkeypatch) -> None:
+def formats_restored(monkeypatch) -> Iterator[None]:
     """Forget the image formats that this test registers."""
     monkeypatch.setattr(registry, "_formats", dict(registry._formats))
     monkeypatch.setattr(registry, "_versions", dict(registry._versions))
     monkeypatch.setenv(registry.VARIABLE, "")
+    yield
     for module in ("raw3", "raw3_format"):
-        monkeypatch.delitem(sys.modules, module, raising=False)
+        sys.modules.pop(module, None)
 
 
 def _leave_pages_out(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:

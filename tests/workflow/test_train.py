@@ -111,7 +111,8 @@ def confusion_adds_up(run: Path, scans: pd.DataFrame) -> None:
         assert scans.groupby("name")[column].sum().to_dict() == sums.drop("background").to_dict()
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.usefixtures("without_pages")
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_the_weights_do_not_depend_on_the_number_of_workers(run_train, make_dataset, tmp_path, workers):
     root = make_dataset(tmp_path / "data", n=4)
     assert same(weights(run_train(root, "none")), weights(run_train(root, "some", f"sampler.workers={workers}")))
@@ -126,7 +127,7 @@ def test_seeds_make_different_weights_and_the_same_seed_the_same(run_train, make
 
 
 @pytest.mark.usefixtures("without_pages")
-@pytest.mark.parametrize(("stop", "callbacks"), [(4, "ema"), (6, "default")])
+@pytest.mark.parametrize(("stop", "callbacks"), [(4, "ema"), pytest.param(6, "default", marks=pytest.mark.slow)])
 def test_run_stopped_by_max_time_resumes_to_the_same_weights(
     run_train, make_dataset, tmp_path, callbacks, stop, monkeypatch
 ):
