@@ -54,7 +54,8 @@ def explain_failure(error: BaseException) -> str | None:
     """Explain a failure of the system in one paragraph.
 
     Args:
-        error: Any exception; what caused it is looked at too.
+        error: Any exception; what it was raised from is looked at too, but not what was merely being handled, so that a
+            mistake of the program there is not taken for a failure.
 
     Returns:
         The file, what is wrong and what to do; None if it is a mistake of the program.
@@ -65,7 +66,7 @@ def explain_failure(error: BaseException) -> str | None:
         if message := _explained(cause):
             return message
         seen.append(cause)
-        cause = cause.__cause__ or cause.__context__
+        cause = cause.__cause__
     return None
 
 

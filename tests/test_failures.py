@@ -89,3 +89,6 @@ def test_mistake_of_the_program_stays_one():
     assert explain_failure(RuntimeError("shapes differ")) is None
     assert explain_failure(OSError("without a number")) is None
     assert explain_failure(ValueError("out of memory")) is None
+    mistake = KeyError("made while a missing file was handled")
+    mistake.__context__ = FileNotFoundError(errno.ENOENT, "No such file or directory", "optional.json")
+    assert explain_failure(mistake) is None
