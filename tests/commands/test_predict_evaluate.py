@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from segment.commands import evaluate, predict
@@ -270,12 +271,24 @@ def test_evaluate_refuses_another_grid_and_writes_nothing(make_dataset, tmp_path
         (["a_0000.nii.gz"], 1, {"a.nii.gz": 1}),
         (["scan_2019.png"], 1, {"scan_2019.png": 1}),
         (["a.png"], 3, {"a.png": 1}),
+        (["s_0001.nii.gz", "s_0002.nii.gz"], 1, {"s_0001.nii.gz": 1, "s_0002.nii.gz": 1}),
+        (["s_0000.nii.gz", "s_0001.nii.gz"], 1, {"s_0000.nii.gz": 1, "s_0001.nii.gz": 1}),
+        (["s.nii.gz", "s_0000.nii.gz"], 1, {"s.nii.gz": 1, "s_0000.nii.gz": 1}),
+        (["UPPER.NII.GZ"], 1, {"UPPER.NII.GZ": 1}),
+        (["A_0000.NII.GZ", "A_0001.NII.GZ"], 2, {"A.NII.GZ": 2}),
     ],
 )
 def test_scans_are_found_with_their_channels(tmp_path, names, channels, expected):
     for name in names:
         (tmp_path / name).touch()
     assert {name: len(files) for name, files in find_scans(tmp_path, channels)} == expected
+
+
+def test_colour_images_are_whole_scans_whatever_digits_end_their_names(tmp_path):
+    names = [f"frame_{number:04d}.png" for number in range(3)]
+    for name in names:
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    assert [(name, len(files)) for name, files in find_scans(tmp_path, 3)] == [(name, 1) for name in names]
 
 
 def test_a_missing_channel_is_named(tmp_path):

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from glob import escape
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -14,7 +15,7 @@ from segment.data.case import Case
 from segment.data.labels import MAX_LABELS, Labels
 from segment.data.problems import Problem, Report, raise_errors, reported
 from segment.errors import UserError
-from segment.io.formats import is_image_file, stem
+from segment.io.formats import is_image_file, listed, stem
 from segment.io.images import count_channels, read_label
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
@@ -95,6 +96,39 @@ def split_channel(name: str) -> tuple[str, int | None]:
     """
     match = _CHANNEL.fullmatch(name)
     return (match[1], int(match[2])) if match else (name, None)
+
+
+def unread_file(folder: Path, name: str) -> str:
+    """Name a file that would be the one looked for if its format were read.
+
+    Args:
+        folder: Where it was looked for.
+        name: Its name without suffix.
+
+    Returns:
+        The end of a sentence; empty if there is no such file.
+    """
+    there = sorted(folder.glob(f"{escape(name)}.*")) if folder.is_dir() else []
+    unread = next((path for path in there if path.is_file() and not is_image_file(path)), None)
+    return f" ({unread.name} is there, but its format is not among those read: {listed()})" if unread else ""
+
+
+def unique_names(files: Sequence[Path]) -> list[str]:
+    """Name scans after their files; where names repeat, after the folders above too.
+
+    Args:
+        files: One file per scan.
+
+    Returns:
+        ``img`` for ``P1/img.nii.gz``; ``P1_img`` and ``P2_img`` if there is ``P2/img.nii.gz`` too. If even whole paths
+        repeat, names without folders.
+    """
+    names = [stem(path) for path in files]
+    for depth in range(1, max((len(path.parts) for path in files), default=0) + 1):
+        found = ["_".join([*path.parts[-depth:-1], stem(path)]) for path in files]
+        if len(set(found)) == len(found):
+            return found
+    return names
 
 
 def inside(root: Path, text: object, where: Path) -> Path:
