@@ -30,7 +30,7 @@ from segment.preprocessing.chunks import Chunked, checksum, write_chunked
 from segment.preprocessing.plan import Plan
 from segment.preprocessing.prepare import Placement, prepare_image, prepare_reference, prepared_shape, transposed
 
-FORMAT = 2
+FORMAT = 3
 MAX_LOCATIONS = 10_000
 IN_FLIGHT = 4 << 30  # bytes of scans that are prepared at once; a larger scan is prepared alone
 ANNOTATED = 0  # key of the positions of annotated voxels of any class

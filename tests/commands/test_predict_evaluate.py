@@ -323,3 +323,24 @@ def test_predict_can_use_the_best_checkpoint(tested_folds, tmp_path, capsys):
     torch.save(content | {"state_dict": {"network.other": torch.ones(1)}}, best)
     with pytest.raises(UserError, match=r"best\.ckpt: does not fit"):
         run("predict", predict, model=model, input=inputs, output=tmp_path / "none", checkpoint="best")
+
+
+def test_damaged_scans_do_not_stop_the_others(tmp_path, capsys):
+    inputs = tmp_path / "inputs"
+    inputs.mkdir()
+    source = OLD / "scans/imagesTr"
+    shutil.copy(source / "case_0.nii.gz", inputs / "A.NII.GZ")
+    (inputs / "b.nii.gz").write_bytes((source / "case_1.nii.gz").read_bytes()[:500])
+    (inputs / "c.nii.gz").symlink_to(tmp_path / "gone.nii.gz")
+    shutil.copy(source / "case_2.nii.gz", inputs / "d.nii.gz")
+    given = {"model": OLD / "seed0", "output": tmp_path / "masks"}
+    with pytest.raises(UserError) as refused:
+        run("predict", predict, input=inputs, **given)
+    said = str(refused.value)
+    assert said.startswith(f"2 of 4 scans could not be predicted. {inputs / 'b.nii.gz'} cannot be read")
+    assert f"{inputs / 'c.nii.gz'} does not exist" in said
+    assert said.endswith(f"The masks of the other 2 are in {tmp_path / 'masks'}.")
+    assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == ["A.NII.GZ", "d.nii.gz", "predictions.json"]
+    record = settings(tmp_path / "masks")
+    assert (sorted(record["scans"]), sorted(record["failed"])) == (["A.NII.GZ", "d.nii.gz"], ["b.nii.gz", "c.nii.gz"])
+    assert nib.load(tmp_path / "masks" / "A.NII.GZ").shape == nib.load(inputs / "A.NII.GZ").shape
