@@ -192,6 +192,19 @@ def no_foreground_anywhere(root):
         change(path, np.zeros_like)
 
 
+@breaks(
+    "rare",
+    "labels/case_b01.nii.gz",
+    "'label_255' (value 255)",
+    "only 1 of 4",
+    "mistake",
+    layout="folders",
+    warning=True,
+)
+def one_mask_has_a_value_that_no_other_has(root):
+    change(root / "labels/case_b01.nii.gz", lambda a: np.where(a == 2, 255, a).astype(np.uint8))
+
+
 @breaks("empty", LABEL, "no voxel of any structure", warning=True)
 def scan_without_foreground(root):
     change(root / LABEL, np.zeros_like)

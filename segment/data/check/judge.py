@@ -14,20 +14,23 @@ from segment.data.layouts.common import image_files
 from segment.data.problems import ERROR, WARNING, Problem, Report
 
 OUTLIER = 3.0  # largest ratio of a voxel size or scan size to the median, or of the median to it
+FEW = 0.05  # of the training masks; or one of at least `ENOUGH`
+ENOUGH = 4
 OBLIQUE = 1.0  # degrees; headers written with few digits are off by less
 
 Surveyed = Sequence[tuple[Case, Survey]]
 
 
 def judge_labels(dataset: Dataset, training: Surveyed, report: Report) -> None:
-    """Report declared labels that occur in no training scan; an error if no label occurs at all.
+    """Report labels that occur in no training scan or in few; an error if no label occurs at all.
 
     Args:
         dataset: The declared labels.
         training: Training cases with their facts.
         report: Receives the problems.
     """
-    counted = [survey.counts for _, survey in training if survey.counts]
+    masks = [(case, survey.counts) for case, survey in training if survey.counts]
+    counted = [counts for _, counts in masks]
     if not counted:
         return
     never = {
@@ -43,6 +46,12 @@ def judge_labels(dataset: Dataset, training: Surveyed, report: Report) -> None:
     for name, value in never.items():
         what = f"The label {name!r} (value {value}) occurs in none of {len(counted)} training masks."
         report(Problem("unused", described, what, "Remove it, or add scans that contain it.", WARNING))
+    for name, value in dataset.labels.foreground.items():
+        having = [case for case, counts in masks if value in counts]
+        if len(masks) >= ENOUGH and 0 < len(having) <= max(1, FEW * len(masks)):
+            what = f"The label {name!r} (value {value}) occurs in only {len(having)} of {len(masks)} training masks."
+            fix = "Look whether the value is a mistake there; if not, a fold cannot both train and validate it."
+            report(Problem("rare", str(having[0].label), what, fix, WARNING))
 
 
 def description(dataset: Dataset) -> Path:

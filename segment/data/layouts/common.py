@@ -12,6 +12,7 @@ from typing import Any
 
 from segment.arrays import count_values
 from segment.data.case import Case
+from segment.data.label_files import named_values
 from segment.data.labels import MAX_LABELS, Labels
 from segment.data.problems import Problem, Report, raise_errors, reported
 from segment.errors import UserError
@@ -221,23 +222,24 @@ def label_names(
     return found_labels(cases, lambda problem: None)
 
 
-def found_labels(cases: Iterable[Case], report: Report = raise_errors) -> Labels:
+def found_labels(cases: Iterable[Case], report: Report = raise_errors, root: Path | None = None) -> Labels:
     """Name labels after the values found in the masks (reads every mask).
 
     Args:
         cases: Labelled cases.
+        root: The data set's folder; a file with the names of the values in it, or beside the first mask, is used.
         report: Receives masks that are skipped since they are unreadable or have too many values, and a problem if
             all masks are 0 everywhere; raises by default.
 
     Returns:
-        ``{"background": 0, "label_1": 1, ...}``.
+        ``{"background": 0, "label_1": 1, ...}``, or the names of the file in place of these.
     """
     values: set[int] = set()
-    last = None
+    first = last = None
     for case in cases:
         if case.label is None:
             continue
-        last = case.label
+        first, last = first or case.label, case.label
         counts: dict[int, int] | None = {}
         with reported(report, "unreadable", case.label):
             counts = count_values(read_label(case.label).array)
@@ -251,7 +253,9 @@ def found_labels(cases: Iterable[Case], report: Report = raise_errors) -> Labels
         what = f"The masks next to {last} contain only 0."
         report(Problem("labels", "data.labels", what, "Give the labels' values with data.labels."))
         values = {1}
-    return Labels({"background": 0} | {f"label_{value}": value for value in sorted(values - {0})})
+    beside = [first.parent] if first is not None and root is not None and first.is_relative_to(root) else []
+    names = named_values([*beside, *([root] if root is not None else [])])
+    return Labels({"background": 0} | {names.get(value, f"label_{value}"): value for value in sorted(values - {0})})
 
 
 def channel_table(channels: Any, where: Path | str) -> tuple[str, ...]:

@@ -91,7 +91,7 @@ def read(
             fix = "Move them to the training scans, and list their names in a splits file to validate on them."
             report(Problem("unlisted", str(folder), what, fix, WARNING))
     named = named_channels(cases, channels, "data.channels", report)
-    table = labels or found_labels(cases, report)
+    table = labels or found_labels(cases, report, root)
     return Dataset(name, root, cases, table, named, tests)
 
 

@@ -86,7 +86,7 @@ def read(
     if not training:
         raise UserError(f"{root} contains no patient with all images and a mask. Fix the folders.")
     named = named_channels(training, channels, "data.channels", report) if single else tuple(channel_names)
-    table = labels or found_labels(training, report)
+    table = labels or found_labels(training, report, root)
     return Dataset(name, root, training, table, named, tests)
 
 

@@ -89,7 +89,7 @@ def read(
             "data.image and data.label are relative to."
         )
     tests = checked((case for case in found if case.id in test_names), root, report)
-    table = labels or found_labels(cases, report)
+    table = labels or found_labels(cases, report, root)
     return Dataset(name, root, cases, table, named_channels(cases, channels, "data.channels", report), tests)
 
 

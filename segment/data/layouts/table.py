@@ -89,7 +89,7 @@ def read(
     if not cases:
         raise UserError(f"{path} lists no training scan whose images exist.")
     named = named_channels(cases, channels, "data.channels", report)
-    table = labels or found_labels(cases, report)
+    table = labels or found_labels(cases, report, path.parent)
     return Dataset(name, path.parent, cases, table, named, checked(tests, path, report))
 
 
