@@ -72,7 +72,12 @@ def label_of_another_origin(root):
     change(root / LABEL, affine=lambda a: nib.affines.from_matvec(a[:3, :3], [0, 5, 0]))
 
 
-@breaks("grid", LABEL, "direction")
+@breaks("grid", LABEL, "spacing (3, 0.7, 0.7) versus (1, 1, 1) mm", "header, which is the identity", "copy the image's")
+def label_lost_its_header(root):
+    change(root / IMAGE, affine=lambda a: np.diag([-0.7, -0.7, 3, 1]))
+
+
+@breaks("grid", LABEL, "direction", "If the voxels of both match one by one, copy the image's header")
 def label_mirrored(root):
     change(root / LABEL, affine=lambda a: a @ np.diag([-1, 1, 1, 1]))
 
