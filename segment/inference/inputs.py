@@ -8,7 +8,7 @@ from pathlib import Path
 
 from segment.data.layouts.common import image_files, split_channel
 from segment.errors import UserError
-from segment.io.formats import is_image_file, listed, stem, suffix
+from segment.io.formats import is_image_file, listed, mask_suffix, stem
 
 Scan = tuple[str, list[Path]]
 """Name of the mask file, and the scan's image files in channel order."""
@@ -64,7 +64,7 @@ def find_scans(source: Path, channels: int) -> Iterator[Scan]:
             yield f"{name}{end}", group
         elif len(group) == 1 and channels == 1:
             # A single scan whose name happens to end in four digits.
-            yield group[0].name, group
+            yield f"{stem(group[0])}{end}", group
         else:
             raise UserError(
                 f"{group[0]}: the scan {name!r} has the channels {numbers}, but the model needs 0 to {channels - 1}. "
@@ -73,4 +73,4 @@ def find_scans(source: Path, channels: int) -> Iterator[Scan]:
 
 
 def _scan_key(file: Path) -> tuple[str, str]:
-    return split_channel(stem(file))[0], suffix(file)
+    return split_channel(stem(file))[0], mask_suffix(file)

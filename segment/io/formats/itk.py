@@ -21,14 +21,9 @@ class ItkFormat(ImageFormat):
 
     Attributes:
         reader: ITK's name of its reader, which is enforced, so that a file cannot have another format than its suffix.
-        positioned: Whether its files store voxel positions; else a pixel counts as 1 mm and a second or fourth
-            component is alpha.
-        compress_labels: Whether masks are compressed on request; PNG always is.
     """
 
     reader: str
-    positioned = True
-    compress_labels = True
 
     def unpacking(self, path: Path) -> int:
         """Check that a file can be read safely, before ITK opens it.
@@ -61,15 +56,12 @@ class ItkFormat(ImageFormat):
                 f"{path} has size {size} with {components} component(s): neither a scan nor a scan with channels."
             )
         stored = size[3] if len(size) == 4 else components
-        alpha = not self.positioned and stored in (2, 4)
         return Header(
-            grid=Grid(size[:3][::-1], _affine(reader) if self.positioned else np.eye(4)),
-            channels=stored - alpha,
+            grid=Grid(size[:3][::-1], _affine(reader)),
+            channels=stored,
             dtype=_number(sitk.GetPixelIDValueAsString(reader.GetPixelID()), path),
-            components=stored,
             unpacking=unpacking,
             colour=len(size) < 4 and components > 1,
-            oriented=self.positioned,
             source=reader,
         )
 
@@ -79,7 +71,7 @@ class ItkFormat(ImageFormat):
 
         array = sitk.GetArrayFromImage(header.source.Execute())
         if header.colour:
-            return np.moveaxis(array, -1, 0)[: header.channels]
+            return np.moveaxis(array, -1, 0)
         return array if array.ndim == 4 else array[np.newaxis]
 
     def write_label(self, path: Path, array: np.ndarray, like: Header) -> None:
@@ -91,7 +83,7 @@ class ItkFormat(ImageFormat):
         image.SetSpacing(grid.spacing[::-1])
         image.SetOrigin((_LPS_TO_RAS @ grid.affine[:3, 3])[:axes].tolist())
         image.SetDirection((_LPS_TO_RAS @ grid.direction)[:axes, :axes].ravel().tolist())
-        sitk.WriteImage(image, str(path), self.compress_labels)
+        sitk.WriteImage(image, str(path), True)  # compressed
 
 
 def _affine(reader: Any) -> np.ndarray:
