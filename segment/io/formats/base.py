@@ -124,16 +124,15 @@ class ImageFormat(Protocol):
         """
         ...
 
-    @abstractmethod
     def write_label(self, path: Path, array: np.ndarray, like: Header) -> None:
-        """Write a mask.
+        """Write a mask; for formats with `label_types`.
 
         Args:
             path: File to write; a temporary file that the caller renames when complete.
             array: (z, y, x) or (y, x) of one of `label_types`, C-contiguous, with a number of axes in `dimensions`.
             like: Header of the scan that it belongs to, of any format; the mask is on ``like.grid``.
         """
-        ...
+        raise TypeError(f"{type(self).__name__} stores no masks")
 
     def data_files(self, path: Path) -> tuple[Path, ...]:
         """Other files that hold the voxels of a file; none by default.
@@ -142,7 +141,10 @@ class ImageFormat(Protocol):
             path: The file, whose content is untrusted.
 
         Returns:
-            Files beside it; need not exist.
+            Files beside it.
+
+        Raises:
+            Exception: If the file cannot be read.
         """
         return ()
 

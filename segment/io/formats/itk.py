@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from segment.errors import UserError
-from segment.io.formats.base import Header, ImageFormat
+from segment.io.formats.base import DEFLATE_LIMIT, Header, ImageFormat
+from segment.io.formats.streams import verify_deflated
 from segment.io.geometry import Grid
 
 HEADER_BYTES = 1 << 20  # of a text header; one with a hundred named segments has a tenth of it
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Where a file's voxels are.
+
+    Attributes:
+        file: The file itself, or another one.
+        start: First byte of the voxels in it.
+        raw: Whether they are stored as they are.
+        deflated: Whether they are compressed by zlib or gzip.
+    """
+
+    file: Path
+    start: int
+    raw: bool
+    deflated: bool
 
 
 class ItkFormat(ImageFormat):
@@ -25,25 +44,27 @@ class ItkFormat(ImageFormat):
 
     reader: str
 
-    def unpacking(self, path: Path) -> int:
-        """Check that a file can be read safely, before ITK opens it.
+    def stored(self, path: Path) -> Stored:
+        """Find the voxels, and check that ITK would read them there and nowhere else.
 
         Args:
             path: The file.
 
-        Returns:
-            Maximum compression ratio, in bytes of voxels per byte of the file.
-
         Raises:
-            UserError: If it is damaged, or stores its voxels in another file.
+            UserError: If it is damaged, or stores its voxels elsewhere.
         """
         raise NotImplementedError
+
+    def data_files(self, path: Path) -> tuple[Path, ...]:
+        """The file that holds the voxels, if it is another one."""
+        file = self.stored(path).file
+        return () if file == path else (file,)
 
     def read_header(self, path: Path) -> Header:
         """Read shape, type and position."""
         import SimpleITK as sitk
 
-        unpacking = self.unpacking(path)
+        stored_in = self.stored(path)
         reader = sitk.ImageFileReader()
         reader.SetImageIO(self.reader)
         reader.SetFileName(str(path))
@@ -60,7 +81,8 @@ class ItkFormat(ImageFormat):
             grid=Grid(size[:3][::-1], _affine(reader)),
             channels=stored,
             dtype=_number(sitk.GetPixelIDValueAsString(reader.GetPixelID()), path),
-            unpacking=unpacking,
+            unpacking=1 if stored_in.raw else DEFLATE_LIMIT,
+            stored_bytes=max(0, stored_in.file.stat().st_size - stored_in.start),
             colour=len(size) < 4 and components > 1,
             source=reader,
         )
@@ -69,6 +91,9 @@ class ItkFormat(ImageFormat):
         """Read the voxels."""
         import SimpleITK as sitk
 
+        stored = self.stored(path)
+        if stored.deflated:
+            verify_deflated(stored.file, stored.start)
         array = sitk.GetArrayFromImage(header.source.Execute())
         if header.colour:
             return np.moveaxis(array, -1, 0)

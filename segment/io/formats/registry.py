@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import os
@@ -108,8 +109,9 @@ def version_of(path: Path | str) -> str:
     """
     parts = [_versions.get(suffix(path), "")]
     image_format = format_of(path)
-    for file in image_format.data_files(Path(path)) if image_format is not None and Path(path).is_file() else ():
-        parts += [f"{stat.st_size}-{stat.st_mtime_ns}" for stat in [file.stat()] if file.is_file()]
+    with contextlib.suppress(Exception):  # of a file that cannot be read, so that nothing is cached on it
+        for file in image_format.data_files(Path(path)) if image_format is not None else ():
+            parts += [str(file.stat().st_size), str(file.stat().st_mtime_ns)]
     return " ".join(filter(None, parts))
 
 
