@@ -118,7 +118,7 @@ def _score_pair(
             encoded.append(labels.encode(mask.array))
         except ValueError as error:
             raise UserError(f"{file}: {error}. Declare every value that occurs in the masks.") from None
-    spacing = masks[1].grid.spacing
+    spacing = masks[0 if masks[1].grid.assumed else 1].grid.spacing
     structures = labels.structures
     try:
         counts, found = count_and_score(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from segment.data.layouts.common import image_files, split_channel
 from segment.errors import UserError
-from segment.io.formats import is_image_file, listed, stem, suffix
+from segment.io.formats import is_image_file, listed, mask_suffix, stem
 from segment.io.images import count_channels
 
 Scan = tuple[str, list[Path]]
@@ -59,16 +59,14 @@ def find_scans(source: Path, channels: int) -> Iterator[Scan]:
     files = [source] if source.is_file() else image_files(source)
     if not files:
         raise UserError(f"input={source}: has no image file. Formats read: {listed()}.")
-    for (name, _), members in groupby(sorted(files, key=_scan_key), key=_scan_key):
+    for (name, end), members in groupby(sorted(files, key=_scan_key), key=_scan_key):
         group = list(members)
         numbers = [split_channel(stem(file))[1] for file in group]
-        if numbers == [None]:
-            yield group[0].name, group
-        elif numbers == list(range(channels)) and not _holds_all(group[0], channels):
-            yield f"{name}{group[0].name.removeprefix(stem(group[0]))}", group
-        elif channels == 1 or _holds_all(group[0], channels):
+        if numbers == [None] or (numbers == list(range(channels)) and not _holds_all(group[0], channels)):
+            yield f"{name}{end}", group
+        elif (channels == 1 or _holds_all(group[0], channels)) and len(set(numbers)) == len(numbers):
             # Every file is a whole scan, whose name happens to end in four digits.
-            yield from ((file.name, [file]) for file in group)
+            yield from ((f"{stem(file)}{end}", [file]) for file in group)
         else:
             raise UserError(
                 f"{group[0]}: the scan {name!r} has the channels {numbers}, but the model needs 0 to {channels - 1}. "
@@ -85,4 +83,4 @@ def _holds_all(file: Path, channels: int) -> bool:
 
 
 def _scan_key(file: Path) -> tuple[str, str]:
-    return split_channel(stem(file))[0], suffix(file)
+    return split_channel(stem(file))[0], mask_suffix(file)

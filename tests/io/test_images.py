@@ -241,9 +241,9 @@ def test_truncated_files_are_named(tmp_path, end, keep):
 def test_missing_unknown_and_misnamed_files_are_named(tmp_path):
     with pytest.raises(UserError, match=r"gone\.nii\.gz does not exist"):
         images.read_image(tmp_path / "gone.nii.gz")
-    (tmp_path / "a.jpg").write_bytes(b"x")
-    with pytest.raises(UserError, match=r"a\.jpg has an unsupported format"):
-        images.read_grid(tmp_path / "a.jpg")
+    (tmp_path / "a.webp").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"a\.webp has an unsupported format"):
+        images.read_grid(tmp_path / "a.webp")
     write_scan(tmp_path / "real.mha", np.eye(4))
     (tmp_path / "fake.png").write_bytes((tmp_path / "real.mha").read_bytes())
     # ITK recognises a TIFF by its content, unless its reader is named.

@@ -20,7 +20,7 @@ from segment.data.problems import WARNING, Problem, Report, problem_of
 from segment.errors import UserError
 from segment.io.formats import Header
 from segment.io.geometry import canonical_grid, grid_difference, same_voxels, to_canonical
-from segment.io.images import Image, read_header, read_voxels, reoriented
+from segment.io.images import FIX_CHANNELS, Image, read_header, read_label_header, read_voxels, reoriented
 
 _IDENTITY = ((1, 1), (-1, -1))  # of x and y: nibabel's and ITK's, which counts towards the left and back
 QUANTILES = 1001  # evenly spaced, from minimum to maximum
@@ -104,7 +104,8 @@ def examine(
     """
     problems: list[Problem] = []
     report = problems.append
-    headers = {path: header for path in case.files if (header := _header(path, report)) is not None}
+    readers = {path: read_label_header if path == case.label else read_header for path in case.files}
+    headers = {path: header for path, read in readers.items() if (header := _header(path, read, report)) is not None}
     for path, header in headers.items():
         judge_header(path, header, report)
     images = {path: headers[path] for path in case.images if path in headers}
@@ -137,9 +138,9 @@ def _judge_grids(image: Path, first: Header, path: Path, header: Header, report:
     report(Problem("grid", str(path), what, fix))
 
 
-def _header(path: Path, report: Report) -> Header | None:
+def _header(path: Path, read: Callable[[Path], Header], report: Report) -> Header | None:
     try:
-        return read_header(path)
+        return read(path)
     except (UserError, OSError) as error:
         report(problem_of(UserError(str(error)), "unreadable", path))
         return None
@@ -244,7 +245,7 @@ def _mask(path: Path, header: Header, dataset: Dataset, report: Report) -> tuple
     """Read and check a label file; returns its values and how often each occurs."""
     if header.channels != 1:
         what = f"The file has {header.channels} channels; a mask has one, whose values are the labels."
-        report(Problem("not_a_mask", str(path), what, "Save it as a single-channel (grey) file."))
+        report(Problem("not_a_mask", str(path), what, FIX_CHANNELS))
         return None, {}
     array = _numbers(path, header, None, report)
     mask = None if array is None else whole_numbers(array[0])
