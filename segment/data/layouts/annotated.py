@@ -189,9 +189,10 @@ def _located(root: Path, found: Found, annotated: Sequence[Annotated], report: R
             shapes = tuple(shape.scaled(width, height) for shape in item.shapes) if item.relative else item.shapes
             part = lists.get(name, "") if lists else _part_of(image.relative_to(root), item.file)
             items.append(_Item(item, image, grid, shapes, part))
-    unused = len(found.images) - len({item.image for item in items})
+    known = {file.stem for file in found.files} | {stem(PureWindowsPath(item.image).name) for item in annotated}
+    unused = [path for path in found.images if stem(path) not in known]
     if unused:
-        what = f"{unused} of {len(found.images)} images have no annotation."
+        what = f"{len(unused)} of {len(found.images)} images have no annotation."
         report(Problem("unlisted", str(root), what, "They are left out; annotate them to use them.", WARNING))
     return _listed(items, lists, report)
 

@@ -145,7 +145,7 @@ class Collected:
     def skip(self, label: str, kind: str) -> None:
         """Note an object of a kind that has no area, such as a point."""
         self.seen += 1
-        self.left_out.append(f"Object {self.seen} of {label!r} is a {kind}, which has no area.")
+        self.left_out.append(f"Object {self.seen} of {label!r}, of the kind {kind}, has no area.")
 
     def annotated(self, image: str, size: tuple[int, int] | None = None, relative: bool = False) -> Annotated:
         """The annotations collected, as those of an image."""
