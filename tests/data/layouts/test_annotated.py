@@ -1,6 +1,7 @@
 """Data sets of annotations: masks, boxes, parts and mistakes."""
 
 import contextlib
+import json
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from segment.data.problems import ERROR, WARNING
 from segment.data.splits import folds
 from segment.errors import UserError
 from segment.io.images import read_label
+
+pytestmark = pytest.mark.usefixtures("without_pages")
 
 
 @pytest.fixture
@@ -152,3 +155,15 @@ def test_damaged_files_are_never_a_traceback(tmp_path, opened, program):
         path.write_bytes(damaged[: rng.integers(1, len(damaged))] if rng.random() < 0.2 else damaged)
         with contextlib.suppress(UserError):
             opened(tmp_path / "in", layout="annotated", report=lambda problem: None)
+
+
+def test_a_network_is_trained_on_annotations(tmp_path, run_train):
+    root = tmp_path / "in"
+    write_voc(root, *"abcd")
+    run = run_train(root, "run", "data.boxes=ellipse", "plan.patch_size=[16,16]", "folds=2")
+    record = json.loads((run / "provenance.json").read_text())
+    sources = {path for case in record["cases"].values() for path in case["sha256"]}
+    assert str(root / "Annotations" / "a.xml") in sources
+    assert record["notice"].startswith("Masks are drawn from annotations (4 dish, 4 cell): boxes as ellipses")
+    assert {row.split(",")[4] for row in (run / "scans.csv").read_text().splitlines()[1:]} == {"cell", "dish"}
+    assert not list(root.rglob("*.nii.gz"))
