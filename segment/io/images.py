@@ -6,6 +6,7 @@ convention. The file formats are in `segment.io.formats`.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from segment.errors import UserError
 from segment.files import written_whole
 from segment.io.formats import Header, ImageFormat, format_of, listed, require_possible_size, suffix, version_of
 from segment.io.geometry import Grid, grid_difference
+from segment.memory import require_memory
 from segment.text import one_line
 
 
@@ -201,10 +203,16 @@ def read_voxels(path: Path, header: Header, dtype: type[np.floating] | None) -> 
         ``(channels, z, y, x)`` or ``(channels, y, x)``, C-contiguous.
 
     Raises:
-        UserError: If the file is truncated or damaged.
+        UserError: If the file is truncated or damaged, or memory does not suffice.
     """
     image_format = format_of(path)
     assert image_format is not None  # read_header found it
+    voxels = math.prod(header.grid.shape) * header.channels
+    require_memory(
+        voxels * (header.dtype.itemsize + (0 if dtype is None else np.dtype(dtype).itemsize)),
+        f"{path}: its {voxels:,} voxels",
+        "Crop or downsample it, or use a machine with more memory.",
+    )
     try:
         array = image_format.read_voxels(path, header, dtype)
     except UserError:

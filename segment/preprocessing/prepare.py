@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -11,6 +12,7 @@ import numpy as np
 from segment.arrays import nonzero_box
 from segment.io.geometry import Grid, canonical_grid, to_canonical
 from segment.io.images import Image
+from segment.memory import require_memory
 from segment.preprocessing.normalize import normalize
 from segment.preprocessing.plan import Plan
 from segment.preprocessing.resample import coarse_axis, resample_image, resample_labels
@@ -62,6 +64,41 @@ def prepared_shape(shape: Sequence[int], spacing: Sequence[float], plan: Plan) -
     """
     old = zip(shape, spacing, target_spacing(spacing, plan), strict=True)
     return tuple(max(1, round(mm / target * size)) for size, mm, target in old)
+
+
+def preparation_bytes(grid: Grid, channels: int, plan: Plan) -> int:
+    """Memory in bytes for preparing a scan: as read, reoriented, cropped, and resampled.
+
+    Args:
+        grid: The scan's grid.
+        channels: Its number of channels.
+        plan: The plan.
+    """
+    canonical = canonical_grid(grid)
+    shape, spacing = transposed(canonical.shape, plan), transposed(canonical.spacing, plan)
+    return 4 * channels * (3 * math.prod(shape) + math.prod(prepared_shape(shape, spacing, plan)))
+
+
+def require_preparation_memory(grid: Grid, channels: int, plan: Plan, name: str) -> None:
+    """Refuse a scan whose preparation needs more memory than there is, as one with its spacing in wrong units does.
+
+    Args:
+        grid: The scan's grid.
+        channels: Its number of channels.
+        plan: The plan.
+        name: Its name in the message.
+
+    Raises:
+        UserError: If it does.
+    """
+    canonical = canonical_grid(grid)
+    new = prepared_shape(transposed(canonical.shape, plan), transposed(canonical.spacing, plan), plan)
+    spacing = " x ".join(f"{size:g}" for size in canonical.spacing)
+    require_memory(
+        preparation_bytes(grid, channels, plan),
+        f"{name}: resampled from voxels of {spacing} mm to the plan's, its {' x '.join(map(str, new))} voxels",
+        "Correct the spacing in the file's header if it is wrong, crop the scan, or use a plan with larger voxels.",
+    )
 
 
 def prepare_image(image: Image, plan: Plan) -> tuple[np.ndarray, Placement]:

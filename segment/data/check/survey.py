@@ -21,6 +21,7 @@ from segment.errors import UserError
 from segment.io.formats import Header
 from segment.io.geometry import canonical_grid, grid_difference, to_canonical
 from segment.io.images import read_header, read_voxels
+from segment.memory import InsufficientMemory
 
 QUANTILES = 1001  # evenly spaced, from minimum to maximum
 
@@ -133,6 +134,8 @@ def _numbers(path: Path, header: Header, dtype: type[np.floating] | None, report
     try:
         with np.errstate(all="ignore"):  # overflow is reported below
             return read_voxels(path, header, dtype)
+    except InsufficientMemory:  # says nothing about the file
+        raise
     except (UserError, OSError) as error:
         report(problem_of(UserError(str(error)), "unreadable", path))
         return None
