@@ -73,7 +73,8 @@ def write_consensus(raters: Mapping[str, Path], folder: Path) -> dict[str, Path]
         newest = max(file.stat().st_mtime_ns for file in sources)
         if all(target.is_file() and target.stat().st_mtime_ns >= newest for target in targets.values()):
             return
-        masks = [read_label(file) for file in sources]
+        first = read_label(sources[0])
+        masks = [first, *(read_label(file, first.grid) for file in sources[1:])]
         for file, mask in zip(sources[1:], masks[1:], strict=True):
             if difference := grid_difference(masks[0].grid, mask.grid):
                 raise UserError(f"{file} is not on the grid of {sources[0]}: {difference}. Resample it to that grid.")

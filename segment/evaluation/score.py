@@ -104,7 +104,8 @@ def _score_pair(
 ) -> Scored:
     """Read one scan, count the voxels of every pair of classes and score it."""
     case, prediction, reference = pair
-    masks = read_label(prediction), read_label(reference)
+    truth = read_label(reference)
+    masks = read_label(prediction, truth.grid), truth
     difference = grid_difference(masks[0].grid, masks[1].grid)
     if difference:
         raise UserError(

@@ -167,6 +167,16 @@ def canonical_grid(grid: Grid) -> Grid:
     return Grid(tuple(int(shape[axis]) for axis in order)[::-1], affine)
 
 
+def same_voxels(a: Grid, b: Grid) -> bool:
+    """Whether two grids have the same voxels in the body, whatever the order and direction of their axes.
+
+    Args:
+        a: One grid.
+        b: The other.
+    """
+    return a.ndim == b.ndim and not grid_difference(canonical_grid(a), canonical_grid(b))
+
+
 def canonical_spacing(grid: Grid) -> tuple[float, ...]:
     """Voxel size in mm along the anatomical axes.
 

@@ -25,7 +25,7 @@ from segment.io.formats import (
     require_possible_size,
     suffix,
 )
-from segment.io.geometry import Grid, grid_difference
+from segment.io.geometry import Grid, from_canonical, grid_difference, same_voxels, to_canonical
 from segment.text import one_line
 
 FIX_CHANNELS = "If its colours stand for labels, save it with a palette (indexed colours), else as a single channel."
@@ -109,12 +109,14 @@ def read_image(paths: Sequence[Path] | Path) -> Image:
     return Image(array, headers[0].grid)
 
 
-def read_label(path: Path) -> Image:
+def read_label(path: Path, onto: Grid | None = None) -> Image:
     """Read a mask.
 
     Args:
         path: A single-channel file of integers (may be stored as floating point); of a file with a palette of colours,
             the indices.
+        onto: Grid of its scan: a mask with the same voxels in another order or direction of the axes is brought into
+            the scan's, which changes no voxel. Any other grid is left as it is.
 
     Returns:
         Integers ``(z, y, x)`` or ``(y, x)``, the file's values, with the grid.
@@ -132,7 +134,14 @@ def read_label(path: Path) -> Image:
     integers = whole_numbers(array)
     if integers is None:
         raise UserError(f"{path} is not a mask: its values are not integers. Give the label file instead.")
-    return Image(integers, header.grid)
+    return reoriented(Image(integers, header.grid), onto)
+
+
+def reoriented(mask: Image, onto: Grid | None) -> Image:
+    """Bring a mask into the order of axes of a grid with the same voxels; see `read_label`."""
+    if onto is None or not grid_difference(mask.grid, onto) or not same_voxels(mask.grid, onto):
+        return mask
+    return Image(from_canonical(to_canonical(mask.array, mask.grid), onto), onto)
 
 
 def read_label_header(path: Path) -> Header:
