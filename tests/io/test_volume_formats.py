@@ -134,6 +134,7 @@ def test_no_header_reads_a_file_of_another_folder(tmp_path, monkeypatch, header)
     monkeypatch.chdir(folder)
     (tmp_path / "secret.raw").write_bytes(bytes(120))
     (folder / "mine.raw").write_bytes(bytes(120))
+    (folder / "mine%03d.raw 1 4 1").write_bytes(bytes(120))  # as if it were a name
     (folder / "link.raw").symlink_to(tmp_path / "secret.raw")
     path = folder / ("a.nhdr" if header.startswith("NRRD") else "a.mhd")
     path.write_bytes(header.replace("{folder}", str(tmp_path)).encode())
