@@ -211,8 +211,8 @@ def read_header(path: Path) -> Header:
     if not path.is_file():
         raise UserError(f"{path} does not exist or is not a file. Check the path.")
     if image_format is None:
-        header = " Give the .hdr in its place." if suffix(path) == ".img" else ""
-        raise UserError(f"{path} has an unsupported format; the formats are {listed()}.{header}")
+        hint = " Give the .hdr in its place." if suffix(path) == ".img" else ""
+        raise UserError(f"{path} has an unsupported format; the formats are {listed()}.{hint}")
     try:
         header = image_format.read_header(path)
     except UserError:

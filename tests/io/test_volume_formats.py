@@ -12,7 +12,7 @@ from oriented import SHAPE, affine_of
 
 from segment.data.layouts import open_dataset
 from segment.errors import UserError
-from segment.io.formats import version_of
+from segment.io.formats import files_of, version_of
 from segment.io.images import read_grid, read_header, read_image, read_label, read_label_header, write_label
 
 SCAN = np.random.default_rng(0).integers(-999, 999, SHAPE).astype(np.int16)  # z, y, x
@@ -51,6 +51,8 @@ def test_analyze_is_read_without_an_orientation(tmp_path):
     (tmp_path / "a.img").write_bytes((tmp_path / "a.img").read_bytes()[:-1])
     with pytest.raises(UserError, match=r"a\.hdr is truncated"):
         read_image(tmp_path / "a.hdr")
+    with pytest.raises(UserError, match=r"unsupported format.*Give the \.hdr"):
+        read_image(tmp_path / "a.img")
     (tmp_path / "a.img").unlink()
     with pytest.raises(UserError, match=r"voxels in a\.img, which is not beside it"):
         read_image(tmp_path / "a.hdr")
@@ -93,6 +95,7 @@ def test_voxels_beside_a_header_are_read(tmp_path, monkeypatch, end, compressed)
     np.testing.assert_allclose(image.grid.affine, affine_of("LPS"), atol=1e-5)
     write_label(tmp_path / "m.nii.gz", MASK, tmp_path / f"a scan{end}")
     data = next(file for file in tmp_path.iterdir() if "raw" in file.name)
+    assert files_of(tmp_path / f"a scan{end}") == (tmp_path / f"a scan{end}", data)
     before = version_of(tmp_path / f"a scan{end}")
     data.write_bytes(data.read_bytes()[:-30])
     assert version_of(tmp_path / f"a scan{end}") != before

@@ -93,10 +93,13 @@ class ImageFormat(Protocol):
         dimensions: Supported numbers of spatial axes: 2, 3 or both.
         label_types: Types in which it can store a mask, out of uint8, uint16 and int32; empty if it stores none.
         mask_suffix: Suffix of the masks of its scans; empty: that of the scan.
+        revision: Of a built-in format, changed when files are read otherwise than before, so that cached results on
+            them are computed anew.
     """
 
     suffixes: tuple[str, ...]
     mask_suffix: str = ""
+    revision: str = ""
     dimensions: tuple[int, ...] = (2, 3)
     label_types: tuple[type[np.integer], ...] = (np.uint8, np.uint16, np.int32)
 
