@@ -107,7 +107,7 @@ def test_a_scan_in_wrong_units_is_refused_by_name_before_it_is_resampled(tmp_pat
     model = load_model(tmp_path / "model")
     array = np.random.default_rng(0).normal(size=(24, 16)).astype(np.float32)
     model.predict(array, np.eye(4))
-    with pytest.raises(UserError, match=r"voxels of 1000 x 1000 mm to the plan's, .* Correct the spacing"):
+    with pytest.raises(UserError, match=r"16 x 24 voxels of 1000 x 1000 mm would .* Fix the spacing"):
         model.predict(array, np.diag([1000, 1000, 1, 1]))
 
 

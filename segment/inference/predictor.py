@@ -18,7 +18,7 @@ from segment.inference.batches import FittingBatches
 from segment.inference.windows import SlidingWindows, assembled
 from segment.io.images import Image, read_image
 from segment.preprocessing.plan import Plan
-from segment.preprocessing.prepare import Placement, prepare_image, require_preparation_memory
+from segment.preprocessing.prepare import Placement, prepare_image, require_preparable
 from segment.preprocessing.restore import Restorer, fixed_axis, most_likely, restore
 
 Watch = Callable[[int, int, Tensor], None]
@@ -198,7 +198,7 @@ class Predictor:
                 f"{name}: a {image.grid.ndim}D image with {image.array.shape[0]} channel(s), but the model was "
                 f"trained on {dims}D images with {channels}. Give images like those it was trained on."
             )
-        require_preparation_memory(image.grid, channels, self.plan, name)
+        require_preparable(image.grid, channels, self.plan, name)
         try:
             prepared, placement = prepare_image(image, self.plan)
         except ValueError as error:

@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from segment.arrays import nonzero_box
+from segment.errors import UserError
 from segment.io.geometry import Grid, canonical_grid, to_canonical
 from segment.io.images import Image
 from segment.memory import require_memory
@@ -18,6 +19,9 @@ from segment.preprocessing.plan import Plan
 from segment.preprocessing.resample import coarse_axis, resample_image, resample_labels
 
 T = TypeVar("T")
+
+MAX_GROWTH = 1000  # times as many voxels as in the file, for scans above `SMALL`: the spacing is then in another unit
+SMALL = 1 << 26
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +83,8 @@ def preparation_bytes(grid: Grid, channels: int, plan: Plan) -> int:
     return 4 * channels * (3 * math.prod(shape) + math.prod(prepared_shape(shape, spacing, plan)))
 
 
-def require_preparation_memory(grid: Grid, channels: int, plan: Plan, name: str) -> None:
-    """Refuse a scan whose preparation needs more memory than there is, as one with its spacing in wrong units does.
+def require_preparable(grid: Grid, channels: int, plan: Plan, name: str) -> None:
+    """Refuse a scan that resampling makes absurdly large, as a wrong spacing does, or larger than the memory.
 
     Args:
         grid: The scan's grid.
@@ -89,15 +93,20 @@ def require_preparation_memory(grid: Grid, channels: int, plan: Plan, name: str)
         name: Its name in the message.
 
     Raises:
-        UserError: If it does.
+        UserError: If it is.
     """
     canonical = canonical_grid(grid)
     new = prepared_shape(transposed(canonical.shape, plan), transposed(canonical.spacing, plan), plan)
-    spacing = " x ".join(f"{size:g}" for size in canonical.spacing)
+    old, spacing, becomes = (" x ".join(f"{number:g}" for number in row) for row in (grid.shape, grid.spacing, new))
+    if math.prod(new) > max(SMALL, MAX_GROWTH * math.prod(grid.shape)):
+        raise UserError(
+            f"{name}: its {old} voxels of {spacing} mm would become {becomes} voxels of the plan's spacing. Fix the "
+            "spacing in its header, or choose another model or plan.spacing."
+        )
     require_memory(
         preparation_bytes(grid, channels, plan),
-        f"{name}: resampled from voxels of {spacing} mm to the plan's, its {' x '.join(map(str, new))} voxels",
-        "Correct the spacing in the file's header if it is wrong, crop the scan, or use a plan with larger voxels.",
+        f"{name}: resampled from voxels of {spacing} mm to the plan's, its {becomes} voxels",
+        "Fix the spacing in its header if it is wrong, crop it, or choose another model or plan.spacing.",
     )
 
 

@@ -34,10 +34,10 @@ from segment.preprocessing.prepare import (
     preparation_bytes,
     prepare_image,
     prepare_reference,
-    require_preparation_memory,
+    require_preparable,
 )
 
-FORMAT = 2
+FORMAT = 3
 MAX_LOCATIONS = 10_000
 ANNOTATED = 0  # key of the positions of annotated voxels of any class
 
@@ -139,7 +139,6 @@ class Store:
         def prepare(case: Case) -> None:
             grid, channels = read_grid(case.images[0]), len(self.dataset.channels)
             with room.taken(preparation_bytes(grid, channels, self.plan)):
-                require_preparation_memory(grid, channels, self.plan, str(case.images[0]))
                 self._prepare(case)
 
         for _ in on_all_cores(prepare, missing):
@@ -148,6 +147,8 @@ class Store:
 
     def _prepare(self, case: Case) -> None:
         """Create one entry in a temporary folder and move it into place."""
+        grid, channels = read_grid(case.images[0]), len(self.dataset.channels)
+        require_preparable(grid, channels, self.plan, str(case.images[0]))
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=self.folder, prefix=".partial-"))
         target = self.path(case)
@@ -208,7 +209,7 @@ class Store:
     def _classes(self, case: Case, grid: Grid) -> np.ndarray:
         """Class indices of a case's label file, which must have the grid of its image."""
         assert case.label is not None
-        label = read_label(case.label)
+        label = read_label(case.label, grid)
         difference = grid_difference(grid, label.grid)
         if difference:
             raise UserError(

@@ -18,7 +18,7 @@ from segment.memory import available_memory
 from segment.parallel import Room, on_all_cores
 from segment.validation import read_as
 
-FORMAT = 1  # increase whenever the facts or checks of a file change
+FORMAT = 2  # increase whenever the facts or checks of a file change
 BYTES_PER_VOXEL = 16  # while a scan is read
 
 
