@@ -43,6 +43,11 @@ class Case:
         """Every file of the scan, the label last."""
         return self.images if self.label is None else (*self.images, self.label)
 
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """Every file of the scan, and those that its mask was made from."""
+        return (*self.files, *self.made_from)
+
 
 @dataclass(frozen=True)
 class Dataset:

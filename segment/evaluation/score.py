@@ -16,13 +16,14 @@ from segment.errors import UserError
 from segment.evaluation.journal import Journal, Scored
 from segment.io.geometry import grid_difference
 from segment.io.images import read_header, read_label
+from segment.memory import available_memory
 from segment.metrics.metric import Metric
 from segment.metrics.scan import count_and_score
 from segment.metrics.standard import STANDARD
 from segment.parallel import Room, on_all_cores
 from segment.runs.columns import COLUMNS, COUNTS, GROUP, OVERLAPS, VOLUMES
 
-VOXELS_IN_FLIGHT = 1 << 28
+BYTES_PER_VOXEL = 32  # of a pair of masks and their distances
 """Voxels of the scans that are scored at once, which bounds the memory."""
 
 
@@ -73,7 +74,7 @@ def score_pairs(
         with room.taken(math.prod(read_header(pair[2]).grid.shape)):
             return _score_pair(pair, labels, list(named.values()), tolerance)
 
-    room = Room(VOXELS_IN_FLIGHT)
+    room = Room(available_memory() // 2 // BYTES_PER_VOXEL)
     kept = journal or Journal(None, labels, [], {})
     earlier = {pair[0]: found for pair in pairs if (found := kept.find(pair)) is not None}
     scored = on_all_cores(score, [pair for pair in pairs if pair[0] not in earlier], processes)

@@ -18,7 +18,7 @@ from segment.inference.batches import FittingBatches
 from segment.inference.windows import SlidingWindows, assembled
 from segment.io.images import Image, read_image
 from segment.preprocessing.plan import Plan
-from segment.preprocessing.prepare import Placement, oversized, prepare_image
+from segment.preprocessing.prepare import Placement, prepare_image, require_preparable
 from segment.preprocessing.restore import Restorer, fixed_axis, most_likely, restore
 
 Watch = Callable[[int, int, Tensor], None]
@@ -198,8 +198,7 @@ class Predictor:
                 f"{name}: a {image.grid.ndim}D image with {image.array.shape[0]} channel(s), but the model was "
                 f"trained on {dims}D images with {channels}. Give images like those it was trained on."
             )
-        if reason := oversized(image.grid, self.plan):
-            raise UserError(f"{name}: {reason}. Fix the spacing in the file's header, or use another model.")
+        require_preparable(image.grid, channels, self.plan, name)
         try:
             prepared, placement = prepare_image(image, self.plan)
         except ValueError as error:

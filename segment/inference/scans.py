@@ -17,6 +17,7 @@ from segment.inference.inputs import Scan
 from segment.inference.model import Model, predictor_of
 from segment.inference.predictor import Prepared
 from segment.inference.settings import Settings
+from segment.io.formats import files_of
 from segment.io.images import write_label
 from segment.parallel import overlapped
 
@@ -58,7 +59,10 @@ def predict_scans(
         with _noted(scan, failed):
             prepared = predictor.read(scan[1])
             images = [file.absolute() for file in scan[1]]
-            made[scan[0]] = {"images": [*map(str, images)], "sha256": hash_files(images)}
+            made[scan[0]] = {
+                "images": [*map(str, images)],
+                "sha256": hash_files(file for image in images for file in files_of(image)),
+            }
             return prepared
         return None
 

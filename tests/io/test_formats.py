@@ -96,6 +96,7 @@ def test_the_longest_suffix_is_the_format(register):
     assert stem("b.a.nii.gz") == "b"
     assert formats.version_of("a.gz")
     assert not formats.version_of("a.nii.gz")
+    assert formats.version_of("a.tif")  # read otherwise than in version 0.1: what was cached then is computed anew
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ import pytest
 import SimpleITK as sitk
 from oriented import SHAPE, affine_of
 
+from segment.data.layouts import open_dataset
 from segment.errors import UserError
-from segment.io.formats import version_of
-from segment.io.images import read_grid, read_header, read_image, read_label, write_label
+from segment.io.formats import files_of, version_of
+from segment.io.images import read_grid, read_header, read_image, read_label, read_label_header, write_label
 
 SCAN = np.random.default_rng(0).integers(-999, 999, SHAPE).astype(np.int16)  # z, y, x
 MASK = np.random.default_rng(1).integers(0, 4, SHAPE).astype(np.uint8)
@@ -50,6 +51,8 @@ def test_analyze_is_read_without_an_orientation(tmp_path):
     (tmp_path / "a.img").write_bytes((tmp_path / "a.img").read_bytes()[:-1])
     with pytest.raises(UserError, match=r"a\.hdr is truncated"):
         read_image(tmp_path / "a.hdr")
+    with pytest.raises(UserError, match=r"unsupported format.*Give the \.hdr"):
+        read_image(tmp_path / "a.img")
     (tmp_path / "a.img").unlink()
     with pytest.raises(UserError, match=r"voxels in a\.img, which is not beside it"):
         read_image(tmp_path / "a.hdr")
@@ -92,6 +95,7 @@ def test_voxels_beside_a_header_are_read(tmp_path, monkeypatch, end, compressed)
     np.testing.assert_allclose(image.grid.affine, affine_of("LPS"), atol=1e-5)
     write_label(tmp_path / "m.nii.gz", MASK, tmp_path / f"a scan{end}")
     data = next(file for file in tmp_path.iterdir() if "raw" in file.name)
+    assert files_of(tmp_path / f"a scan{end}") == (tmp_path / f"a scan{end}", data)
     before = version_of(tmp_path / f"a scan{end}")
     data.write_bytes(data.read_bytes()[:-30])
     assert version_of(tmp_path / f"a scan{end}") != before
@@ -133,6 +137,7 @@ def test_no_header_reads_a_file_of_another_folder(tmp_path, monkeypatch, header)
     monkeypatch.chdir(folder)
     (tmp_path / "secret.raw").write_bytes(bytes(120))
     (folder / "mine.raw").write_bytes(bytes(120))
+    (folder / "mine%03d.raw 1 4 1").write_bytes(bytes(120))  # as if it were a name
     (folder / "link.raw").symlink_to(tmp_path / "secret.raw")
     path = folder / ("a.nhdr" if header.startswith("NRRD") else "a.mhd")
     path.write_bytes(header.replace("{folder}", str(tmp_path)).encode())
@@ -142,11 +147,12 @@ def test_no_header_reads_a_file_of_another_folder(tmp_path, monkeypatch, header)
 
 def slicer(path, segments, layers):
     """A segmentation as 3D Slicer writes it: (name, layer, value) each; layers (layer, z, y, x)."""
+    listed = [len(layers), "list", "none"] if len(layers) > 1 else []
+    count, kind, direction = (f"{part} " for part in listed or ["", "", ""])
     lines = [
-        *("NRRD0004", "type: uint8", "dimension: 4", "space: left-posterior-superior", "encoding: raw"),
-        f"sizes: {len(layers)} {' '.join(map(str, SHAPE[::-1]))}",
-        "kinds: list domain domain domain",
-        *("space directions: none (1.5,0,0) (0,2,0) (0,0,3)", "space origin: (7,-11,13)"),
+        *("NRRD0004", "type: uint8", f"dimension: {4 if listed else 3}", "space: left-posterior-superior"),
+        *("encoding: raw", f"sizes: {count}{' '.join(map(str, SHAPE[::-1]))}", f"kinds: {kind}domain domain domain"),
+        *(f"space directions: {direction}(1.5,0,0) (0,2,0) (0,0,3)", "space origin: (7,-11,13)"),
     ]
     for number, (name, layer, value) in enumerate(segments):
         values = {"ID": f"Segment_{number}", "Name": name, "Layer": layer, "LabelValue": value, "Color": "1 0 0"}
@@ -156,23 +162,32 @@ def slicer(path, segments, layers):
 
 @pytest.mark.parametrize(("values", "labels"), [((1, 1, 2), (1, 2, 3)), ((4, 2, 9), (4, 2, 9))])
 def test_layers_of_a_segmentation_are_one_mask(tmp_path, values, labels):
-    layers = np.zeros((2, *SHAPE), np.uint8)
+    names, layers = ("liver", "spleen", "cyst"), np.zeros((2, *SHAPE), np.uint8)
     layers[0, :2], layers[1, 2, :3], layers[1, 2, 3:] = values
-    slicer(tmp_path / "a.seg.nrrd", [("liver", 0, values[0]), ("spleen", 1, values[1]), ("cyst", 1, values[2])], layers)
+    slicer(tmp_path / "a.seg.nrrd", list(zip(names, (0, 1, 1), values, strict=True)), layers)
     expected = np.zeros(SHAPE, int)
     expected[:2], expected[2, :3], expected[2, 3:] = labels
     mask = read_label(tmp_path / "a.seg.nrrd")
     np.testing.assert_array_equal(mask.array, expected)
+    assert read_label_header(tmp_path / "a.seg.nrrd").label_names == dict(zip(labels, names, strict=True))
     np.testing.assert_allclose(mask.grid.affine, [[-1.5, 0, 0, -7], [0, -2, 0, 11], [0, 0, 3, 13], [0, 0, 0, 1]])
     layers[1, 0, 0, 0] = values[2]
-    slicer(tmp_path / "a.seg.nrrd", [("liver", 0, values[0]), ("spleen", 1, values[1]), ("cyst", 1, values[2])], layers)
+    slicer(tmp_path / "a.seg.nrrd", list(zip(names, (0, 1, 1), values, strict=True)), layers)
     with pytest.raises(UserError, match="segments 'liver' and 'cyst' overlap"):
         read_label(tmp_path / "a.seg.nrrd")
 
 
-def test_a_segmentation_of_one_layer_has_its_own_values(tmp_path):
-    sitk.WriteImage(itk_image(MASK * 3), str(tmp_path / "a.seg.nrrd"))
-    np.testing.assert_array_equal(read_label(tmp_path / "a.seg.nrrd").array, MASK * 3)
+def test_labels_are_called_as_the_segments_of_all_masks(tmp_path):
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    for number in range(3):
+        sitk.WriteImage(itk_image(SCAN), str(tmp_path / f"images/c{number}.nrrd"))
+        slicer(tmp_path / f"labels/c{number}.seg.nrrd", [("liver", 0, 1), ("a cyst", 0, 3)], MASK[None] // 2 * 3)
+    np.testing.assert_array_equal(read_label(tmp_path / "labels/c1.seg.nrrd").array, MASK // 2 * 3)
+    assert dict(open_dataset(tmp_path).labels) == {"background": 0, "a cyst": 3}
+    slicer(tmp_path / "labels/c1.seg.nrrd", [("a cyst", 0, 1), ("liver", 0, 3)], MASK[None] // 2 * 3)
+    with pytest.raises(UserError, match=r"value 1 is 'a cyst', but 'liver' in c0\.seg\.nrrd"):
+        open_dataset(tmp_path)
 
 
 @pytest.mark.parametrize("end", [".npy", ".npz"])

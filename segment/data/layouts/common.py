@@ -17,7 +17,7 @@ from segment.data.labels import MAX_LABELS, Labels
 from segment.data.problems import Problem, Report, raise_errors, reported
 from segment.errors import UserError
 from segment.io.formats import is_image_file, listed, stem
-from segment.io.images import count_channels, read_label
+from segment.io.images import count_channels, read_label, read_label_header
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
 _LARGEST_JSON = 64 << 20
@@ -237,9 +237,11 @@ def found_labels(cases: Iterable[Case], report: Report = raise_errors, root: Pat
             all masks are 0 everywhere; raises by default.
 
     Returns:
-        ``{"background": 0, "label_1": 1, ...}``, or the names of the file in place of these.
+        ``{"background": 0, "label_1": 1, ...}``, or the names of the file, or else those that the masks give, in place
+        of these.
     """
     values: set[int] = set()
+    written: dict[int, tuple[str, Path]] = {}  # names in the masks themselves
     first = last = None
     for case in cases:
         if case.label is None:
@@ -248,6 +250,7 @@ def found_labels(cases: Iterable[Case], report: Report = raise_errors, root: Pat
         counts: dict[int, int] | None = {}
         with reported(report, "unreadable", case.label):
             counts = count_values(read_label(case.label).array)
+            _note_names(read_label_header(case.label).label_names, case.label, written, report)
         present = set(range(MAX_LABELS + 1) if counts is None else counts)
         if len(values | present | {0}) > MAX_LABELS:
             what = f"Together with the other masks it contains more than {MAX_LABELS} values, so it is not a mask."
@@ -259,8 +262,18 @@ def found_labels(cases: Iterable[Case], report: Report = raise_errors, root: Pat
         report(Problem("labels", "data.labels", what, "Give the labels' values with data.labels."))
         values = {1}
     above = [] if first is None or root is None else [folder for folder in first.parents if folder.is_relative_to(root)]
-    names = named_values(above or [root] if root is not None else [])
+    names = {value: name for value, (name, _) in written.items()}
+    names |= named_values(above or [root] if root is not None else [])
     return Labels({"background": 0} | {names.get(value, f"label_{value}"): value for value in sorted(values - {0})})
+
+
+def _note_names(names: Mapping[int, str], mask: Path, known: dict[int, tuple[str, Path]], report: Report) -> None:
+    """Add the names that a mask gives its values; report a value that another mask calls something else."""
+    for value, name in names.items():
+        other, where = known.setdefault(value, (name, mask))
+        if name != other:
+            what = f"Its value {value} is {name!r}, but {other!r} in {where.name}."
+            report(Problem("labels", str(mask), what, "Number the segments alike in all masks."))
 
 
 def channel_table(channels: Any, where: Path | str) -> tuple[str, ...]:

@@ -56,6 +56,7 @@ from segment.io.formats.png import Png
 from segment.io.formats.pnm import Pnm
 from segment.io.formats.registry import (
     VARIABLE,
+    files_of,
     format_of,
     import_formats,
     is_custom,
@@ -76,6 +77,7 @@ __all__ = [
     "Doubt",
     "Header",
     "ImageFormat",
+    "files_of",
     "format_of",
     "import_formats",
     "is_custom",

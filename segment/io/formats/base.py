@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -38,6 +38,7 @@ class Header:
         stored_bytes: Bytes of the files that hold the voxels; None: those of the file itself.
         as_mask: Header with which the file is read as a mask, where that differs: a palette's indices in place of its
             colours, or the layers of a segmentation as one mask.
+        label_names: What the values of a mask stand for, where the file says so; without the background.
         unfit: Why the numbers cannot be labels, as the end of "it ..."; empty if they can.
         source: Whatever the format needs to find the voxels; not used by other parts of the program.
     """
@@ -53,6 +54,7 @@ class Header:
     oriented: bool = True
     stored_bytes: int | None = None
     as_mask: Header | None = None
+    label_names: Mapping[int, str] = field(default_factory=dict)
     unfit: str = ""
     source: Any = None
 
@@ -91,10 +93,13 @@ class ImageFormat(Protocol):
         dimensions: Supported numbers of spatial axes: 2, 3 or both.
         label_types: Types in which it can store a mask, out of uint8, uint16 and int32; empty if it stores none.
         mask_suffix: Suffix of the masks of its scans; empty: that of the scan.
+        revision: Of a built-in format, changed when files are read otherwise than before, so that cached results on
+            them are computed anew.
     """
 
     suffixes: tuple[str, ...]
     mask_suffix: str = ""
+    revision: str = ""
     dimensions: tuple[int, ...] = (2, 3)
     label_types: tuple[type[np.integer], ...] = (np.uint8, np.uint16, np.int32)
 

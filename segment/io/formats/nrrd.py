@@ -14,8 +14,10 @@ from segment.errors import UserError
 from segment.io.formats.base import Header
 from segment.io.formats.itk import HEADER_BYTES, ItkFormat, Stored, detached
 from segment.io.formats.streams import beside
+from segment.text import printable
 
 _MOST_SEGMENTS = 4096
+_LONGEST_NAME = 100
 
 
 class Nrrd(ItkFormat):
@@ -74,12 +76,12 @@ class SegNrrd(Nrrd):
     def read_header(self, path: Path) -> Header:
         """Read shape, type, position and segments."""
         header = super().read_header(path)
-        if not header.colour:
-            return header
         segments = _segments(path, header.source, header.channels)
-        return replace(
-            header, as_mask=replace(header, channels=1, components=header.channels, source=(header.source, segments))
-        )
+        names = {segment.label: segment.name for segment in segments}
+        if header.channels == 1:
+            return replace(header, label_names=names)
+        mask = replace(header, channels=1, components=header.channels, label_names=names)
+        return replace(header, as_mask=replace(mask, source=(header.source, segments)))
 
     def read_voxels(self, path: Path, header: Header, dtype: type[np.floating] | None) -> np.ndarray:
         """Read the layers; of a mask, one with the labels of all segments."""
@@ -101,18 +103,20 @@ class SegNrrd(Nrrd):
 
 
 def _segments(path: Path, reader: Any, layers: int) -> tuple[_Segment, ...]:
-    """The segments that the header describes, in their order."""
+    """The segments that the header describes, in their order; before version 4.11, Slicer wrote a layer for each."""
     found: list[tuple[str, int, int]] = []
     while reader.HasMetaDataKey(f"Segment{len(found)}_ID") and len(found) < _MOST_SEGMENTS:
+        prefix, number = f"Segment{len(found)}_", len(found) if layers > 1 else 0
         name, layer, stored = (
-            reader.GetMetaData(f"Segment{len(found)}_{key}") for key in ("Name", "Layer", "LabelValue")
+            reader.GetMetaData(prefix + key) if reader.HasMetaDataKey(prefix + key) else default
+            for key, default in (("Name", prefix[:-1]), ("Layer", number), ("LabelValue", 1))
         )
-        found.append((name, int(layer), int(stored)))
-    if not found or not all(0 <= layer < layers and 0 < stored < 1 << 16 for _, layer, stored in found):
-        raise UserError(
-            f"{path} does not say which layers and label values its segments have. Save it again in 3D Slicer."
-        )
-    own = len({stored for *_, stored in found}) == len(found)
+        found.append((" ".join(printable(name).split())[:_LONGEST_NAME], int(layer), int(stored)))
+    if not all(0 <= layer < layers and 0 < stored < 1 << 16 for _, layer, stored in found) or (
+        layers > 1 and not found
+    ):
+        raise UserError(f"{path} has segments without a layer or a label value. Save it again in 3D Slicer.")
+    own = layers == 1 or len({stored for *_, stored in found}) == len(found)
     return tuple(
         _Segment(name, layer, stored, stored if own else number)
         for number, (name, layer, stored) in enumerate(found, start=1)

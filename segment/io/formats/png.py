@@ -33,6 +33,7 @@ class Png(ImageFormat):
     suffixes = (".png",)
     dimensions = (2,)
     label_types = (np.uint8, np.uint16)
+    revision = "2"
 
     def read_header(self, path: Path) -> Header:
         """Read size, type and palette."""

@@ -20,7 +20,7 @@ VARIABLE = "SEGMENT_FORMATS"  # modules, separated by commas; inherited by child
 
 _SUFFIX = re.compile(r"(\.[a-z0-9_+-]+)+")
 _MEMBERS = (
-    *("suffixes", "mask_suffix", "dimensions", "label_types"),
+    *("suffixes", "mask_suffix", "dimensions", "label_types", "revision"),
     *("read_header", "read_voxels", "write_label", "data_files", "doubts"),
 )
 
@@ -49,7 +49,7 @@ def register(image_format: ImageFormat) -> None:
             raise ValueError(f"{end!r} is not a suffix: give lower case with the dot, such as '.nii.gz'")
         if end in _formats:
             raise ValueError(f"{end} is already read by {type(_formats[end]).__name__}")
-    version = _version(kind)
+    version = image_format.revision if _is_built_in(kind) else _version(kind)
     for end in image_format.suffixes:
         _formats[end], _versions[end] = image_format, version
 
@@ -104,15 +104,30 @@ def version_of(path: Path | str) -> str:
         path: A file; need not exist.
 
     Returns:
-        A hash of a custom format's source file, and sizes and times of other files that hold the voxels; empty for
-        voxels in the file itself and a built-in format.
+        A hash of a custom format's source file, or a built-in one's `ImageFormat.revision`, and sizes and times of
+        other files that hold the voxels; may be empty.
     """
     parts = [_versions.get(suffix(path), "")]
-    image_format = format_of(path)
-    with contextlib.suppress(Exception):  # of a file that cannot be read, so that nothing is cached on it
-        for file in image_format.data_files(Path(path)) if image_format is not None else ():
-            parts += [str(file.stat().st_size), str(file.stat().st_mtime_ns)]
+    for file in files_of(Path(path))[1:]:
+        parts += [str(file.stat().st_size), str(file.stat().st_mtime_ns)]
     return " ".join(filter(None, parts))
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """A file and others that hold its voxels.
+
+    Args:
+        path: A file; need not exist.
+
+    Returns:
+        The file itself first; alone if it cannot be read.
+    """
+    image_format = format_of(path)
+    others: tuple[Path, ...] = ()
+    if image_format is not None:
+        with contextlib.suppress(Exception):  # reading the file later reports the reason
+            others = image_format.data_files(path)
+    return (path, *others)
 
 
 def is_custom(path: Path | str) -> bool:
@@ -121,7 +136,8 @@ def is_custom(path: Path | str) -> bool:
     Args:
         path: A file; need not exist.
     """
-    return bool(_versions.get(suffix(path)))
+    image_format = format_of(path)
+    return image_format is not None and not _is_built_in(type(image_format))
 
 
 def mask_suffix(path: Path | str) -> str:
@@ -175,9 +191,11 @@ def is_image_file(path: Path | str) -> bool:
     return suffix(path) in _formats and not Path(path).name.startswith(".")
 
 
+def _is_built_in(kind: type) -> bool:
+    return kind.__module__.startswith("segment.")
+
+
 def _version(kind: type) -> str:
-    if kind.__module__.startswith("segment."):
-        return ""
     try:
         return file_sha256(Path(inspect.getfile(kind)))
     except (TypeError, OSError):  # defined at an interactive prompt

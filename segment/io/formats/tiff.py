@@ -55,6 +55,7 @@ class Tiff(ImageFormat):
 
     suffixes = (".tif", ".tiff")
     label_types = (np.uint8, np.uint16)
+    revision = "2"
 
     def read_header(self, path: Path) -> Header:
         """Read the axes, type and voxel size."""
