@@ -69,6 +69,8 @@ def find_scans(source: Path, channels: int) -> Iterator[Scan]:
         elif (channels == 1 or _holds_all(group[0], channels)) and len(set(numbers)) == len(numbers):
             # Every file is a whole scan, whose name happens to end in four digits.
             yield from ((_mask_name(file), [file]) for file in group)
+        elif len(set(numbers)) < len(numbers):
+            raise UserError(f"{group[0]} and {group[1].name} would have one mask, {_mask_name(group[0])}. Rename one.")
         else:
             raise UserError(
                 f"{group[0]}: the scan {name!r} has the channels {numbers}, but the model needs 0 to {channels - 1}. "

@@ -25,6 +25,7 @@ PLAIN = json.dumps({"labels": {"background": 0, "Left kidney": 1, "Spleen": 2}})
 @pytest.mark.parametrize(
     ("name", "text"),
     [
+        ("predictions.json", PLAIN),
         ("itk.label", ITK_SNAP),
         ("a.txt", ITK_SNAP),
         ("dseg.tsv", BIDS),

@@ -46,7 +46,7 @@ def open_dataset(
     specimen: str | None = None,
     tolerance: float | Mapping[str, float] | None = None,
     boxes: Literal["box", "ellipse"] = "box",
-    masks: str | Path | None = None,
+    cache: str | Path | None = None,
     report: Report = raise_errors,
 ) -> Dataset:
     """List the cases of a data set on disk.
@@ -72,7 +72,7 @@ def open_dataset(
         specimen: See `segment.data.case.Dataset`.
         tolerance: Distance in mm within which two surfaces agree (for NSD), for all structures or by name; None: 2 mm.
         boxes: With ``annotated``, what boxes are drawn as: ``box``, or the ``ellipse`` that touches their sides.
-        masks: Folder in which masks that are made are kept; None: in the cache of the command.
+        cache: Folder for what is made of the data set, such as masks of annotations; None: the command's.
         report: Receives every problem, so that the rest is still read; raises at the first error by default.
 
     Returns:
@@ -89,7 +89,7 @@ def open_dataset(
         raise UserError(
             f"{path} does not exist, so the data set {named!r} cannot be read. {_how_to_get(name, source, terms)}"
         )
-    read = _reader(path, layout, image, label, boxes, Path(masks).expanduser() if masks else None)
+    read = _reader(path, layout, image, label, boxes, Path(cache).expanduser() if cache else None)
     described = path / "dataset.json"
     if described.is_file() and read in (table.read, folders.read, patients.read):
         what = f"It is not used, since it is neither {msd.LOOKED_FOR} nor {nnunet.LOOKED_FOR}."
@@ -122,7 +122,7 @@ def _reader(
     image: str | Sequence[str] | None,
     label: str | None,
     boxes: Literal["box", "ellipse"],
-    masks: Path | None,
+    cache: Path | None,
 ) -> Callable[..., Dataset]:
     """The function that reads the given layout, or the detected one."""
     if layout == "pattern":  # never detected: it is defined by its templates
@@ -132,9 +132,11 @@ def _reader(
     found = _layout(path, layout)
     if image is not None or label is not None:
         raise UserError(f"data.image and data.label apply to data.layout=pattern, not to {layout}. Remove them.")
+    if boxes != "box" and found is not annotated:
+        raise UserError(f"data.boxes={boxes} applies to data.layout=annotated, not to {layout}. Remove it.")
     if found is annotated:
-        return partial(annotated.read, masks=masks, boxes=boxes)
-    return partial(structures.read, masks=masks) if found is structures else found.read
+        return partial(annotated.read, cache=cache, boxes=boxes)
+    return partial(structures.read, cache=cache) if found is structures else found.read
 
 
 def _layout(path: Path, layout: str) -> Layout:
