@@ -32,6 +32,7 @@ PLAIN = json.dumps({"labels": {"background": 0, "Left kidney": 1, "Spleen": 2}})
         ("labels.json", SWAPPED),
         ("labels.json", PLAIN),
     ],
+    ids=["predictions", "itk-snap", "text", "bids", "values", "names"],
 )
 @pytest.mark.parametrize("folder", ["labels", "."])
 def test_labels_are_named_by_a_file_beside_the_masks(tmp_path, folder, name, text):

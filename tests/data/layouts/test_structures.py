@@ -87,13 +87,14 @@ def test_bids_derivatives_are_matched_with_their_images(tmp_path):
     bids(tmp_path, "sub-01", modalities="T1w FLAIR")
     bids(tmp_path, "sub-02", "ses-a", "T1w FLAIR")
     bids(tmp_path, "sub-02", "ses-b", "T1w FLAIR", run="run-1")
+    bids(tmp_path, "sub-02", "ses-b", mask=None)  # the mask of run 1 is not this scan's
     bids(tmp_path, "sub-03", mask=None)
     (tmp_path / "derivatives/manual/desc-manual_dseg.tsv").write_text("index\tname\n0\tBackground\n1\thippocampus\n")
     (tmp_path / "participants.tsv").write_text("participant_id\tage\nsub-01\t50\nsub-02\t60\nsub-03\t70\n")
     dataset = open_dataset(tmp_path)
     assert ids(dataset.cases) == ["sub-01", "sub-02_ses-a", "sub-02_ses-b_run-1"]
     assert [case.group for case in dataset.cases] == ["sub-01", "sub-02", "sub-02"]
-    assert (dataset.channels, ids(dataset.test_cases)) == (("T1w",), ["sub-03"])
+    assert (dataset.channels, ids(dataset.test_cases)) == (("T1w",), ["sub-02_ses-b", "sub-03"])
     assert dict(dataset.labels) == {"background": 0, "hippocampus": 1}
     assert dataset.cases[2].images == (tmp_path / "sub-02/ses-b/anat/sub-02_ses-b_run-1_T1w.nii.gz",)
     assert dataset.cases[2].label.name == "sub-02_ses-b_run-1_desc-manual_dseg.nii.gz"
