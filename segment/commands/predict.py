@@ -14,7 +14,7 @@ from segment.config.checks import check_inference
 from segment.config.options import PredictOptions, read_options
 from segment.errors import UserError
 from segment.inference.engines.names import check_engine
-from segment.inference.inputs import Scan, check_masks, find_scans
+from segment.inference.inputs import Scan, check_masks, find_scans, notes_on
 from segment.inference.limits import (
     channels_of,
     check_accelerator,
@@ -49,7 +49,7 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     scans = scans or list(find_scans(Path(options.input), len(model.channels)))
     settings = model.settings(options.inference, options.precision, options.accelerator)
     settings = replace(settings, notes=(*notes, *differences, *settings.notes))
-    for note in settings.notes:
+    for note in (*settings.notes, *notes_on(Path(options.input))):
         print(f"Note: {note}", file=sys.stderr)
     if settings.device.type == "cpu":
         keep_freed_memory()

@@ -8,7 +8,13 @@ from pathlib import Path
 
 from segment.data.layouts.common import image_files, split_channel
 from segment.errors import UserError
+from segment.io.dicom.files import is_dicom
+from segment.io.dicom.names import named_series, notes_of
+from segment.io.dicom.series import Series, contents, contents_of_folder, series_of
 from segment.io.formats import is_image_file, listed, stem, suffix
+from segment.io.formats.dicom import Dicom
+
+_MASKS_OF_DICOM = ".nii.gz"
 
 Scan = tuple[str, list[Path]]
 """Name of the mask file, and the scan's image files in channel order."""
@@ -41,7 +47,8 @@ def find_scans(source: Path, channels: int) -> Iterator[Scan]:
     """Find the scans in a file or folder.
 
     Args:
-        source: An image file or a folder of them. Files NAME_0000, NAME_0001, ... are the channels of one scan.
+        source: An image file or a folder of them. Files NAME_0000, NAME_0001, ... are the channels of one scan. Or a
+            folder with DICOM series, in it or its subfolders, or a file of one.
         channels: Channels of the model; decides whether a single four-digit ending is a channel number.
 
     Yields:
@@ -52,6 +59,10 @@ def find_scans(source: Path, channels: int) -> Iterator[Scan]:
     """
     if not source.exists():
         raise UserError(f"input={source}: there is no such file or folder.")
+    if series := _dicom_series(source):
+        for name, item in series.items():
+            yield f"{name}{_MASKS_OF_DICOM}", [item.path]
+        return
     if source.is_file() and not is_image_file(source):
         raise UserError(f"input={source}: is not an image file. Formats read: {listed()}.")
     files = [source] if source.is_file() else image_files(source)
@@ -70,6 +81,26 @@ def find_scans(source: Path, channels: int) -> Iterator[Scan]:
                 f"{group[0]}: the scan {name!r} has the channels {numbers}, but the model needs 0 to {channels - 1}. "
                 "Give exactly one file per channel of the model."
             )
+
+
+def notes_on(source: Path) -> list[str]:
+    """Sentences about the files of a DICOM folder that are no scan; none for other folders.
+
+    Args:
+        source: As for `find_scans`.
+    """
+    return notes_of(contents(source)) if source.is_dir() and _dicom_series(source) else []
+
+
+def _dicom_series(source: Path) -> dict[str, Series]:
+    """The DICOM series of a folder, or the one of a file, by name; none where other images lie in the folder."""
+    if is_dicom(source):
+        own = series_of(source)
+        found = named_series(source.parent, contents_of_folder(source.parent).series)
+        return {name: series for name, series in found.items() if series is own}
+    if not source.is_dir() or any(suffix(file) not in Dicom.suffixes for file in image_files(source)):
+        return {}
+    return named_series(source, contents(source).series)
 
 
 def _scan_key(file: Path) -> tuple[str, str]:

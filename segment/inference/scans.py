@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from segment import provenance
-from segment.files import file_sha256, hash_files, write_json
+from segment.files import file_sha256, write_json
 from segment.inference.inputs import Scan
 from segment.inference.model import Model, predictor_of
 from segment.inference.predictor import Prepared
 from segment.inference.settings import Settings
+from segment.io.content import hash_scans
 from segment.io.images import write_label
 from segment.parallel import overlapped
 
@@ -51,7 +52,7 @@ def predict_scans(
 
     def read(scan: Scan) -> Prepared:
         images = [file.absolute() for file in scan[1]]
-        made[scan[0]] = {"images": [*map(str, images)], "sha256": hash_files(images)}
+        made[scan[0]] = {"images": [*map(str, images)], "sha256": hash_scans(images)}
         return predictor.read(scan[1])
 
     def predict(scan: Scan, prepared: Prepared) -> np.ndarray:

@@ -16,7 +16,16 @@ import numpy as np
 from segment.arrays import smallest_type, whole_numbers
 from segment.errors import UserError
 from segment.files import written_whole
-from segment.io.formats import Header, ImageFormat, format_of, listed, require_possible_size, suffix, version_of
+from segment.io.formats import (
+    Header,
+    ImageFormat,
+    format_of,
+    listed,
+    members,
+    require_possible_size,
+    suffix,
+    version_of,
+)
 from segment.io.geometry import Grid, grid_difference
 from segment.text import one_line
 
@@ -180,7 +189,7 @@ def read_header(path: Path) -> Header:
         raise
     except Exception as error:  # third-party readers raise any exception on a mislabelled file
         raise _unreadable(path, image_format, error) from error
-    require_possible_size(path, header)
+    require_possible_size(path, header, members(path))
     affine, ndim = header.grid.affine, header.grid.ndim
     columns = affine[:3, :ndim]
     valid = np.isfinite(affine).all() and np.linalg.matrix_rank(columns) == ndim

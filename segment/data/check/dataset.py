@@ -25,7 +25,7 @@ from segment.data.check.survey import Survey
 from segment.data.check.surveys import survey_cases
 from segment.data.problems import ERROR, KINDS, WARNING, Problem, Report, problem_of, reported
 from segment.errors import UserError
-from segment.files import file_sha256, hash_files
+from segment.io.content import hash_scans, scan_sha256
 
 Tests = Literal["all", "labelled", "none"]
 """Test scans: all, those with a label, or none."""
@@ -175,9 +175,9 @@ def hash_readable(paths: Iterable[Path], known: Mapping[str, str] | None) -> dic
     hashes = dict(known or {})
     missing = sorted(path for path in paths if str(path) not in hashes)
     try:
-        return hashes | hash_files(missing)
-    except OSError:
+        return hashes | hash_scans(missing)
+    except (OSError, UserError):
         for path in missing:
-            with contextlib.suppress(OSError):
-                hashes[str(path)] = file_sha256(path)
+            with contextlib.suppress(OSError, UserError):
+                hashes[str(path)] = scan_sha256(path)
         return hashes

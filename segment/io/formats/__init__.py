@@ -43,6 +43,7 @@ from __future__ import annotations
 import os
 
 from segment.io.formats.base import DEFLATE_LIMIT, LZW_LIMIT, Doubt, Header, ImageFormat, require_possible_size
+from segment.io.formats.dicom import Dicom
 from segment.io.formats.gif import Gif
 from segment.io.formats.metaimage import MetaImage
 from segment.io.formats.nifti import Nifti
@@ -55,6 +56,7 @@ from segment.io.formats.registry import (
     import_formats,
     is_image_file,
     listed,
+    members,
     register,
     stem,
     suffix,
@@ -73,6 +75,7 @@ __all__ = [
     "import_formats",
     "is_image_file",
     "listed",
+    "members",
     "register",
     "require_possible_size",
     "stem",
@@ -88,5 +91,6 @@ register(Png())
 register(Gif())
 register(Pnm())
 register(Tiff())
+register(Dicom())
 
 import_formats([name for name in os.environ.get(VARIABLE, "").split(",") if name])

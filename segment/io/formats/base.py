@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -125,6 +125,22 @@ class ImageFormat(Protocol):
         """
         ...
 
+    def recognise(self, path: Path) -> bool:
+        """Whether a file whose name has no known suffix is of this format, by its first bytes; False by default.
+
+        Args:
+            path: A file; need not exist.
+        """
+        return False
+
+    def members(self, path: Path) -> tuple[Path, ...]:
+        """The files that a scan consists of; by default, one file is one scan.
+
+        Args:
+            path: The file that stands for the scan.
+        """
+        return (path,)
+
     def doubts(self, path: Path, header: Header) -> Iterable[Doubt]:
         """Format-specific doubts about a header; none by default.
 
@@ -135,17 +151,18 @@ class ImageFormat(Protocol):
         return ()
 
 
-def require_possible_size(path: Path, header: Header) -> None:
+def require_possible_size(path: Path, header: Header, members: Sequence[Path] = ()) -> None:
     """Refuse a header that is not a scan's, or that declares more voxels than its file can contain.
 
     Args:
         path: The image file.
         header: Its header.
+        members: All files of the scan, if there are several.
 
     Raises:
         UserError: If a size is not a positive integer, the voxels are not numbers, or the file is too short.
     """
-    shape, size = header.grid.shape, path.stat().st_size
+    shape, size = header.grid.shape, sum(file.stat().st_size for file in members or (path,))
     positive = all(isinstance(count, int) and count >= 1 for count in (*shape, header.channels))
     if not positive or len(shape) not in (2, 3):
         raise UserError(

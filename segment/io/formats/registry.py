@@ -18,7 +18,17 @@ from segment.user_modules import allow
 VARIABLE = "SEGMENT_FORMATS"  # modules, separated by commas; inherited by child processes
 
 _SUFFIX = re.compile(r"(\.[a-z0-9_+-]+)+")
-_MEMBERS = ("suffixes", "dimensions", "label_types", "read_header", "read_voxels", "write_label", "doubts")
+_MEMBERS = (
+    "suffixes",
+    "dimensions",
+    "label_types",
+    "read_header",
+    "read_voxels",
+    "write_label",
+    "recognise",
+    "members",
+    "doubts",
+)
 
 _formats: dict[str, ImageFormat] = {}  # by suffix
 _versions: dict[str, str] = {}  # by suffix
@@ -85,12 +95,29 @@ def listed() -> str:
 
 
 def format_of(path: Path | str) -> ImageFormat | None:
-    """The format of a file by its name; None if unknown.
+    """The format of a file by its name, else by its first bytes; None if unknown.
 
     Args:
         path: A file; need not exist.
     """
-    return _formats.get(suffix(path))
+    named = _formats.get(suffix(path))
+    return named or next((kind for kind in dict.fromkeys(_formats.values()) if kind.recognise(Path(path))), None)
+
+
+def members(path: Path | str) -> tuple[Path, ...]:
+    """The files that a scan consists of.
+
+    Args:
+        path: The file that stands for the scan.
+
+    Returns:
+        The file itself; of a DICOM series, the files of all slices.
+
+    Raises:
+        UserError: If it is no scan.
+    """
+    kind = format_of(path)
+    return (Path(path),) if kind is None else kind.members(Path(path))
 
 
 def version_of(path: Path | str) -> str:
