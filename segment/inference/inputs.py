@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from segment.io.dicom.names import named_series, notes_of
 from segment.io.dicom.series import Series, contents, contents_of_folder, series_of
 from segment.io.formats import is_image_file, listed, stem, suffix
 from segment.io.formats.dicom import Dicom
+from segment.io.mask_formats import ENDINGS
+from segment.io.masks import require_series
 
 _MASKS_OF_DICOM = ".nii.gz"
 
@@ -59,7 +62,7 @@ def find_scans(source: Path, channels: int) -> Iterator[Scan]:
     """
     if not source.exists():
         raise UserError(f"input={source}: there is no such file or folder.")
-    if series := _dicom_series(source):
+    if series := find_series(source):
         for name, item in series.items():
             yield f"{name}{_MASKS_OF_DICOM}", [item.path]
         return
@@ -83,17 +86,49 @@ def find_scans(source: Path, channels: int) -> Iterator[Scan]:
             )
 
 
+def renamed(scans: Iterable[Scan], kind: str) -> list[Scan]:
+    """Name masks for a format.
+
+    Args:
+        scans: From `find_scans`.
+        kind: One of `segment.io.mask_formats.ENDINGS`, or ``own`` for names as they are.
+
+    Raises:
+        UserError: If the format refers to a DICOM series and a scan is none, or two masks would have one name.
+    """
+    scans = list(scans)
+    if kind == "own":
+        return scans
+    for _, files in scans:
+        require_series(files[0], kind)
+    found = [(f"{stem(name)}{ENDINGS[kind]}", files) for name, files in scans]
+    twice = next((name for name, count in Counter(name for name, _ in found).items() if count > 1), None)
+    if twice is not None:
+        raise UserError(f"output_format={kind}: two scans would have the mask {twice}. Rename one of them.")
+    return found
+
+
 def notes_on(source: Path) -> list[str]:
     """Sentences about the files of a DICOM folder that are no scan; none for other folders.
 
     Args:
         source: As for `find_scans`.
     """
-    return notes_of(contents(source)) if source.is_dir() and _dicom_series(source) else []
+    return notes_of(contents(source)) if source.is_dir() and find_series(source) else []
 
 
-def _dicom_series(source: Path) -> dict[str, Series]:
-    """The DICOM series of a folder, or the one of a file, by name; none where other images lie in the folder."""
+def find_series(source: Path) -> dict[str, Series]:
+    """Find the DICOM series of a folder.
+
+    Args:
+        source: A folder, whose subfolders are searched too, or a file of a series.
+
+    Returns:
+        The series by name; none where other images lie in the folder.
+
+    Raises:
+        UserError: If a file is DICOM but no scan.
+    """
     if is_dicom(source):
         own = series_of(source)
         found = named_series(source.parent, contents_of_folder(source.parent).series)

@@ -27,6 +27,7 @@ def predict_scans(
     settings: Settings,
     advance: Callable[[str], None] = lambda name: None,
     command: Sequence[str] = (),
+    write_file: Callable[[Path, np.ndarray, Path], None] = write_label,
 ) -> None:
     """Write the mask of each scan on its own grid, then ``predictions.json``: how they were made.
 
@@ -41,6 +42,7 @@ def predict_scans(
         settings: Prediction settings.
         advance: Called with a mask's name once it is written.
         command: Arguments of ``segment``; by default those of this process.
+        write_file: Writes a mask to a file, given a file of its scan.
 
     Raises:
         UserError: When a scan cannot be read or predicted.
@@ -63,7 +65,7 @@ def predict_scans(
         return mask
 
     def write(scan: Scan, mask: np.ndarray) -> None:
-        write_label(output / scan[0], mask, like=scan[1][0])
+        write_file(output / scan[0], mask, scan[1][0])
 
     for name, _ in overlapped(read, predict, write, scans):
         advance(name)

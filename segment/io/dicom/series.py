@@ -36,6 +36,7 @@ class Series:
         patient: Patient ID; never shown, it only tells which series are of one patient.
         modality: Such as ``CT``.
         number: Series number, as text; may be empty.
+        kind: SOP class UID of its files.
     """
 
     stack: Stack
@@ -45,6 +46,7 @@ class Series:
     patient: str
     modality: str
     number: str
+    kind: str
 
     @property
     def path(self) -> Path:
@@ -223,7 +225,7 @@ def _gather(path: Path, found: _Gathered) -> None:
 def _no_scan(dataset: Dataset, kind: str) -> str:
     """Why an object is no scan; empty if it is one."""
     if not number(dataset, "Rows"):
-        return f"no image ({text(dataset, 'Modality') or 'a directory or a document'})"
+        return f"no image, or truncated ({text(dataset, 'Modality') or 'a directory, a document or damaged'})"
     image_type = [str(part).upper() for part in dataset.get("ImageType") or []]
     if text(dataset, "PhotometricInterpretation") == "PALETTE COLOR":
         return "a picture in palette colours"
@@ -238,7 +240,7 @@ def _no_scan(dataset: Dataset, kind: str) -> str:
 
 def _series(first: Dataset, stack: Stack) -> Series:
     names = ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "PatientID", "Modality", "SeriesNumber")
-    return Series(stack, *(text(first, name) for name in names))
+    return Series(stack, *(text(first, name) for name in (*names, "SOPClassUID")))
 
 
 def _order(series: Series) -> tuple[int, str, str]:
