@@ -8,6 +8,7 @@ import numpy as np
 
 from segment.errors import UserError
 from segment.io.dicom import segmentation, structures
+from segment.io.dicom.files import damage_as_value_error
 from segment.io.dicom.series import Annotation, Series
 
 
@@ -77,8 +78,9 @@ def structure_masks(annotation: Annotation, series: Series) -> Iterator[tuple[st
         UserError: If the file is damaged or lies on another grid.
     """
     try:
-        yield from _module(annotation).read_masks(annotation.path, series.grid)
-    except (ValueError, AttributeError, IndexError, TypeError) as error:
+        with damage_as_value_error():
+            yield from _module(annotation).read_masks(annotation.path, series.grid)
+    except ValueError as error:
         raise UserError(f"{annotation.path} cannot be read on its series {series.path}: {error}.") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segment.errors import UserError
+from segment.text import one_line
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -135,17 +137,23 @@ def _read(path: Path, **options: Any) -> Dataset:
     import pydicom
     from pydicom.filereader import read_file_meta_info
 
-    try:
+    with damage_as_value_error(), pydicom.config.disable_value_validation():
         with path.open("rb") as stream:
             plain = stream.read(PREAMBLE + 4)[PREAMBLE:] == b"DICM"
-        with pydicom.config.disable_value_validation():
-            if plain and str(read_file_meta_info(path).get("TransferSyntaxUID", "")) == _DEFLATED:
-                raise ValueError("its data set is deflated, which is not read; convert it with dcmconv")
-            return pydicom.dcmread(path, force=not plain, **options)
-    except ValueError:
+        if plain and str(read_file_meta_info(path).get("TransferSyntaxUID", "")) == _DEFLATED:
+            raise ValueError("its data set is deflated, which is not read; convert it with dcmconv")
+        return pydicom.dcmread(path, force=not plain, **options)
+
+
+@contextlib.contextmanager
+def damage_as_value_error() -> Iterator[None]:
+    """Turn what pydicom raises on a damaged file, which may be any exception, whenever a value is first used."""
+    try:
+        yield
+    except (ValueError, UserError, MemoryError):
         raise
-    except Exception as error:  # pydicom raises any exception on a damaged file
-        raise ValueError(f"it is damaged ({type(error).__name__}: {error})") from error
+    except Exception as error:
+        raise ValueError(f"it is damaged ({type(error).__name__}: {one_line(error)[:200]})") from error
 
 
 def transfer_syntax(dataset: Dataset) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from segment.io.dicom.files import read_dataset, transfer_syntax
+from segment.io.dicom.files import damage_as_value_error, read_dataset, transfer_syntax
 from segment.io.dicom.series import Series
 from segment.io.dicom.slices import Slice
 
@@ -60,8 +60,9 @@ def _frames(path: Path, slices: list[Slice]) -> Iterator[tuple[Slice, np.ndarray
     """The planes of a file as values, ``(y, x, channel)``."""
     from pydicom.pixels import apply_modality_lut
 
-    dataset = read_dataset(path)
-    decoded = decode(dataset, slices[0])
+    with damage_as_value_error():
+        dataset = read_dataset(path)
+        decoded = decode(dataset, slices[0])
     for item in slices:
         frame = _used_bits(decoded[item.frame], item)
         if item.table:
@@ -90,10 +91,7 @@ def decode(dataset: Dataset, item: Slice) -> np.ndarray:
 
         dataset.file_meta = getattr(dataset, "file_meta", FileMetaDataset())
         dataset.file_meta.TransferSyntaxUID = transfer_syntax(dataset)
-    try:
-        pixels = dataset.pixel_array
-    except Exception as error:  # decoders raise any exception on damaged pixels
-        raise ValueError(f"its pixels cannot be decoded ({str(error).splitlines()[0]})") from error
+    pixels = dataset.pixel_array
     if pixels.size != np.prod(shape):
         raise ValueError(f"its pixels have the shape {pixels.shape}, not {shape}")
     return pixels.reshape(shape)

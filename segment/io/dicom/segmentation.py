@@ -10,7 +10,7 @@ import numpy as np
 
 from segment.errors import UserError
 from segment.io.dicom.codes import Code, code_of
-from segment.io.dicom.files import number, read_attributes, read_dataset, text
+from segment.io.dicom.files import damage_as_value_error, number, read_attributes, read_dataset, text
 from segment.io.dicom.pixels import PLAIN, decode
 from segment.io.dicom.series import Series
 from segment.io.dicom.slices import Slice, slices_of
@@ -32,10 +32,10 @@ def names_of(path: Path) -> dict[int, str]:
         UserError: If the file is damaged.
     """
     try:
-        dataset = read_attributes(path, ["SegmentSequence"])
-        segments = dataset.get("SegmentSequence") or []
-        found = {int(item.SegmentNumber): text(item, "SegmentLabel") for item in segments}
-    except (ValueError, AttributeError, TypeError) as error:
+        with damage_as_value_error():
+            segments = read_attributes(path, ["SegmentSequence"]).get("SegmentSequence") or []
+            found = {int(item.SegmentNumber): text(item, "SegmentLabel") for item in segments}
+    except ValueError as error:
         raise UserError(f"{path} is no readable DICOM segmentation ({error}). Copy it again.") from error
     return {key: name or f"segment {key}" for key, name in found.items() if name.lower() != "background"}
 

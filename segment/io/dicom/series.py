@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segment.errors import UserError
-from segment.io.dicom.files import is_dicom, number, read_attributes, require_pydicom, text, walk
+from segment.io.dicom.files import damage_as_value_error, is_dicom, number, read_attributes, require_pydicom, text, walk
 from segment.io.dicom.slices import Slice, slices_of
 from segment.io.dicom.stack import Stack, stacks_of
 from segment.io.geometry import Grid
@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 
 SEGMENTATION = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")  # binary or fractional, label map
 STRUCTURES = "1.2.840.10008.5.1.4.1.1.481.3"
+_ABOUT = (
+    "SeriesInstanceUID",
+    "StudyInstanceUID",
+    "FrameOfReferenceUID",
+    "PatientID",
+    "Modality",
+    "SeriesNumber",
+    "SOPClassUID",
+)
 _SLICED = ("CT", "MR", "PT", "NM")
 _SECONDARY = "1.2.840.10008.5.1.4.1.1.7"
 
@@ -120,7 +129,7 @@ class _Gathered:
     """What is collected from the files of a folder."""
 
     slices: dict[tuple, list[Slice]] = field(default_factory=dict)
-    firsts: dict[tuple, Dataset] = field(default_factory=dict)
+    about: dict[tuple, list[str]] = field(default_factory=dict)  # `_ABOUT` of the first file
     annotations: list[Annotation] = field(default_factory=list)
     others: dict[str, list[Path]] = field(default_factory=dict)
 
@@ -193,12 +202,13 @@ def _contents(files: tuple[tuple[str, int, int], ...]) -> Contents:
             continue
         require_pydicom()
         try:
-            _gather(path, found)
-        except (ValueError, AttributeError, TypeError, KeyError, RecursionError) as error:
+            with damage_as_value_error():
+                _gather(path, found)
+        except ValueError as error:
             found.others.setdefault(f"unreadable: {error}", []).append(path)
     series = []
     for key, slices in found.slices.items():
-        series += [_series(found.firsts[key], stack) for stack in stacks_of(slices)]
+        series += [Series(stack, *found.about[key]) for stack in stacks_of(slices)]
     left = [LeftOut(tuple(paths), reason) for reason, paths in found.others.items()]
     return Contents(tuple(sorted(series, key=_order)), tuple(found.annotations), tuple(left))
 
@@ -219,7 +229,7 @@ def _gather(path: Path, found: _Gathered) -> None:
     alone = str(path) if flat or len(slices) > 1 else ""
     key = (text(dataset, "SeriesInstanceUID"), slices[0].size, slices[0].samples, alone)
     found.slices.setdefault(key, []).extend(slices)
-    found.firsts.setdefault(key, dataset)
+    found.about.setdefault(key, [text(dataset, keyword) for keyword in _ABOUT])
 
 
 def _no_scan(dataset: Dataset, kind: str) -> str:
@@ -236,11 +246,6 @@ def _no_scan(dataset: Dataset, kind: str) -> str:
     if text(dataset, "Modality") in ("RTDOSE", "PR", "SR", "KO"):
         return f"no scan ({text(dataset, 'Modality')})"
     return ""
-
-
-def _series(first: Dataset, stack: Stack) -> Series:
-    names = ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "PatientID", "Modality", "SeriesNumber")
-    return Series(stack, *(text(first, name) for name in (*names, "SOPClassUID")))
 
 
 def _order(series: Series) -> tuple[int, str, str]:

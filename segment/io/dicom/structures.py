@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from segment.errors import UserError
-from segment.io.dicom.files import read_attributes, read_dataset, text
+from segment.io.dicom.files import damage_as_value_error, read_attributes, read_dataset, text
 from segment.io.dicom.series import STRUCTURES, Series
 from segment.io.geometry import Grid
 
@@ -44,10 +44,10 @@ def names_of(path: Path) -> dict[int, str]:
         UserError: If the file is damaged.
     """
     try:
-        dataset = read_attributes(path, ["StructureSetROISequence"])
-        rois = dataset.get("StructureSetROISequence") or []
-        found = {int(item.ROINumber): text(item, "ROIName") for item in rois}
-    except (ValueError, AttributeError, TypeError) as error:
+        with damage_as_value_error():
+            rois = read_attributes(path, ["StructureSetROISequence"]).get("StructureSetROISequence") or []
+            found = {int(item.ROINumber): text(item, "ROIName") for item in rois}
+    except ValueError as error:
         raise UserError(f"{path} is no readable DICOM structure set ({error}). Copy it again.") from error
     return {key: name or f"structure {key}" for key, name in found.items()}
 

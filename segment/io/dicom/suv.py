@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from segment.errors import UserError
-from segment.io.dicom.files import number, read_attributes, text
+from segment.io.dicom.files import damage_as_value_error, number, read_attributes, text
 from segment.io.dicom.series import Series
 
 if TYPE_CHECKING:
@@ -42,19 +42,22 @@ def suv_factor(series: Series) -> float:
         UserError: If the series is not PET, its unit is another, or a value of the formula is missing or impossible.
     """
     try:
-        dataset = read_attributes(series.path, _TAGS)
-        if series.modality != "PT":
-            raise ValueError(f"its modality is {series.modality}, not PT")
-        unit = text(dataset, "Units")
-        if unit == "GML":
-            return 1.0
-        if unit != "BQML":
-            raise ValueError(f"its unit is {unit or 'missing'}, not BQML (Bq/ml)")
-        return _factor(dataset)
+        with damage_as_value_error():
+            return _of_series(series)
     except ValueError as error:
         raise UserError(
             f"{series.path}: no SUV can be computed of its series: {error}. Convert it without suv=true."
         ) from error
+
+
+def _of_series(series: Series) -> float:
+    dataset = read_attributes(series.path, _TAGS)
+    if series.modality != "PT":
+        raise ValueError(f"its modality is {series.modality}, not PT")
+    unit = text(dataset, "Units")
+    if unit not in ("BQML", "GML"):
+        raise ValueError(f"its unit is {unit or 'missing'}, not BQML (Bq/ml)")
+    return 1.0 if unit == "GML" else _factor(dataset)
 
 
 def _factor(dataset: Dataset) -> float:
