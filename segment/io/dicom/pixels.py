@@ -19,6 +19,16 @@ if TYPE_CHECKING:
 
 PLAIN = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 """Transfer syntaxes of pixels that are not compressed."""
+# pydicom's decoder for these, GDCM, ends the process on some damaged frames, and lacks 12 bits.
+_JPEG = ("1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
+"""JPEG of 12 bits and lossless JPEG."""
+# GDCM, if it is installed, would come first.
+_PLUGINS = {
+    **dict.fromkeys(("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"), "pylibjpeg"),
+    **dict.fromkeys(("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81"), "pyjpegls"),
+    "1.2.840.10008.1.2.4.50": "pillow",
+}
+"""Transfer syntax to the plugin of pydicom that decodes it."""
 _JPEG_FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # markers that begin a frame; F7 is JPEG-LS
 
 
@@ -91,16 +101,28 @@ def decode(dataset: Dataset, item: Slice) -> np.ndarray:
 
         dataset.file_meta = getattr(dataset, "file_meta", FileMetaDataset())
         dataset.file_meta.TransferSyntaxUID = transfer_syntax(dataset)
-    pixels = dataset.pixel_array
+    syntax = transfer_syntax(dataset)
+    if syntax in _PLUGINS:
+        dataset.pixel_array_options(decoding_plugin=_PLUGINS[syntax])
+    pixels = _decode_jpeg(dataset, item) if syntax in _JPEG else dataset.pixel_array
     if pixels.size != np.prod(shape):
         raise ValueError(f"its pixels have the shape {pixels.shape}, not {shape}")
     return pixels.reshape(shape)
 
 
+def _decode_jpeg(dataset: Dataset, item: Slice) -> np.ndarray:
+    import imagecodecs
+    from pydicom.encaps import generate_frames
+
+    frames = generate_frames(dataset.PixelData, number_of_frames=item.frames)
+    decoded = np.stack([imagecodecs.jpeg8_decode(frame) for frame in frames])
+    return decoded.astype(f"u{item.dtype.itemsize}").view(item.dtype)
+
+
 def _used_bits(frame: np.ndarray, item: Slice) -> np.ndarray:
     """Clear the bits above those that are used, in which old files keep overlays, and extend the sign."""
     unused = item.dtype.itemsize * 8 - item.bits
-    if frame.dtype.kind not in "iu" or unused <= 0 or item.syntax not in PLAIN:
+    if frame.dtype.kind not in "iu" or unused <= 0 or item.syntax not in (*PLAIN, *_JPEG):
         return frame
     return (frame << unused) >> unused
 

@@ -1,9 +1,11 @@
 """Series as they come from scanners: order, grid and values are those of SimpleITK's GDCM; refusals name the reason."""
 
+import imagecodecs
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from made_dicom import EIGHT, ORIGIN, SPACING, make_series, voxels
+from pydicom.encaps import encapsulate
 
 from segment.errors import UserError
 from segment.io.dicom.series import contents
@@ -37,6 +39,14 @@ def compressed(syntax):
     return change
 
 
+def lossless_jpeg(index, dataset):
+    """The most common compression of CT and MR in archives, which pydicom cannot write."""
+    frame = imagecodecs.jpeg8_encode(dataset.pixel_array.view(np.uint16), lossless=True)
+    dataset.PixelData = encapsulate([frame])
+    dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.70"
+    dataset["PixelData"].is_undefined_length = True
+
+
 def unsigned_12_bits(index, dataset):
     """Twelve bits, with an overlay in the bits above, as old scanners write."""
     dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 12, 11, 0
@@ -52,6 +62,7 @@ def unsigned_12_bits(index, dataset):
         {"change": set_rescale(0.37, -3.5)},
         {"change": set_rescale(2, 0)},
         {"change": unsigned_12_bits},
+        {"change": lossless_jpeg},
         {"change": compressed("1.2.840.10008.1.2.5")},
         {"change": compressed("1.2.840.10008.1.2.4.80")},
         {"change": compressed("1.2.840.10008.1.2.4.90"), "array": voxels((3, 40, 40))},
