@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian, generate_uid
 
@@ -109,3 +110,38 @@ def _slice(
     dataset.RescaleSlope, dataset.RescaleIntercept = 1, -1024
     dataset.PixelData = plane.astype(">i2" if big_endian else "<i2").tobytes()
     return dataset
+
+
+def make_enhanced(path: Path, array: np.ndarray, orientation: Sequence[float], slopes: Sequence[float]) -> None:
+    """Write one multi-frame file, frames in random order, each with its own slope."""
+    files = make_series(path.parent / "single", array, orientation)
+    frames = [dcmread(file) for file in files]
+    order = np.random.default_rng(0).permutation(len(frames))
+    dataset = frames[0]
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2.1"
+    shared = Dataset()
+    shared.PlaneOrientationSequence = [_only(dataset, "ImageOrientationPatient")]
+    shared.PixelMeasuresSequence = [_only(dataset, "PixelSpacing", "SliceThickness")]
+    dataset.SharedFunctionalGroupsSequence = [shared]
+    groups = []
+    for index in order:
+        group, values = Dataset(), Dataset()
+        values.RescaleSlope, values.RescaleIntercept, values.RescaleType = slopes[index], 0, "US"
+        group.PlanePositionSequence = [_only(frames[index], "ImagePositionPatient")]
+        group.PixelValueTransformationSequence = [values]
+        groups.append(group)
+    dataset.PerFrameFunctionalGroupsSequence = groups
+    dataset.NumberOfFrames = len(frames)
+    dataset.PixelData = b"".join(frames[index].PixelData for index in order)
+    for keyword in ("ImageOrientationPatient", "PixelSpacing", "ImagePositionPatient", "RescaleSlope"):
+        del dataset[keyword]
+    for file in files:
+        file.unlink()
+    dataset.save_as(path)
+
+
+def _only(dataset: Dataset, *keywords: str) -> Dataset:
+    item = Dataset()
+    for keyword in keywords:
+        setattr(item, keyword, dataset[keyword].value)
+    return item

@@ -1,23 +1,28 @@
 """Series as they come from scanners: order, grid and values are those of SimpleITK's GDCM; refusals name the reason."""
 
+import shutil
+from pathlib import Path
+
 import imagecodecs
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
-from made_dicom import EIGHT, ORIGIN, SPACING, make_series, voxels
+from made_dicom import EIGHT, ORIGIN, SPACING, make_enhanced, make_series, voxels
 from pydicom.encaps import encapsulate
 
 from segment.errors import UserError
 from segment.io.dicom.series import contents
 from segment.io.images import read_header, read_image
 
+REAL = Path(pydicom.__file__).parent / "data" / "test_files"
 LPS = np.diag([-1.0, -1.0, 1.0])
 
 
-def gdcm(folder) -> tuple[np.ndarray, np.ndarray]:
-    """Values (z, y, x) and affine of the only series in a folder, as SimpleITK's GDCM reads it."""
+def gdcm(folder, uid="") -> tuple[np.ndarray, np.ndarray]:
+    """Values (z, y, x) and affine of a series in a folder, by default the only one, as SimpleITK's GDCM reads it."""
     reader = sitk.ImageSeriesReader()
-    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder), uid))
     image = reader.Execute()
     affine = np.eye(4)
     affine[:3, :3] = LPS @ np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
@@ -78,6 +83,23 @@ def test_a_series_has_the_grid_and_the_values_that_gdcm_reads(tmp_path, made):
     assert read_header(files[2]).declared_bytes == found.array.size * 2
 
 
+@pytest.mark.parametrize("name", ["CT_small", "MR_small_bigendian", "MR_small_RLE", "693_J2KI", "examples_overlay"])
+def test_slices_of_real_scanners_have_the_values_that_gdcm_reads(tmp_path, name):
+    path = Path(shutil.copy(REAL / f"{name}.dcm", tmp_path))
+    image, found = sitk.ReadImage(str(path)), read_image(path)
+    np.testing.assert_array_equal(found.array[0], sitk.GetArrayFromImage(image).astype(np.float32))
+    np.testing.assert_allclose(found.grid.affine[:3, 3], LPS @ image.GetOrigin(), atol=1e-4)
+    np.testing.assert_allclose(found.grid.spacing[1:], image.GetSpacing()[1::-1], atol=1e-4)
+
+
+def test_a_real_series_among_others_has_the_grid_and_the_values_that_gdcm_reads():
+    (series,) = [item for item in contents(REAL / "dicomdirtests").series if item.number == "5"]
+    values, affine = gdcm(series.path.parent, series.uid)
+    found = read_image(series.path)
+    np.testing.assert_array_equal(found.array[0], values.astype(np.float32))
+    np.testing.assert_allclose(found.grid.affine, affine, atol=1e-4)
+
+
 def test_slices_of_a_made_series_lie_where_they_were_put(tmp_path):
     files = make_series(tmp_path)
     found = read_image(files[0])
@@ -93,6 +115,16 @@ def test_each_slice_is_rescaled_by_its_own_slope(tmp_path):
     files = make_series(tmp_path, change=rescale)
     slopes = 0.5 + np.arange(5)
     np.testing.assert_array_equal(read_image(files[0]).array[0], voxels() * slopes[:, None, None].astype(np.float32))
+
+
+@pytest.mark.parametrize("orientation", [EIGHT[0], EIGHT[7]])
+def test_frames_of_one_file_are_slices_by_position(tmp_path, orientation):
+    slopes = [1, 2, 0.5, 3, 4]
+    make_enhanced(tmp_path / "enhanced", voxels(), orientation, slopes)
+    found = read_image(tmp_path / "enhanced")
+    np.testing.assert_array_equal(found.array[0], voxels() * np.array(slopes, np.float32)[:, None, None])
+    make_series(tmp_path / "single", orientation=orientation)
+    np.testing.assert_allclose(found.grid.affine, gdcm(tmp_path / "single")[1], atol=1e-4)
 
 
 def test_a_modality_table_gives_the_values(tmp_path):
