@@ -29,6 +29,7 @@ def predict_scans(
     settings: Settings,
     advance: Callable[[str], None] = lambda name: None,
     command: Sequence[str] = (),
+    write_file: Callable[[Path, np.ndarray, Path], None] = write_label,
 ) -> dict[str, str]:
     """Write the mask of each scan on its own grid, then ``predictions.json``: how they were made.
 
@@ -45,6 +46,7 @@ def predict_scans(
         settings: Prediction settings.
         advance: Called with a mask's name once its scan is done.
         command: Arguments of ``segment``; by default those of this process.
+        write_file: Writes a mask to a file, given a file of its scan.
 
     Returns:
         Name of the mask to the reason, for each scan that could not be predicted. If none could, nothing is written.
@@ -80,7 +82,7 @@ def predict_scans(
     def write(scan: Scan, mask: np.ndarray | None) -> None:
         if mask is not None:
             with _noted(scan, failed):
-                write_label(output / scan[0], mask, like=scan[1][0])
+                write_file(output / scan[0], mask, scan[1][0])
 
     for name, _ in overlapped(read, predict, write, scans):
         advance(name)

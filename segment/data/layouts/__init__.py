@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from segment.data.case import Dataset
-from segment.data.layouts import folders, msd, nnunet, patients, pattern, table
+from segment.data.layouts import dicom, folders, msd, nnunet, patients, pattern, table
 from segment.data.layouts.common import label_table
 from segment.data.layouts.layout import Layout
 from segment.data.problems import WARNING, Problem, Report, raise_errors, reported
@@ -19,7 +19,14 @@ from segment.errors import UserError, did_you_mean
 
 # In the order in which they are tried: nnU-Net's dataset.json may also contain MSD's keys, and a table may list the
 # files of images/ and labels/.
-LAYOUTS: dict[str, Layout] = {"nnunet": nnunet, "msd": msd, "table": table, "folders": folders, "patients": patients}
+LAYOUTS: dict[str, Layout] = {
+    "nnunet": nnunet,
+    "msd": msd,
+    "table": table,
+    "folders": folders,
+    "dicom": dicom,
+    "patients": patients,
+}
 
 
 def open_dataset(
@@ -37,6 +44,7 @@ def open_dataset(
     specimen: str | None = None,
     tolerance: float | Mapping[str, float] | None = None,
     report: Report = raise_errors,
+    cache: Path | None = None,
 ) -> Dataset:
     """List the cases of a data set on disk.
 
@@ -46,8 +54,8 @@ def open_dataset(
     Args:
         root: The data set's folder (for a table also the CSV itself); nothing in it is changed.
         name: Short name; None uses the folder's name.
-        layout: ``msd``, ``nnunet``, ``folders``, ``table``, ``patients``, ``pattern``, or ``auto`` to detect
-            it.
+        layout: ``msd``, ``nnunet``, ``folders``, ``table``, ``dicom``, ``patients``, ``pattern``, or ``auto``
+            to detect it.
         labels: Label name to value in the files, or to the list of values whose union is a region, overriding the data
             set's own labels. The one called ``background`` is the background whatever its value; ``ignore`` marks
             unannotated voxels.
@@ -61,6 +69,7 @@ def open_dataset(
         specimen: See `segment.data.case.Dataset`.
         tolerance: Distance in mm within which two surfaces agree (for NSD), for all structures or by name; None: 2 mm.
         report: Receives every problem, so that the rest is still read; raises at the first error by default.
+        cache: Folder for what is made of the data set, such as masks of DICOM annotations; given by the commands.
 
     Returns:
         The data set, cases sorted by id.
@@ -76,7 +85,7 @@ def open_dataset(
         raise UserError(
             f"{path} does not exist, so the data set {named!r} cannot be read. {_how_to_get(name, source, terms)}"
         )
-    read = _reader(path, layout, image, label)
+    read = _reader(path, layout, image, label, cache)
     described = path / "dataset.json"
     if described.is_file() and read in (table.read, folders.read, patients.read):
         what = f"It is not used, since it is neither {msd.LOOKED_FOR} nor {nnunet.LOOKED_FOR}."
@@ -103,7 +112,9 @@ def _how_to_get(name: str | None, source: Mapping[str, Any] | None, terms: str) 
     return f"To download it{licence}, run `segment fetch data={name or 'NAME'}`, or set data.root to its folder."
 
 
-def _reader(path: Path, layout: str, image: str | Sequence[str] | None, label: str | None) -> Callable[..., Dataset]:
+def _reader(
+    path: Path, layout: str, image: str | Sequence[str] | None, label: str | None, cache: Path | None
+) -> Callable[..., Dataset]:
     """The function that reads the given layout, or the detected one."""
     if layout == "pattern":  # never detected: it is defined by its templates
         if image is None or label is None:
@@ -112,7 +123,7 @@ def _reader(path: Path, layout: str, image: str | Sequence[str] | None, label: s
     found = _layout(path, layout)
     if image is not None or label is not None:
         raise UserError(f"data.image and data.label apply to data.layout=pattern, not to {layout}. Remove them.")
-    return found.read
+    return partial(dicom.read, cache=cache) if found is dicom else found.read
 
 
 def _layout(path: Path, layout: str) -> Layout:
