@@ -35,7 +35,7 @@ def ensemble(models: Sequence[Model]) -> tuple[Model, tuple[str, ...]]:
         UserError: When they differ in labels, channels, or how a scan is prepared.
     """
     first = models[0]
-    notes = []
+    notes, steps = [], first.postprocessing
     for other in models[1:]:
         for name, ours, theirs in (
             ("labels", first.labels.declared, other.labels.declared),
@@ -50,11 +50,16 @@ def ensemble(models: Sequence[Model]) -> tuple[Model, tuple[str, ...]]:
                 )
         ours, theirs = (_scored(model) for model in (first, other))
         changed = [key for key in ours if ours[key] != theirs[key]]
+        if other.postprocessing != first.postprocessing:
+            steps = ()
         if changed:
             notes.append(f"{other.folder} was scored with other {', '.join(changed)} than {first.folder}, used here.")
     if len(models) == 1:
         return first, ()
-    return replace(first, network=Members(model.network for model in models), members=tuple(models)), tuple(notes)
+    if steps != first.postprocessing:
+        notes.append("postprocessing differs between the models, so none is applied to their mean.")
+    network = Members(model.network for model in models)
+    return replace(first, network=network, members=tuple(models), postprocessing=steps), tuple(notes)
 
 
 def _scored(model: Model) -> dict[str, object]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from segment.data.labels import Labels
 from segment.errors import UserError
 from segment.inference.batches import FittingBatches
+from segment.inference.postprocessing import Step, postprocessed
 from segment.inference.windows import SlidingWindows, assembled
 from segment.io.geometry import canonical_grid
 from segment.io.images import Image, read_image
@@ -53,6 +54,7 @@ class Predictor:
         windows: How a scan is divided into windows.
         labels: Meaning of the outputs.
         precision: Creates the context that the network runs in, such as Lightning's ``forward_context`` or an autocast.
+        steps: Post-processing of the masks.
     """
 
     def __init__(
@@ -62,12 +64,14 @@ class Predictor:
         windows: SlidingWindows,
         labels: Labels,
         precision: Callable[[], AbstractContextManager] = contextlib.nullcontext,
+        steps: Sequence[Step] = (),
     ) -> None:
         self.network = network
         self.plan = plan
         self.windows = windows
         self.labels = labels
         self.precision = precision
+        self.steps = steps
         members = network if isinstance(network, nn.ModuleList) else [network]
         self.forwards = [FittingBatches(member) for member in members]
 
@@ -101,7 +105,7 @@ class Predictor:
             restorer.add(index, plane)
             if watch is not None:
                 watch(axis, index, plane)
-        return restorer.result()
+        return self._postprocessed(restorer.result(), placement)
 
     def probabilities(self, image: Tensor, placement: Placement) -> Tensor:
         """Compute probabilities (output, *spatial) float32 of a prepared image (channel, *spatial), on the plan's grid.
@@ -144,7 +148,11 @@ class Predictor:
     def classes(self, probabilities: Tensor, placement: Placement) -> np.ndarray:
         """Class indices (*spatial) uint8 on the source grid, from probabilities on the plan's grid."""
         axis = self._axis(probabilities, placement)
-        return restore(probabilities, placement, self.plan, self._decide, axis=axis)
+        decided = restore(probabilities, placement, self.plan, self._decide, axis=axis)
+        return self._postprocessed(decided, placement)
+
+    def _postprocessed(self, mask: np.ndarray, placement: Placement) -> np.ndarray:
+        return postprocessed(mask, self.steps, self.labels, placement.grid.spacing)
 
     def _decide(self, probabilities: Tensor) -> Tensor:
         return decide(probabilities, self.labels)

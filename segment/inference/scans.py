@@ -45,7 +45,9 @@ def predict_scans(
         UserError: When a scan cannot be read or predicted.
     """
     started = time.time()
-    predictor = predictor_of(model, settings.windows, settings.device, settings.precision, settings.engine)
+    predictor = predictor_of(
+        model, settings.windows, settings.device, settings.precision, settings.engine, settings.steps
+    )
     output.mkdir(parents=True, exist_ok=True)
     made: dict[str, Any] = {}
 
