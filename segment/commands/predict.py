@@ -34,6 +34,7 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     # Here, since torch takes seconds to import.
     from segment.inference.ensemble import ensemble
     from segment.inference.model import load_model
+    from segment.inference.postprocessing import postprocessing_of
     from segment.inference.scans import predict_scans
     from segment.training.checkpoints import best_model
     from segment.training.memory import keep_freed_memory
@@ -45,9 +46,11 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
         models, described = map(list, zip(*map(best_model, models), strict=True))
         weights = f", weights of {'; '.join(dict.fromkeys(described))}"
         notes = ("checkpoint is best here, last for the model's scores, as requested.",)
-    model, differences = ensemble(models)
+    model, differences = ensemble(models, postprocessing_of(Path(options.model), models[0].labels))
     scans = scans or list(find_scans(Path(options.input), len(model.channels)))
-    settings = model.settings(options.inference, options.precision, options.accelerator)
+    settings = model.settings(
+        options.inference, options.precision, options.accelerator, options.postprocessing == "scored"
+    )
     settings = replace(settings, notes=(*notes, *differences, *settings.notes))
     for note in settings.notes:
         print(f"Note: {note}", file=sys.stderr)

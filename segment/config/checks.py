@@ -44,7 +44,15 @@ def check_training(config: DictConfig) -> None:
     check_targets(config)
     check_target("sampler", {"_target_": SAMPLING, **_plain(config.sampler, resolve=False)})
     _check_packages(config)
-    check_run(options.fold, options.folds, splits_of(config), options.seed, options.overfit, options.nested)
+    check_run(
+        options.fold,
+        options.folds,
+        splits_of(config),
+        options.seed,
+        options.overfit,
+        options.nested,
+        options.postprocessing,
+    )
     trainer = _plain(config.trainer)
     check_trainer(trainer)
     check_sampling(_plain(config.sampler), trainer["accumulate_grad_batches"])

@@ -23,6 +23,7 @@ class TrainOptions:
     nested: bool
     weights: str | None
     overfit: int
+    postprocessing: str = field(metadata={"of": ("auto", "none")})
     seed: int
     name: str | None
     output: str | None
@@ -38,6 +39,7 @@ class PredictOptions:
     output: str
     checkpoint: str = field(metadata={"of": ("last", "best")})
     overwrite: bool
+    postprocessing: str = field(metadata={"of": ("scored", "none")})
     inference: dict[str, Any]
     trust: list[str]
     accelerator: str

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence, Set
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from segment.data.labels import IGNORE, Labels
 from segment.evaluation.score import VOXELS_IN_FLIGHT, Pair, read_pair
+from segment.files import plain
 from segment.inference.postprocessing import (
     HOLES,
     LARGEST,
@@ -25,6 +26,7 @@ from segment.inference.postprocessing import (
     postprocessed,
     survivors,
     voxels_of,
+    words,
 )
 from segment.io.images import read_header
 from segment.metrics.components import components
@@ -57,6 +59,13 @@ class Difference:
     def is_gain(self) -> bool:
         """Whether the mean rises and no label falls."""
         return self.mean > 0 and not any(value < 0 for value in self.labels.values())
+
+    @property
+    def lowest(self) -> str:
+        """The label that gains least or loses most, and how much."""
+        scored = {name: value for name, value in self.labels.items() if not math.isnan(value)}
+        name = min(scored, key=scored.__getitem__)
+        return f"{name} {scored[name]:+.4f}"
 
 
 @dataclass(frozen=True)
@@ -91,6 +100,34 @@ class Decision:
     count: int
     scans: int
     difference: Difference
+
+    def words(self) -> str:
+        """In one phrase, for the protocol of scores."""
+        kept = words(self.steps) if self.steps else f"none of {self.count} steps kept"
+        return f"{kept}, decided on {self.scans} validation scans"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for ``summary.json``: differences are of Dice with and without, paired scan by scan.
+
+        ``steps``: what is kept; ``difference``: what it changes together, and ``structures``: the best step for each
+        structure, in the order in which they were tried, each with the label that gains least.
+        """
+        return {
+            "steps": [asdict(step) for step in self.steps],
+            "scans": self.scans,
+            "tried": self.count,
+            "difference": plain(asdict(self.difference)),
+            "structures": [
+                {
+                    "step": str(one.step),
+                    "kept": one.kept,
+                    "difference": one.difference.mean,
+                    "ci95": plain(one.difference.ci95),
+                    "lowest": one.difference.lowest,
+                }
+                for one in self.tried
+            ],
+        }
 
 
 @dataclass

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -11,12 +12,16 @@ from pydantic import Field
 
 from segment.arrays import nonzero_box
 from segment.data.labels import Labels
+from segment.errors import UserError
+from segment.files import read_mapping, write_json
 from segment.metrics.components import components
-from segment.validation import one_of
+from segment.validation import one_of, read_as
 
 LARGEST, SMALL, HOLES = "largest", "small", "holes"
 KINDS = (LARGEST, SMALL, HOLES)
 MAX_SIZE = 1e9  # mm3: a cubic metre
+MAX_BYTES = 1 << 20
+FILE = "postprocessing.json"
 MAX_STEPS = 1024  # more than two for each of 254 labels, which is what a training writes
 
 Size = Annotated[float, Field(strict=True, gt=0, le=MAX_SIZE, allow_inf_nan=False)]
@@ -60,6 +65,43 @@ def check_steps(steps: Sequence[Step], labels: Labels) -> None:
             raise ValueError(f"postprocessing[{number}]: {step.kind} needs a label")
         if (step.size is None) == (step.kind == SMALL):
             raise ValueError(f"postprocessing[{number}]: a size belongs to {SMALL}, and to nothing else")
+
+
+@dataclass(frozen=True)
+class Decided:
+    """The content of ``postprocessing.json``, in the folder of a cross-validation."""
+
+    steps: Annotated[tuple[Step, ...], Field(max_length=MAX_STEPS)]
+
+
+def write_postprocessing(folder: Path, steps: Sequence[Step]) -> None:
+    """Write the steps that were decided for all folds into the folder of a cross-validation."""
+    write_json(folder / FILE, asdict(Decided(tuple(steps))))
+
+
+def postprocessing_of(folder: Path, labels: Labels) -> tuple[Step, ...] | None:
+    """Read the steps that were decided for all folds.
+
+    Args:
+        folder: The folder of a cross-validation, or any other.
+        labels: Labels of its models.
+
+    Returns:
+        The steps; None if none were decided, or it is no such folder.
+
+    Raises:
+        UserError: When the file is damaged.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    fix = "Copy the folder again."
+    steps = read_as(Decided, read_mapping(path, fix, MAX_BYTES), path, fix=fix).steps
+    try:
+        check_steps(steps, labels)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}. {fix}") from error
+    return steps
 
 
 def words(steps: Sequence[Step]) -> str:
