@@ -14,7 +14,7 @@ from segment.config.checks import check_inference
 from segment.config.options import PredictOptions, read_options
 from segment.errors import UserError
 from segment.inference.engines.names import check_engine
-from segment.inference.inputs import Scan, check_masks, find_scans
+from segment.inference.inputs import PROBABILITIES, UNCERTAINTY, Scan, check_maps, check_masks, find_scans
 from segment.inference.limits import (
     channels_of,
     check_accelerator,
@@ -59,7 +59,13 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("predicting", total=len(scans))
         predict_scans(
-            model, scans, Path(options.output), settings, lambda name: progress.advance(task), command.arguments
+            model,
+            scans,
+            Path(options.output),
+            settings,
+            lambda name: progress.advance(task),
+            command.arguments,
+            _maps(options),
         )
     averaged = f", mean of {len(models)} models" if len(models) > 1 else ""
     print(f"{len(scans)} mask(s) in {options.output}, labels {model.labels.declared}{averaged}{weights}")
@@ -88,4 +94,12 @@ def checked_scans(options: PredictOptions) -> list[Scan]:
     channels = channels_of(folders[0])
     scans = [] if channels is None else list(find_scans(Path(options.input), channels))
     check_masks(Path(options.output), scans, options.overwrite)
+    if _maps(options):
+        check_maps(scans)
     return scans
+
+
+def _maps(options: PredictOptions) -> list[str]:
+    """What to write beside the masks."""
+    asked = {PROBABILITIES: options.probabilities, UNCERTAINTY: options.uncertainty}
+    return [name for name, wanted in asked.items() if wanted]

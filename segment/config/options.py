@@ -40,6 +40,8 @@ class PredictOptions:
     checkpoint: str = field(metadata={"of": ("last", "best")})
     overwrite: bool
     postprocessing: str = field(metadata={"of": ("scored", "none")})
+    probabilities: bool
+    uncertainty: bool
     inference: dict[str, Any]
     trust: list[str]
     accelerator: str

@@ -23,13 +23,16 @@ MAX_SIGMA = 10.0
 MAX_BATCH = 4096
 AUTO = "auto"  # for the batch size and the layout of windows: the fastest where the model is scored
 LAYOUTS = ("channels_last", "contiguous")
+DECISIONS = ARGMAX, DICE = "argmax", "dice"
 
 
-def check_windows(overlap: float, batch_size: int | str, sigma: float, layout: str = "channels_last") -> None:
+def check_windows(
+    overlap: float, batch_size: int | str, sigma: float, layout: str = "channels_last", decision: str = ARGMAX
+) -> None:
     """Check the arguments of `segment.inference.windows.SlidingWindows`.
 
     Raises:
-        ValueError: When a number is out of range, or there is no such layout.
+        ValueError: When a number is out of range, or there is no such layout or decision.
         TypeError: When a value is not a number.
     """
     # NaN compares as false.
@@ -42,6 +45,8 @@ def check_windows(overlap: float, batch_size: int | str, sigma: float, layout: s
         raise ValueError(f"batch_size={batch_size} must be a whole number from 1 to {MAX_BATCH}, or {AUTO}")
     if layout not in (AUTO, *LAYOUTS):
         raise ValueError(f"layout={layout} must be one of {', '.join((AUTO, *LAYOUTS))}")
+    if decision not in DECISIONS:
+        raise ValueError(f"decision={decision} must be one of {', '.join(DECISIONS)}")
 
 
 def check_accelerator(accelerator: str) -> None:

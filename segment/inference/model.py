@@ -25,7 +25,7 @@ from segment.inference.postprocessing import MAX_STEPS, Step, check_steps
 from segment.inference.precision import PRECISIONS, written_precision
 from segment.inference.prediction import Prediction
 from segment.inference.predictor import Predictor, context_of
-from segment.inference.settings import Settings, decide_settings, with_steps
+from segment.inference.settings import Settings, decide_settings, together, with_steps
 from segment.inference.speed import fastest
 from segment.inference.windows import SlidingWindows
 from segment.io.images import read_image
@@ -81,6 +81,7 @@ class Model:
         folder: The model folder; None for a network that was not loaded.
         weights: The file of the weights, if it is not the model folder's.
         members: The models of an ensemble, whose networks ``network`` lists; empty otherwise.
+        groups: If their plans differ, the ensemble of each plan.
         export: How the network was exported; None for one in torch.
         postprocessing: Steps that its masks were scored after.
         engines: Networks made of it for other engines, by engine and precision.
@@ -96,6 +97,7 @@ class Model:
     folder: Path | None = None
     weights: Path | None = None
     members: tuple[Model, ...] = ()
+    groups: tuple[Model, ...] = ()
     export: Export | None = None
     postprocessing: tuple[Step, ...] = ()
     engines: dict[tuple[str, str], nn.Module] = field(default_factory=dict, repr=False, compare=False)
@@ -117,10 +119,14 @@ class Model:
 
         Batch size and layout of windows that are ``auto`` are measured.
         """
+        steps = self.postprocessing if postprocessing else ()
+        if self.groups:
+            parts = {str(one.folder): one.settings(inference, precision, accelerator) for one in self.groups}
+            return together(parts, self.postprocessing, steps)
         settings = decide_settings(
             self.inference, self.precision, inference, precision, accelerator, self._fastest, self.export
         )
-        return with_steps(settings, self.postprocessing, self.postprocessing if postprocessing else ())
+        return with_steps(settings, self.postprocessing, steps)
 
     def _fastest(self, windows: SlidingWindows, device: torch.device, precision: str) -> SlidingWindows:
         shape = (len(self.channels), *self.plan.patch_size)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from segment import provenance
+from segment.data.labels import Labels
 from segment.files import file_sha256, hash_files, write_json
-from segment.inference.inputs import Scan
-from segment.inference.model import Model, predictor_of
-from segment.inference.predictor import Prepared
+from segment.inference.held import held
+from segment.inference.inputs import PROBABILITIES, UNCERTAINTY, Scan
+from segment.inference.model import Model
 from segment.inference.settings import Settings
-from segment.io.images import write_label
+from segment.inference.several import predictor_with
+from segment.inference.uncertainty import entropy
+from segment.io.formats import stem
+from segment.io.fractions import write_fractions
+from segment.io.images import read_grid, write_label
 from segment.parallel import overlapped
 
 
@@ -26,6 +31,7 @@ def predict_scans(
     settings: Settings,
     advance: Callable[[str], None] = lambda name: None,
     command: Sequence[str] = (),
+    maps: Collection[str] = (),
 ) -> None:
     """Write the mask of each scan on its own grid, then ``predictions.json``: how they were made.
 
@@ -40,30 +46,37 @@ def predict_scans(
         settings: Prediction settings.
         advance: Called with a mask's name once it is written.
         command: Arguments of ``segment``; by default those of this process.
+        maps: What to write beside the masks, each in a folder of its name: ``probabilities``, of every label or region
+            along the fourth axis, and ``uncertainty``, see `segment.inference.uncertainty.entropy`.
 
     Raises:
         UserError: When a scan cannot be read or predicted.
     """
     started = time.time()
-    predictor = predictor_of(
-        model, settings.windows, settings.device, settings.precision, settings.engine, settings.steps
-    )
+    predictor = predictor_with(model, settings)
     output.mkdir(parents=True, exist_ok=True)
     made: dict[str, Any] = {}
 
-    def read(scan: Scan) -> Prepared:
+    def read(scan: Scan) -> Any:
         images = [file.absolute() for file in scan[1]]
         made[scan[0]] = {"images": [*map(str, images)], "sha256": hash_files(images)}
         return predictor.read(scan[1])
 
-    def predict(scan: Scan, prepared: Prepared) -> np.ndarray:
+    def predict(scan: Scan, prepared: Any) -> tuple[np.ndarray, np.ndarray | None]:
         name, files = scan
         began = time.perf_counter()
-        mask = model.labels.decode(predictor.predict_read(files, prepared))
+        kept = None
+        if maps:
+            shape, kind = read_grid(files[0]).shape, np.float32 if model.groups else np.float16
+            kept = held((model.labels.outputs, *shape), kind, output)
+        mask = model.labels.decode(predictor.predict_read(files, prepared, kept=kept))
         made[name]["seconds"] = round(time.perf_counter() - began, 3)
-        return mask
+        return mask, kept
 
-    def write(scan: Scan, mask: np.ndarray) -> None:
+    def write(scan: Scan, result: tuple[np.ndarray, np.ndarray | None]) -> None:
+        mask, kept = result
+        if kept is not None:
+            _write_maps(output, scan, kept, model.labels, maps)
         write_label(output / scan[0], mask, like=scan[1][0])
 
     for name, _ in overlapped(read, predict, write, scans):
@@ -72,14 +85,26 @@ def predict_scans(
         "model": [_described(member) for member in model.members] or _described(model),
         "dataset": model.dataset,
         "labels": model.labels.declared,
-        "scored": settings.scored,
-        "predicted": settings.used,
+        "scored": [part.scored for part in settings.parts] or settings.scored,
+        "predicted": [part.used for part in settings.parts] or settings.used,
         "device": settings.device.type,
         "notes": settings.notes,
+        **({PROBABILITIES: list(model.labels.regions or model.labels)} if PROBABILITIES in maps else {}),
         "scans": made,
         "provenance": provenance.collect(0, started, command),
     }
     write_json(output / "predictions.json", record)
+
+
+def _write_maps(output: Path, scan: Scan, kept: np.ndarray, labels: Labels, maps: Collection[str]) -> None:
+    """Write maps of a scan from its probabilities (output, *spatial)."""
+    name, grid = f"{stem(Path(scan[0]))}.nii.gz", read_grid(scan[1][0])
+    if PROBABILITIES in maps:
+        write_fractions(output / PROBABILITIES / name, kept, len(kept), grid)
+    if UNCERTAINTY in maps:
+        volume = kept[:, None] if kept.ndim == 3 else kept
+        planes = (entropy(volume[:, index], bool(labels.regions)) for index in range(volume.shape[1]))
+        write_fractions(output / UNCERTAINTY / name, planes, 1, grid)
 
 
 def _described(model: Model) -> dict[str, str] | None:

@@ -33,6 +33,7 @@ class Settings:
         notes: A sentence for each setting that differs from that of the model's scores.
         engine: What computes the network.
         steps: Post-processing of the masks.
+        parts: The settings of each plan's models, in an ensemble of several plans.
     """
 
     windows: SlidingWindows
@@ -42,6 +43,7 @@ class Settings:
     notes: tuple[str, ...]
     engine: str = "torch"
     steps: tuple[Step, ...] = ()
+    parts: tuple[Settings, ...] = ()
 
     @property
     def used(self) -> dict[str, Any]:
@@ -106,6 +108,20 @@ def with_steps(settings: Settings, scored: Sequence[Step], used: Sequence[Step])
     before = {"postprocessing": words(scored)}
     notes = different(before, {"postprocessing": words(used)}, {})
     return replace(settings, scored={**settings.scored, **before}, notes=(*settings.notes, *notes), steps=tuple(used))
+
+
+def together(parts: Mapping[str, Settings], scored: Sequence[Step], used: Sequence[Step]) -> Settings:
+    """The settings of an ensemble of several plans.
+
+    Args:
+        parts: The settings of each plan's models, by what to call them.
+        scored: The post-processing of their scores.
+        used: That of the prediction.
+    """
+    notes = [f"{name}: {note}" for name, part in parts.items() for note in part.notes]
+    with_own = tuple(with_steps(replace(part, notes=()), scored, used) for part in parts.values())
+    first = with_own[0]
+    return replace(first, notes=(*notes, *first.notes), parts=with_own)
 
 
 def _precision(

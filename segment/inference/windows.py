@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from segment.augment.spatial import spatial_axes
 from segment.inference.blending import Blend, constant_places, cut
-from segment.inference.limits import AUTO, check_windows
+from segment.inference.limits import ARGMAX, AUTO, check_windows
 from segment.inference.tiling import Pass, Place, Schedule, Step, best_axis, gaussian, schedule, starts
 from segment.networks.padding import memory_format
 
@@ -43,6 +43,8 @@ class SlidingWindows:
             2021).
         layout: Memory layout of windows and weights, ``channels_last`` or ``contiguous``; ``auto``: the fastest where
             the model is scored.
+        decision: How probabilities become labels: ``argmax``, the most probable one; or ``dice``, the masks of the
+            highest expected Dice (RankSEG, Dai and Li 2023), which holds the probabilities of a scan on disk.
 
     Raises:
         ValueError: When a number is out of range.
@@ -57,8 +59,9 @@ class SlidingWindows:
         sigma: float = 0.125,
         average: str = "probabilities",
         layout: str = "channels_last",
+        decision: str = ARGMAX,
     ) -> None:
-        check_windows(overlap, batch_size, sigma, layout)
+        check_windows(overlap, batch_size, sigma, layout, decision)
         if average not in AVERAGES:
             raise ValueError(f"average={average} must be one of {', '.join(AVERAGES)}")
         self.overlap = overlap
@@ -67,12 +70,14 @@ class SlidingWindows:
         self.sigma = sigma
         self.average = average
         self.layout = layout
+        self.decision = decision
 
     def describe(self) -> dict[str, object]:
         """Settings to report with every score: overlap and test-time augmentation."""
         mirror = self.mirror if isinstance(self.mirror, str) else list(self.mirror)
         views = f"mirror {mirror}{' of logits' * (self.average == 'logits')}" if self.mirror else "none"
-        return {"overlap": self.overlap, "test_time_augmentation": views}
+        decision = {} if self.decision == ARGMAX else {"decision": self.decision}
+        return {"overlap": self.overlap, "test_time_augmentation": views, **decision}
 
     def flips(self, dims: int) -> list[tuple[int, ...]]:
         """Spatial axes flipped in each pass; the first pass flips none."""

@@ -43,12 +43,12 @@ def predictions_record(folders: Collection[Path]) -> dict[str, Any]:
 
 
 def prediction_settings(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Overlap, test-time augmentation, precision and post-processing of the masks; empty if nothing is known.
+    """Overlap, test-time augmentation, precision, decision and post-processing of the masks; empty if nothing is known.
 
     Args:
         record: The result of `predictions_record`.
     """
-    keys = ("overlap", "test_time_augmentation", "precision", "postprocessing")
+    keys = ("overlap", "test_time_augmentation", "precision", "decision", "postprocessing")
     if _RUN in record:
         return {key: record[_RUN].get(key) for key in keys}
     settings = record.get("predicted")
@@ -56,7 +56,8 @@ def prediction_settings(record: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     mirror = settings.get("mirror")
     augmentation = {"test_time_augmentation": f"mirror {mirror}" if mirror else "none"}
-    return {key: settings.get(key) for key in keys} | augmentation
+    known = {key: settings.get(key) for key in keys} | augmentation
+    return known | ({"decision": None} if known["decision"] == "argmax" else {})  # the usual one
 
 
 def image_files_of(record: Mapping[str, Any], mask: str) -> list[str]:

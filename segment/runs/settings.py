@@ -46,6 +46,7 @@ MOVED = {
 # Keys that configurations written before lack, with the value that they stand for; a missing key stands for null.
 ADDED = {
     "inference.average": "probabilities",
+    "inference.decision": "argmax",
     "loss.label_smoothing": 0.0,
     "nested": False,
     "plan.from": "all",
