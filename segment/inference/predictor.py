@@ -96,8 +96,9 @@ class Predictor:
             image: The image.
             placement: Where it comes from.
             watch: Called with every plane's axis, index and probabilities (output, *plane) on the plan's grid.
-            kept: (output, *spatial) floats on the source grid, zeros, to which the probabilities are written. Without
-                it, a decision that needs the whole scan keeps them in a temporary file.
+            kept: (output, *spatial) floats on the source grid, zeros, to which the probabilities are written; with one
+                output more, the mean entropy of the passes follows. Without it, a decision that needs the whole scan
+                keeps the probabilities in a temporary file.
 
         Returns:
             Class indices (*spatial) uint8 on the source grid.
@@ -123,7 +124,7 @@ class Predictor:
         Args:
             image: The image.
             placement: Where it comes from.
-            kept: (output, *spatial) floats on the source grid, to which a share of the probabilities is added.
+            kept: As for `mask`; a share of the probabilities is added to it.
             share: That share.
             watch: As for `mask`.
 
@@ -136,10 +137,11 @@ class Predictor:
         axis = self._axis(image, placement)
         length = image.shape[axis + 1] if image.ndim == 4 else 1
         restorer = Restorer(placement, self.plan, length, axis, self._decide, kept, share, self._background)
-        for index, plane in self._planes(image, axis, whole=False):
+        more = kept is not None and len(kept) > self.labels.outputs
+        for index, plane in self._planes(image, axis, whole=False, entropies=more):
             restorer.add(index, plane)
             if watch is not None:
-                watch(axis, index, plane)
+                watch(axis, index, plane[: self.labels.outputs])
         return restorer.result()
 
     def probabilities(self, image: Tensor, placement: Placement) -> Tensor:
@@ -156,10 +158,10 @@ class Predictor:
         fixed = fixed_axis(placement, self.plan)
         return self.windows.axis(image.shape[1:], self.plan.patch_size) if fixed is None else fixed
 
-    def _planes(self, image: Tensor, axis: int, whole: bool) -> Iterator[tuple[int, Tensor]]:
+    def _planes(self, image: Tensor, axis: int, whole: bool, entropies: bool = False) -> Iterator[tuple[int, Tensor]]:
         """The planes of `SlidingWindows.planes`, computed in evaluation mode and in the precision's context."""
         planes = self.windows.planes(
-            self.forwards, image, self.plan.patch_size, bool(self.labels.regions), axis, whole=whole
+            self.forwards, image, self.plan.patch_size, bool(self.labels.regions), axis, whole, entropies
         )
         training = self.network.training
         self.network.eval()
@@ -169,7 +171,7 @@ class Predictor:
                     found = next(planes, None)
                 if found is None:
                     return
-                # Probabilities are at most 1, so their sum is finite where all of them are.
+                # Probabilities and entropies are at most 1, so their sum is finite where all of them are.
                 if not bool(torch.isfinite(found[1].sum())):
                     raise UserError(
                         "the network gives values that are not finite (NaN or infinite). Predict with "
@@ -190,7 +192,7 @@ class Predictor:
     def _finished(self, decided: np.ndarray, placement: Placement, kept: np.ndarray | None) -> np.ndarray:
         """The mask after a decision that needs the whole scan and after post-processing."""
         if kept is not None and self.windows.decision != ARGMAX:
-            decided = decide_scan(kept, self.labels, self.windows.decision)
+            decided = decide_scan(kept[: self.labels.outputs], self.labels, self.windows.decision)
         return postprocessed(decided, self.steps, self.labels, placement.grid.spacing)
 
     @property
@@ -199,7 +201,7 @@ class Predictor:
         return None if self.labels.regions else 0
 
     def _decide(self, probabilities: Tensor) -> Tensor:
-        return decide(probabilities, self.labels)
+        return decide(probabilities[: self.labels.outputs], self.labels)
 
     def on_source(self, probabilities: Tensor, placement: Placement) -> np.ndarray:
         """Probabilities (output, *spatial) float32 on the source grid; cropped parts are background."""

@@ -17,7 +17,7 @@ from segment.inference.inputs import PROBABILITIES, UNCERTAINTY, Scan
 from segment.inference.model import Model
 from segment.inference.settings import Settings
 from segment.inference.several import predictor_with
-from segment.inference.uncertainty import entropy
+from segment.inference.uncertainty import uncertainty
 from segment.io.formats import stem
 from segment.io.fractions import write_fractions
 from segment.io.images import read_grid, write_label
@@ -46,8 +46,8 @@ def predict_scans(
         settings: Prediction settings.
         advance: Called with a mask's name once it is written.
         command: Arguments of ``segment``; by default those of this process.
-        maps: What to write beside the masks, each in a folder of its name: ``probabilities``, of every label or region
-            along the fourth axis, and ``uncertainty``, see `segment.inference.uncertainty.entropy`.
+        maps: What to write beside the masks, each in a folder of its name, along a fourth axis: ``probabilities`` of
+            every label or region, and ``uncertainty``, the maps of `segment.inference.uncertainty.uncertainty`.
 
     Raises:
         UserError: When a scan cannot be read or predicted.
@@ -68,7 +68,7 @@ def predict_scans(
         kept = None
         if maps:
             shape, kind = read_grid(files[0]).shape, np.float32 if model.groups else np.float16
-            kept = held((model.labels.outputs, *shape), kind, output)
+            kept = held((model.labels.outputs + (UNCERTAINTY in maps), *shape), kind, output)
         mask = model.labels.decode(predictor.predict_read(files, prepared, kept=kept))
         made[name]["seconds"] = round(time.perf_counter() - began, 3)
         return mask, kept
@@ -97,14 +97,16 @@ def predict_scans(
 
 
 def _write_maps(output: Path, scan: Scan, kept: np.ndarray, labels: Labels, maps: Collection[str]) -> None:
-    """Write maps of a scan from its probabilities (output, *spatial)."""
+    """Write maps of a scan from what `segment.inference.predictor.Predictor.mask` has kept of it."""
     name, grid = f"{stem(Path(scan[0]))}.nii.gz", read_grid(scan[1][0])
+    volumes = kept[:, None] if kept.ndim == 3 else kept
     if PROBABILITIES in maps:
-        write_fractions(output / PROBABILITIES / name, kept, len(kept), grid)
+        write_fractions(output / PROBABILITIES / name, volumes[: labels.outputs], grid)
     if UNCERTAINTY in maps:
-        volume = kept[:, None] if kept.ndim == 3 else kept
-        planes = (entropy(volume[:, index], bool(labels.regions)) for index in range(volume.shape[1]))
-        write_fractions(output / UNCERTAINTY / name, planes, 1, grid)
+        found = np.empty((2, *volumes.shape[1:]), np.float16)
+        for index in range(volumes.shape[1]):
+            found[:, index] = uncertainty(volumes[:, index], bool(labels.regions))
+        write_fractions(output / UNCERTAINTY / name, found, grid)
 
 
 def _described(model: Model) -> dict[str, str] | None:

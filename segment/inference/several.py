@@ -42,8 +42,7 @@ class SeveralPlans:
         Args:
             images: The files.
             prepared: The scan, prepared for each plan.
-            kept: (output, *spatial) float32 on the source grid, zeros, to which the probabilities are written; None:
-                they are held in a temporary file.
+            kept: As for `Predictor.mask`, float32; None: probabilities are held in a temporary file.
 
         Returns:
             Class indices (*spatial) uint8 on the source grid.
@@ -59,7 +58,7 @@ class SeveralPlans:
                 predictor.add(image, placement, kept, share)
         except UserError as error:
             raise UserError(f"{images[0]}: {error}") from error
-        decided = decide_scan(kept, first.labels, first.windows.decision)
+        decided = decide_scan(kept[: first.labels.outputs], first.labels, first.windows.decision)
         return postprocessed(decided, first.steps, first.labels, grid.spacing)
 
 

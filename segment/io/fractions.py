@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterable
 from pathlib import Path
 
 import nibabel as nib
@@ -17,19 +16,18 @@ _COMPRESSION = 1  # fast: probabilities hardly compress
 _OFFSET = 352  # of the voxels: the header and four zeros, which say that nothing follows it
 
 
-def write_fractions(path: Path, volumes: Iterable[np.ndarray], count: int, grid: Grid) -> None:
-    """Write one map or several; the file is written atomically.
+def write_fractions(path: Path, maps: np.ndarray, grid: Grid) -> None:
+    """Write maps on the grid of a scan, along the file's fourth axis; the file is written atomically.
 
     Args:
         path: A ``.nii.gz`` file. Missing folders are created.
-        volumes: Each ``(z, y, x)`` or ``(y, x)`` in [0, 1] on the grid; rounded to multiples of 1 / 65535.
-        count: Their number; several are the fourth axis.
+        maps: (map, z, y, x) in [0, 1], one slice for a flat image; rounded to multiples of 1 / 65535. May be a
+            memory-mapped file: a plane at a time is converted.
         grid: The grid of the scan.
     """
-    space = (*grid.shape[::-1], *[1] * (3 - grid.ndim))
     header = nib.Nifti1Header()
     header.set_data_dtype(np.uint16)
-    header.set_data_shape(space if count == 1 else (*space, count))
+    header.set_data_shape(maps.shape[::-1])
     header.set_sform(grid.affine, code="scanner")
     header.set_qform(grid.affine, code="scanner")
     header.set_xyzt_units("mm")
@@ -38,7 +36,6 @@ def write_fractions(path: Path, volumes: Iterable[np.ndarray], count: int, grid:
     block = header.as_byteswapped("<").binaryblock
     with written_whole(path) as temporary, gzip.open(temporary, "wb", _COMPRESSION) as file:
         file.write(block + bytes(_OFFSET - len(block)))
-        for volume in volumes:
-            for plane in volume[None] if volume.ndim == 2 else volume:
-                levels = np.rint(np.clip(plane, 0, 1).astype(np.float32) * LEVELS)
-                file.write(levels.astype("<u2").tobytes())
+        for plane in (plane for volume in maps for plane in volume):
+            levels = np.rint(np.clip(plane, 0, 1).astype(np.float32) * LEVELS)
+            file.write(levels.astype("<u2").tobytes())

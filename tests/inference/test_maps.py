@@ -6,10 +6,12 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from oriented import affine_of
 from safetensors.torch import save_file
 from saved_models import PLAN, save
 from scipy.stats import entropy as scipy_entropy
+from torch import nn
 
 from segment.commands import predict
 from segment.config.compose import compose
@@ -17,7 +19,8 @@ from segment.errors import UserError
 from segment.inference.decision import decide_scan
 from segment.inference.ensemble import ensemble
 from segment.inference.model import load_model
-from segment.inference.uncertainty import entropy
+from segment.inference.uncertainty import entropy, uncertainty
+from segment.inference.windows import SlidingWindows
 from segment.io.fractions import write_fractions
 from segment.io.geometry import Grid
 from segment.io.images import read_image
@@ -60,10 +63,11 @@ def test_maps_are_written_on_the_grid_of_the_scan_and_the_mask_stays_the_same(fo
     np.testing.assert_allclose(found, whole, atol=2.0**-12 + STEP)
     assert image.dataobj.get_unscaled().dtype == np.uint16
     uncertain = nib.load(tmp_path / "masks" / "uncertainty" / "scan.nii.gz")
-    assert uncertain.shape == (30, 40, 1)
+    assert uncertain.shape == (30, 40, 1, 2)
     shares = scipy_entropy(whole, axis=-1) / np.log(3)
     assert shares.max() - shares.min() > 0.01
-    np.testing.assert_allclose(uncertain.get_fdata()[..., 0], shares, atol=2e-3)
+    np.testing.assert_allclose(uncertain.get_fdata()[:, :, 0, 0], shares, atol=2e-3)
+    assert uncertain.get_fdata()[..., 1].max() > 0.002  # mirrored views differ
     assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == [
         "predictions.json", "probabilities", "scan.nii", "uncertainty",
     ]  # fmt: skip
@@ -83,17 +87,44 @@ def test_volumes_are_read_back_with_their_grid(tmp_path, codes):
     maps = np.random.default_rng(0).random((5, 4, 5, 6)).astype(np.float16)
     maps[0, 0, 0, :2] = 0, 1
     grid = Grid((4, 5, 6), affine_of(codes))
-    write_fractions(tmp_path / "maps.nii.gz", maps, 5, grid)
+    write_fractions(tmp_path / "maps.nii.gz", maps, grid)
     found = read_image(tmp_path / "maps.nii.gz")
     np.testing.assert_allclose(found.array, maps, atol=STEP / 2 + 1e-7)
     np.testing.assert_allclose(found.grid.affine, grid.affine, atol=1e-5)
     assert found.array[0, 0, 0, :2].tolist() == [0, 1]
 
 
-def test_entropy_of_regions_is_the_mean_over_them():
-    found = entropy(np.array([[[0.5, 0.0, 1.0]], [[0.5, 0.5, 1.0]]], np.float16), regions=True)
+@pytest.mark.parametrize("average", ["probabilities", "logits"])
+@pytest.mark.parametrize("regions", [False, True])
+def test_mutual_information_is_what_the_entropy_of_the_mean_has_beyond_that_of_each_pass(average, regions):
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(2, 6, 9, generator=generator)
+    networks = [nn.Conv2d(2, 3, 3, padding=1) for _ in range(2)]
+    convert = torch.sigmoid if regions else lambda logits: logits.softmax(dim=0)
+    with torch.inference_mode():
+        logits = torch.stack([network(image[None])[0] * 3 for network in networks])
+        planes = SlidingWindows(average=average).planes(
+            [lambda x, own=network: own(x) * 3 for network in networks], image, (6, 9), regions, entropies=True
+        )
+        means = torch.stack([plane for _, plane in planes])[0].numpy()
+    passes = np.stack([convert(one).numpy() for one in logits])
+    mean = passes.mean(axis=0) if average == "probabilities" else convert(logits.mean(dim=0)).numpy()
+    np.testing.assert_allclose(means[:-1], mean, atol=1e-6)
+
+    def share(values: np.ndarray) -> np.ndarray:
+        if regions:
+            return np.mean([scipy_entropy([one, 1 - one], base=2) for one in values], axis=0)
+        return scipy_entropy(values) / np.log(3)
+
+    expected = np.stack([share(mean), (share(mean) - (share(passes[0]) + share(passes[1])) / 2).clip(0)])
+    np.testing.assert_allclose(uncertainty(means, regions), expected, atol=1e-5)
+    assert expected[1].max() > 0.05
+
+
+def test_entropy_is_a_share_of_the_highest():
+    found = entropy(torch.tensor([[[0.5, 0.0, 1.0]], [[0.5, 0.5, 1.0]]]), regions=True)
     np.testing.assert_allclose(found, [[1, 0.5, 0]], atol=1e-6)
-    np.testing.assert_allclose(entropy(np.full((4, 1, 1), 0.25), regions=False), 1)
+    np.testing.assert_allclose(entropy(torch.full((4, 1, 1), 0.25), regions=False), 1)
 
 
 def test_masks_of_the_highest_expected_dice_are_decided_on_the_grid_of_the_scan(folders, tmp_path):
