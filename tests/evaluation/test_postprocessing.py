@@ -115,6 +115,20 @@ def _overlaps(masks, references):
         yield (mask & reference).sum(), mask.sum() + reference.sum()
 
 
+def test_regions_are_decided_one_after_another(pairs):
+    references = [1 * ball() + 1 * ball(radius=2.2) for _ in range(4)]
+    masks = [mask.copy() for mask in references]
+    for mask in masks:
+        mask[0, 0, :2], mask[13, 15, :3] = 1, 2  # both outside of the largest component of the whole
+        mask[7, 8, 4] = 2  # within the whole, outside of the largest component of the core
+    found = decide(pairs(masks, references), REGIONS)
+    # A component of the core that is removed leaves a hole in the whole.
+    assert [str(step) for step in found.steps] == ["all foreground: largest component only"]
+    assert found.difference.labels["core"] > found.difference.labels["whole"] > 0
+    core = next(one for one in found.tried if one.step == Step(LARGEST, "core"))
+    assert core.difference.labels["whole"] < 0 < core.difference.labels["core"]
+
+
 def test_perfect_masks_and_true_parts_are_left_alone(pairs):
     references = organs(3)
     for reference in references:
