@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -96,17 +97,28 @@ def test_a_model_is_predicted_as_it_was_scored(ask, tested_folds, tmp_path, caps
     np.testing.assert_array_equal(masks["scored"], expected)
 
 
+def _as_predicted(run: Path) -> list[Path]:
+    folder = run / "predictions" / "unprocessed"
+    return sorted((folder if folder.exists() else folder.parent).glob("*.png"))
+
+
 @pytest.mark.usefixtures("without_pages")
 def test_a_cross_validation_decides_on_all_folds_from_the_masks_as_they_were_predicted(
     ask, tested_folds, tmp_path, capsys
 ):
     ask()  # fold 0 has a decision of its own, which does not count here
     first = (tmp_path / "runs" / "cv-fold0" / "scans.csv").read_text()
+    raw = [voxels(file) for fold in (0, 1) for file in _as_predicted(tmp_path / "runs" / f"cv-fold{fold}")]
+    for file in (tmp_path / "runs" / "cv-fold0" / "predictions").glob("*.png"):
+        Image.fromarray(np.zeros_like(voxels(file))).save(file)
     whole = [f"output={tmp_path / 'runs' / 'cv'}", "name=cv", "fold=all"]
     ask(*whole)
     assert (tmp_path / "runs" / "cv-fold0" / "scans.csv").read_text() == first
     run = read_run(tmp_path / "runs" / "cv")
-    assert run.summary["postprocessing"]["scans"] == 4
+    assert run.summary["postprocessing"]["scans"] == len(raw) == 4
+    wrong, right = (np.array([mask[rows].sum() for mask in raw]) for rows in (slice(-1, None), slice(-1)))
+    gained = np.mean(1 - 2 * right / (2 * right + wrong))
+    assert run.summary["postprocessing"]["difference"]["mean"] == pytest.approx(gained)
     assert run.summary["protocol"]["postprocessing"] == f"{WORDS}, decided on 4 validation scans"
     assert (run.scans["dice"] == 1).all()
     assert len(run.scans[run.scans["split"] == "test"]) == 6
