@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +18,15 @@ def held(shape: Sequence[int], dtype: type[np.floating] = np.float16, folder: Pa
         shape: Of the array.
         dtype: Of its values.
         folder: On whose disk it is; None: that of temporary files.
+
+    Raises:
+        OSError: When the disk is full.
     """
     with tempfile.TemporaryFile(dir=folder) as file:
+        if hasattr(os, "posix_fallocate"):  # a disk that turns out to be full later would kill the process
+            try:
+                os.posix_fallocate(file.fileno(), 0, math.prod(shape) * np.dtype(dtype).itemsize)
+            except OSError as error:
+                error.filename = str(folder or tempfile.gettempdir())
+                raise
         return np.memmap(file, dtype, "w+", shape=tuple(shape))

@@ -1,5 +1,6 @@
 """What predict writes beside the masks, decisions that need a whole scan, and ensembles of different plans."""
 
+import errno
 import json
 from dataclasses import replace
 
@@ -16,8 +17,10 @@ from torch import nn
 from segment.commands import predict
 from segment.config.compose import compose
 from segment.errors import UserError
+from segment.failures import explain_failure
 from segment.inference.decision import decide_scan
 from segment.inference.ensemble import ensemble
+from segment.inference.held import held
 from segment.inference.model import load_model
 from segment.inference.uncertainty import entropy, uncertainty
 from segment.inference.windows import SlidingWindows
@@ -71,6 +74,21 @@ def test_maps_are_written_on_the_grid_of_the_scan_and_the_mask_stays_the_same(fo
     assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == [
         "predictions.json", "probabilities", "scan.nii", "uncertainty",
     ]  # fmt: skip
+
+
+def test_a_disk_that_is_too_full_for_the_probabilities_is_named_and_nothing_stays_on_it(tmp_path, monkeypatch):
+    array = held((2, 3), np.float32, tmp_path)
+    array += 0.5
+    assert array.sum() == 3
+    assert [*tmp_path.iterdir()] == []
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left") as failed:
+        held((2, 3), folder=tmp_path)
+    assert explain_failure(failed.value).startswith(f"{tmp_path}: No space left on device.")
 
 
 def test_two_inputs_with_one_name_for_their_maps_are_refused(folders, tmp_path):
