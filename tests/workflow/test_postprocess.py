@@ -14,6 +14,7 @@ from segment.errors import UserError
 from segment.inference.model import load_model
 from segment.inference.postprocessing import LARGEST, Step
 from segment.runs.folder import read_run
+from segment.runs.predictions import prediction_settings, predictions_record
 from segment.workflow import train as workflow_train
 
 KEPT = Step(LARGEST, "label_1")
@@ -92,6 +93,8 @@ def test_a_model_is_predicted_as_it_was_scored(ask, tested_folds, tmp_path, caps
         assert record["scored"]["postprocessing"] == WORDS
         assert record["predicted"]["postprocessing"] == (WORDS if value == "scored" else "none")
         masks[value] = voxels(tmp_path / value / "0.png")
+        carried = prediction_settings(predictions_record([tmp_path / value]))  # what evaluate says of the masks
+        assert (carried["postprocessing"], carried["decision"]) == (record["predicted"]["postprocessing"], None)
     assert f"postprocessing is none here, {WORDS} for the model's scores" in capsys.readouterr().err
     expected = load_model(tmp_path / "runs" / "cv-fold0").predict(image).mask.T
     np.testing.assert_array_equal(masks["scored"], expected)
