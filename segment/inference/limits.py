@@ -117,7 +117,8 @@ def model_folders(text: str) -> list[Path]:
     """The folders that ``model=`` names.
 
     Args:
-        text: A run or model folder; the folder of a ``fold=all``, whose folds are meant; or several as ``[A,B]``.
+        text: A run or model folder; the folder of a ``fold=all`` or its ``model/``, whose folds are meant; or several
+            as ``[A,B]``.
     """
     several = text.startswith("[") and text.endswith("]") and not Path(text).exists()
     named = [part.strip().strip("'\"") for part in text[1:-1].split(",")] if several else [text]
@@ -125,14 +126,23 @@ def model_folders(text: str) -> list[Path]:
 
 
 def _folds(folder: Path) -> list[Path]:
-    """The run folders of a cross-validation's folds, or the folder itself."""
+    """The run folders of a cross-validation's folds, else its own copies of their models, else the folder itself."""
     record = folder / "provenance.json"
-    if (folder / "model.json").is_file() or (folder / "model").is_dir() or not record.is_file():
+    if any((place / "model.json").is_file() for place in (folder, folder / "model")):
         return [folder]
-    runs = read_mapping(record).get("runs")
-    if not isinstance(runs, list) or not all(isinstance(run, dict) and "folder" in run for run in runs):
-        return [folder]
-    return [Path(os.path.normpath(folder / str(run["folder"]))) for run in runs]
+    copies = [found for place in (folder / "model", folder) if (found := fold_models(place))]
+    runs = read_mapping(record).get("runs") if record.is_file() else None
+    if isinstance(runs, list) and all(isinstance(run, dict) and "folder" in run for run in runs):
+        named = [Path(os.path.normpath(folder / str(run["folder"]))) for run in runs]
+        if not copies or all((run / "model" / "model.json").is_file() for run in named):
+            return named
+    return copies[0] if copies else [folder]
+
+
+def fold_models(folder: Path) -> list[Path]:
+    """The models ``fold0``, ``fold1``, ... in the ``model/`` of a cross-validation; empty for other folders."""
+    numbers = {path.parent.name.removeprefix("fold") for path in folder.glob("fold*/model.json")}
+    return [folder / f"fold{number}" for number in sorted(filter(str.isdecimal, numbers), key=int)]
 
 
 def channels_of(model: Path) -> int | None:

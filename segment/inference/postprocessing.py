@@ -69,13 +69,13 @@ def check_steps(steps: Sequence[Step], labels: Labels) -> None:
 
 @dataclass(frozen=True)
 class Decided:
-    """The content of ``postprocessing.json``, in the folder of a cross-validation."""
+    """The content of ``postprocessing.json``, beside the models of a cross-validation."""
 
     steps: Annotated[tuple[Step, ...], Field(max_length=MAX_STEPS)]
 
 
 def write_postprocessing(folder: Path, steps: Sequence[Step]) -> None:
-    """Write the steps that were decided for all folds into the folder of a cross-validation."""
+    """Write the steps that were decided for all folds into the model folder of a cross-validation."""
     write_json(folder / FILE, asdict(Decided(tuple(steps))))
 
 
@@ -83,7 +83,7 @@ def postprocessing_of(folder: Path, labels: Labels) -> tuple[Step, ...] | None:
     """Read the steps that were decided for all folds.
 
     Args:
-        folder: The folder of a cross-validation, or any other.
+        folder: The folder of a cross-validation, its model folder, or any other.
         labels: Labels of its models.
 
     Returns:
@@ -92,8 +92,8 @@ def postprocessing_of(folder: Path, labels: Labels) -> tuple[Step, ...] | None:
     Raises:
         UserError: When the file is damaged.
     """
-    path = folder / FILE
-    if not path.is_file():
+    path = next((place / FILE for place in (folder / "model", folder) if (place / FILE).is_file()), None)
+    if path is None:
         return None
     fix = "Copy the folder again."
     steps = read_as(Decided, read_mapping(path, fix, MAX_BYTES), path, fix=fix).steps

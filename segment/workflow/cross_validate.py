@@ -16,7 +16,6 @@ from segment.data.layouts.common import image_files
 from segment.data.splits import count_folds
 from segment.errors import UserError
 from segment.files import file_sha256, read_mapping, write_json, written_whole
-from segment.inference.postprocessing import FILE as POSTPROCESSING_FILE
 from segment.inference.postprocessing import write_postprocessing
 from segment.io.formats import stem
 from segment.metrics.standard import LEAD
@@ -110,9 +109,9 @@ def sum_up(experiment: Experiment, runs: Sequence[RunFolder], started: float) ->
         write_confusion(folder / CONFUSION, list(confusion.index), counts)
     write_json(folder / "provenance.json", record)
     _gather_predictions(folder / "predictions", runs, scans, found)
-    (folder / POSTPROCESSING_FILE).unlink(missing_ok=True)
+    _gather_models(folder / "model", runs)
     if found:
-        write_postprocessing(folder, found.decision.steps)
+        write_postprocessing(folder / "model", found.decision.steps)
     write_board(folder)
     write_page(folder)
     print(f"\n{_fold_table(runs)}\n\n{text_table(summary, scans)}")
@@ -178,6 +177,19 @@ def _cost(costs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         elif all(value == values[0] for value in values):
             total[key] = values[0]
     return total
+
+
+def _gather_models(target: Path, runs: Sequence[RunFolder]) -> None:
+    """Put the folds' models into one folder that can be handed over; it takes no room where files can be linked."""
+    shutil.rmtree(target, ignore_errors=True)
+    for fold, run in enumerate(runs):
+        for file in sorted((run.path / "model").iterdir()):
+            own = target / f"fold{fold}" / file.name
+            own.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(file, own)
+            except OSError:  # another disk, or one without links
+                shutil.copyfile(file, own)
 
 
 def _gather_predictions(

@@ -25,6 +25,13 @@ def voxels(file) -> np.ndarray:
     return np.asarray(Image.open(file))
 
 
+def predicted(model: Path, image: Path, output: Path, *more: str) -> tuple[np.ndarray, dict]:
+    """The mask, and the content of predictions.json."""
+    given = {"model": model, "input": image, "output": output, "overwrite": "true"}
+    predict.run(compose("predict", [*(f"{key}={value}" for key, value in given.items()), *more]))
+    return voxels(output / image.name), json.loads((output / "predictions.json").read_text())
+
+
 @pytest.fixture
 def ask(run_train, tested_folds, tmp_path, monkeypatch):
     """Function that asks for post-processing of finished folds, whose masks are the references and a corner each."""
@@ -87,12 +94,10 @@ def test_a_model_is_predicted_as_it_was_scored(ask, tested_folds, tmp_path, caps
     image = tested_folds / "data" / "images" / "test" / "0.png"
     masks = {}
     for value in ("scored", "none"):
-        given = {"model": tmp_path / "runs" / "cv-fold0", "input": image, "output": tmp_path / value}
-        predict.run(compose("predict", [*(f"{key}={v}" for key, v in given.items()), f"postprocessing={value}"]))
-        record = json.loads((tmp_path / value / "predictions.json").read_text())
+        model = tmp_path / "runs" / "cv-fold0"
+        masks[value], record = predicted(model, image, tmp_path / value, f"postprocessing={value}")
         assert record["scored"]["postprocessing"] == WORDS
         assert record["predicted"]["postprocessing"] == (WORDS if value == "scored" else "none")
-        masks[value] = voxels(tmp_path / value / "0.png")
         carried = prediction_settings(predictions_record([tmp_path / value]))  # what evaluate says of the masks
         assert (carried["postprocessing"], carried["decision"]) == (record["predicted"]["postprocessing"], None)
     assert f"postprocessing is none here, {WORDS} for the model's scores" in capsys.readouterr().err
@@ -132,16 +137,20 @@ def test_a_cross_validation_decides_on_all_folds_from_the_masks_as_they_were_pre
     ask(*whole)
     assert "is finished" in capsys.readouterr().out
 
-    given = {"model": run.path, "input": tested_folds / "data" / "images" / "test" / "0.png", "output": tmp_path / "m"}
-    predict.run(compose("predict", [f"{key}={value}" for key, value in given.items()]))
-    record = json.loads((tmp_path / "m" / "predictions.json").read_text())
+    image = tested_folds / "data" / "images" / "test" / "0.png"
+    mask, record = predicted(run.path, image, tmp_path / "masks")
     assert record["predicted"]["postprocessing"] == WORDS
     assert "postprocessing" not in str(record["notes"])
-    (run.path / "postprocessing.json").write_text('{"steps": [{"kind": "largest", "label": "other"}]}')
+    handed = shutil.copytree(run.path / "model", tmp_path / "handed")
+    shutil.rmtree(tmp_path / "runs")
+    again, other = predicted(handed, image, tmp_path / "masks")
+    np.testing.assert_array_equal(again, mask)
+    assert [one["sha256"] for one in other["model"]] == [one["sha256"] for one in record["model"]]
+    (handed / "postprocessing.json").write_text('{"steps": [{"kind": "largest", "label": "other"}]}')
     with pytest.raises(UserError, match=r"postprocessing\.json: postprocessing\[0\]\.label is no structure"):
-        predict.run(compose("predict", [*(f"{key}={value}" for key, value in given.items()), "overwrite=true"]))
-    (run.path / "postprocessing.json").unlink()
-    predict.run(compose("predict", [*(f"{key}={value}" for key, value in given.items()), "overwrite=true"]))
+        predicted(handed, image, tmp_path / "masks")
+    (handed / "postprocessing.json").unlink()
+    predicted(handed, image, tmp_path / "masks")
     assert "postprocessing differs between the models" in capsys.readouterr().err
 
 
