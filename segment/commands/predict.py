@@ -17,7 +17,16 @@ from segment.config.checks import check_inference
 from segment.config.options import PredictOptions, read_options
 from segment.errors import UserError
 from segment.inference.engines.names import check_engine
-from segment.inference.inputs import Scan, check_masks, find_scans, notes_on, renamed
+from segment.inference.inputs import (
+    PROBABILITIES,
+    UNCERTAINTY,
+    Scan,
+    check_maps,
+    check_masks,
+    find_scans,
+    notes_on,
+    renamed,
+)
 from segment.inference.limits import (
     channels_of,
     check_accelerator,
@@ -38,6 +47,7 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     # Here, since torch takes seconds to import.
     from segment.inference.ensemble import ensemble
     from segment.inference.model import load_model
+    from segment.inference.postprocessing import postprocessing_of
     from segment.inference.scans import predict_scans
     from segment.io.masks import Naming, write_mask
     from segment.training.checkpoints import best_model
@@ -50,10 +60,12 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
         models, described = map(list, zip(*map(best_model, models), strict=True))
         weights = f", weights of {'; '.join(dict.fromkeys(described))}"
         notes = ("checkpoint is best here, last for the model's scores, as requested.",)
-    model, differences = ensemble(models)
+    model, differences = ensemble(models, postprocessing_of(Path(options.model), models[0].labels))
     scans = scans or _found(options, len(model.channels))
     naming = Naming(model.labels.foreground, read_codes(options.codes or {}, "codes"), model.dataset, __version__)
-    settings = model.settings(options.inference, options.precision, options.accelerator)
+    settings = model.settings(
+        options.inference, options.precision, options.accelerator, options.postprocessing == "scored"
+    )
     settings = replace(settings, notes=(*notes, *differences, *settings.notes))
     for note in (*settings.notes, *notes_on(Path(options.input))):
         print(f"Note: {note}", file=sys.stderr)
@@ -69,6 +81,7 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
             lambda name: progress.advance(task),
             command.arguments,
             functools.partial(write_mask, kind=options.output_format, naming=naming),
+            _maps(options),
         )
     if failed:
         raise _failure(failed, len(scans), options.output)
@@ -116,4 +129,12 @@ def checked_scans(options: PredictOptions) -> list[Scan]:
     read_codes(options.codes or {}, "codes")
     scans = [] if channels is None else _found(options, channels)
     check_masks(Path(options.output), scans, options.overwrite)
+    if _maps(options):
+        check_maps(scans)
     return scans
+
+
+def _maps(options: PredictOptions) -> list[str]:
+    """What to write beside the masks."""
+    asked = {PROBABILITIES: options.probabilities, UNCERTAINTY: options.uncertainty}
+    return [name for name, wanted in asked.items() if wanted]

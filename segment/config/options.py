@@ -24,6 +24,7 @@ class TrainOptions:
     nested: bool
     weights: str | None
     overfit: int
+    postprocessing: str = field(metadata={"of": ("auto", "none")})
     seed: int
     name: str | None
     output: str | None
@@ -39,6 +40,9 @@ class PredictOptions:
     output: str
     checkpoint: str = field(metadata={"of": ("last", "best")})
     overwrite: bool
+    postprocessing: str = field(metadata={"of": ("scored", "none")})
+    probabilities: bool
+    uncertainty: bool
     inference: dict[str, Any]
     trust: list[str]
     accelerator: str

@@ -24,6 +24,25 @@ Scan = tuple[str, list[Path]]
 """Name of the mask file, and the scan's image files in channel order."""
 
 
+PROBABILITIES, UNCERTAINTY = "probabilities", "uncertainty"
+"""Folders of the maps that can be written beside the masks."""
+
+
+def check_maps(scans: Sequence[Scan]) -> None:
+    """Check that no two scans would have maps of one name, which are NIfTI whatever the format of the mask.
+
+    Raises:
+        UserError: When two would.
+    """
+    named: dict[str, str] = {}
+    for name, _ in scans:
+        other = named.setdefault(stem(Path(name)), name)
+        if other != name:
+            raise UserError(
+                f"input: {other} and {name} would have maps of the same name. Rename one, or predict them apart."
+            )
+
+
 def check_masks(output: Path, scans: Sequence[Scan], overwrite: bool) -> None:
     """Check that no mask would replace an input or, unless asked for, another mask.
 
