@@ -62,9 +62,9 @@ def splits_of(config: DictConfig) -> Path | None:
 
 def _open(config: DictConfig, report: Report) -> Dataset:
     """Open the data set; a custom opener need not accept a reporter or the cache."""
-    accepted = inspect.signature(get_object(config.data["_target_"])).parameters
+    taken = inspect.signature(get_object(config.data["_target_"])).parameters
     given = {"report": report, "cache": Path(config.cache)}
-    dataset: Dataset = make(config, "data", _partial_=True)(**{key: given[key] for key in given if key in accepted})
+    dataset: Dataset = make(config, "data", _partial_=True)(**{key: given[key] for key in given if key in taken})
     return dataset
 
 

@@ -123,7 +123,7 @@ def prepare_image(image: Image, plan: Plan) -> tuple[np.ndarray, Placement]:
     Raises:
         ValueError: If the intensities do not suit the normalisation.
     """
-    array = _transposed_axes(to_canonical(image.array, image.grid), plan)
+    array = transposed_axes(to_canonical(image.array, image.grid), plan)
     placement = Placement(image.grid, nonzero_box(array))
     kept = np.ascontiguousarray(array[(slice(None), *placement.slices)], dtype=np.float32)
     del array  # frees the memory of a whole scan
@@ -144,13 +144,13 @@ def prepare_reference(classes: np.ndarray, placement: Placement, plan: Plan) -> 
     Returns:
         (*spatial) uint8, contiguous, on the plan's grid.
     """
-    array = _transposed_axes(to_canonical(classes[None], placement.grid), plan)[0]
+    array = transposed_axes(to_canonical(classes[None], placement.grid), plan)[0]
     kept = np.ascontiguousarray(array[placement.slices], dtype=np.uint8)
     return resample_labels(kept, *_resampling(placement, plan))
 
 
-def _transposed_axes(array: np.ndarray, plan: Plan) -> np.ndarray:
-    """Spatial axes in the plan's order; a view."""
+def transposed_axes(array: np.ndarray, plan: Plan) -> np.ndarray:
+    """An array (channel, *spatial) with the spatial axes in the plan's order; a view."""
     return array.transpose(0, *[axis + 1 for axis in plan.transpose]) if plan.transpose else array
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from segment.data.case import Dataset
-from segment.data.layouts import annotated, bids, folders, msd, nnunet, patients, pattern, structures, table
+from segment.data.layouts import annotated, bids, dicom, folders, msd, nnunet, patients, pattern, structures, table
 from segment.data.layouts.common import label_table
 from segment.data.layouts.layout import Layout
 from segment.data.problems import WARNING, Problem, Report, raise_errors, reported
@@ -27,6 +27,7 @@ LAYOUTS: dict[str, Layout] = {
     "bids": bids,
     "annotated": annotated,
     "folders": folders,
+    "dicom": dicom,
     "patients": patients,
 }
 
@@ -46,8 +47,8 @@ def open_dataset(
     specimen: str | None = None,
     tolerance: float | Mapping[str, float] | None = None,
     boxes: Literal["box", "ellipse"] = "box",
-    cache: str | Path | None = None,
     report: Report = raise_errors,
+    cache: str | Path | None = None,
 ) -> Dataset:
     """List the cases of a data set on disk.
 
@@ -57,8 +58,8 @@ def open_dataset(
     Args:
         root: The data set's folder (for a table also the CSV itself); nothing in it is changed.
         name: Short name; None uses the folder's name.
-        layout: ``msd``, ``nnunet``, ``folders``, ``table``, ``patients``, ``structures``, ``bids``, ``annotated``,
-            ``pattern``, or ``auto`` to detect it.
+        layout: ``msd``, ``nnunet``, ``folders``, ``table``, ``structures``, ``bids``, ``annotated``, ``dicom``,
+            ``patients``, ``pattern``, or ``auto`` to detect it.
         labels: Label name to value in the files, or to the list of values whose union is a region, overriding the data
             set's own labels. The one called ``background`` is the background whatever its value; ``ignore`` marks
             unannotated voxels.
@@ -72,8 +73,8 @@ def open_dataset(
         specimen: See `segment.data.case.Dataset`.
         tolerance: Distance in mm within which two surfaces agree (for NSD), for all structures or by name; None: 2 mm.
         boxes: With ``annotated``, what boxes are drawn as: ``box``, or the ``ellipse`` that touches their sides.
-        cache: Folder for what is made of the data set, such as masks of annotations; None: the command's.
         report: Receives every problem, so that the rest is still read; raises at the first error by default.
+        cache: Folder for what is made of the data set, such as masks of annotations; given by the commands.
 
     Returns:
         The data set, cases sorted by id.
@@ -136,7 +137,9 @@ def _reader(
         raise UserError(f"data.boxes={boxes} applies to data.layout=annotated, not to {layout}. Remove it.")
     if found is annotated:
         return partial(annotated.read, cache=cache, boxes=boxes)
-    return partial(structures.read, cache=cache) if found is structures else found.read
+    if found is structures or found is dicom:
+        return partial(found.read, cache=cache)
+    return found.read
 
 
 def _layout(path: Path, layout: str) -> Layout:
