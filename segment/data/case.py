@@ -9,6 +9,9 @@ from pathlib import Path
 
 from segment.data.labels import Labels
 
+Fold = dict[str, list[str]]
+"""Ids of the scans of a fold: ``{"train": [...], "val": [...]}``."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -52,6 +55,7 @@ class Dataset:
         specimen: What scans of different folds come from although it is one animal, film or block: a name if all do, or
             a regular expression whose first group finds it in the id of a scan; may be empty.
         tolerance: Name of a structure to the distance in mm within which two surfaces of it agree; may lack some.
+        folds: Folds that the data set's own files state, in place of the default ones; empty if they state none.
     """
 
     name: str
@@ -64,6 +68,7 @@ class Dataset:
     notice: str = ""
     specimen: str = ""
     tolerance: Mapping[str, float] = field(default_factory=dict)
+    folds: tuple[Fold, ...] = ()
 
     def groups(self) -> dict[str, str]:
         """The unit of every scan whose scans are not independent, by id: its specimen, else its group, else empty."""

@@ -32,6 +32,7 @@ KINDS = {
     "not_a_mask": "Label files are not masks",
     "undeclared": "Label files contain undeclared values",
     "unused": "Labels that never occur",
+    "rare": "Labels that few scans have",
     "empty": "Scans without foreground",
     "identical": "Scans have identical voxels",
     "splits": "The splits file is invalid",

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from segment.data.labels import IGNORE, Labels
-from segment.evaluation.score import VOXELS_IN_FLIGHT, Pair, read_pair
+from segment.evaluation.score import BYTES_PER_VOXEL, Pair, read_pair
 from segment.files import plain
 from segment.inference.postprocessing import (
     HOLES,
@@ -29,6 +29,7 @@ from segment.inference.postprocessing import (
     words,
 )
 from segment.io.images import read_header
+from segment.memory import available_memory
 from segment.metrics.components import components
 from segment.metrics.overlap import confusion
 from segment.metrics.scan import structure_counts
@@ -210,7 +211,7 @@ def _dice(pairs: Sequence[Pair], labels: Labels, kept: Sequence[Step], steps: Se
             mask, reference, spacing = read_pair(pair, labels)
             return _Scan(postprocessed(mask, kept, labels, spacing), reference, labels, spacing).scores(steps)
 
-    room = Room(VOXELS_IN_FLIGHT)
+    room = Room(available_memory() // 2 // BYTES_PER_VOXEL)
     # Forked processes might hang after a training, whose threads hold locks.
     scans = on_all_cores(score, pairs, processes=False)
     return [np.stack(table) for table in zip(*scans, strict=True)]

@@ -16,6 +16,7 @@ from segment.errors import UserError
 from segment.evaluation.journal import Journal, Scored
 from segment.io.geometry import grid_difference
 from segment.io.images import read_header, read_label
+from segment.memory import available_memory
 from segment.metrics.metric import Metric
 from segment.metrics.overlap import confusion
 from segment.metrics.scan import count_and_score, structure_counts
@@ -23,7 +24,7 @@ from segment.metrics.standard import STANDARD
 from segment.parallel import Room, on_all_cores
 from segment.runs.columns import COLUMNS, COUNTS, GROUP, OVERLAPS, POSTPROCESSED, VOLUMES
 
-VOXELS_IN_FLIGHT = 1 << 28
+BYTES_PER_VOXEL = 32  # of a pair of masks and their distances
 """Voxels of the scans that are scored at once, which bounds the memory."""
 
 Pair = tuple[str, Path, Path]
@@ -81,7 +82,7 @@ def score_pairs(
         with room.taken(math.prod(read_header(pair[2]).grid.shape)):
             return _score_pair(pair, labels, list(named.values()), tolerance, change)
 
-    room = Room(VOXELS_IN_FLIGHT)
+    room = Room(available_memory() // 2 // BYTES_PER_VOXEL)
     kept = journal or Journal(None, labels, [], {})
     earlier = {pair[0]: found for pair in pairs if (found := kept.find(pair)) is not None}
     scored = on_all_cores(score, [pair for pair in pairs if pair[0] not in earlier], processes)
@@ -123,7 +124,8 @@ def read_pair(pair: Pair, labels: Labels) -> tuple[np.ndarray, np.ndarray, tuple
         UserError: A file cannot be read or is not a mask, the two are on different grids, or a value has no label.
     """
     _, prediction, reference = pair
-    masks = read_label(prediction), read_label(reference)
+    truth = read_label(reference)
+    masks = read_label(prediction, truth.grid), truth
     difference = grid_difference(masks[0].grid, masks[1].grid)
     if difference:
         raise UserError(
@@ -136,7 +138,7 @@ def read_pair(pair: Pair, labels: Labels) -> tuple[np.ndarray, np.ndarray, tuple
             encoded.append(labels.encode(mask.array))
         except ValueError as error:
             raise UserError(f"{file}: {error}. Declare every value that occurs in the masks.") from None
-    return encoded[0], encoded[1], masks[1].grid.spacing
+    return encoded[0], encoded[1], masks[0 if truth.grid.assumed else 1].grid.spacing
 
 
 def _score_pair(

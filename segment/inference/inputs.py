@@ -8,7 +8,8 @@ from pathlib import Path
 
 from segment.data.layouts.common import image_files, split_channel
 from segment.errors import UserError
-from segment.io.formats import is_image_file, listed, stem, suffix
+from segment.io.formats import is_image_file, listed, mask_suffix, stem
+from segment.io.images import count_channels
 
 Scan = tuple[str, list[Path]]
 """Name of the mask file, and the scan's image files in channel order."""
@@ -60,8 +61,9 @@ def find_scans(source: Path, channels: int) -> Iterator[Scan]:
     """Find the scans in a file or folder.
 
     Args:
-        source: An image file or a folder of them. Files NAME_0000, NAME_0001, ... are the channels of one scan.
-        channels: Channels of the model; decides whether a single four-digit ending is a channel number.
+        source: An image file or a folder of them. Files NAME_0000, NAME_0001, ... are the channels of one scan if the
+            model has several channels and each file one.
+        channels: Channels of the model.
 
     Yields:
         (name of the mask file, the scan's image files in channel order).
@@ -76,14 +78,16 @@ def find_scans(source: Path, channels: int) -> Iterator[Scan]:
     files = [source] if source.is_file() else image_files(source)
     if not files:
         raise UserError(f"input={source}: has no image file. Formats read: {listed()}.")
-    for (name, end), members in groupby(sorted(files, key=_scan_key), key=_scan_key):
+    for (name, _), members in groupby(sorted(files, key=_scan_key), key=_scan_key):
         group = list(members)
         numbers = [split_channel(stem(file))[1] for file in group]
-        if numbers == [None] or (numbers[0] is not None and numbers == list(range(channels))):
-            yield f"{name}{end}", group
-        elif len(group) == 1 and channels == 1:
-            # A single scan whose name happens to end in four digits.
-            yield group[0].name, group
+        if numbers == [None]:
+            yield _mask_name(group[0]), group
+        elif numbers == list(range(channels)) and not _holds_all(group[0], channels):
+            yield f"{name}{mask_suffix(group[0])}", group
+        elif channels == 1 or _holds_all(group[0], channels):
+            # Every file is a whole scan, whose name happens to end in four digits.
+            yield from ((_mask_name(file), [file]) for file in group)
         else:
             raise UserError(
                 f"{group[0]}: the scan {name!r} has the channels {numbers}, but the model needs 0 to {channels - 1}. "
@@ -91,5 +95,17 @@ def find_scans(source: Path, channels: int) -> Iterator[Scan]:
             )
 
 
+def _holds_all(file: Path, channels: int) -> bool:
+    """Whether one file has every one of several channels, as a colour image."""
+    try:
+        return channels > 1 and count_channels(file) == channels
+    except UserError:  # a damaged file, which is reported when it is predicted
+        return False
+
+
+def _mask_name(file: Path) -> str:
+    return f"{stem(file)}{mask_suffix(file)}"
+
+
 def _scan_key(file: Path) -> tuple[str, str]:
-    return split_channel(stem(file))[0], suffix(file)
+    return split_channel(stem(file))[0], mask_suffix(file).lower()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,7 @@ from segment.inference.speed import fastest
 from segment.inference.windows import SlidingWindows
 from segment.io.images import read_image
 from segment.io.memory import image_of
+from segment.memory import require_memory
 from segment.networks.padding import laid_out
 from segment.preprocessing.plan import Plan
 from segment.validation import one_of, read_as, whole
@@ -123,10 +125,24 @@ class Model:
         if self.groups:
             parts = {str(one.folder): one.settings(inference, precision, accelerator) for one in self.groups}
             return together(parts, self.postprocessing, steps)
+        self._require_window_memory(accelerator)
         settings = decide_settings(
             self.inference, self.precision, inference, precision, accelerator, self._fastest, self.export
         )
         return with_steps(settings, self.postprocessing, steps)
+
+    def _require_window_memory(self, accelerator: str) -> None:
+        """Refuse a window whose channels, first features and outputs alone exceed the memory; the file is untrusted."""
+        if accelerator != "cpu" and torch.cuda.is_available():
+            return
+        widest = 2 * max(self.plan.features[:1], default=0)
+        numbers = math.prod(self.plan.patch_size) * (len(self.channels) + widest + self.labels.outputs)
+        size = " x ".join(map(str, self.plan.patch_size))
+        require_memory(
+            4 * numbers,
+            f"{self.folder or 'the model'}: its window of {size} voxels",
+            "Use another model, or a machine with more memory.",
+        )
 
     def _fastest(self, windows: SlidingWindows, device: torch.device, precision: str) -> SlidingWindows:
         shape = (len(self.channels), *self.plan.patch_size)

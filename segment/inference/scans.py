@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from segment import provenance
 from segment.data.labels import Labels
+from segment.errors import UserError
 from segment.files import file_sha256, hash_files, write_json
 from segment.inference.held import held
 from segment.inference.inputs import PROBABILITIES, UNCERTAINTY, Scan
@@ -18,7 +20,7 @@ from segment.inference.model import Model
 from segment.inference.settings import Settings
 from segment.inference.several import predictor_with
 from segment.inference.uncertainty import uncertainty
-from segment.io.formats import stem
+from segment.io.formats import files_of, stem
 from segment.io.fractions import write_fractions
 from segment.io.images import read_grid, write_label
 from segment.parallel import overlapped
@@ -32,8 +34,10 @@ def predict_scans(
     advance: Callable[[str], None] = lambda name: None,
     command: Sequence[str] = (),
     maps: Collection[str] = (),
-) -> None:
+) -> dict[str, str]:
     """Write the mask of each scan on its own grid, then ``predictions.json``: how they were made.
+
+    A scan that cannot be predicted, such as a damaged file, does not stop the others.
 
     The record names the model and the hash of its weights, the windows and the precision that were used and those of
     the model's scores, and of each scan its image files, their hashes and the seconds that the network took. The next
@@ -44,43 +48,56 @@ def predict_scans(
         scans: From `segment.inference.inputs.find_scans`.
         output: Folder of the masks; created if missing.
         settings: Prediction settings.
-        advance: Called with a mask's name once it is written.
+        advance: Called with a mask's name once its scan is done.
         command: Arguments of ``segment``; by default those of this process.
         maps: What to write beside the masks, each in a folder of its name, along a fourth axis: ``probabilities`` of
             every label or region, and ``uncertainty``, the maps of `segment.inference.uncertainty.uncertainty`.
 
-    Raises:
-        UserError: When a scan cannot be read or predicted.
+    Returns:
+        Name of the mask to the reason, for each scan that could not be predicted. If none could, nothing is written.
     """
     started = time.time()
     predictor = predictor_with(model, settings)
     output.mkdir(parents=True, exist_ok=True)
     made: dict[str, Any] = {}
+    failed: dict[str, str] = {}
 
     def read(scan: Scan) -> Any:
-        images = [file.absolute() for file in scan[1]]
-        made[scan[0]] = {"images": [*map(str, images)], "sha256": hash_files(images)}
-        return predictor.read(scan[1])
+        with _noted(scan, failed):
+            prepared = predictor.read(scan[1])
+            images = [file.absolute() for file in scan[1]]
+            made[scan[0]] = {
+                "images": [*map(str, images)],
+                "sha256": hash_files(file for image in images for file in files_of(image)),
+            }
+            return prepared
+        return None
 
-    def predict(scan: Scan, prepared: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    def predict(scan: Scan, prepared: Any) -> tuple[np.ndarray, np.ndarray | None] | None:
         name, files = scan
-        began = time.perf_counter()
-        kept = None
-        if maps:
-            shape, kind = read_grid(files[0]).shape, np.float32 if model.groups else np.float16
-            kept = held((model.labels.outputs + (UNCERTAINTY in maps), *shape), kind, output)
-        mask = model.labels.decode(predictor.predict_read(files, prepared, kept=kept))
-        made[name]["seconds"] = round(time.perf_counter() - began, 3)
-        return mask, kept
+        if prepared is None:
+            return None
+        with _noted(scan, failed):
+            began = time.perf_counter()
+            kept = _held(model, files[0], output, maps) if maps else None
+            mask = model.labels.decode(predictor.predict_read(files, prepared, kept=kept))
+            made[name]["seconds"] = round(time.perf_counter() - began, 3)
+            return mask, kept
+        return None
 
-    def write(scan: Scan, result: tuple[np.ndarray, np.ndarray | None]) -> None:
-        mask, kept = result
-        if kept is not None:
-            _write_maps(output, scan, kept, model.labels, maps)
-        write_label(output / scan[0], mask, like=scan[1][0])
+    def write(scan: Scan, result: tuple[np.ndarray, np.ndarray | None] | None) -> None:
+        if result is not None:
+            with _noted(scan, failed):
+                mask, kept = result
+                if kept is not None:
+                    _write_maps(output, scan, kept, model.labels, maps)
+                write_label(output / scan[0], mask, like=scan[1][0])
 
     for name, _ in overlapped(read, predict, write, scans):
         advance(name)
+    failed = {name: failed[name] for name, _ in scans if name in failed}
+    if len(failed) == len(scans):
+        return failed
     record = {
         "model": [_described(member) for member in model.members] or _described(model),
         "dataset": model.dataset,
@@ -90,10 +107,27 @@ def predict_scans(
         "device": settings.device.type,
         "notes": settings.notes,
         **({PROBABILITIES: list(model.labels.regions or model.labels)} if PROBABILITIES in maps else {}),
-        "scans": made,
+        "scans": {name: how for name, how in made.items() if name not in failed},
+        "failed": failed,
         "provenance": provenance.collect(0, started, command),
     }
     write_json(output / "predictions.json", record)
+    return failed
+
+
+@contextlib.contextmanager
+def _noted(scan: Scan, failed: dict[str, str]) -> Iterator[None]:
+    """Note why a scan cannot be predicted, in place of stopping."""
+    try:
+        yield
+    except UserError as error:
+        failed[scan[0]] = str(error)
+
+
+def _held(model: Model, image: Path, output: Path, maps: Collection[str]) -> np.ndarray:
+    """Room on the disk of the output for what maps of a scan are made of."""
+    kind = np.float32 if model.groups else np.float16  # means of several plans are summed up
+    return held((model.labels.outputs + (UNCERTAINTY in maps), *read_grid(image).shape), kind, output)
 
 
 def _write_maps(output: Path, scan: Scan, kept: np.ndarray, labels: Labels, maps: Collection[str]) -> None:

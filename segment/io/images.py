@@ -6,6 +6,7 @@ convention. The file formats are in `segment.io.formats`.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +17,20 @@ import numpy as np
 from segment.arrays import smallest_type, whole_numbers
 from segment.errors import UserError
 from segment.files import written_whole
-from segment.io.formats import Header, ImageFormat, format_of, listed, require_possible_size, suffix, version_of
-from segment.io.geometry import Grid, grid_difference
+from segment.io.formats import (
+    Header,
+    ImageFormat,
+    format_of,
+    is_custom,
+    listed,
+    require_possible_size,
+    suffix,
+)
+from segment.io.geometry import Grid, from_canonical, grid_difference, same_voxels, to_canonical
+from segment.memory import require_memory
 from segment.text import one_line
+
+FIX_CHANNELS = "If its colours stand for labels, save it with a palette (indexed colours), else as a single channel."
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +54,7 @@ def read_grid(path: Path) -> Grid:
         path: An image or label file.
 
     Returns:
-        The grid; PNG and TIFF pixels count as 1 mm, since their resolution tags are for printing.
+        The grid; a pixel counts as 1 mm in formats without a pixel size, and where it is a resolution for printing.
 
     Raises:
         UserError: If the file is missing, damaged or of an unknown format.
@@ -99,30 +111,57 @@ def read_image(paths: Sequence[Path] | Path) -> Image:
     return Image(array, headers[0].grid)
 
 
-def read_label(path: Path) -> Image:
+def read_label(path: Path, onto: Grid | None = None) -> Image:
     """Read a mask.
 
     Args:
-        path: A single-channel file of integers (may be stored as floating point).
+        path: A single-channel file of integers (may be stored as floating point); of a file with a palette of colours,
+            the indices.
+        onto: Grid of its scan: a mask with the same voxels in another order or direction of the axes is brought into
+            the scan's, which changes no voxel. Any other grid is left as it is.
 
     Returns:
         Integers ``(z, y, x)`` or ``(y, x)``, the file's values, with the grid.
 
     Raises:
-        UserError: If the file is missing, damaged, has several channels or contains fractions.
+        UserError: If the file is missing, damaged, has several channels, is compressed with loss or contains fractions.
     """
     path = Path(path)
-    header = read_header(path)
+    header = read_label_header(path)
     if header.channels != 1:
         raise UserError(
-            f"{path} has {header.channels} channels; a mask has one, whose values are the labels. "
-            "Save it as a single-channel (grey) file."
+            f"{path} has {header.channels} channels; a mask has one, whose values are the labels. {FIX_CHANNELS}"
         )
     array = read_voxels(path, header, None)[0]
     integers = whole_numbers(array)
     if integers is None:
         raise UserError(f"{path} is not a mask: its values are not integers. Give the label file instead.")
-    return Image(integers, header.grid)
+    return reoriented(Image(integers, header.grid), onto)
+
+
+def reoriented(mask: Image, onto: Grid | None) -> Image:
+    """Bring a mask into the order of axes of a grid with the same voxels; see `read_label`."""
+    if onto is None or not grid_difference(mask.grid, onto) or not same_voxels(mask.grid, onto):
+        return mask
+    return Image(from_canonical(to_canonical(mask.array, mask.grid), onto), onto)
+
+
+def read_label_header(path: Path) -> Header:
+    """Read and check a mask's header, without its voxels.
+
+    Args:
+        path: A mask.
+
+    Returns:
+        As `read_header`, but with the channels and type of the labels rather than of the colours that show them.
+
+    Raises:
+        UserError: As `read_header`; or if the numbers cannot be labels.
+    """
+    header = read_header(path)
+    if header.unfit:
+        raise UserError(f"{path} cannot be a mask: it {header.unfit}.")
+    return header if header.as_mask is None else header.as_mask
 
 
 def write_label(path: Path, array: np.ndarray, like: Path | Grid) -> None:
@@ -151,7 +190,8 @@ def write_label(path: Path, array: np.ndarray, like: Path | Grid) -> None:
         raise UserError(f"{path}: cannot write the format {end!r}; the formats are {listed()}.")
     array = np.ascontiguousarray(array, smallest_type(array))
     if array.ndim not in image_format.dimensions or array.dtype.type not in image_format.label_types:
-        raise UserError(f"{path}: {end} cannot store this mask ({array.ndim}D, {array.dtype}); write .nii.gz instead.")
+        other = image_format.mask_suffix or ".nii.gz"
+        raise UserError(f"{path}: {end} cannot store this mask ({array.ndim}D, {array.dtype}); write {other} instead.")
     with written_whole(path) as temporary:
         image_format.write_label(temporary, array, header)
 
@@ -173,7 +213,8 @@ def read_header(path: Path) -> Header:
     if not path.is_file():
         raise UserError(f"{path} does not exist or is not a file. Check the path.")
     if image_format is None:
-        raise UserError(f"{path} has an unsupported format; the formats are {listed()}.")
+        hint = " Give the .hdr in its place." if suffix(path) == ".img" else ""
+        raise UserError(f"{path} has an unsupported format; the formats are {listed()}.{hint}")
     try:
         header = image_format.read_header(path)
     except UserError:
@@ -184,7 +225,7 @@ def read_header(path: Path) -> Header:
     affine, ndim = header.grid.affine, header.grid.ndim
     columns = affine[:3, :ndim]
     valid = np.isfinite(affine).all() and np.linalg.matrix_rank(columns) == ndim
-    if not valid or not all(1e-6 < size < 1e6 for size in header.grid.spacing):
+    if not valid or not all(1e-9 < size < 1e6 for size in header.grid.spacing):
         raise UserError(f"{path} has an impossible geometry in its header: {affine.tolist()}. Fix the header first.")
     return header
 
@@ -201,10 +242,16 @@ def read_voxels(path: Path, header: Header, dtype: type[np.floating] | None) -> 
         ``(channels, z, y, x)`` or ``(channels, y, x)``, C-contiguous.
 
     Raises:
-        UserError: If the file is truncated or damaged.
+        UserError: If the file is truncated or damaged, or memory does not suffice.
     """
     image_format = format_of(path)
     assert image_format is not None  # read_header found it
+    voxels = math.prod(header.grid.shape) * header.channels
+    require_memory(
+        voxels * (header.dtype.itemsize + (0 if dtype is None else np.dtype(dtype).itemsize)),
+        f"{path}: its {voxels:,} voxels",
+        "Crop or downsample it, or use a machine with more memory.",
+    )
     try:
         array = image_format.read_voxels(path, header, dtype)
     except UserError:
@@ -223,7 +270,7 @@ def read_voxels(path: Path, header: Header, dtype: type[np.floating] | None) -> 
 def _unreadable(path: Path, image_format: ImageFormat, error: Exception) -> UserError:
     lines = str(error).strip().splitlines()
     detail = f" ({lines[-1].strip()})" if lines and not isinstance(error, RuntimeError) else ""
-    if version_of(path):  # a custom format, whose reader may be at fault
+    if is_custom(path):  # a custom format, whose reader may be at fault
         detail = f" ({type(image_format).__name__}: {type(error).__name__}: {one_line(error)})"
     return UserError(
         f"{path} cannot be read: truncated, damaged or not of the format of its suffix{detail}. Copy it again."

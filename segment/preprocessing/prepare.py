@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -9,13 +10,18 @@ from typing import TypeVar
 import numpy as np
 
 from segment.arrays import nonzero_box
+from segment.errors import UserError
 from segment.io.geometry import Grid, canonical_grid, to_canonical
 from segment.io.images import Image
+from segment.memory import require_memory
 from segment.preprocessing.normalize import normalize
 from segment.preprocessing.plan import Plan
 from segment.preprocessing.resample import coarse_axis, resample_image, resample_labels
 
 T = TypeVar("T")
+
+MAX_GROWTH = 1000  # times as many voxels as in the file, for scans above `SMALL`: the spacing is then in another unit
+SMALL = 1 << 26
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +68,46 @@ def prepared_shape(shape: Sequence[int], spacing: Sequence[float], plan: Plan) -
     """
     old = zip(shape, spacing, target_spacing(spacing, plan), strict=True)
     return tuple(max(1, round(mm / target * size)) for size, mm, target in old)
+
+
+def preparation_bytes(grid: Grid, channels: int, plan: Plan) -> int:
+    """Memory in bytes for preparing a scan: as read, reoriented, cropped, and resampled.
+
+    Args:
+        grid: The scan's grid.
+        channels: Its number of channels.
+        plan: The plan.
+    """
+    canonical = canonical_grid(grid)
+    shape, spacing = transposed(canonical.shape, plan), transposed(canonical.spacing, plan)
+    return 4 * channels * (3 * math.prod(shape) + math.prod(prepared_shape(shape, spacing, plan)))
+
+
+def require_preparable(grid: Grid, channels: int, plan: Plan, name: str) -> None:
+    """Refuse a scan that resampling makes absurdly large, as a wrong spacing does, or larger than the memory.
+
+    Args:
+        grid: The scan's grid.
+        channels: Its number of channels.
+        plan: The plan.
+        name: Its name in the message.
+
+    Raises:
+        UserError: If it is.
+    """
+    canonical = canonical_grid(grid)
+    new = prepared_shape(transposed(canonical.shape, plan), transposed(canonical.spacing, plan), plan)
+    old, spacing, becomes = (" x ".join(f"{number:g}" for number in row) for row in (grid.shape, grid.spacing, new))
+    if math.prod(new) > max(SMALL, MAX_GROWTH * math.prod(grid.shape)):
+        raise UserError(
+            f"{name}: its {old} voxels of {spacing} mm would become {becomes} voxels of the plan's spacing. Fix the "
+            "spacing in its header, or choose another model or plan.spacing."
+        )
+    require_memory(
+        preparation_bytes(grid, channels, plan),
+        f"{name}: resampled from voxels of {spacing} mm to the plan's, its {becomes} voxels",
+        "Fix the spacing in its header if it is wrong, crop it, or choose another model or plan.spacing.",
+    )
 
 
 def prepare_image(image: Image, plan: Plan) -> tuple[np.ndarray, Placement]:

@@ -14,8 +14,10 @@ from segment.data.labels import Labels
 from segment.errors import UserError
 from segment.files import hash_files
 from segment.io.formats import registry
+from segment.io.images import read_grid
 from segment.preprocessing import store as store_module
 from segment.preprocessing.plan import Intensity, Plan
+from segment.preprocessing.prepare import preparation_bytes
 from segment.preprocessing.store import ANNOTATED, MAX_LOCATIONS, Store, find_locations
 
 PLAN = Plan((1.0, 1.0, 1.0), (8, 8, 8), 1, ("zscore",))
@@ -271,7 +273,8 @@ def test_scans_that_are_large_together_are_prepared_one_after_another(make_datas
         at_once[0] -= 1
 
     monkeypatch.setattr(Store, "_write", write)
-    monkeypatch.setattr(store_module, "IN_FLIGHT", store.bytes_in_memory(dataset.cases[0]) * 3 // 2)
+    needed = preparation_bytes(read_grid(dataset.cases[0].images[0]), 1, store.plan)
+    monkeypatch.setattr(store_module, "available_memory", lambda: 3 * needed)
     store.prepare(dataset.cases)
     assert most == [1]
 

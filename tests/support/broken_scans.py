@@ -72,7 +72,12 @@ def label_of_another_origin(root):
     change(root / LABEL, affine=lambda a: nib.affines.from_matvec(a[:3, :3], [0, 5, 0]))
 
 
-@breaks("grid", LABEL, "direction")
+@breaks("grid", LABEL, "spacing (3, 0.7, 0.7) versus (1, 1, 1) mm", "header, which is the identity", "copy the image's")
+def label_lost_its_header(root):
+    change(root / IMAGE, affine=lambda a: np.diag([-0.7, -0.7, 3, 1]))
+
+
+@breaks("grid", LABEL, "direction", "If the voxels of both match one by one, copy the image's header")
 def label_mirrored(root):
     change(root / LABEL, affine=lambda a: a @ np.diag([-1, 1, 1, 1]))
 
@@ -190,6 +195,19 @@ def declared_label_never_occurs(root):
 def no_foreground_anywhere(root):
     for path in (root / "labelsTr").iterdir():
         change(path, np.zeros_like)
+
+
+@breaks(
+    "rare",
+    "labels/case_b01.nii.gz",
+    "'label_255' (value 255)",
+    "only 1 of 4",
+    "mistake",
+    layout="folders",
+    warning=True,
+)
+def one_mask_has_a_value_that_no_other_has(root):
+    change(root / "labels/case_b01.nii.gz", lambda a: np.where(a == 2, 255, a).astype(np.uint8))
 
 
 @breaks("empty", LABEL, "no voxel of any structure", warning=True)

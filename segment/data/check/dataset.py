@@ -26,6 +26,7 @@ from segment.data.check.surveys import survey_cases
 from segment.data.problems import ERROR, KINDS, WARNING, Problem, Report, problem_of, reported
 from segment.errors import UserError
 from segment.files import file_sha256, hash_files
+from segment.io.formats import files_of
 
 Tests = Literal["all", "labelled", "none"]
 """Test scans: all, those with a label, or none."""
@@ -108,7 +109,8 @@ def check_dataset(
         return Checked(None, {}, {}, ordered([*problems, _opening_problem(error, root)]), 0)
     test_cases = [case for case in dataset.test_cases if tests == "all" or (tests == "labelled" and case.label)]
     total = len(dataset.cases) + len(test_cases)
-    known = hash_readable({path for case in (*dataset.cases, *test_cases) for path in case.files}, hashes)
+    paths = {path for case in (*dataset.cases, *test_cases) for path in case.files}
+    known = hash_readable({file for path in paths for file in files_of(path)}, hashes)
     parts: list[list[tuple[Case, Survey]]] = []
     for cases, before in ((dataset.cases, 0), (test_cases, len(dataset.cases))):
         examined = survey_cases(cases, dataset, folder, known, partial(_advance, progress, before, total))

@@ -70,7 +70,7 @@ def open_dataset(
             distance of one of its structures; by default also if there is any error.
     """
     path = Path(root).expanduser()
-    named = name or (path.parent.name if path.suffix.lower() == ".csv" else path.absolute().name)
+    named = name or (path.parent.name if path.is_file() else path.absolute().name)
     terms = str((source or {}).get("licence", ""))
     if not path.exists():
         raise UserError(
@@ -125,4 +125,7 @@ def _layout(path: Path, layout: str) -> Layout:
         if module.recognise(path):
             return module
     looked = "; ".join(module.LOOKED_FOR for module in LAYOUTS.values())
-    raise UserError(f"The layout of {path} is not recognised. Looked for: {looked}. Convert it to one of these.")
+    raise UserError(
+        f"The layout of {path} is not recognised. Looked for: {looked}. Convert it to one of these, or describe its "
+        "file names: data.layout=pattern data.image='{case}/image.nii.gz' data.label='{case}/mask.nii.gz'."
+    )

@@ -6,16 +6,18 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from glob import escape
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from segment.arrays import count_values
 from segment.data.case import Case
+from segment.data.label_files import named_values
 from segment.data.labels import MAX_LABELS, Labels
 from segment.data.problems import Problem, Report, raise_errors, reported
 from segment.errors import UserError
-from segment.io.formats import is_image_file, stem
-from segment.io.images import count_channels, read_label
+from segment.io.formats import is_image_file, listed, stem
+from segment.io.images import count_channels, read_label, read_label_header
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
 _LARGEST_JSON = 64 << 20
@@ -95,6 +97,39 @@ def split_channel(name: str) -> tuple[str, int | None]:
     """
     match = _CHANNEL.fullmatch(name)
     return (match[1], int(match[2])) if match else (name, None)
+
+
+def unread_file(folder: Path, name: str) -> str:
+    """Name a file that would be the one looked for if its format were read.
+
+    Args:
+        folder: Where it was looked for.
+        name: Its name without suffix.
+
+    Returns:
+        The end of a sentence; empty if there is no such file.
+    """
+    there = sorted(folder.glob(f"{escape(name)}.*")) if folder.is_dir() else []
+    unread = next((path for path in there if path.is_file() and not is_image_file(path)), None)
+    return f" ({unread.name} is there, but its format is not among those read: {listed()})" if unread else ""
+
+
+def unique_names(files: Sequence[Path]) -> list[str]:
+    """Name scans after their files; where names repeat, after the folders above too.
+
+    Args:
+        files: One file per scan.
+
+    Returns:
+        ``img`` for ``P1/img.nii.gz``; ``P1_img`` and ``P2_img`` if there is ``P2/img.nii.gz`` too. If even whole paths
+        repeat, names without folders.
+    """
+    names = [stem(path) for path in files]
+    for depth in range(1, max((len(path.parts) for path in files), default=0) + 1):
+        found = ["_".join([*path.parts[-depth:-1], stem(path)]) for path in files]
+        if len(set(found)) == len(found):
+            return found
+    return names
 
 
 def inside(root: Path, text: object, where: Path) -> Path:
@@ -187,26 +222,30 @@ def label_names(
     return found_labels(cases, lambda problem: None)
 
 
-def found_labels(cases: Iterable[Case], report: Report = raise_errors) -> Labels:
+def found_labels(cases: Iterable[Case], report: Report = raise_errors, root: Path | None = None) -> Labels:
     """Name labels after the values found in the masks (reads every mask).
 
     Args:
         cases: Labelled cases.
+        root: The data set's folder; a file with the names of the values in it, or beside the first mask, is used.
         report: Receives masks that are skipped since they are unreadable or have too many values, and a problem if
             all masks are 0 everywhere; raises by default.
 
     Returns:
-        ``{"background": 0, "label_1": 1, ...}``.
+        ``{"background": 0, "label_1": 1, ...}``, or the names of the file, or else those that the masks give, in place
+        of these.
     """
     values: set[int] = set()
-    last = None
+    written: dict[int, tuple[str, Path]] = {}  # names in the masks themselves
+    first = last = None
     for case in cases:
         if case.label is None:
             continue
-        last = case.label
+        first, last = first or case.label, case.label
         counts: dict[int, int] | None = {}
         with reported(report, "unreadable", case.label):
             counts = count_values(read_label(case.label).array)
+            _note_names(read_label_header(case.label).label_names, case.label, written, report)
         present = set(range(MAX_LABELS + 1) if counts is None else counts)
         if len(values | present | {0}) > MAX_LABELS:
             what = f"Together with the other masks it contains more than {MAX_LABELS} values, so it is not a mask."
@@ -217,7 +256,19 @@ def found_labels(cases: Iterable[Case], report: Report = raise_errors) -> Labels
         what = f"The masks next to {last} contain only 0."
         report(Problem("labels", "data.labels", what, "Give the labels' values with data.labels."))
         values = {1}
-    return Labels({"background": 0} | {f"label_{value}": value for value in sorted(values - {0})})
+    beside = [first.parent] if first is not None and root is not None and first.is_relative_to(root) else []
+    names = {value: name for value, (name, _) in written.items()}
+    names |= named_values([*beside, *([root] if root is not None else [])])
+    return Labels({"background": 0} | {names.get(value, f"label_{value}"): value for value in sorted(values - {0})})
+
+
+def _note_names(names: Mapping[int, str], mask: Path, known: dict[int, tuple[str, Path]], report: Report) -> None:
+    """Add the names that a mask gives its values; report a value that another mask calls something else."""
+    for value, name in names.items():
+        other, where = known.setdefault(value, (name, mask))
+        if name != other:
+            what = f"Its value {value} is {name!r}, but {other!r} in {where.name}."
+            report(Problem("labels", str(mask), what, "Number the segments alike in all masks."))
 
 
 def channel_table(channels: Any, where: Path | str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from segment.data.case import Case, Dataset
 from segment.data.labels import Labels
 from segment.data.layouts.common import by_stem, channel_table, checked, found_labels, image_files, named_channels
-from segment.data.problems import Problem, Report, raise_errors
+from segment.data.problems import WARNING, Problem, Report, raise_errors
 from segment.errors import UserError
 from segment.io.formats import stem
 
@@ -24,12 +24,13 @@ def recognise(root: Path) -> bool:
         root: A folder or file.
 
     Returns:
-        True if the first folder in it contains one mask and at least one other image file.
+        True if any folder in it contains one mask and at least one other image file.
     """
-    first = next(iter(_folders(root)), None)
-    if first is None:
-        return False
-    masks = [_MASK.search(stem(path)) is not None for path in image_files(first)]
+    return any(map(_is_patient, _folders(root)))
+
+
+def _is_patient(folder: Path) -> bool:
+    masks = [_MASK.search(stem(path)) is not None for path in image_files(folder)]
     return sum(masks) == 1 and len(masks) > 1
 
 
@@ -53,12 +54,19 @@ def read(
         report: Receives every patient whose files differ from the others'; raises by default.
 
     Returns:
-        The data set with its valid cases; patients without a mask become test scans.
+        The data set with its valid cases; patients without a mask become test scans. Folders without any image, such as
+        one of documents, are reported as a warning.
 
     Raises:
         UserError: If no patient has images and a mask.
     """
-    found = {folder.name: _files(folder, report) for folder in _folders(root)}
+    found = {}
+    for folder in _folders(root):
+        if image_files(folder):
+            found[folder.name] = _files(folder, report)
+        else:
+            what = "The folder has no image, so it is not taken for a patient's."
+            report(Problem("unlisted", str(folder), what, "Add the images, or move the folder elsewhere.", WARNING))
     if not any(mask for _, mask in found.values()):
         raise UserError(f"{root} does not contain {LOOKED_FOR}.")
     names = next(sorted(images) for images, mask in found.values() if mask)
@@ -78,7 +86,7 @@ def read(
     if not training:
         raise UserError(f"{root} contains no patient with all images and a mask. Fix the folders.")
     named = named_channels(training, channels, "data.channels", report) if single else tuple(channel_names)
-    table = labels or found_labels(training, report)
+    table = labels or found_labels(training, report, root)
     return Dataset(name, root, training, table, named, tests)
 
 

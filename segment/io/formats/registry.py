@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import os
@@ -18,7 +19,10 @@ from segment.user_modules import allow
 VARIABLE = "SEGMENT_FORMATS"  # modules, separated by commas; inherited by child processes
 
 _SUFFIX = re.compile(r"(\.[a-z0-9_+-]+)+")
-_MEMBERS = ("suffixes", "dimensions", "label_types", "read_header", "read_voxels", "write_label", "doubts")
+_MEMBERS = (
+    *("suffixes", "mask_suffix", "dimensions", "label_types", "revision"),
+    *("read_header", "read_voxels", "write_label", "data_files", "doubts"),
+)
 
 _formats: dict[str, ImageFormat] = {}  # by suffix
 _versions: dict[str, str] = {}  # by suffix
@@ -45,7 +49,7 @@ def register(image_format: ImageFormat) -> None:
             raise ValueError(f"{end!r} is not a suffix: give lower case with the dot, such as '.nii.gz'")
         if end in _formats:
             raise ValueError(f"{end} is already read by {type(_formats[end]).__name__}")
-    version = _version(kind)
+    version = image_format.revision if _is_built_in(kind) else _version(kind)
     for end in image_format.suffixes:
         _formats[end], _versions[end] = image_format, version
 
@@ -94,15 +98,59 @@ def format_of(path: Path | str) -> ImageFormat | None:
 
 
 def version_of(path: Path | str) -> str:
-    """Version of the reader of a file; cached results on a file are valid as long as it does not change.
+    """What cached results on a file depend on besides the file: they are valid as long as it does not change.
 
     Args:
         path: A file; need not exist.
 
     Returns:
-        A hash of a custom format's source file; empty for the built-in formats.
+        A hash of a custom format's source file, or a built-in one's `ImageFormat.revision`, and sizes and times of
+        other files that hold the voxels; may be empty.
     """
-    return _versions.get(suffix(path), "")
+    parts = [_versions.get(suffix(path), "")]
+    for file in files_of(Path(path))[1:]:
+        parts += [str(file.stat().st_size), str(file.stat().st_mtime_ns)]
+    return " ".join(filter(None, parts))
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """A file and others that hold its voxels.
+
+    Args:
+        path: A file; need not exist.
+
+    Returns:
+        The file itself first; alone if it cannot be read.
+    """
+    image_format = format_of(path)
+    others: tuple[Path, ...] = ()
+    if image_format is not None:
+        with contextlib.suppress(Exception):  # reading the file later reports the reason
+            others = image_format.data_files(path)
+    return (path, *others)
+
+
+def is_custom(path: Path | str) -> bool:
+    """Whether the format of a file is not built in.
+
+    Args:
+        path: A file; need not exist.
+    """
+    image_format = format_of(path)
+    return image_format is not None and not _is_built_in(type(image_format))
+
+
+def mask_suffix(path: Path | str) -> str:
+    """Suffix of the mask of a scan: that of the scan, if its format can store masks.
+
+    Args:
+        path: A file of the scan; need not exist.
+
+    Returns:
+        As the name of the scan spells it; for example ``.png`` for the photograph ``eye.jpg``.
+    """
+    image_format = format_of(path)
+    return (image_format.mask_suffix if image_format is not None else "") or Path(path).name[len(stem(path)) :]
 
 
 def suffix(path: Path | str) -> str:
@@ -143,9 +191,11 @@ def is_image_file(path: Path | str) -> bool:
     return suffix(path) in _formats and not Path(path).name.startswith(".")
 
 
+def _is_built_in(kind: type) -> bool:
+    return kind.__module__.startswith("segment.")
+
+
 def _version(kind: type) -> str:
-    if kind.__module__.startswith("segment."):
-        return ""
     try:
         return file_sha256(Path(inspect.getfile(kind)))
     except (TypeError, OSError):  # defined at an interactive prompt
