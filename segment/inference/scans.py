@@ -81,23 +81,19 @@ def predict_scans(
             return None
         with _noted(scan, failed):
             began = time.perf_counter()
-            kept = None
-            if maps:
-                shape, kind = read_grid(files[0]).shape, np.float32 if model.groups else np.float16
-                kept = held((model.labels.outputs + (UNCERTAINTY in maps), *shape), kind, output)
+            kept = _held(model, files[0], output, maps) if maps else None
             mask = model.labels.decode(predictor.predict_read(files, prepared, kept=kept))
             made[name]["seconds"] = round(time.perf_counter() - began, 3)
             return mask, kept
         return None
 
     def write(scan: Scan, result: tuple[np.ndarray, np.ndarray | None] | None) -> None:
-        if result is None:
-            return
-        mask, kept = result
-        with _noted(scan, failed):
-            if kept is not None:
-                _write_maps(output, scan, kept, model.labels, maps)
-            write_file(output / scan[0], mask, scan[1][0])
+        if result is not None:
+            with _noted(scan, failed):
+                mask, kept = result
+                if kept is not None:
+                    _write_maps(output, scan, kept, model.labels, maps)
+                write_file(output / scan[0], mask, scan[1][0])
 
     for name, _ in overlapped(read, predict, write, scans):
         advance(name)
@@ -128,6 +124,12 @@ def _noted(scan: Scan, failed: dict[str, str]) -> Iterator[None]:
         yield
     except UserError as error:
         failed[scan[0]] = str(error)
+
+
+def _held(model: Model, image: Path, output: Path, maps: Collection[str]) -> np.ndarray:
+    """Room on the disk of the output for what maps of a scan are made of."""
+    kind = np.float32 if model.groups else np.float16  # means of several plans are summed up
+    return held((model.labels.outputs + (UNCERTAINTY in maps), *read_grid(image).shape), kind, output)
 
 
 def _write_maps(output: Path, scan: Scan, kept: np.ndarray, labels: Labels, maps: Collection[str]) -> None:
