@@ -195,6 +195,13 @@ def patched(tag, value):
     return write
 
 
+def tall_fax(path):
+    Image.fromarray(np.zeros((8, 64), bool)).save(path, compression="group4")
+    with tifffile.TiffFile(path, mode="r+") as file:
+        for tag in ("ImageLength", "RowsPerStrip"):
+            file.pages[0].tags[tag].overwrite(1 << 14)
+
+
 @pytest.mark.parametrize(
     ("write", "said"),
     [
@@ -214,6 +221,7 @@ def patched(tag, value):
         (patched("ImageWidth", 1 << 20), "missing|cannot contain"),
         (lambda path: path.write_bytes(b"II*\0\x08\0\0\0"), "truncated or damaged"),
         (lambda path: path.write_bytes(b"GIF89a"), "not a TIFF"),
+        (tall_fax, "larger than the file can contain"),
     ],
 )
 def test_what_has_no_sure_meaning_is_refused_by_name(tmp_path, write, said):
