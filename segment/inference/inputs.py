@@ -59,16 +59,14 @@ def find_scans(source: Path, channels: int) -> Iterator[Scan]:
     files = [source] if source.is_file() else image_files(source)
     if not files:
         raise UserError(f"input={source}: has no image file. Formats read: {listed()}.")
-    for (name, _), members in groupby(sorted(files, key=_scan_key), key=_scan_key):
+    for (name, end), members in groupby(sorted(files, key=_scan_key), key=_scan_key):
         group = list(members)
         numbers = [split_channel(stem(file))[1] for file in group]
-        if numbers == [None]:
-            yield _mask_name(group[0]), group
-        elif numbers == list(range(channels)) and not _holds_all(group[0], channels):
-            yield f"{name}{mask_suffix(group[0])}", group
-        elif channels == 1 or _holds_all(group[0], channels):
+        if numbers == [None] or (numbers == list(range(channels)) and not _holds_all(group[0], channels)):
+            yield f"{name}{end}", group
+        elif (channels == 1 or _holds_all(group[0], channels)) and len(set(numbers)) == len(numbers):
             # Every file is a whole scan, whose name happens to end in four digits.
-            yield from ((_mask_name(file), [file]) for file in group)
+            yield from ((f"{stem(file)}{end}", [file]) for file in group)
         else:
             raise UserError(
                 f"{group[0]}: the scan {name!r} has the channels {numbers}, but the model needs 0 to {channels - 1}. "
@@ -84,9 +82,5 @@ def _holds_all(file: Path, channels: int) -> bool:
         return False
 
 
-def _mask_name(file: Path) -> str:
-    return f"{stem(file)}{mask_suffix(file)}"
-
-
 def _scan_key(file: Path) -> tuple[str, str]:
-    return split_channel(stem(file))[0], mask_suffix(file).lower()
+    return split_channel(stem(file))[0], mask_suffix(file)
