@@ -12,12 +12,12 @@ import numpy as np
 
 from segment import provenance
 from segment.errors import UserError
-from segment.files import file_sha256, hash_files, write_json
+from segment.files import file_sha256, write_json
 from segment.inference.inputs import Scan
 from segment.inference.model import Model, predictor_of
 from segment.inference.predictor import Prepared
 from segment.inference.settings import Settings
-from segment.io.formats import files_of
+from segment.io.content import hash_scans
 from segment.io.images import write_label
 from segment.parallel import overlapped
 
@@ -59,10 +59,7 @@ def predict_scans(
         with _noted(scan, failed):
             prepared = predictor.read(scan[1])
             images = [file.absolute() for file in scan[1]]
-            made[scan[0]] = {
-                "images": [*map(str, images)],
-                "sha256": hash_files(file for image in images for file in files_of(image)),
-            }
+            made[scan[0]] = {"images": [*map(str, images)], "sha256": hash_scans(images)}
             return prepared
         return None
 
