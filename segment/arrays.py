@@ -40,6 +40,8 @@ def whole_numbers(array: np.ndarray) -> np.ndarray | None:
     """
     if array.dtype == bool:
         return array.astype(np.uint8)
+    if array.dtype == np.float16:
+        array = array.astype(np.float32)  # whose range holds the limit below
     if array.dtype.kind != "f":
         return array
     whole = array.astype(np.int32) if np.abs(array).max(initial=0) < 2**31 else None  # NaN compares as not smaller

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
         keep_freed_memory()
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("predicting", total=len(scans))
-        predict_scans(
+        failed = predict_scans(
             model,
             scans,
             Path(options.output),
@@ -69,6 +70,8 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
             command.arguments,
             functools.partial(write_mask, kind=options.output_format, naming=naming),
         )
+    if failed:
+        raise _failure(failed, len(scans), options.output)
     averaged = f", mean of {len(models)} models" if len(models) > 1 else ""
     print(f"{len(scans)} mask(s) in {options.output}, labels {model.labels.declared}{averaged}{weights}")
 
@@ -76,6 +79,17 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
 def _found(options: PredictOptions, channels: int) -> list[Scan]:
     """The scans, with the names of masks in the format that is asked for."""
     return renamed(find_scans(Path(options.input), channels), options.output_format)
+
+
+def _failure(failed: Mapping[str, str], scans: int, output: str) -> UserError:
+    """The error that lists the scans that could not be predicted."""
+    reasons = list(failed.values())
+    if scans == 1:
+        return UserError(reasons[0])
+    there = (
+        f"The masks of the other {scans - len(failed)} are in {output}" if len(failed) < scans else "No mask is written"
+    )
+    return UserError(f"{len(failed)} of {scans} scans could not be predicted. {' '.join(reasons)} {there}.")
 
 
 def checked_scans(options: PredictOptions) -> list[Scan]:

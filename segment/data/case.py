@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from segment.data.labels import Labels
+from segment.io.annotations import Box
+
+Fold = dict[str, list[str]]
+"""Ids of the scans of a fold: ``{"train": [...], "val": [...]}``."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,8 @@ class Case:
         group: Patient (or other unit) that must not be split across folds; None when cases are independent.
         source: Origin of the scan where several data sets are combined; the sampler can weight them. May be empty.
         about: What else is known of the scan, such as site, scanner or sex: pairs of name and value.
+        boxes: Bounding boxes that were drawn on it, in pixels, as its annotations have them.
+        made_from: The data set's own files that the mask was made from, if it is none of them itself.
     """
 
     id: str
@@ -29,6 +35,8 @@ class Case:
     group: str | None = None
     source: str = ""
     about: tuple[tuple[str, str], ...] = ()
+    boxes: tuple[Box, ...] = ()
+    made_from: tuple[Path, ...] = ()
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -52,6 +60,7 @@ class Dataset:
         specimen: What scans of different folds come from although it is one animal, film or block: a name if all do, or
             a regular expression whose first group finds it in the id of a scan; may be empty.
         tolerance: Name of a structure to the distance in mm within which two surfaces of it agree; may lack some.
+        folds: Folds that the data set's own files state, in place of the default ones; empty if they state none.
     """
 
     name: str
@@ -64,6 +73,7 @@ class Dataset:
     notice: str = ""
     specimen: str = ""
     tolerance: Mapping[str, float] = field(default_factory=dict)
+    folds: tuple[Fold, ...] = ()
 
     def groups(self) -> dict[str, str]:
         """The unit of every scan whose scans are not independent, by id: its specimen, else its group, else empty."""

@@ -8,25 +8,23 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from segment.data.case import Case, Dataset
+from segment.data.case import Case, Dataset, Fold
 from segment.data.problems import Problem, Report, raise_errors
 from segment.errors import UserError, did_you_mean
 from segment.files import write_json
 
-Fold = dict[str, list[str]]
-
 
 def folds(dataset: Dataset, n: int = 5, seed: int = 12345, file: str | Path | None = None) -> list[Fold]:
-    """Split the labelled cases into folds.
+    """Split the labelled cases into folds, unless the data set's own files state them.
 
     Without groups the default equals nnU-Net's: sorted names, scikit-learn's shuffled ``KFold`` with seed 12345. Cases
     of one group (a patient) stay together. With fewer than ``n`` cases there are as many folds as cases.
 
     Args:
         dataset: Its `cases` are split; its `test_cases` never are.
-        n: Number of folds, at least 2.
+        n: Number of folds, at least 2; without effect on folds that a file or the data set states.
         seed: Seed of the shuffle.
-        file: A splits file in nnU-Net's format to use instead; ``n`` and ``seed`` then have no effect.
+        file: A splits file in nnU-Net's format to use instead.
 
     Returns:
         One ``{"train": [ids], "val": [ids]}`` per fold.
@@ -36,6 +34,8 @@ def folds(dataset: Dataset, n: int = 5, seed: int = 12345, file: str | Path | No
     """
     if file is not None:
         return read_folds(Path(file), dataset)
+    if dataset.folds:
+        return list(dataset.folds)
     if n < 2:
         raise UserError(f"{n} fold(s) were requested; cross-validation needs at least 2.")
     units = _units(dataset.cases)
@@ -86,7 +86,8 @@ def inner_fold(dataset: Dataset, fold: Fold, n: int) -> Fold:
         UserError: If the fold has fewer than two training cases (or groups).
     """
     training = set(fold["train"])
-    return folds(replace(dataset, cases=tuple(case for case in dataset.cases if case.id in training)), n)[0]
+    cases = tuple(case for case in dataset.cases if case.id in training)
+    return folds(replace(dataset, cases=cases, folds=()), n)[0]
 
 
 def write_folds(path: Path, all_folds: Sequence[Fold]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from segment.errors import UserError
 from segment.evaluation.match import pair_folders
-from segment.io.formats import suffix
+from segment.io.formats import mask_suffix
 from segment.io.geometry import grid_difference
 from segment.io.images import read_label, write_label
 from segment.parallel import on_all_cores
@@ -69,11 +69,12 @@ def write_consensus(raters: Mapping[str, Path], folder: Path) -> dict[str, Path]
 
     def write(case: str) -> None:
         sources = files[case]
-        targets = {name: folder / name / f"{case}{suffix(sources[0])}" for name in METHODS}
+        targets = {name: folder / name / f"{case}{mask_suffix(sources[0])}" for name in METHODS}
         newest = max(file.stat().st_mtime_ns for file in sources)
         if all(target.is_file() and target.stat().st_mtime_ns >= newest for target in targets.values()):
             return
-        masks = [read_label(file) for file in sources]
+        first = read_label(sources[0])
+        masks = [first, *(read_label(file, first.grid) for file in sources[1:])]
         for file, mask in zip(sources[1:], masks[1:], strict=True):
             if difference := grid_difference(masks[0].grid, mask.grid):
                 raise UserError(f"{file} is not on the grid of {sources[0]}: {difference}. Resample it to that grid.")

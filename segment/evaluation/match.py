@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from segment.data.label_files import named_values
 from segment.data.labels import MAX_LABELS, Labels
 from segment.errors import UserError
 from segment.io.formats import is_image_file, listed, stem
@@ -90,21 +91,34 @@ def discover_labels(pairs: Sequence[tuple[str, Path, Path]]) -> Labels:
         pairs: (case id, prediction file, reference file).
 
     Returns:
-        ``background`` (0) and ``label_VALUE`` for every other value found, in the order of the values.
+        ``background`` (0) and every other value found, in their order: named by a file in the folder of the references
+        or the one above (see `segment.data.label_files`), else ``label_VALUE``.
 
     Raises:
-        UserError: A file cannot be read or is not a mask, or more than 255 values are found.
+        UserError: A file cannot be read or is not a mask, more than 255 values are found, or the predictions and the
+            references have no value but 0 in common.
     """
     found: set[int] = {0}
+    sides: tuple[set[int], set[int]] = set(), set()
     files = [file for _, *both in pairs for file in both]
-    for file, values in zip(files, on_all_cores(_values, files), strict=True):
+    for place, (file, values) in enumerate(zip(files, on_all_cores(_values, files), strict=True)):
         found.update(values)
+        sides[place % 2].update(values)
         if len(found) > MAX_LABELS:
             raise UserError(
                 f"With {file} there are {len(found)} different label values, more than {MAX_LABELS}: "
                 "it is probably an image, not a mask. Give the folder of masks."
             )
-    return Labels({"background": 0, **{f"label_{value}": value for value in sorted(found - {0})}})
+    predicted, referenced = (sorted(side - {0}) for side in sides)
+    if predicted and referenced and not set(predicted) & set(referenced):
+        raise UserError(
+            f"The predictions have the values {_first_few(predicted)} and the references {_first_few(referenced)}: "
+            "none in common but 0, so every score would be 0. Give masks with the same values, or labels={NAME: VALUE} "
+            "if they are meant to differ."
+        )
+    folder = pairs[0][2].parent
+    names = named_values([folder, folder.parent])
+    return Labels({"background": 0, **{names.get(value, f"label_{value}"): value for value in sorted(found - {0})}})
 
 
 def _values(file: Path) -> list[int]:
@@ -130,7 +144,7 @@ def _masks_by_stem(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _first_few(names: Sequence[str]) -> str:
-    """The first three names and the number of others."""
-    few = ", ".join(printable(name) for name in names[:3])
+def _first_few(names: Sequence[str | int]) -> str:
+    """The first three names or values and the number of others."""
+    few = ", ".join(printable(str(name)) for name in names[:3])
     return few if len(names) <= 3 else f"{few} and {len(names) - 3} more"

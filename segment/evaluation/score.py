@@ -104,7 +104,8 @@ def _score_pair(
 ) -> Scored:
     """Read one scan, count the voxels of every pair of classes and score it."""
     case, prediction, reference = pair
-    masks = read_label(prediction), read_label(reference)
+    truth = read_label(reference)
+    masks = read_label(prediction, truth.grid), truth
     difference = grid_difference(masks[0].grid, masks[1].grid)
     if difference:
         raise UserError(
@@ -117,7 +118,7 @@ def _score_pair(
             encoded.append(labels.encode(mask.array))
         except ValueError as error:
             raise UserError(f"{file}: {error}. Declare every value that occurs in the masks.") from None
-    spacing = masks[1].grid.spacing
+    spacing = masks[0 if masks[1].grid.assumed else 1].grid.spacing
     structures = labels.structures
     try:
         counts, found = count_and_score(

@@ -12,12 +12,11 @@ from segment.errors import UserError
 from segment.io.dicom.files import is_dicom
 from segment.io.dicom.names import named_series, notes_of
 from segment.io.dicom.series import Series, contents, contents_of_folder, series_of
-from segment.io.formats import is_image_file, listed, stem, suffix
+from segment.io.formats import is_image_file, listed, mask_suffix, stem, suffix
 from segment.io.formats.dicom import Dicom
+from segment.io.images import count_channels
 from segment.io.mask_formats import ENDINGS
 from segment.io.masks import require_series
-
-_MASKS_OF_DICOM = ".nii.gz"
 
 Scan = tuple[str, list[Path]]
 """Name of the mask file, and the scan's image files in channel order."""
@@ -50,9 +49,10 @@ def find_scans(source: Path, channels: int) -> Iterator[Scan]:
     """Find the scans in a file or folder.
 
     Args:
-        source: An image file or a folder of them. Files NAME_0000, NAME_0001, ... are the channels of one scan. Or a
-            folder with DICOM series, in it or its subfolders, or a file of one.
-        channels: Channels of the model; decides whether a single four-digit ending is a channel number.
+        source: An image file or a folder of them. Files NAME_0000, NAME_0001, ... are the channels of one scan if the
+            model has several channels and each file one. Or a folder with DICOM series, in it or its subfolders, or a
+            file of one.
+        channels: Channels of the model.
 
     Yields:
         (name of the mask file, the scan's image files in channel order).
@@ -64,7 +64,7 @@ def find_scans(source: Path, channels: int) -> Iterator[Scan]:
         raise UserError(f"input={source}: there is no such file or folder.")
     if series := find_series(source):
         for name, item in series.items():
-            yield f"{name}{_MASKS_OF_DICOM}", [item.path]
+            yield f"{name}{Dicom.mask_suffix}", [item.path]
         return
     if source.is_file() and not is_image_file(source):
         raise UserError(f"input={source}: is not an image file. Formats read: {listed()}.")
@@ -74,11 +74,11 @@ def find_scans(source: Path, channels: int) -> Iterator[Scan]:
     for (name, end), members in groupby(sorted(files, key=_scan_key), key=_scan_key):
         group = list(members)
         numbers = [split_channel(stem(file))[1] for file in group]
-        if numbers == [None] or (numbers[0] is not None and numbers == list(range(channels))):
+        if numbers == [None] or (numbers == list(range(channels)) and not _holds_all(group[0], channels)):
             yield f"{name}{end}", group
-        elif len(group) == 1 and channels == 1:
-            # A single scan whose name happens to end in four digits.
-            yield group[0].name, group
+        elif (channels == 1 or _holds_all(group[0], channels)) and len(set(numbers)) == len(numbers):
+            # Every file is a whole scan, whose name happens to end in four digits.
+            yield from ((f"{stem(file)}{end}", [file]) for file in group)
         else:
             raise UserError(
                 f"{group[0]}: the scan {name!r} has the channels {numbers}, but the model needs 0 to {channels - 1}. "
@@ -138,5 +138,13 @@ def find_series(source: Path) -> dict[str, Series]:
     return named_series(source, contents(source).series)
 
 
+def _holds_all(file: Path, channels: int) -> bool:
+    """Whether one file has every one of several channels, as a colour image."""
+    try:
+        return channels > 1 and count_channels(file) == channels
+    except UserError:  # a damaged file, which is reported when it is predicted
+        return False
+
+
 def _scan_key(file: Path) -> tuple[str, str]:
-    return split_channel(stem(file))[0], suffix(file)
+    return split_channel(stem(file))[0], mask_suffix(file)

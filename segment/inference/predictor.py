@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -17,18 +16,15 @@ from segment.data.labels import Labels
 from segment.errors import UserError
 from segment.inference.batches import FittingBatches
 from segment.inference.windows import SlidingWindows, assembled
-from segment.io.geometry import canonical_grid
 from segment.io.images import Image, read_image
 from segment.preprocessing.plan import Plan
-from segment.preprocessing.prepare import Placement, prepare_image, prepared_shape, transposed
+from segment.preprocessing.prepare import Placement, oversized, prepare_image
 from segment.preprocessing.restore import Restorer, fixed_axis, most_likely, restore
 
 Watch = Callable[[int, int, Tensor], None]
 """Called with the axis, the index and the probabilities (output, *plane) of a plane."""
 Prepared = tuple[Tensor, Placement]
 """An image (channel, *spatial) on the plan's grid and the network's device, and where it comes from."""
-
-MAX_VOXELS = 1 << 31  # in a resampled scan; a whole body at 1 mm has a quarter of this
 
 
 class ScanOutput(NamedTuple):
@@ -202,13 +198,8 @@ class Predictor:
                 f"{name}: a {image.grid.ndim}D image with {image.array.shape[0]} channel(s), but the model was "
                 f"trained on {dims}D images with {channels}. Give images like those it was trained on."
             )
-        grid = canonical_grid(image.grid)
-        shape = prepared_shape(transposed(grid.shape, self.plan), transposed(grid.spacing, self.plan), self.plan)
-        if math.prod(shape) > MAX_VOXELS:
-            raise UserError(
-                f"{name}: its voxels of {image.grid.spacing} mm would become {shape} voxels of the model's "
-                f"{self.plan.spacing} mm. Fix the spacing in the file's header, or use another model."
-            )
+        if reason := oversized(image.grid, self.plan):
+            raise UserError(f"{name}: {reason}. Fix the spacing in the file's header, or use another model.")
         try:
             prepared, placement = prepare_image(image, self.plan)
         except ValueError as error:

@@ -17,10 +17,12 @@ class Grid:
     Attributes:
         shape: Voxels along each spatial axis in array order: ``(z, y, x)``, or ``(y, x)`` for a 2D image.
         affine: ``(4, 4)`` float64, from voxel index ``(x, y, z, 1)`` to RAS+ millimetres (nibabel's convention).
+        assumed: Whether the file gives no voxel size, so that 1 mm is assumed.
     """
 
     shape: tuple[int, ...]
     affine: np.ndarray
+    assumed: bool = False
 
     @property
     def ndim(self) -> int:
@@ -32,6 +34,11 @@ class Grid:
         """Voxel size in mm in array order: ``(sz, sy, sx)`` or ``(sy, sx)``."""
         norms = np.linalg.norm(self.affine[:3, : self.ndim], axis=0)
         return tuple(float(value) for value in norms[::-1])
+
+    @property
+    def placed(self) -> bool:
+        """Whether it lies anywhere else than with its first voxel at the origin and its axes along the body's."""
+        return bool(self.affine[:3, 3].any()) or not np.allclose(self.direction, np.eye(3))
 
     @property
     def direction(self) -> np.ndarray:
@@ -68,6 +75,9 @@ def largest_distance(a: Grid, b: Grid) -> float:
 def grid_difference(a: Grid, b: Grid, tolerance: float = 0.01) -> str:
     """Describe how two grids differ.
 
+    A grid of assumed voxel size is the same as any of its shape that has a voxel size but no position in the body, so
+    that a micrograph with its pixel size matches its mask in a file without.
+
     Args:
         a: One grid.
         b: The other.
@@ -80,6 +90,8 @@ def grid_difference(a: Grid, b: Grid, tolerance: float = 0.01) -> str:
     """
     if a.shape != b.shape:
         return f"shape {a.shape} versus {b.shape}"
+    if (a.assumed or b.assumed) and not (a.placed or b.placed):
+        return ""
     distance = largest_distance(a, b)
     if distance <= tolerance * min(*a.spacing, *b.spacing):
         return ""
@@ -153,6 +165,16 @@ def canonical_grid(grid: Grid) -> Grid:
     order = np.argsort(ornt[:, 0])
     affine = grid.affine @ nib.orientations.inv_ornt_aff(ornt, shape)
     return Grid(tuple(int(shape[axis]) for axis in order)[::-1], affine)
+
+
+def same_voxels(a: Grid, b: Grid) -> bool:
+    """Whether two grids have the same voxels in the body, whatever the order and direction of their axes.
+
+    Args:
+        a: One grid.
+        b: The other.
+    """
+    return a.ndim == b.ndim and not grid_difference(canonical_grid(a), canonical_grid(b))
 
 
 def canonical_spacing(grid: Grid) -> tuple[float, ...]:

@@ -20,14 +20,15 @@ from segment.io.formats import (
     Header,
     ImageFormat,
     format_of,
+    is_custom,
     listed,
-    members,
     require_possible_size,
     suffix,
-    version_of,
 )
-from segment.io.geometry import Grid, grid_difference
+from segment.io.geometry import Grid, from_canonical, grid_difference, same_voxels, to_canonical
 from segment.text import one_line
+
+FIX_CHANNELS = "If its colours stand for labels, save it with a palette (indexed colours), else as a single channel."
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +52,7 @@ def read_grid(path: Path) -> Grid:
         path: An image or label file.
 
     Returns:
-        The grid; PNG and TIFF pixels count as 1 mm, since their resolution tags are for printing.
+        The grid; a pixel counts as 1 mm in formats without a pixel size, and where it is a resolution for printing.
 
     Raises:
         UserError: If the file is missing, damaged or of an unknown format.
@@ -108,30 +109,57 @@ def read_image(paths: Sequence[Path] | Path) -> Image:
     return Image(array, headers[0].grid)
 
 
-def read_label(path: Path) -> Image:
+def read_label(path: Path, onto: Grid | None = None) -> Image:
     """Read a mask.
 
     Args:
-        path: A single-channel file of integers (may be stored as floating point).
+        path: A single-channel file of integers (may be stored as floating point); of a file with a palette of colours,
+            the indices.
+        onto: Grid of its scan: a mask with the same voxels in another order or direction of the axes is brought into
+            the scan's, which changes no voxel. Any other grid is left as it is.
 
     Returns:
         Integers ``(z, y, x)`` or ``(y, x)``, the file's values, with the grid.
 
     Raises:
-        UserError: If the file is missing, damaged, has several channels or contains fractions.
+        UserError: If the file is missing, damaged, has several channels, is compressed with loss or contains fractions.
     """
     path = Path(path)
-    header = read_header(path)
+    header = read_label_header(path)
     if header.channels != 1:
         raise UserError(
-            f"{path} has {header.channels} channels; a mask has one, whose values are the labels. "
-            "Save it as a single-channel (grey) file."
+            f"{path} has {header.channels} channels; a mask has one, whose values are the labels. {FIX_CHANNELS}"
         )
     array = read_voxels(path, header, None)[0]
     integers = whole_numbers(array)
     if integers is None:
         raise UserError(f"{path} is not a mask: its values are not integers. Give the label file instead.")
-    return Image(integers, header.grid)
+    return reoriented(Image(integers, header.grid), onto)
+
+
+def reoriented(mask: Image, onto: Grid | None) -> Image:
+    """Bring a mask into the order of axes of a grid with the same voxels; see `read_label`."""
+    if onto is None or not grid_difference(mask.grid, onto) or not same_voxels(mask.grid, onto):
+        return mask
+    return Image(from_canonical(to_canonical(mask.array, mask.grid), onto), onto)
+
+
+def read_label_header(path: Path) -> Header:
+    """Read and check a mask's header, without its voxels.
+
+    Args:
+        path: A mask.
+
+    Returns:
+        As `read_header`, but with the channels and type of the labels rather than of the colours that show them.
+
+    Raises:
+        UserError: As `read_header`; or if the numbers cannot be labels.
+    """
+    header = read_header(path)
+    if header.unfit:
+        raise UserError(f"{path} cannot be a mask: it {header.unfit}.")
+    return header if header.as_mask is None else header.as_mask
 
 
 def write_label(path: Path, array: np.ndarray, like: Path | Grid) -> None:
@@ -160,7 +188,8 @@ def write_label(path: Path, array: np.ndarray, like: Path | Grid) -> None:
         raise UserError(f"{path}: cannot write the format {end!r}; the formats are {listed()}.")
     array = np.ascontiguousarray(array, smallest_type(array))
     if array.ndim not in image_format.dimensions or array.dtype.type not in image_format.label_types:
-        raise UserError(f"{path}: {end} cannot store this mask ({array.ndim}D, {array.dtype}); write .nii.gz instead.")
+        other = image_format.mask_suffix or ".nii.gz"
+        raise UserError(f"{path}: {end} cannot store this mask ({array.ndim}D, {array.dtype}); write {other} instead.")
     with written_whole(path) as temporary:
         image_format.write_label(temporary, array, header)
 
@@ -189,11 +218,11 @@ def read_header(path: Path) -> Header:
         raise
     except Exception as error:  # third-party readers raise any exception on a mislabelled file
         raise _unreadable(path, image_format, error) from error
-    require_possible_size(path, header, members(path))
+    require_possible_size(path, header)
     affine, ndim = header.grid.affine, header.grid.ndim
     columns = affine[:3, :ndim]
     valid = np.isfinite(affine).all() and np.linalg.matrix_rank(columns) == ndim
-    if not valid or not all(1e-6 < size < 1e6 for size in header.grid.spacing):
+    if not valid or not all(1e-9 < size < 1e6 for size in header.grid.spacing):
         raise UserError(f"{path} has an impossible geometry in its header: {affine.tolist()}. Fix the header first.")
     return header
 
@@ -232,7 +261,7 @@ def read_voxels(path: Path, header: Header, dtype: type[np.floating] | None) -> 
 def _unreadable(path: Path, image_format: ImageFormat, error: Exception) -> UserError:
     lines = str(error).strip().splitlines()
     detail = f" ({lines[-1].strip()})" if lines and not isinstance(error, RuntimeError) else ""
-    if version_of(path):  # a custom format, whose reader may be at fault
+    if is_custom(path):  # a custom format, whose reader may be at fault
         detail = f" ({type(image_format).__name__}: {type(error).__name__}: {one_line(error)})"
     return UserError(
         f"{path} cannot be read: truncated, damaged or not of the format of its suffix{detail}. Copy it again."

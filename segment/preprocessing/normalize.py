@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from segment.preprocessing.plan import Intensity, Plan
 
-EPS = 1e-8  # minimum standard deviation or range used as a divisor
+_ROUNDING = float(np.finfo(np.float32).eps)
 
 
 def normalize(image: np.ndarray, plan: Plan) -> None:
@@ -22,7 +22,8 @@ def normalize(image: np.ndarray, plan: Plan) -> None:
     - ``rgb``: divide by 255.
     - ``none``: unchanged.
 
-    A constant channel becomes 0 under ``zscore``, ``percentiles`` and ``rescale``.
+    A constant channel becomes 0 under ``zscore``, ``percentiles`` and ``rescale``. The unit of the values does not
+    matter: a diffusion coefficient may be in m^2/s, about 1e-9.
 
     Args:
         image: (channel, *spatial) float32, cropped, not yet resampled.
@@ -51,8 +52,9 @@ def normalize(image: np.ndarray, plan: Plan) -> None:
             np.clip(channel, *np.percentile(channel, (0.5, 99.5)).astype(np.float32), out=channel)
             _standardize(channel)
         elif name == "rescale":
+            largest = _largest(channel)
             channel -= channel.min()
-            channel /= max(channel.max(), np.float32(EPS))
+            channel /= _divisor(float(channel.max()), largest)
         elif name == "rgb":
             low, high = channel.min(), channel.max()
             if low < 0 or high > 255:
@@ -72,7 +74,7 @@ def _nonzero_region(image: np.ndarray) -> np.ndarray:
 def _standardize_ct(channel: np.ndarray, foreground: Intensity) -> None:
     np.clip(channel, np.float32(foreground.low), np.float32(foreground.high), out=channel)
     channel -= np.float32(foreground.mean)
-    channel /= np.float32(max(foreground.sd, EPS))
+    channel /= _divisor(foreground.sd, max(abs(foreground.low), abs(foreground.high)))
 
 
 def _standardize(values: np.ndarray) -> None:
@@ -85,6 +87,16 @@ def _standardize(values: np.ndarray) -> None:
     for start in range(0, len(parts), step := max(1, len(parts) * (1 << 20) // parts.size)):
         deviations = parts[start : start + step].astype(np.float64).ravel() - mean
         squares += float(deviations @ deviations)
-    deviation = (squares / values.size) ** 0.5
+    divisor = _divisor((squares / values.size) ** 0.5, _largest(values))
     values -= np.float32(mean)
-    values /= np.float32(max(deviation, EPS))
+    values /= divisor
+
+
+def _largest(values: np.ndarray) -> float:
+    """The largest absolute value."""
+    return max(abs(float(values.min())), abs(float(values.max())))
+
+
+def _divisor(spread: float, largest: float) -> np.float32:
+    """A standard deviation or range, but not below the rounding error of the values, which is no intensity."""
+    return np.float32(max(spread, _ROUNDING * largest) or 1)

@@ -112,7 +112,7 @@ def plan_dataset(
     budget = Budget(PRESETS[preset], memory, fingerprint.labels, overrides.batch_size, where)
     reasons: dict[str, str] = {}
     spacing, reasons["spacing"] = target_spacing(fingerprint, overrides)
-    transpose, why = _transpose(spacing)
+    transpose, why = _transpose(spacing, np.median(fingerprint.shapes, axis=0))
     order = transpose or (0, 1)
     normalization, reasons["normalization"] = _normalization(fingerprint, overrides, where)
     shapes = [shape_at(*scan, spacing) for scan in zip(fingerprint.shapes, fingerprint.spacings, strict=True)]
@@ -203,11 +203,17 @@ def target_spacing(fingerprint: Fingerprint, overrides: Overrides | None = None)
     return tuple(target.tolist()), why
 
 
-def _transpose(spacing: Sequence[float]) -> tuple[tuple[int, ...], str]:
-    """Put the coarsest axis first, so that slices have the highest resolution."""
+def _transpose(spacing: Sequence[float], size: np.ndarray) -> tuple[tuple[int, ...], str]:
+    """Put the coarsest axis first, so that slices have the highest resolution; an axis of a single slice before it."""
     if len(spacing) == 2:
         return (), ""
     coarse = int(np.argmax(spacing))
+    if size[coarse] > 1 and (single := np.flatnonzero(size == 1)).size:
+        first = int(single[0])
+        return (
+            first,
+            *(axis for axis in range(3) if axis != first),
+        ), f"the scans are single slices along {_AXES[first]}"
     order = (coarse, *(axis for axis in range(3) if axis != coarse))
     return (
         order,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -16,6 +17,10 @@ from segment.preprocessing.plan import Plan
 from segment.preprocessing.resample import coarse_axis, resample_image, resample_labels
 
 T = TypeVar("T")
+
+MAX_VOXELS = 1 << 31  # in a resampled scan; a whole body at 1 mm has a quarter of this
+MAX_GROWTH = 1000  # times as many voxels as in the file, for scans above `SMALL`: the spacing is then in another unit
+SMALL = 1 << 26
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +67,24 @@ def prepared_shape(shape: Sequence[int], spacing: Sequence[float], plan: Plan) -
     """
     old = zip(shape, spacing, target_spacing(spacing, plan), strict=True)
     return tuple(max(1, round(mm / target * size)) for size, mm, target in old)
+
+
+def oversized(grid: Grid, plan: Plan) -> str:
+    """Say if resampling would make a scan absurdly large, as a wrong spacing in its header does.
+
+    Args:
+        grid: The scan's own grid.
+        plan: The plan.
+
+    Returns:
+        A sentence; empty if the size is plausible.
+    """
+    canonical = canonical_grid(grid)
+    shape = prepared_shape(transposed(canonical.shape, plan), transposed(canonical.spacing, plan), plan)
+    voxels = math.prod(shape)
+    if voxels <= min(MAX_VOXELS, max(SMALL, MAX_GROWTH * math.prod(grid.shape))):
+        return ""
+    return f"its {grid.shape} voxels of {grid.spacing} mm would become {shape} voxels of the plan's {plan.spacing} mm"
 
 
 def prepare_image(image: Image, plan: Plan) -> tuple[np.ndarray, Placement]:

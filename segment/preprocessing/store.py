@@ -28,9 +28,16 @@ from segment.io.images import Image, read_grid, read_image, read_label
 from segment.parallel import Room, on_all_cores
 from segment.preprocessing.chunks import Chunked, checksum, write_chunked
 from segment.preprocessing.plan import Plan
-from segment.preprocessing.prepare import Placement, prepare_image, prepare_reference, prepared_shape, transposed
+from segment.preprocessing.prepare import (
+    Placement,
+    oversized,
+    prepare_image,
+    prepare_reference,
+    prepared_shape,
+    transposed,
+)
 
-FORMAT = 2
+FORMAT = 3
 MAX_LOCATIONS = 10_000
 IN_FLIGHT = 4 << 30  # bytes of scans that are prepared at once; a larger scan is prepared alone
 ANNOTATED = 0  # key of the positions of annotated voxels of any class
@@ -147,6 +154,8 @@ class Store:
 
     def _prepare(self, case: Case) -> None:
         """Create one entry in a temporary folder and move it into place."""
+        if reason := oversized(read_grid(case.images[0]), self.plan):
+            raise UserError(f"{case.images[0]}: {reason}. Fix the spacing in its header, or set plan.spacing.")
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=self.folder, prefix=".partial-"))
         target = self.path(case)
@@ -207,7 +216,7 @@ class Store:
     def _classes(self, case: Case, grid: Grid) -> np.ndarray:
         """Class indices of a case's label file, which must have the grid of its image."""
         assert case.label is not None
-        label = read_label(case.label)
+        label = read_label(case.label, grid)
         difference = grid_difference(grid, label.grid)
         if difference:
             raise UserError(

@@ -64,11 +64,12 @@ def read_voxels(run: RunFolder, case: str, split: str | None = None) -> ScanVoxe
     if not isinstance(images, list) or not isinstance(label, str):
         raise UserError("provenance.json does not list its image and label files.")
     labels = _labels(run)
-    reference = read_label(Path(label))
-    blank = Image(np.zeros((1, *reference.array.shape), np.float32), reference.grid)
-    image = read_image([Path(file) for file in files]) if files else blank
+    image = read_image([Path(file) for file in files]) if files else None
+    reference = read_label(Path(label), image.grid if image else None)
+    image = image or Image(np.zeros((1, *reference.array.shape), np.float32), reference.grid)
     mask = sources.get("prediction") if isinstance(sources, dict) else None
-    prediction = read_label(Path(mask) if isinstance(mask, str) else _prediction(masks_folder, case))
+    file = Path(mask) if isinstance(mask, str) else _prediction(masks_folder, case)
+    prediction = read_label(file, reference.grid)
     if not image.array.shape[1:] == reference.array.shape == prediction.array.shape:
         raise UserError("its image, reference and prediction differ in shape.")
     masks = [

@@ -132,7 +132,8 @@ def _series_job(work: Conversion, path: Path, series: Series) -> Job:
 
 def _annotation_job(path: Path, series: Series, files: Sequence[Annotation], labels: Labels) -> Job:
     def write() -> None:
-        write_label(path, read_annotations(files, series, labels.foreground), series.grid)
+        mask = read_annotations(files, series, labels.foreground, labels[labels.background])
+        write_label(path, mask, series.grid)
 
     return Job(path, write)
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from segment.data.case import Case, Dataset
+from segment.data.case import Case, Dataset, Fold
 from segment.data.check.dataset import Tests
-from segment.data.splits import Fold, folds, inner_fold, pick_fold
+from segment.data.splits import folds, inner_fold, pick_fold
 from segment.errors import UserError
 from segment.preprocessing.plan import DatasetPlan, Plan
 from segment.preprocessing.store import Store

@@ -25,7 +25,7 @@ from segment.inference.precision import scoring_precision
 from segment.inference.predictor import Predictor, Prepared, context_of
 from segment.inference.speed import fastest
 from segment.inference.windows import SlidingWindows
-from segment.io.formats import suffix
+from segment.io.formats import mask_suffix
 from segment.io.images import write_label
 from segment.metrics.precision_recall import THRESHOLDS, average_precision, threshold_counts
 from segment.parallel import overlapped
@@ -145,7 +145,7 @@ def predict_cases(
     """
     labels = store.dataset.labels
     counts = torch.zeros(len(labels.structures), 2, THRESHOLDS, dtype=torch.int64)
-    pairs = {case.id: (case.id, folder / f"{case.id}{suffix(_label(case))}", _label(case)) for case in cases}
+    pairs = {case.id: (case.id, folder / f"{case.id}{mask_suffix(_label(case))}", _label(case)) for case in cases}
 
     def predict(case: Case, prepared: Prepared) -> np.ndarray:
         counter = Counter(labels, store.load(case).reference, counts) if counted else None

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from segment.commands import evaluate, predict
@@ -270,12 +271,24 @@ def test_evaluate_refuses_another_grid_and_writes_nothing(make_dataset, tmp_path
         (["a_0000.nii.gz"], 1, {"a.nii.gz": 1}),
         (["scan_2019.png"], 1, {"scan_2019.png": 1}),
         (["a.png"], 3, {"a.png": 1}),
+        (["s_0001.nii.gz", "s_0002.nii.gz"], 1, {"s_0001.nii.gz": 1, "s_0002.nii.gz": 1}),
+        (["s_0000.nii.gz", "s_0001.nii.gz"], 1, {"s_0000.nii.gz": 1, "s_0001.nii.gz": 1}),
+        (["s.nii.gz", "s_0000.nii.gz"], 1, {"s.nii.gz": 1, "s_0000.nii.gz": 1}),
+        (["UPPER.NII.GZ"], 1, {"UPPER.NII.GZ": 1}),
+        (["A_0000.NII.GZ", "A_0001.NII.GZ"], 2, {"A.NII.GZ": 2}),
     ],
 )
 def test_scans_are_found_with_their_channels(tmp_path, names, channels, expected):
     for name in names:
         (tmp_path / name).touch()
     assert {name: len(files) for name, files in find_scans(tmp_path, channels)} == expected
+
+
+def test_colour_images_are_whole_scans_whatever_digits_end_their_names(tmp_path):
+    names = [f"frame_{number:04d}.png" for number in range(3)]
+    for name in names:
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    assert [(name, len(files)) for name, files in find_scans(tmp_path, 3)] == [(name, 1) for name in names]
 
 
 def test_a_missing_channel_is_named(tmp_path):
@@ -310,3 +323,24 @@ def test_predict_can_use_the_best_checkpoint(tested_folds, tmp_path, capsys):
     torch.save(content | {"state_dict": {"network.other": torch.ones(1)}}, best)
     with pytest.raises(UserError, match=r"best\.ckpt: does not fit"):
         run("predict", predict, model=model, input=inputs, output=tmp_path / "none", checkpoint="best")
+
+
+def test_damaged_scans_do_not_stop_the_others(tmp_path, capsys):
+    inputs = tmp_path / "inputs"
+    inputs.mkdir()
+    source = OLD / "scans/imagesTr"
+    shutil.copy(source / "case_0.nii.gz", inputs / "A.NII.GZ")
+    (inputs / "b.nii.gz").write_bytes((source / "case_1.nii.gz").read_bytes()[:500])
+    (inputs / "c.nii.gz").symlink_to(tmp_path / "gone.nii.gz")
+    shutil.copy(source / "case_2.nii.gz", inputs / "d.nii.gz")
+    given = {"model": OLD / "seed0", "output": tmp_path / "masks"}
+    with pytest.raises(UserError) as refused:
+        run("predict", predict, input=inputs, **given)
+    said = str(refused.value)
+    assert said.startswith(f"2 of 4 scans could not be predicted. {inputs / 'b.nii.gz'} cannot be read")
+    assert f"{inputs / 'c.nii.gz'} does not exist" in said
+    assert said.endswith(f"The masks of the other 2 are in {tmp_path / 'masks'}.")
+    assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == ["A.NII.GZ", "d.nii.gz", "predictions.json"]
+    record = settings(tmp_path / "masks")
+    assert (sorted(record["scans"]), sorted(record["failed"])) == (["A.NII.GZ", "d.nii.gz"], ["b.nii.gz", "c.nii.gz"])
+    assert nib.load(tmp_path / "masks" / "A.NII.GZ").shape == nib.load(inputs / "A.NII.GZ").shape

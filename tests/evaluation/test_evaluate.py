@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
+from segment.errors import UserError
 from segment.evaluation import score
 from segment.evaluation.evaluate import evaluate, write_evaluation
 from segment.evaluation.journal import FILE
@@ -93,3 +94,28 @@ def test_a_stopped_evaluation_goes_on_and_scores_again_what_has_changed(folders,
         scored.clear()
         evaluate(masks, references, kept=kept, **options)
         assert len(scored) == 6
+
+
+@pytest.mark.parametrize(
+    ("predicted", "referenced", "said"),
+    [
+        ({1}, {255}, "have the values 1 and the references 255: none in common"),
+        ({1, 2}, {10, 20, 30, 40}, r"values 1, 2 and the references 10, 20, 30 and 1 more: none in common"),
+        ({1}, {1, 255}, None),
+        (set(), {255}, None),
+    ],
+)
+def test_masks_without_a_common_value_are_refused_unless_labels_are_given(tmp_path, predicted, referenced, said):
+    for name, values in (("masks", predicted), ("references", referenced)):
+        (tmp_path / name).mkdir()
+        mask = np.zeros((3, 4, 5), np.uint8)
+        mask.flat[: len(values)] = sorted(values)
+        sitk.WriteImage(sitk.GetImageFromArray(mask), tmp_path / name / "s.mha")
+    folders = tmp_path / "masks", tmp_path / "references"
+    if said is None:
+        assert evaluate(*folders).scans["reference_voxels"].sum() == len(referenced)
+        return
+    with pytest.raises(UserError, match=said):
+        evaluate(*folders)
+    labels = {"background": 0} | {f"v{value}": value for value in predicted | referenced}
+    assert set(evaluate(*folders, labels).scans["dice"]) == {0}

@@ -48,9 +48,9 @@ def test_custom_format_is_read_written_and_listed(raw3, tmp_path):
     images.write_label(tmp_path / "b.nii.gz", np.ones((2, 3, 4), int), tmp_path / "a.RAW3")
     images.write_label(tmp_path / "c.raw3", images.read_label(tmp_path / "b.nii.gz").array, tmp_path / "b.nii.gz")
     assert images.read_label(tmp_path / "c.raw3").array.tolist() == np.ones((2, 3, 4)).tolist()
-    (tmp_path / "d.jpg").touch()
-    with pytest.raises(UserError, match=r"the formats are \.nii\.gz, .*\.tiff, .*\.raw3\."):
-        images.read_image(tmp_path / "d.jpg")
+    (tmp_path / "d.webp").touch()
+    with pytest.raises(UserError, match=r"the formats are \.nii\.gz, .*\.hdf5, .*\.raw3\."):
+        images.read_image(tmp_path / "d.webp")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oriented import SHAPE, affine_of
 
-from segment.io.geometry import Grid, canonical_grid, canonical_spacing, from_canonical, grid_difference, to_canonical
+from segment.io.geometry import (
+    Grid,
+    canonical_grid,
+    canonical_spacing,
+    from_canonical,
+    grid_difference,
+    same_voxels,
+    to_canonical,
+)
 
 CODES = ["".join(c) for order in itertools.permutations(["LR", "PA", "IS"]) for c in itertools.product(*order)]
 
@@ -76,3 +84,17 @@ def test_2d_arrays_stay_unchanged():
     assert canonical_spacing(grid) == (1.0, 2.0)
     with pytest.raises(ValueError, match="shape"):
         to_canonical(array[:, :2], grid)
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "PIR", "SAL"])
+def test_grids_with_the_same_voxels_are_known_whatever_the_order_of_their_axes(codes):
+    grid = Grid(SHAPE, affine_of("RAS"))
+    image = nib.Nifti1Image(np.zeros(SHAPE[::-1], np.uint8), grid.affine)
+    turned = image.as_reoriented(nib.orientations.ornt_transform(
+        nib.io_orientation(grid.affine), nib.orientations.axcodes2ornt(codes)))  # fmt: skip
+    other = Grid(turned.shape[::-1], turned.affine)
+    assert same_voxels(grid, other)
+    moved = other.affine.copy()
+    moved[:3, 3] += 0.1
+    assert not same_voxels(grid, Grid(other.shape, moved))
+    assert not same_voxels(grid, Grid((5, 6), np.eye(4)))

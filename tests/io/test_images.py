@@ -74,6 +74,7 @@ def test_write_label_keeps_codes_units_and_zooms_of_a_nifti(tmp_path, sform, qfo
     scan.header.set_xyzt_units("mm", "sec")
     scan.header.set_slope_inter(2.0, 1.0)
     scan.header["cal_max"] = 300
+    scan.header["descrip"], scan.header["aux_file"], scan.header["db_name"] = b"Doe^Jane", b"doe.txt", b"ward 7"
     scan.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"the patient's name"))
     nib.save(scan, tmp_path / "scan.nii.gz")
     images.write_label(tmp_path / "mask.nii.gz", np.full(SHAPE, 3), tmp_path / "scan.nii.gz")
@@ -84,6 +85,7 @@ def test_write_label_keeps_codes_units_and_zooms_of_a_nifti(tmp_path, sform, qfo
     assert header["cal_max"] == 0
     assert len(before.extensions) == 1
     assert len(header.extensions) == 0
+    assert [header[key].item() for key in ("descrip", "aux_file", "db_name")] == [b"segment", b"", b""]
     with gzip.open(tmp_path / "mask.nii.gz") as stream:
         raw = stream.read()
     assert struct.unpack_from("<2f", raw, 112) in [(1.0, 0.0), (0.0, 0.0)]  # scl_slope, scl_inter: values as stored
@@ -239,9 +241,9 @@ def test_truncated_files_are_named(tmp_path, end, keep):
 def test_missing_unknown_and_misnamed_files_are_named(tmp_path):
     with pytest.raises(UserError, match=r"gone\.nii\.gz does not exist"):
         images.read_image(tmp_path / "gone.nii.gz")
-    (tmp_path / "a.jpg").write_bytes(b"x")
-    with pytest.raises(UserError, match=r"a\.jpg has an unsupported format"):
-        images.read_grid(tmp_path / "a.jpg")
+    (tmp_path / "a.webp").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"a\.webp has an unsupported format"):
+        images.read_grid(tmp_path / "a.webp")
     write_scan(tmp_path / "real.mha", np.eye(4))
     (tmp_path / "fake.png").write_bytes((tmp_path / "real.mha").read_bytes())
     # ITK recognises a TIFF by its content, unless its reader is named.

@@ -31,6 +31,19 @@ def test_a_constant_image_becomes_zero(name, value):
     np.testing.assert_array_equal(normalized(np.full((1, 21, 33, 17), value, np.float32), name), 0)
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.sampled_from(["zscore", "masked_zscore", "percentiles", "rescale", "ct"]), st.integers(-12, 12))
+def test_the_unit_of_the_values_does_not_matter(name, power):
+    image = np.random.default_rng(3).normal(1.0, 0.3, (1, 6, 7, 8)).astype(np.float32)
+    image[0, 0] = 0
+    ours, scaled = (
+        normalized(image * np.float32(unit), name, intensities=(Intensity(unit, 0.3 * unit, 0.2 * unit, 1.8 * unit),))
+        for unit in (1.0, 10.0**power)
+    )
+    np.testing.assert_allclose(scaled, ours, atol=1e-4)
+    assert ours.std() > 0.1
+
+
 def test_masked_zscore_counts_what_is_not_zero_in_any_channel_and_the_holes():
     image = np.random.default_rng(0).normal(100, 20, (2, 9, 9, 9)).astype(np.float32)
     body = np.zeros((9, 9, 9), bool)

@@ -114,6 +114,17 @@ def test_the_default_configuration_is_3d_but_for_flat_scans():
     assert plan_dataset(SCAN).pick("2d").sliced
 
 
+@pytest.mark.parametrize(("axis", "order"), [(0, (0, 1, 2)), (1, (1, 0, 2)), (2, (2, 0, 1))])
+@pytest.mark.parametrize("thickness", [1.0, 5.0, 0.5])
+def test_single_slices_along_any_axis_are_planned_in_2d(axis, order, thickness):
+    shape, spacing = [96, 80], [1.0, 1.0]
+    shape.insert(axis, 1)
+    spacing.insert(axis, thickness)
+    plan = plan_dataset(replace(SCAN, shapes=(tuple(shape),) * 40, spacings=(tuple(spacing),) * 40))
+    assert (set(plan.configurations), plan.transpose, plan.median_shape) == ({"2d"}, order, (1, 96, 80))
+    assert plan.pick().sliced
+
+
 def test_given_values_are_kept_and_the_rest_follows():
     turned = replace(SCAN, shapes=((80, 96, 64),) * 40, spacings=((1.0, 1.0, 2.0),) * 40)
     given = Overrides(spacing=[1.0, 1.5, 3.0], patch_size=[48, 33, 20], batch_size=3, normalization="none")

@@ -12,11 +12,15 @@ from plans import plan_of, whole
 from scipy.spatial.transform import Rotation
 
 from segment.arrays import nonzero_box
+from segment.data import open_dataset
+from segment.errors import UserError
+from segment.files import hash_files
 from segment.io.geometry import Grid, canonical_grid, canonical_spacing, to_canonical
 from segment.io.images import Image
 from segment.preprocessing.plan import Intensity, Plan
-from segment.preprocessing.prepare import prepare_image, prepare_reference, prepared_shape, transposed
+from segment.preprocessing.prepare import oversized, prepare_image, prepare_reference, prepared_shape, transposed
 from segment.preprocessing.restore import restore
+from segment.preprocessing.store import Store
 
 
 def one_hot(classes: np.ndarray, n: int) -> torch.Tensor:
@@ -227,3 +231,32 @@ def test_image_and_mask_are_reoriented_together(grid, transpose):
     image, placement = prepare_image(Image(mask[None].astype(np.float32), grid), plan)
     np.testing.assert_array_equal(image[0], prepare_reference(mask, placement, plan))
     np.testing.assert_array_equal(image[0], to_canonical(mask, grid).transpose(transpose or (0, 1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "millimetres", "refused"),
+    [
+        ((20, 28, 24), 60, True),  # a header in another unit: 2.9e9 voxels
+        ((20, 28, 24), 25, True),
+        ((20, 28, 24), 8, False),
+        ((512, 512, 512), 2.6, True),
+        ((100, 512, 512), 2.5, False),
+    ],
+)
+def test_a_scan_that_its_spacing_makes_absurdly_large_is_refused(shape, millimetres, refused):
+    grid = Grid(shape, np.diag([*[float(millimetres)] * 3, 1]))
+    said = oversized(grid, Plan((1.0,) * 3, (8,) * 3, 1, ("zscore",)))
+    assert said.startswith(f"its {shape} voxels of") if refused else said == ""
+
+
+def test_training_names_the_scan_whose_spacing_is_in_another_unit(make_dataset, tmp_path):
+    root = make_dataset(tmp_path / "in", "folders", n=3, shape=(20, 28, 24))
+    for folder, end in (("images", "_0000"), ("labels", "")):
+        path = root / folder / f"case_b01{end}.nii.gz"
+        image = nib.load(path)
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj), np.diag([60.0, 60, 60, 1])), path)
+    dataset = open_dataset(root)
+    hashes = hash_files(file for case in dataset.cases for file in case.files)
+    store = Store(tmp_path / "store", dataset, Plan((1.0,) * 3, (8,) * 3, 1, ("zscore",)), hashes)
+    with pytest.raises(UserError, match=r"case_b01_0000\.nii\.gz: its \(20, 28, 24\) voxels.*Fix the spacing"):
+        store.prepare(dataset.cases)

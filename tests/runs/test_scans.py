@@ -184,7 +184,7 @@ def test_folders_without_masks_and_duplicate_names_are_refused(tmp_path, pairs):
 
 
 def test_labels_are_found_in_both_masks(tmp_path):
-    pair = ("x", save(tmp_path / "p.nii.gz", mask(7)), save(tmp_path / "r.nii.gz", mask(3, 0)))
+    pair = ("x", save(tmp_path / "p.nii.gz", mask(7)), save(tmp_path / "r.nii.gz", mask(7, 3)))
     assert discover_labels([pair]) == {"background": 0, "label_3": 3, "label_7": 7}
 
 

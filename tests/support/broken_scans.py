@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
+from annotated_sets import CELL, DISH, voc, write_voc
 from breakage import IMAGE, LABEL, both, breaks, change, edit, edit_training, load, patch, save
 
 # Files
@@ -72,7 +73,12 @@ def label_of_another_origin(root):
     change(root / LABEL, affine=lambda a: nib.affines.from_matvec(a[:3, :3], [0, 5, 0]))
 
 
-@breaks("grid", LABEL, "direction")
+@breaks("grid", LABEL, "spacing (3, 0.7, 0.7) versus (1, 1, 1) mm", "header, which is the identity", "copy the image's")
+def label_lost_its_header(root):
+    change(root / IMAGE, affine=lambda a: np.diag([-0.7, -0.7, 3, 1]))
+
+
+@breaks("grid", LABEL, "direction", "If the voxels of both match one by one, copy the image's header")
 def label_mirrored(root):
     change(root / LABEL, affine=lambda a: a @ np.diag([-1, 1, 1, 1]))
 
@@ -190,6 +196,26 @@ def declared_label_never_occurs(root):
 def no_foreground_anywhere(root):
     for path in (root / "labelsTr").iterdir():
         change(path, np.zeros_like)
+
+
+@breaks(
+    "rare",
+    "labels/case_b01.nii.gz",
+    "'label_255' (value 255)",
+    "only 1 of 4",
+    "mistake",
+    layout="folders",
+    warning=True,
+)
+def one_mask_has_a_value_that_no_other_has(root):
+    change(root / "labels/case_b01.nii.gz", lambda a: np.where(a == 2, 255, a).astype(np.uint8))
+
+
+@breaks("shapes", "Annotations/a.xml", "Object 3, a box of 'cell' at (5, 5), has no area", warning=True)
+def box_without_area(root):
+    shutil.rmtree(root)
+    write_voc(root, "a", "b", boxes=(("dish", DISH), ("cell", CELL)))
+    (root / "Annotations/a.xml").write_text(voc([("dish", DISH), ("cell", CELL), ("cell", (5, 5, 5, 9))]))
 
 
 @breaks("empty", LABEL, "no voxel of any structure", warning=True)

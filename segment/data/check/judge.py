@@ -14,20 +14,23 @@ from segment.data.layouts.common import image_files
 from segment.data.problems import ERROR, WARNING, Problem, Report
 
 OUTLIER = 3.0  # largest ratio of a voxel size or scan size to the median, or of the median to it
+FEW = 0.05  # of the training masks; or one of at least `ENOUGH`
+ENOUGH = 4
 OBLIQUE = 1.0  # degrees; headers written with few digits are off by less
 
 Surveyed = Sequence[tuple[Case, Survey]]
 
 
 def judge_labels(dataset: Dataset, training: Surveyed, report: Report) -> None:
-    """Report declared labels that occur in no training scan; an error if no label occurs at all.
+    """Report labels that occur in no training scan or in few; an error if no label occurs at all.
 
     Args:
         dataset: The declared labels.
         training: Training cases with their facts.
         report: Receives the problems.
     """
-    counted = [survey.counts for _, survey in training if survey.counts]
+    masks = [(case, survey.counts) for case, survey in training if survey.counts]
+    counted = [counts for _, counts in masks]
     if not counted:
         return
     never = {
@@ -43,6 +46,12 @@ def judge_labels(dataset: Dataset, training: Surveyed, report: Report) -> None:
     for name, value in never.items():
         what = f"The label {name!r} (value {value}) occurs in none of {len(counted)} training masks."
         report(Problem("unused", described, what, "Remove it, or add scans that contain it.", WARNING))
+    for name, value in dataset.labels.foreground.items():
+        having = [case for case, counts in masks if value in counts]
+        if len(masks) >= ENOUGH and 0 < len(having) <= max(1, FEW * len(masks)):
+            what = f"The label {name!r} (value {value}) occurs in only {len(having)} of {len(masks)} training masks."
+            fix = "Look whether the value is a mistake there; if not, a fold cannot both train and validate it."
+            report(Problem("rare", str(having[0].label), what, fix, WARNING))
 
 
 def description(dataset: Dataset) -> Path:
@@ -62,6 +71,7 @@ def judge_duplicates(training: Surveyed, tests: Surveyed, report: Report) -> Non
     """Report scans with identical voxels, however they are stored.
 
     Duplicates that involve a training scan are errors, since the model would be tested on scans it was trained on.
+    Training scans of one group are never in different parts of a fold, so they may be equal, as with two raters.
 
     Args:
         training: Training cases with their facts.
@@ -74,26 +84,31 @@ def judge_duplicates(training: Surveyed, tests: Surveyed, report: Report) -> Non
             if survey.constant:
                 continue
             known, where = first.setdefault(survey.digest, (case, part))
-            if known is not case:
+            if known is not case and not (part == where == "training" and _kept_together(known, case)):
                 what = f"The {part} scan {case.id!r} has the same voxels as the {where} scan {known.id!r}"
                 severity = WARNING if (part, where) == ("test", "test") else ERROR
                 what = f"{what} ({known.images[0]})."
                 report(Problem("identical", str(case.images[0]), what, "Keep one of them.", severity))
 
 
+def _kept_together(one: Case, other: Case) -> bool:
+    return one.group is not None and one.group == other.group
+
+
 def judge_sharing(cases: Sequence[Case], report: Report) -> None:
-    """Report files that are used twice: by two cases, or as both image and mask.
+    """Report files that are used twice: by two cases, or as both image and mask; cases of a group may share images.
 
     Args:
         cases: All cases.
         report: Receives the problems.
     """
-    owners: dict[Path, str] = {}
+    owners: dict[Path, Case] = {}
     for case in cases:
         for path in case.files:
-            owner = owners.setdefault(path, case.id)
-            if owner != case.id:
-                what = f"The file belongs to two cases, {owner!r} and {case.id!r}."
+            owner = owners.setdefault(path, case)
+            shared = path in owner.images and path in case.images and _kept_together(owner, case)
+            if owner is not case and not shared:
+                what = f"The file belongs to two cases, {owner.id!r} and {case.id!r}."
                 report(Problem("duplicate", str(path), what, "Give each case its own files."))
         if case.label in case.images:
             what = f"The case {case.id!r} uses one file as both image and mask."

@@ -19,9 +19,10 @@ from segment.data.check.headers import judge_header, obliqueness
 from segment.data.problems import WARNING, Problem, Report, problem_of
 from segment.errors import UserError
 from segment.io.formats import Header
-from segment.io.geometry import canonical_grid, grid_difference, to_canonical
-from segment.io.images import read_header, read_voxels
+from segment.io.geometry import canonical_grid, grid_difference, same_voxels, to_canonical
+from segment.io.images import FIX_CHANNELS, Image, read_header, read_label_header, read_voxels, reoriented
 
+_IDENTITY = ((1, 1), (-1, -1))  # of x and y: nibabel's and ITK's, which counts towards the left and back
 QUANTILES = 1001  # evenly spaced, from minimum to maximum
 
 
@@ -103,17 +104,16 @@ def examine(
     """
     problems: list[Problem] = []
     report = problems.append
-    headers = {path: header for path in case.files if (header := _header(path, report)) is not None}
+    readers = {path: read_label_header if path == case.label else read_header for path in case.files}
+    headers = {path: header for path, read in readers.items() if (header := _header(path, read, report)) is not None}
     for path, header in headers.items():
         judge_header(path, header, report)
     images = {path: headers[path] for path in case.images if path in headers}
     _judge_channels(case, images, dataset, report)
     first = next(iter(images.values()), None)
     for path, header in headers.items():
-        difference = grid_difference(first.grid, header.grid) if first and header is not first else ""
-        if difference:
-            what = f"Its voxel grid differs from that of {next(iter(images)).name} of the same scan: {difference}."
-            report(Problem("grid", str(path), what, "Resample one onto the other's grid."))
+        if first and header is not first and not (path == case.label and same_voxels(first.grid, header.grid)):
+            _judge_grids(next(iter(images)), first, path, header, report)
     # The largest file of the case, which is in memory twice: as stored and converted.
     voxels = max((int(np.prod(h.grid.shape)) * h.channels for h in headers.values()), default=0)
     with room(voxels):
@@ -121,9 +121,26 @@ def examine(
     return Examination(survey, tuple(problems))
 
 
-def _header(path: Path, report: Report) -> Header | None:
+def _judge_grids(image: Path, first: Header, path: Path, header: Header, report: Report) -> None:
+    """Report a file that is on another grid than the first image of its scan."""
+    difference = grid_difference(first.grid, header.grid)
+    if not difference:
+        return
+    what = f"Its voxel grid differs from that of {image.name} of the same scan: {difference}."
+    fix = "Resample one onto the other's grid."
+    if first.grid.shape == header.grid.shape:
+        lost = any(np.array_equal(header.grid.affine, np.diag([*signs, 1, 1])) for signs in _IDENTITY)
+        why = ", as its header, which is the identity, suggests" if lost else ""
+        fix = (
+            f"If the voxels of both match one by one{why}, copy the image's header to it (SimpleITK: CopyInformation); "
+            "if not, resample one onto the other's grid."
+        )
+    report(Problem("grid", str(path), what, fix))
+
+
+def _header(path: Path, read: Callable[[Path], Header], report: Report) -> Header | None:
     try:
-        return read_header(path)
+        return read(path)
     except (UserError, OSError) as error:
         report(problem_of(UserError(str(error)), "unreadable", path))
         return None
@@ -159,6 +176,8 @@ def _facts(
     counts: dict[int, int] = {}
     if case.label is not None and case.label in headers:
         mask, counts = _mask(case.label, headers[case.label], dataset, report)
+        if mask is not None and images:
+            mask = reoriented(Image(mask, headers[case.label].grid), next(iter(images.values())).grid).array
     foreground = None if mask is None else _foreground(mask, counts, dataset)
     del mask
     grids = [header.grid for header in images.values()]
@@ -226,7 +245,7 @@ def _mask(path: Path, header: Header, dataset: Dataset, report: Report) -> tuple
     """Read and check a label file; returns its values and how often each occurs."""
     if header.channels != 1:
         what = f"The file has {header.channels} channels; a mask has one, whose values are the labels."
-        report(Problem("not_a_mask", str(path), what, "Save it as a single-channel (grey) file."))
+        report(Problem("not_a_mask", str(path), what, FIX_CHANNELS))
         return None, {}
     array = _numbers(path, header, None, report)
     mask = None if array is None else whole_numbers(array[0])

@@ -17,7 +17,7 @@ from segment.io.formats import version_of
 from segment.parallel import Room, on_all_cores
 from segment.validation import read_as
 
-FORMAT = 1  # increase whenever the facts or checks of a file change
+FORMAT = 2  # increase whenever the facts or checks of a file change
 VOXELS_IN_FLIGHT = 1 << 26  # about 1 GB at 12 to 16 bytes per voxel while reading
 
 

@@ -6,19 +6,26 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from glob import escape
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from segment.arrays import count_values
-from segment.data.case import Case
+from segment.data.case import Case, Fold
+from segment.data.label_files import named_values
 from segment.data.labels import MAX_LABELS, Labels
 from segment.data.problems import Problem, Report, raise_errors, reported
 from segment.errors import UserError
-from segment.io.formats import is_image_file, stem
+from segment.io.formats import is_image_file, listed, stem
 from segment.io.images import count_channels, read_label
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
 _LARGEST_JSON = 64 << 20
+
+PARTS = {"train": "train", "training": "train", "trainval": "train", "test": "test", "testing": "test"} | dict.fromkeys(
+    ("val", "valid", "validation"), "val"
+)
+"""Names that data sets give to their parts."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -95,6 +102,39 @@ def split_channel(name: str) -> tuple[str, int | None]:
     """
     match = _CHANNEL.fullmatch(name)
     return (match[1], int(match[2])) if match else (name, None)
+
+
+def unread_file(folder: Path, name: str) -> str:
+    """Name a file that would be the one looked for if its format were read.
+
+    Args:
+        folder: Where it was looked for.
+        name: Its name without suffix.
+
+    Returns:
+        The end of a sentence; empty if there is no such file.
+    """
+    there = sorted(folder.glob(f"{escape(name)}.*")) if folder.is_dir() else []
+    unread = next((path for path in there if path.is_file() and not is_image_file(path)), None)
+    return f" ({unread.name} is there, but its format is not among those read: {listed()})" if unread else ""
+
+
+def unique_names(files: Sequence[Path]) -> list[str]:
+    """Name scans after their files; where names repeat, after the folders above too.
+
+    Args:
+        files: One file per scan.
+
+    Returns:
+        ``img`` for ``P1/img.nii.gz``; ``P1_img`` and ``P2_img`` if there is ``P2/img.nii.gz`` too. If even whole paths
+        repeat, names without folders.
+    """
+    names = [stem(path) for path in files]
+    for depth in range(1, max((len(path.parts) for path in files), default=0) + 1):
+        found = ["_".join([*path.parts[-depth:-1], stem(path)]) for path in files]
+        if len(set(found)) == len(found):
+            return found
+    return names
 
 
 def inside(root: Path, text: object, where: Path) -> Path:
@@ -187,23 +227,24 @@ def label_names(
     return found_labels(cases, lambda problem: None)
 
 
-def found_labels(cases: Iterable[Case], report: Report = raise_errors) -> Labels:
+def found_labels(cases: Iterable[Case], report: Report = raise_errors, root: Path | None = None) -> Labels:
     """Name labels after the values found in the masks (reads every mask).
 
     Args:
         cases: Labelled cases.
+        root: The data set's folder; a file with the names of the values beside the first mask, or above it, is used.
         report: Receives masks that are skipped since they are unreadable or have too many values, and a problem if
             all masks are 0 everywhere; raises by default.
 
     Returns:
-        ``{"background": 0, "label_1": 1, ...}``.
+        ``{"background": 0, "label_1": 1, ...}``, or the names of the file in place of these.
     """
     values: set[int] = set()
-    last = None
+    first = last = None
     for case in cases:
         if case.label is None:
             continue
-        last = case.label
+        first, last = first or case.label, case.label
         counts: dict[int, int] | None = {}
         with reported(report, "unreadable", case.label):
             counts = count_values(read_label(case.label).array)
@@ -217,7 +258,9 @@ def found_labels(cases: Iterable[Case], report: Report = raise_errors) -> Labels
         what = f"The masks next to {last} contain only 0."
         report(Problem("labels", "data.labels", what, "Give the labels' values with data.labels."))
         values = {1}
-    return Labels({"background": 0} | {f"label_{value}": value for value in sorted(values - {0})})
+    above = [] if first is None or root is None else [folder for folder in first.parents if folder.is_relative_to(root)]
+    names = named_values(above or [root] if root is not None else [])
+    return Labels({"background": 0} | {names.get(value, f"label_{value}"): value for value in sorted(values - {0})})
 
 
 def channel_table(channels: Any, where: Path | str) -> tuple[str, ...]:
@@ -269,6 +312,21 @@ def named_channels(
         with reported(report, "unreadable", images[0]):
             count = len(images) if len(images) > 1 else count_channels(images[0])
     return ("image",) if count < 2 else tuple(f"channel_{number}" for number in range(count))
+
+
+def stated_fold(cases: Sequence[Case], parts: Mapping[str, str]) -> tuple[Fold, ...]:
+    """The fold of a data set that says which of its scans are for validation.
+
+    Args:
+        cases: The labelled cases, without test scans.
+        parts: Id of a case to its part; scans of any part but ``val`` are trained on.
+
+    Returns:
+        One fold; none if a part of it would be empty.
+    """
+    val = [case.id for case in cases if parts.get(case.id) == "val"]
+    train = [case.id for case in cases if parts.get(case.id) != "val"]
+    return ({"train": train, "val": val},) if train and val else ()
 
 
 def checked(cases: Iterable[Case], where: Path, report: Report = raise_errors) -> tuple[Case, ...]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from segment.data.case import Case, Dataset
 from segment.data.labels import Labels
 from segment.data.layouts.common import by_stem, channel_table, checked, found_labels, image_files, named_channels
-from segment.data.problems import Problem, Report, raise_errors
+from segment.data.problems import WARNING, Problem, Report, raise_errors
 from segment.errors import UserError
 from segment.io.formats import stem
 
@@ -24,12 +24,13 @@ def recognise(root: Path) -> bool:
         root: A folder or file.
 
     Returns:
-        True if the first folder in it contains one mask and at least one other image file.
+        True if any folder in it contains one mask and at least one other image file.
     """
-    first = next(iter(_folders(root)), None)
-    if first is None:
-        return False
-    masks = [_MASK.search(stem(path)) is not None for path in image_files(first)]
+    return any(map(_is_patient, patient_folders(root)))
+
+
+def _is_patient(folder: Path) -> bool:
+    masks = [_MASK.search(stem(path)) is not None for path in image_files(folder)]
     return sum(masks) == 1 and len(masks) > 1
 
 
@@ -53,36 +54,72 @@ def read(
         report: Receives every patient whose files differ from the others'; raises by default.
 
     Returns:
-        The data set with its valid cases; patients without a mask become test scans.
+        The data set with its valid cases; patients without a mask become test scans. Folders without any image, such as
+        one of documents, are reported as a warning.
 
     Raises:
         UserError: If no patient has images and a mask.
     """
-    found = {folder.name: _files(folder, report) for folder in _folders(root)}
+    found = {}
+    for folder in patient_folders(root):
+        if image_files(folder):
+            found[folder.name] = _files(folder, report)
+        else:
+            what = "The folder has no image, so it is not taken for a patient's."
+            report(Problem("unlisted", str(folder), what, "Add the images, or move the folder elsewhere.", WARNING))
     if not any(mask for _, mask in found.values()):
         raise UserError(f"{root} does not contain {LOOKED_FOR}.")
-    names = next(sorted(images) for images, mask in found.values() if mask)
-    single = len(names) == 1
-    channel_names = names if channels is None or single else list(channel_table(channels, "data.channels"))
-    cases = []
-    for patient, (images, mask) in found.items():
-        keys = sorted(images) if single and len(images) == 1 else channel_names
-        missing = [key for key in keys if key not in images]
-        if missing or not keys:
-            what = f"The folder has the images {sorted(images)}, not {', '.join(channel_names)}."
-            report(Problem("missing", str(root / patient), what, "Fix the folder."))
-            continue
-        cases.append(Case(patient, tuple(images[key] for key in keys), mask))
+    labelled = [patient for patient, (_, mask) in found.items() if mask]
+    files, names = picked({patient: images for patient, (images, _) in found.items()}, labelled, root, channels, report)
+    cases = [Case(patient, images, found[patient][1]) for patient, images in files.items()]
     training = checked((case for case in cases if case.label), root, report)
     tests = checked((case for case in cases if not case.label), root, report)
     if not training:
         raise UserError(f"{root} contains no patient with all images and a mask. Fix the folders.")
-    named = named_channels(training, channels, "data.channels", report) if single else tuple(channel_names)
-    table = labels or found_labels(training, report)
+    named = named_channels(training, channels, "data.channels", report) if len(names) == 1 else tuple(names)
+    table = labels or found_labels(training, report, root)
     return Dataset(name, root, training, table, named, tests)
 
 
-def _folders(root: Path) -> list[Path]:
+def picked(
+    found: Mapping[str, Mapping[str, Path]],
+    labelled: Sequence[str],
+    root: Path,
+    channels: Sequence[str] | None,
+    report: Report,
+) -> tuple[dict[str, tuple[Path, ...]], list[str]]:
+    """Pick the same channels of every patient.
+
+    Args:
+        found: A patient's images by channel name.
+        labelled: Patients with a mask, at least one; the first says which channels there are.
+        root: The folder that contains the patients' folders.
+        channels: The channels to use, by name and in this order; with one image per patient, its channel name.
+        report: Receives every patient that lacks a channel.
+
+    Returns:
+        The images of every patient that has them, and the names of the channels.
+    """
+    names = sorted(found[labelled[0]])
+    single = len(names) == 1
+    wanted = names if channels is None or single else list(channel_table(channels, "data.channels"))
+    files = {}
+    for patient, images in found.items():
+        keys = sorted(images) if single and len(images) == 1 else wanted
+        if not keys or any(key not in images for key in keys):
+            what = f"The folder has the images {sorted(images)}, not {', '.join(wanted)}."
+            report(Problem("missing", str(root / patient), what, "Fix the folder."))
+            continue
+        files[patient] = tuple(images[key] for key in keys)
+    return files, wanted
+
+
+def patient_folders(root: Path) -> list[Path]:
+    """The folders in a folder that are not hidden, sorted; none if it is a file.
+
+    Args:
+        root: The folder.
+    """
     if not root.is_dir():
         return []
     return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))

@@ -12,7 +12,7 @@ from segment.data.labels import Labels
 from segment.data.layouts.common import checked, found_labels, inside, named_channels
 from segment.data.problems import Problem, Report, raise_errors
 from segment.errors import UserError, did_you_mean
-from segment.io.formats import is_image_file
+from segment.io.formats import is_image_file, listed
 
 FIELDS = ("case", "group", "split")
 _TEST = ("test", "Ts")
@@ -63,6 +63,11 @@ def read(
     mask_files = {mask.path for mask in masks.values()}
     templates = [image] if isinstance(image, str) else list(image)
     files = [_by_case(root, template, "data.image", report, mask_files) for template in templates]
+    for template, present in zip((*templates, label), (*files, masks), strict=True):
+        for path, match in _paths(root, template).items():
+            if match["case"] not in present and not is_image_file(path):
+                what = f"It fits {template}, but its format is not among those read: {listed()}."
+                report(Problem("unreadable", str(path), what, "Convert it, or make the template narrower."))
     found, test_names = [], set()
     for case in sorted({case for channel in files for case in channel} | set(masks)):
         missing = [template for template, channel in zip(templates, files, strict=True) if case not in channel]
@@ -84,7 +89,7 @@ def read(
             "data.image and data.label are relative to."
         )
     tests = checked((case for case in found if case.id in test_names), root, report)
-    table = labels or found_labels(cases, report)
+    table = labels or found_labels(cases, report, root)
     return Dataset(name, root, cases, table, named_channels(cases, channels, "data.channels", report), tests)
 
 
@@ -114,15 +119,27 @@ def _matching(root: Path, template: str, key: str) -> Iterator[_File]:
         )
     if "case" not in names:
         raise UserError(f"{key}={template}: {{case}} is missing, so the files cannot be assigned to cases. Add it.")
-    wild = _FIELD.sub(lambda field: field[2] or "*", template.replace("[", "[[]"))
-    if "**" in wild:
+    if "**" in _wildcards(template):
         raise UserError(f"{key}={template}: adjacent wildcards are ambiguous. Put a character between them.")
-    pattern = _pattern(template)
-    for path in sorted(root.glob(wild)):
-        match = pattern.fullmatch(path.relative_to(root).as_posix())
-        hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-        if match and not hidden and is_image_file(path):
+    for path, match in _paths(root, template).items():
+        if is_image_file(path):
             yield _File(path, match["case"], match.groupdict().get("group"), match.groupdict().get("split"))
+
+
+def _wildcards(template: str) -> str:
+    """The template as a glob pattern."""
+    return _FIELD.sub(lambda field: field[2] or "*", template.replace("[", "[[]"))
+
+
+def _paths(root: Path, template: str) -> dict[Path, re.Match[str]]:
+    """The files of any format that fit a template, sorted, without hidden ones."""
+    pattern, found = _pattern(template), {}
+    for path in sorted(root.glob(_wildcards(template))):
+        below = path.relative_to(root)
+        match = pattern.fullmatch(below.as_posix())
+        if match and not any(part.startswith(".") for part in below.parts):
+            found[path] = match
+    return found
 
 
 def _pattern(template: str) -> re.Pattern[str]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from segment.data.case import Case, Dataset
 from segment.data.labels import Labels
-from segment.data.layouts.common import checked, found_labels, named_channels, split_channel
+from segment.data.layouts.common import checked, found_labels, named_channels, split_channel, unique_names
 from segment.data.problems import Problem, Report, raise_errors, reported
 from segment.errors import UserError, did_you_mean
-from segment.io.formats import stem
 
 LOOKED_FOR = "a CSV (or a folder with exactly one *.csv) with the columns image and label"
 _IMAGE = re.compile(r"image(_\d+)?")
@@ -27,13 +26,15 @@ def recognise(root: Path) -> bool:
         root: A folder or file.
 
     Returns:
-        True for a CSV file, or a folder with exactly one; a CSV next to a folder of images must have the columns, since
-        it may contain something else.
+        True for a CSV file, or a folder with exactly one that has the columns; another may contain something else.
     """
-    path = _file(root)
-    if path is None or path == root or not any((root / folder).is_dir() for folder in ("images", "imagesTr")):
+    path = only_csv(root)
+    if path is None or path == root:
         return path is not None
-    columns, _ = read_rows(path, lambda problem: None)
+    try:
+        columns, _ = read_rows(path, lambda problem: None)
+    except UserError:
+        return False
     return "label" in columns and any(_IMAGE.fullmatch(column) for column in columns)
 
 
@@ -46,9 +47,11 @@ def read(
 ) -> Dataset:
     """Read the cases that a table lists.
 
-    Relative paths are relative to the table's folder; absolute paths are used unchanged. ``group`` (a patient) is never
-    split across folds; ``source`` (a site, a data set) can be weighted in training; ``split`` is ``train`` (or empty)
-    or ``test``; other columns, such as scanner or sex, describe the scan, for scores by subgroup.
+    Relative paths are relative to the table's folder, with ``/`` or ``\\``; absolute paths are used unchanged. A row
+    without an ``id`` is named after its image, with the folders above where names repeat. ``group`` (a patient) is
+    never split across folds, so that its rows may share an image, as with two raters; ``source`` (a site, a data set)
+    can be weighted in training; ``split`` is ``train`` (or empty) or ``test``; other columns, such as scanner or sex,
+    describe the scan, for scores by subgroup.
 
     Args:
         root: The CSV file, or a folder that contains exactly one.
@@ -63,14 +66,15 @@ def read(
     Raises:
         UserError: If there is no table, a column is missing, or no row can be used.
     """
-    path = _file(root)
+    path = only_csv(root)
     if path is None:
         raise UserError(f"{root} is not {LOOKED_FOR}.")
     columns, rows = read_rows(path, report)
     images = _image_columns(columns, path)
+    names = unique_names([_path(path.parent, row[images[0]]) for _, row in rows])
     training: list[Case] = []
     tests: list[Case] = []
-    for number, row in rows:
+    for name_of_row, (number, row) in zip(names, rows, strict=True):
         where = f"{path}, line {number}"
         with reported(report, "description", where):
             split = row.get("split", "").lower()
@@ -79,7 +83,7 @@ def read(
                     f"{where}: split {split!r} is neither train nor test.{did_you_mean(split, [*_SPLITS])} "
                     "Put custom validation folds into a splits file."
                 )
-            case = _case(path.parent, row, images, where)
+            case = _case(path.parent, row, images, name_of_row, where)
             (training if _SPLITS[split] == "train" else tests).append(case)
             if _SPLITS[split] == "train" and case.label is None:
                 raise UserError(f"{where}: a training scan needs a label. Add it, or write split=test.")
@@ -87,11 +91,16 @@ def read(
     if not cases:
         raise UserError(f"{path} lists no training scan whose images exist.")
     named = named_channels(cases, channels, "data.channels", report)
-    table = labels or found_labels(cases, report)
+    table = labels or found_labels(cases, report, path.parent)
     return Dataset(name, path.parent, cases, table, named, checked(tests, path, report))
 
 
-def _file(root: Path) -> Path | None:
+def only_csv(root: Path) -> Path | None:
+    """The table: a CSV file itself, or the only one in a folder.
+
+    Args:
+        root: A folder or file.
+    """
     if root.is_file():
         return root if root.suffix.lower() == ".csv" else None
     tables = [path for path in root.glob("*.csv") if not path.name.startswith(".")] if root.is_dir() else []
@@ -100,6 +109,8 @@ def _file(root: Path) -> Path | None:
 
 def read_rows(path: Path, report: Report = raise_errors) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """Read a table; the separator is whichever of comma, semicolon and tab is most frequent in the first line.
+
+    Excel's traces are ignored: a first line ``sep=;``, empty rows and empty cells beyond the last column.
 
     Args:
         path: The CSV file.
@@ -115,19 +126,22 @@ def read_rows(path: Path, report: Report = raise_errors) -> tuple[list[str], lis
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text. Save it as CSV in UTF-8.") from error
-    first = text.partition("\n")[0]
-    separator = max(",;\t", key=first.count)
-    reader = csv.DictReader(text.splitlines(), delimiter=separator)
-    columns = [column.strip().lower() for column in reader.fieldnames or []]
-    reader.fieldnames = columns
+    lines = text.splitlines()
+    start = 1 if lines and re.fullmatch("sep=.", lines[0].strip()) else 0
+    separator = max(",;\t", key=lines[start].count) if len(lines) > start else ","
+    reader = csv.reader(lines[start:], delimiter=separator)
+    columns = [column.strip().lower() for column in next(reader, [])]
     rows = []
-    for number, row in enumerate(reader, start=2):
-        if None in row or None in row.values():
+    for cells in reader:
+        number, cells = start + reader.line_num, [cell.strip() for cell in cells]
+        if not any(cells):
+            continue
+        if len(cells) < len(columns) or any(cells[len(columns) :]):
             what = "The row does not have as many cells as the first line."
             report(Problem("description", f"{path}, line {number}", what, "Fix it."))
             continue
-        rows.append((number, {key: value.strip() for key, value in row.items() if key}))
-    return columns, rows
+        rows.append((number, {key: cell for key, cell in zip(columns, cells, strict=False) if key}))
+    return [column for column in columns if column], rows
 
 
 def _image_columns(columns: Sequence[str], path: Path) -> list[str]:
@@ -141,13 +155,18 @@ def _image_columns(columns: Sequence[str], path: Path) -> list[str]:
     return images
 
 
-def _case(folder: Path, row: Mapping[str, str], images: Sequence[str], where: str) -> Case:
+def _path(folder: Path, text: str) -> Path:
+    """The file that a cell names; written on Windows, with backslashes."""
+    path = folder / text
+    return folder / PureWindowsPath(text).as_posix() if "\\" in text and not path.exists() else path
+
+
+def _case(folder: Path, row: Mapping[str, str], images: Sequence[str], name: str, where: str) -> Case:
     empty = [column for column in images if not row[column]]
     if empty:
         raise UserError(f"{where}: the cell {empty[0]!r} is empty. Enter the image file.")
-    files = tuple(folder / row[column] for column in images)
-    name = stem(files[0])
+    files = tuple(_path(folder, row[column]) for column in images)
     default = split_channel(name)[0] if len(files) > 1 else name
-    label = folder / row["label"] if row["label"] else None
+    label = _path(folder, row["label"]) if row["label"] else None
     about = tuple((column, value) for column, value in row.items() if column not in _NOT_ABOUT and column not in images)
     return Case(row.get("id") or default, files, label, row.get("group") or None, row.get("source") or "", about)

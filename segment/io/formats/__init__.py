@@ -42,20 +42,27 @@ from __future__ import annotations
 
 import os
 
+from segment.io.formats.analyze import Analyze
 from segment.io.formats.base import DEFLATE_LIMIT, LZW_LIMIT, Doubt, Header, ImageFormat, require_possible_size
 from segment.io.formats.dicom import Dicom
 from segment.io.formats.gif import Gif
-from segment.io.formats.metaimage import MetaImage
+from segment.io.formats.hdf5 import Hdf5
+from segment.io.formats.metaimage import DetachedMetaImage, MetaImage
+from segment.io.formats.mgh import Mgh
 from segment.io.formats.nifti import Nifti
-from segment.io.formats.nrrd import Nrrd
+from segment.io.formats.nrrd import DetachedNrrd, Nrrd, SegNrrd
+from segment.io.formats.numpy_array import NumpyArray
+from segment.io.formats.photo import Bmp, Jpeg
 from segment.io.formats.png import Png
 from segment.io.formats.pnm import Pnm
 from segment.io.formats.registry import (
     VARIABLE,
     format_of,
     import_formats,
+    is_custom,
     is_image_file,
     listed,
+    mask_suffix,
     members,
     register,
     stem,
@@ -73,8 +80,10 @@ __all__ = [
     "ImageFormat",
     "format_of",
     "import_formats",
+    "is_custom",
     "is_image_file",
     "listed",
+    "mask_suffix",
     "members",
     "register",
     "require_possible_size",
@@ -84,13 +93,10 @@ __all__ = [
     "version_of",
 ]
 
-register(Nifti())
-register(MetaImage())
-register(Nrrd())
-register(Png())
-register(Gif())
-register(Pnm())
-register(Tiff())
-register(Dicom())
+for built_in in (
+    *(Nifti, Analyze, Mgh, MetaImage, DetachedMetaImage, Nrrd, DetachedNrrd, SegNrrd),
+    *(Png, Jpeg, Bmp, Gif, Pnm, Tiff, NumpyArray, Hdf5, Dicom),
+):
+    register(built_in())
 
 import_formats([name for name in os.environ.get(VARIABLE, "").split(",") if name])

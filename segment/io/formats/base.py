@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ from segment.io.geometry import Grid
 # Deflate compresses at most 1032:1 (zlib's technical notes); TIFF's LZW slightly more.
 DEFLATE_LIMIT = 1032
 LZW_LIMIT = 1400
+JPEG_LIMIT = 4096  # a blank baseline image is compressed 512:1, a progressive one further
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +35,10 @@ class Header:
         slope: Factor by which stored numbers are multiplied.
         intercept: Offset added afterwards.
         oriented: Whether the file says how a 3D scan lies in the body, so that left and right are known.
+        stored_bytes: Bytes of the files that hold the voxels; None: those of the file itself.
+        as_mask: Header with which the file is read as a mask, where that differs: a palette's indices in place of its
+            colours, or the layers of a segmentation as one mask.
+        unfit: Why the numbers cannot be labels, as the end of "it ..."; empty if they can.
         source: Whatever the format needs to find the voxels; not used by other parts of the program.
     """
 
@@ -46,6 +51,9 @@ class Header:
     slope: float = 1.0
     intercept: float = 0.0
     oriented: bool = True
+    stored_bytes: int | None = None
+    as_mask: Header | None = None
+    unfit: str = ""
     source: Any = None
 
     @property
@@ -81,10 +89,12 @@ class ImageFormat(Protocol):
     Attributes:
         suffixes: Endings of the file names, lower case with the dot, such as ``(".tif", ".tiff")``.
         dimensions: Supported numbers of spatial axes: 2, 3 or both.
-        label_types: Types in which it can store a mask, out of uint8, uint16 and int32.
+        label_types: Types in which it can store a mask, out of uint8, uint16 and int32; empty if it stores none.
+        mask_suffix: Suffix of the masks of its scans; empty: that of the scan.
     """
 
     suffixes: tuple[str, ...]
+    mask_suffix: str = ""
     dimensions: tuple[int, ...] = (2, 3)
     label_types: tuple[type[np.integer], ...] = (np.uint8, np.uint16, np.int32)
 
@@ -114,16 +124,29 @@ class ImageFormat(Protocol):
         """
         ...
 
-    @abstractmethod
     def write_label(self, path: Path, array: np.ndarray, like: Header) -> None:
-        """Write a mask.
+        """Write a mask; for formats with `label_types`.
 
         Args:
             path: File to write; a temporary file that the caller renames when complete.
             array: (z, y, x) or (y, x) of one of `label_types`, C-contiguous, with a number of axes in `dimensions`.
             like: Header of the scan that it belongs to, of any format; the mask is on ``like.grid``.
         """
-        ...
+        raise TypeError(f"{type(self).__name__} stores no masks")
+
+    def data_files(self, path: Path) -> tuple[Path, ...]:
+        """Other files that hold the voxels of a file; none by default.
+
+        Args:
+            path: The file, whose content is untrusted.
+
+        Returns:
+            Files beside it.
+
+        Raises:
+            Exception: If the file cannot be read.
+        """
+        return ()
 
     def recognise(self, path: Path) -> bool:
         """Whether a file whose name has no known suffix is of this format, by its first bytes; False by default.
@@ -132,14 +155,6 @@ class ImageFormat(Protocol):
             path: A file; need not exist.
         """
         return False
-
-    def members(self, path: Path) -> tuple[Path, ...]:
-        """The files that a scan consists of; by default, one file is one scan.
-
-        Args:
-            path: The file that stands for the scan.
-        """
-        return (path,)
 
     def doubts(self, path: Path, header: Header) -> Iterable[Doubt]:
         """Format-specific doubts about a header; none by default.
@@ -151,18 +166,17 @@ class ImageFormat(Protocol):
         return ()
 
 
-def require_possible_size(path: Path, header: Header, members: Sequence[Path] = ()) -> None:
+def require_possible_size(path: Path, header: Header) -> None:
     """Refuse a header that is not a scan's, or that declares more voxels than its file can contain.
 
     Args:
         path: The image file.
         header: Its header.
-        members: All files of the scan, if there are several.
 
     Raises:
         UserError: If a size is not a positive integer, the voxels are not numbers, or the file is too short.
     """
-    shape, size = header.grid.shape, sum(file.stat().st_size for file in members or (path,))
+    shape, size = header.grid.shape, path.stat().st_size if header.stored_bytes is None else header.stored_bytes
     positive = all(isinstance(count, int) and count >= 1 for count in (*shape, header.channels))
     if not positive or len(shape) not in (2, 3):
         raise UserError(

@@ -21,6 +21,7 @@ class Dicom(ImageFormat):
     """
 
     suffixes = (".dcm",)
+    mask_suffix = ".nii.gz"
     label_types = ()  # a segmentation needs its series and coded names: `segment.io.dicom.segmentation`
 
     def recognise(self, path: Path) -> bool:
@@ -39,6 +40,7 @@ class Dicom(ImageFormat):
             colour=slices[0].samples > 1,
             slope=slices[0].slope,
             intercept=slices[0].intercept,
+            stored_bytes=sum(file.stat().st_size for file in series.files),
             source=series,
         )
 
@@ -49,16 +51,12 @@ class Dicom(ImageFormat):
         except ValueError as error:
             raise UserError(f"{path}: a file of its series cannot be read: {error}. Copy the series again.") from error
 
-    def write_label(self, path: Path, array: np.ndarray, like: Header) -> None:
-        """Never called, since no type of mask can be stored."""
-        raise NotImplementedError
-
     def doubts(self, path: Path, header: Header) -> Iterator[Doubt]:
         """What was left out of the series, or assumed."""
         series: Series = header.source
         for note in series.stack.notes:
             yield Doubt("header", note, "Check whether that is right.")
 
-    def members(self, path: Path) -> tuple[Path, ...]:
-        """The files of all slices."""
-        return series_of(path).files
+    def data_files(self, path: Path) -> tuple[Path, ...]:
+        """The files of the other slices."""
+        return tuple(file for file in series_of(path).files if file != path)

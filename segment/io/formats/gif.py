@@ -27,7 +27,7 @@ class Gif(ImageFormat):
         with Image.open(path, formats=["GIF"]) as image:
             if image.is_animated:  # type: ignore[attr-defined]
                 raise UserError(f"{path} is a film of several images. Save one image per file, as .png.")
-            grid = Grid((image.height, image.width), np.eye(4))
+            grid = Grid((image.height, image.width), np.eye(4), assumed=True)
         return Header(grid, channels=1, dtype=np.dtype(np.uint8), unpacking=_LIMIT, oriented=False)
 
     def read_voxels(self, path: Path, header: Header, dtype: type[np.floating] | None) -> np.ndarray:

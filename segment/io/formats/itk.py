@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from segment.errors import UserError
-from segment.io.formats.base import Header, ImageFormat
+from segment.io.formats.base import DEFLATE_LIMIT, Header, ImageFormat
+from segment.io.formats.streams import verify_deflated
 from segment.io.geometry import Grid
 
 HEADER_BYTES = 1 << 20  # of a text header; one with a hundred named segments has a tenth of it
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Where a file's voxels are.
+
+    Attributes:
+        file: The file itself, or another one.
+        start: First byte of the voxels in it.
+        raw: Whether they are stored as they are.
+        deflated: Whether they are compressed by zlib or gzip.
+    """
+
+    file: Path
+    start: int
+    raw: bool
+    deflated: bool
 
 
 class ItkFormat(ImageFormat):
@@ -21,34 +40,31 @@ class ItkFormat(ImageFormat):
 
     Attributes:
         reader: ITK's name of its reader, which is enforced, so that a file cannot have another format than its suffix.
-        positioned: Whether its files store voxel positions; else a pixel counts as 1 mm and a second or fourth
-            component is alpha.
-        compress_labels: Whether masks are compressed on request; PNG always is.
     """
 
     reader: str
-    positioned = True
-    compress_labels = True
 
-    def unpacking(self, path: Path) -> int:
-        """Check that a file can be read safely, before ITK opens it.
+    def stored(self, path: Path) -> Stored:
+        """Find the voxels, and check that ITK would read them there and nowhere else.
 
         Args:
             path: The file.
 
-        Returns:
-            Maximum compression ratio, in bytes of voxels per byte of the file.
-
         Raises:
-            UserError: If it is damaged, or stores its voxels in another file.
+            UserError: If it is damaged, or stores its voxels elsewhere.
         """
         raise NotImplementedError
+
+    def data_files(self, path: Path) -> tuple[Path, ...]:
+        """The file that holds the voxels, if it is another one."""
+        file = self.stored(path).file
+        return () if file == path else (file,)
 
     def read_header(self, path: Path) -> Header:
         """Read shape, type and position."""
         import SimpleITK as sitk
 
-        unpacking = self.unpacking(path)
+        stored_in = self.stored(path)
         reader = sitk.ImageFileReader()
         reader.SetImageIO(self.reader)
         reader.SetFileName(str(path))
@@ -61,15 +77,13 @@ class ItkFormat(ImageFormat):
                 f"{path} has size {size} with {components} component(s): neither a scan nor a scan with channels."
             )
         stored = size[3] if len(size) == 4 else components
-        alpha = not self.positioned and stored in (2, 4)
         return Header(
-            grid=Grid(size[:3][::-1], _affine(reader) if self.positioned else np.eye(4)),
-            channels=stored - alpha,
+            grid=Grid(size[:3][::-1], _affine(reader)),
+            channels=stored,
             dtype=_number(sitk.GetPixelIDValueAsString(reader.GetPixelID()), path),
-            components=stored,
-            unpacking=unpacking,
+            unpacking=1 if stored_in.raw else DEFLATE_LIMIT,
+            stored_bytes=max(0, stored_in.file.stat().st_size - stored_in.start),
             colour=len(size) < 4 and components > 1,
-            oriented=self.positioned,
             source=reader,
         )
 
@@ -77,9 +91,12 @@ class ItkFormat(ImageFormat):
         """Read the voxels."""
         import SimpleITK as sitk
 
+        stored = self.stored(path)
+        if stored.deflated:
+            verify_deflated(stored.file, stored.start)
         array = sitk.GetArrayFromImage(header.source.Execute())
         if header.colour:
-            return np.moveaxis(array, -1, 0)[: header.channels]
+            return np.moveaxis(array, -1, 0)
         return array if array.ndim == 4 else array[np.newaxis]
 
     def write_label(self, path: Path, array: np.ndarray, like: Header) -> None:
@@ -91,7 +108,7 @@ class ItkFormat(ImageFormat):
         image.SetSpacing(grid.spacing[::-1])
         image.SetOrigin((_LPS_TO_RAS @ grid.affine[:3, 3])[:axes].tolist())
         image.SetDirection((_LPS_TO_RAS @ grid.direction)[:axes, :axes].ravel().tolist())
-        sitk.WriteImage(image, str(path), self.compress_labels)
+        sitk.WriteImage(image, str(path), True)  # compressed
 
 
 def _affine(reader: Any) -> np.ndarray:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
-from segment.io.formats.base import DEFLATE_LIMIT
-from segment.io.formats.itk import HEADER_BYTES, ItkFormat, detached
+from segment.io.formats.itk import HEADER_BYTES, ItkFormat, Stored, detached
+from segment.io.formats.streams import beside
 
 _DATA = re.compile(rb"elementdatafile", re.IGNORECASE)
 # The preceding line must have a key and a value, since ITK reads the next line as the value of a key without one.
-_LOCAL = re.compile(rb"[=:][ \t]*\S[^\r\n]*\r?\nElementDataFile[ \t]*[=:][ \t]*(?i:local)[ \t]*(?:\r?\n|\Z)")
+_PLAIN = rb"[=:][ \t]*\S[^\r\n]*\r?\nElementDataFile[ \t]*[=:][ \t]*%b[ \t]*(?:\r?\n|\Z)"
+_LOCAL = re.compile(_PLAIN % rb"(?i:local)")
+_NAMED = re.compile(_PLAIN % rb"(?!(?i:list|local))([^\r\n]*?)" + rb"\s*\Z")
 _COMPRESSED = re.compile(rb"^[ \t]*CompressedData[ \t]*[=:][ \t]*T", re.IGNORECASE | re.MULTILINE)
 
 
@@ -20,18 +23,43 @@ class MetaImage(ItkFormat):
     suffixes = (".mha",)
     reader = "MetaImageIO"
 
-    def unpacking(self, path: Path) -> int:
-        """Refuse voxels in another file, however the header specifies it; detect compression.
+    def stored(self, path: Path) -> Stored:
+        """Refuse voxels in another file, however the header specifies it.
 
         ITK may delimit lines, keys and values differently from other readers. So ElementDataFile must occur exactly
         once in the header, in its plain form.
         """
-        with path.open("rb") as stream:
-            head = stream.read(HEADER_BYTES)
-        named = list(_DATA.finditer(head))
+        head = _head(path)
         plain = _LOCAL.search(head)
-        if not named:
-            raise ValueError("its header is incomplete")
-        if plain is None or len(named) > 1:
+        if plain is None or len(_DATA.findall(head)) > 1:
             raise detached(path, ".mha")
-        return DEFLATE_LIMIT if _COMPRESSED.search(head[: plain.end()]) else 1
+        return _stored(path, plain.end(), head[: plain.end()])
+
+
+class DetachedMetaImage(MetaImage):
+    """A MetaImage header with its voxels in one file beside it, or after it; masks are written as ``.mha``."""
+
+    suffixes = (".mhd",)
+    mask_suffix = ".mha"
+    label_types = ()
+
+    def stored(self, path: Path) -> Stored:
+        """Refuse voxels elsewhere than beside the header, by the same rules."""
+        head = _head(path)
+        named = _NAMED.search(head)
+        if named is None or len(_DATA.findall(head)) > 1:
+            return super().stored(path)
+        return _stored(beside(path, os.fsdecode(named[1])), 0, head)
+
+
+def _stored(file: Path, start: int, head: bytes) -> Stored:
+    deflated = _COMPRESSED.search(head) is not None
+    return Stored(file, start, raw=not deflated, deflated=deflated)
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        head = stream.read(HEADER_BYTES)
+    if _DATA.search(head) is None:
+        raise ValueError("its header is incomplete")
+    return head

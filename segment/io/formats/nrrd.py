@@ -1,12 +1,21 @@
-"""NRRD, through SimpleITK."""
+"""NRRD and 3D Slicer's segmentations, through SimpleITK."""
 
 from __future__ import annotations
 
+import os
 import re
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from segment.io.formats.base import DEFLATE_LIMIT
-from segment.io.formats.itk import HEADER_BYTES, ItkFormat, detached
+import numpy as np
+
+from segment.errors import UserError
+from segment.io.formats.base import Header
+from segment.io.formats.itk import HEADER_BYTES, ItkFormat, Stored, detached
+from segment.io.formats.streams import beside
+
+_MOST_SEGMENTS = 4096
 
 
 class Nrrd(ItkFormat):
@@ -15,18 +24,117 @@ class Nrrd(ItkFormat):
     suffixes = (".nrrd",)
     reader = "NrrdImageIO"
 
-    def unpacking(self, path: Path) -> int:
-        """Refuse voxels in another file; detect compression."""
-        with path.open("rb") as stream:
-            head = stream.read(HEADER_BYTES)
-        # The header ends at the first empty line. Not splitlines, which recognises more line breaks than ITK.
-        end = re.search(rb"\n\r?\n", head)
-        fields: dict[bytes, bytes] = {}
-        for line in re.split(rb"[\r\n]", head[: end.start()] if end else head):
-            key, _, value = line.partition(b":")
-            fields[b"".join(key.lower().split())] = value.strip().lower()
+    def stored(self, path: Path) -> Stored:
+        """Refuse voxels in another file."""
+        fields, end = _fields(path)
         if b"datafile" in fields:
             raise detached(path, ".nrrd")
         if end is None:
             raise ValueError("its header is incomplete")
-        return DEFLATE_LIMIT if fields.get(b"encoding", b"raw") != b"raw" else 1
+        return _stored(path, end, fields)
+
+
+class DetachedNrrd(Nrrd):
+    """An NRRD header with its voxels in one file beside it, or after it; masks are written as ``.nrrd``."""
+
+    suffixes = (".nhdr",)
+    mask_suffix = ".nrrd"
+    label_types = ()
+
+    def stored(self, path: Path) -> Stored:
+        """Refuse voxels elsewhere than in one file beside the header."""
+        fields, _ = _fields(path)
+        names = fields.get(b"datafile", [])
+        if not names:
+            return super().stored(path)
+        if len(names) > 1 or names[0].upper().startswith(b"LIST"):
+            raise UserError(f"{path} stores its voxels in several files. Save it as a single .nrrd file.")
+        return _stored(beside(path, os.fsdecode(names[0])), 0, fields)
+
+
+@dataclass(frozen=True)
+class _Segment:
+    name: str
+    layer: int
+    stored: int  # value in the layer
+    label: int  # value in the mask
+
+
+class SegNrrd(Nrrd):
+    """A segmentation of 3D Slicer; masks are written as plain ``.nrrd``.
+
+    Segments in several layers become one mask: with their own label values if each has another, else numbered from 1 in
+    their order. Segments that overlap are refused.
+    """
+
+    suffixes = (".seg.nrrd",)
+    mask_suffix = ".nrrd"
+    label_types = ()
+
+    def read_header(self, path: Path) -> Header:
+        """Read shape, type, position and segments."""
+        header = super().read_header(path)
+        if not header.colour:
+            return header
+        segments = _segments(path, header.source, header.channels)
+        return replace(
+            header, as_mask=replace(header, channels=1, components=header.channels, source=(header.source, segments))
+        )
+
+    def read_voxels(self, path: Path, header: Header, dtype: type[np.floating] | None) -> np.ndarray:
+        """Read the layers; of a mask, one with the labels of all segments."""
+        if not isinstance(header.source, tuple):
+            return super().read_voxels(path, header, dtype)
+        reader, segments = header.source
+        layers = super().read_voxels(path, replace(header, source=reader), dtype)
+        mask = np.zeros((1, *header.grid.shape), np.uint16)
+        for segment in segments:
+            inside = layers[segment.layer] == segment.stored
+            if mask[0][inside].any():
+                other = next(one.name for one in segments if one.label == mask[0][inside].max())
+                raise UserError(
+                    f"{path}: the segments {other!r} and {segment.name!r} overlap, but a voxel has one label. "
+                    "Remove the overlap, or export each segment as its own mask."
+                )
+            mask[0][inside] = segment.label
+        return mask
+
+
+def _segments(path: Path, reader: Any, layers: int) -> tuple[_Segment, ...]:
+    """The segments that the header describes, in their order."""
+    found: list[tuple[str, int, int]] = []
+    while reader.HasMetaDataKey(f"Segment{len(found)}_ID") and len(found) < _MOST_SEGMENTS:
+        name, layer, stored = (
+            reader.GetMetaData(f"Segment{len(found)}_{key}") for key in ("Name", "Layer", "LabelValue")
+        )
+        found.append((name, int(layer), int(stored)))
+    if not found or not all(0 <= layer < layers and 0 < stored < 1 << 16 for _, layer, stored in found):
+        raise UserError(
+            f"{path} does not say which layers and label values its segments have. Save it again in 3D Slicer."
+        )
+    own = len({stored for *_, stored in found}) == len(found)
+    return tuple(
+        _Segment(name, layer, stored, stored if own else number)
+        for number, (name, layer, stored) in enumerate(found, start=1)
+    )
+
+
+def _fields(path: Path) -> tuple[dict[bytes, list[bytes]], int | None]:
+    """The values of each field of a header, and where the header ends, if it does.
+
+    It ends at the first empty line. Not splitlines, which recognises more line breaks than ITK.
+    """
+    with path.open("rb") as stream:
+        head = stream.read(HEADER_BYTES)
+    end = re.search(rb"\n\r?\n", head)
+    fields: dict[bytes, list[bytes]] = {}
+    for line in re.split(rb"[\r\n]", head[: end.start()] if end else head):
+        key, _, value = line.partition(b":")
+        fields.setdefault(b"".join(key.lower().split()), []).append(value.strip())
+    return fields, end.end() if end else None
+
+
+def _stored(file: Path, start: int, fields: dict[bytes, list[bytes]]) -> Stored:
+    encodings = {value.lower() for value in fields.get(b"encoding", [])}
+    skipped = {b"lineskip", b"byteskip"} & set(fields)
+    return Stored(file, start, raw=encodings <= {b"raw"}, deflated=encodings <= {b"gzip", b"gz"} and not skipped)

@@ -39,7 +39,7 @@ class Pnm(ImageFormat):
             raise UserError(f"{path} declares the largest value {most}, which is impossible. Convert it again.")
         channels = 1 if found[1] == b"P5" else 3
         return Header(
-            Grid((height, width), np.eye(4)),
+            Grid((height, width), np.eye(4), assumed=True),
             channels,
             np.dtype(np.uint8 if most < 256 else ">u2"),
             colour=channels > 1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import os
@@ -19,15 +20,8 @@ VARIABLE = "SEGMENT_FORMATS"  # modules, separated by commas; inherited by child
 
 _SUFFIX = re.compile(r"(\.[a-z0-9_+-]+)+")
 _MEMBERS = (
-    "suffixes",
-    "dimensions",
-    "label_types",
-    "read_header",
-    "read_voxels",
-    "write_label",
-    "recognise",
-    "members",
-    "doubts",
+    *("suffixes", "mask_suffix", "dimensions", "label_types"),
+    *("read_header", "read_voxels", "write_label", "recognise", "data_files", "doubts"),
 )
 
 _formats: dict[str, ImageFormat] = {}  # by suffix
@@ -111,25 +105,53 @@ def members(path: Path | str) -> tuple[Path, ...]:
         path: The file that stands for the scan.
 
     Returns:
-        The file itself; of a DICOM series, the files of all slices.
+        The file itself and others that hold its voxels, such as the slices of a DICOM series.
 
     Raises:
-        UserError: If it is no scan.
+        Exception: If the file cannot be read.
     """
     kind = format_of(path)
-    return (Path(path),) if kind is None else kind.members(Path(path))
+    return (Path(path), *(() if kind is None else kind.data_files(Path(path))))
 
 
 def version_of(path: Path | str) -> str:
-    """Version of the reader of a file; cached results on a file are valid as long as it does not change.
+    """What cached results on a file depend on besides the file: they are valid as long as it does not change.
 
     Args:
         path: A file; need not exist.
 
     Returns:
-        A hash of a custom format's source file; empty for the built-in formats.
+        A hash of a custom format's source file, and sizes and times of other files that hold the voxels; empty for
+        voxels in the file itself and a built-in format.
     """
-    return _versions.get(suffix(path), "")
+    parts = [_versions.get(suffix(path), "")]
+    image_format = format_of(path)
+    with contextlib.suppress(Exception):  # of a file that cannot be read, so that nothing is cached on it
+        for file in image_format.data_files(Path(path)) if image_format is not None else ():
+            parts += [str(file.stat().st_size), str(file.stat().st_mtime_ns)]
+    return " ".join(filter(None, parts))
+
+
+def is_custom(path: Path | str) -> bool:
+    """Whether the format of a file is not built in.
+
+    Args:
+        path: A file; need not exist.
+    """
+    return bool(_versions.get(suffix(path)))
+
+
+def mask_suffix(path: Path | str) -> str:
+    """Suffix of the mask of a scan: that of the scan, if its format can store masks.
+
+    Args:
+        path: A file of the scan; need not exist.
+
+    Returns:
+        As the name of the scan spells it; for example ``.png`` for the photograph ``eye.jpg``.
+    """
+    image_format = format_of(path)
+    return (image_format.mask_suffix if image_format is not None else "") or Path(path).name[len(stem(path)) :]
 
 
 def suffix(path: Path | str) -> str:

@@ -107,7 +107,8 @@ def _read(case: Case, labels: Labels) -> _Slice | None:
     """The slice of a scan that is drawn; None, with a warning, if its files cannot be read any more."""
     assert case.label is not None
     try:
-        image, label = read_image(case.images), read_label(case.label)
+        image = read_image(case.images)
+        label = read_label(case.label, image.grid)
     except UserError as error:  # a missing picture must not stop a training
         _log.warning("No pictures of %s: %s", case.id, error)
         return None

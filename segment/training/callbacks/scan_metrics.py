@@ -12,7 +12,7 @@ import torch
 from segment.data.case import Case, Dataset
 from segment.data.labels import IGNORE
 from segment.errors import UserError
-from segment.io.images import read_label
+from segment.io.images import read_grid, read_label
 from segment.metrics.metric import Metric, penalty_in
 from segment.metrics.scan import score_scan
 from segment.metrics.standard import STANDARD
@@ -66,7 +66,7 @@ class ScanMetrics(pl.Callback):
         case = self.cases[batch["index"]]
         labels = self.dataset.labels
         assert case.label is not None
-        label = read_label(case.label)
+        label = read_label(case.label, read_grid(case.images[0]))
         spacing, structures = label.grid.spacing, labels.structures
         masks = outputs.mask, labels.encode(label.array)
         try:
