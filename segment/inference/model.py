@@ -59,6 +59,7 @@ class Description:
     region_order: tuple[int, ...] | None = None
     precision: Annotated[str, one_of(PRECISIONS)] | None = None
     export: Export | None = None
+    codes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class Model:
         weights: The file of the weights, if it is not the model folder's.
         members: The models of an ensemble, whose networks ``network`` lists; empty otherwise.
         export: How the network was exported; None for one in torch.
+        codes: Codes of structures for DICOM, see `segment.data.case.Dataset`.
         engines: Networks made of it for other engines, by engine and precision.
     """
 
@@ -91,6 +93,7 @@ class Model:
     weights: Path | None = None
     members: tuple[Model, ...] = ()
     export: Export | None = None
+    codes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     engines: dict[tuple[str, str], nn.Module] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -187,6 +190,7 @@ def save_model(
     inference: Mapping[str, Any],
     dataset: str,
     precision: str = "32-true",
+    codes: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
     """Write a model folder.
 
@@ -200,6 +204,7 @@ def save_model(
         inference: Arguments of the windows it is scored with, as plain data.
         dataset: Name of the data set.
         precision: Lightning's name for the precision it is scored in.
+        codes: Codes of structures for DICOM.
     """
     state = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
     with written_whole(folder / "weights.safetensors") as temporary:
@@ -214,6 +219,7 @@ def save_model(
         inference=dict(inference),
         region_order=labels.region_order or None,
         precision=precision,
+        codes={name: dict(code) for name, code in (codes or {}).items()},
     )
     write_json(folder / "model.json", asdict(description))
 
@@ -250,6 +256,7 @@ def load_model(folder: Path, trust: Sequence[str] = ()) -> Model:
         precision=described.precision or written_precision(folder),
         folder=folder,
         export=described.export,
+        codes=described.codes,
     )
     if model.export:
         network: nn.Module = read_engine(folder, model.export, *model.shapes)

@@ -121,6 +121,7 @@ def test_masks_become_files_that_name_their_structures(tmp_path, kind):
         }
         assert names == {1: "liver", 4: "tumour"}
         np.testing.assert_array_equal(sitk.GetArrayFromImage(image), mask)
+        np.testing.assert_array_equal(read_label(written).array, mask)
         return
     if kind != "rtstruct":
         segments = dcmread(written).SegmentSequence

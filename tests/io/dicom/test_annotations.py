@@ -3,7 +3,7 @@
 import highdicom as hd
 import numpy as np
 import pytest
-from made_dicom import EIGHT, make_series, voxels
+from made_dicom import EIGHT, make_enhanced, make_series, voxels
 from pydicom import dcmread
 
 from segment.errors import UserError
@@ -80,6 +80,19 @@ def test_a_segmentation_says_what_it_shows_and_what_made_it(tmp_path):
     assert dataset.PatientName == "Doe^Jane"
     write_segmentation(path, phantom(), series, LABELS, {"liver": Code("1", "mine", "99X")}, "model", "1")
     assert hd.seg.segread(path).SegmentSequence[0].SegmentedPropertyTypeCodeSequence[0].CodeMeaning == "mine"
+
+
+@pytest.mark.parametrize("kind", ["binary", "rtstruct"])
+def test_masks_of_frames_of_one_file(tmp_path, kind):
+    mask = phantom()
+    make_enhanced(tmp_path / "enhanced", voxels(SHAPE), EIGHT[7], [1] * len(mask))
+    (series,) = contents(tmp_path).series
+    if kind == "binary":
+        write_segmentation(tmp_path / "annotation", mask, series, LABELS, {}, "model", "1")
+    else:
+        write_structures(tmp_path / "annotation", mask, series, LABELS, "model")
+    found = contents(tmp_path)
+    np.testing.assert_array_equal(read_annotations(found.annotations, found.series[0], LABELS), mask)
 
 
 def test_contours_of_a_structure_set_refer_to_their_images(tmp_path):
