@@ -50,6 +50,14 @@ def test_what_nibabel_and_simpleitk_read_of_a_converted_series(tmp_path):
     np.testing.assert_allclose(image.affine, read_image(files[0]).grid.affine, atol=1e-4)
 
 
+def test_a_series_that_is_no_volume_does_not_stop_the_others(tmp_path):
+    make_series(tmp_path / "study" / "gap", change=lambda index, dataset: index != 2)
+    make_series(tmp_path / "study" / "whole")
+    with pytest.raises(UserError, match=r"1 of 2 files could not .*1 slice\(s\) are missing.* The others are in"):
+        run(input=tmp_path / "study", output=tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["whole.nii.gz"]
+
+
 def pet(index, dataset):
     """370 MBq of F-18 injected an hour before; 70 kg. The injection has no date."""
     dataset.Modality, dataset.RescaleSlope, dataset.RescaleIntercept = "PT", 2, 0

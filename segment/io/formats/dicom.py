@@ -47,7 +47,7 @@ class Dicom(ImageFormat):
     def read_voxels(self, path: Path, header: Header, dtype: type[np.floating] | None) -> np.ndarray:
         """Decode and rescale every slice."""
         try:
-            return read_volume(header.source)
+            return read_volume(header.source, dtype)
         except ValueError as error:
             raise UserError(f"{path}: a file of its series cannot be read: {error}. Copy the series again.") from error
 
