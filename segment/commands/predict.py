@@ -62,7 +62,9 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
         notes = ("checkpoint is best here, last for the model's scores, as requested.",)
     model, differences = ensemble(models, postprocessing_of(Path(options.model), models[0].labels))
     scans = scans or _found(options, len(model.channels))
-    naming = Naming(model.labels.foreground, read_codes(options.codes or {}, "codes"), model.dataset, __version__)
+    labels = model.labels.foreground
+    codes = read_codes({**model.codes, **(options.codes or {})}, "codes", [*labels])
+    naming = Naming(labels, codes, model.dataset, __version__)
     settings = model.settings(
         options.inference, options.precision, options.accelerator, options.postprocessing == "scored"
     )

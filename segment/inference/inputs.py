@@ -18,8 +18,6 @@ from segment.io.images import count_channels
 from segment.io.mask_formats import ENDINGS
 from segment.io.masks import require_series
 
-_MASKS_OF_DICOM = ".nii.gz"
-
 Scan = tuple[str, list[Path]]
 """Name of the mask file, and the scan's image files in channel order."""
 
@@ -85,7 +83,7 @@ def find_scans(source: Path, channels: int) -> Iterator[Scan]:
         raise UserError(f"input={source}: there is no such file or folder.")
     if series := find_series(source):
         for name, item in series.items():
-            yield f"{name}{_MASKS_OF_DICOM}", [item.path]
+            yield f"{name}{Dicom.mask_suffix}", [item.path]
         return
     if source.is_file() and not is_image_file(source):
         raise UserError(f"input={source}: is not an image file. Formats read: {listed()}.")

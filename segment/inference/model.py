@@ -66,6 +66,7 @@ class Description:
     precision: Annotated[str, one_of(PRECISIONS)] | None = None
     export: Export | None = None
     postprocessing: Annotated[tuple[Step, ...], Field(max_length=MAX_STEPS)] = ()
+    codes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class Model:
         groups: If their plans differ, the ensemble of each plan.
         export: How the network was exported; None for one in torch.
         postprocessing: Steps that its masks were scored after.
+        codes: Codes of structures for DICOM, see `segment.data.case.Dataset`.
         engines: Networks made of it for other engines, by engine and precision.
     """
 
@@ -102,6 +104,7 @@ class Model:
     groups: tuple[Model, ...] = ()
     export: Export | None = None
     postprocessing: tuple[Step, ...] = ()
+    codes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     engines: dict[tuple[str, str], nn.Module] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -225,6 +228,7 @@ def save_model(
     inference: Mapping[str, Any],
     dataset: str,
     precision: str = "32-true",
+    codes: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
     """Write a model folder.
 
@@ -238,6 +242,7 @@ def save_model(
         inference: Arguments of the windows it is scored with, as plain data.
         dataset: Name of the data set.
         precision: Lightning's name for the precision it is scored in.
+        codes: Codes of structures for DICOM.
     """
     state = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
     with written_whole(folder / "weights.safetensors") as temporary:
@@ -252,6 +257,7 @@ def save_model(
         inference=dict(inference),
         region_order=labels.region_order or None,
         precision=precision,
+        codes={name: dict(code) for name, code in (codes or {}).items()},
     )
     write_json(folder / "model.json", asdict(description))
 
@@ -303,6 +309,7 @@ def load_model(folder: Path, trust: Sequence[str] = ()) -> Model:
         folder=folder,
         export=described.export,
         postprocessing=described.postprocessing,
+        codes=described.codes,
     )
     if model.export:
         network: nn.Module = read_engine(folder, model.export, *model.shapes)

@@ -72,7 +72,7 @@ class Job:
 
 
 def convert(work: Conversion, advance: Callable[[int, int], None] = lambda done, total: None) -> list[Path]:
-    """Convert scans or masks.
+    """Convert scans or masks; one that cannot be converted does not stop the others.
 
     Args:
         work: What to convert.
@@ -82,7 +82,7 @@ def convert(work: Conversion, advance: Callable[[int, int], None] = lambda done,
         The files, in the order in which they were written.
 
     Raises:
-        UserError: If something cannot be read or written; files written before are complete.
+        UserError: If something is wrong with what is asked for, or at the end, if files could not be converted.
     """
     series = find_series(work.source)
     jobs = _series_jobs(work, series) if series else _file_jobs(work)
@@ -91,9 +91,17 @@ def convert(work: Conversion, advance: Callable[[int, int], None] = lambda done,
         raise UserError(f"output={work.output}: {there.name} exists. Give another folder, or overwrite=true.")
     if any(job.path.resolve() == file.resolve() for job in jobs for file in _inputs(work.source)):
         raise UserError(f"output={work.output}: the results would overwrite the inputs. Give another folder.")
-    for count, job in enumerate(jobs, start=1):
-        job.write()
-        advance(count, len(jobs))
+    failed: list[str] = []
+    for done, job in enumerate(jobs, start=1):
+        try:
+            job.write()
+        except UserError as error:
+            failed.append(str(error))
+        advance(done, len(jobs))
+    if failed:
+        others = f" The others are in {work.output}." if len(failed) < len(jobs) else ""
+        count = f"{len(failed)} of {len(jobs)} files could not be written. " if len(jobs) > 1 else ""
+        raise UserError(count + " ".join(dict.fromkeys(failed)) + others)
     return [job.path for job in jobs]
 
 
@@ -132,7 +140,8 @@ def _series_job(work: Conversion, path: Path, series: Series) -> Job:
 
 def _annotation_job(path: Path, series: Series, files: Sequence[Annotation], labels: Labels) -> Job:
     def write() -> None:
-        write_label(path, read_annotations(files, series, labels.foreground), series.grid)
+        mask = read_annotations(files, series, labels.foreground, labels[labels.background])
+        write_label(path, mask, series.grid)
 
     return Job(path, write)
 

@@ -291,4 +291,5 @@ def save(experiment: Experiment, parts: Parts, work: Work, module: SegmentationM
         parts.inference,
         work.dataset.name,
         scoring_precision(experiment.trainer.precision),
+        work.dataset.codes,
     )

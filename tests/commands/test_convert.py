@@ -50,6 +50,14 @@ def test_what_nibabel_and_simpleitk_read_of_a_converted_series(tmp_path):
     np.testing.assert_allclose(image.affine, read_image(files[0]).grid.affine, atol=1e-4)
 
 
+def test_a_series_that_is_no_volume_does_not_stop_the_others(tmp_path):
+    make_series(tmp_path / "study" / "gap", change=lambda index, dataset: index != 2)
+    make_series(tmp_path / "study" / "whole")
+    with pytest.raises(UserError, match=r"1 of 2 files could not .*1 slice\(s\) are missing.* The others are in"):
+        run(input=tmp_path / "study", output=tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["whole.nii.gz"]
+
+
 def pet(index, dataset):
     """370 MBq of F-18 injected an hour before; 70 kg. The injection has no date."""
     dataset.Modality, dataset.RescaleSlope, dataset.RescaleIntercept = "PT", 2, 0
@@ -95,7 +103,7 @@ def test_annotations_become_a_data_set(tmp_path):
     assert [case.id for case in dataset.test_cases] == ["e"]  # d is left out, as further series of P1
     assert dict(dataset.labels) == {"background": 0, "liver": 3}
     np.testing.assert_array_equal(read_label(dataset.cases[0].label).array, mask * 3)
-    direct = open_dataset(root, cache=tmp_path / "cache")
+    direct = open_dataset(root, masks=tmp_path / "cache")
     assert [case.group for case in direct.cases] == ["patient_1", "patient_1", "patient_2"]
     assert dict(direct.labels) == {"background": 0, "couch": 1, "liver": 2}
     np.testing.assert_array_equal(read_label(direct.cases[0].label).array, mask * 2)
@@ -121,6 +129,7 @@ def test_masks_become_files_that_name_their_structures(tmp_path, kind):
         }
         assert names == {1: "liver", 4: "tumour"}
         np.testing.assert_array_equal(sitk.GetArrayFromImage(image), mask)
+        np.testing.assert_array_equal(read_label(written).array, mask)
         return
     if kind != "rtstruct":
         segments = dcmread(written).SegmentSequence

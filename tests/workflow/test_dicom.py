@@ -42,7 +42,8 @@ def test_train_on_series_with_structure_sets_and_predict_to_segmentations(tmp_pa
     labels = "data.labels={liver: 1}"
     check.run(compose("check", ["data=auto", f"data.root={root}", labels, f"cache={tmp_path / 'cache'}"]))
     assert "3 scans read, 0 errors" in capsys.readouterr().out
-    run = run_train(root, "dicom", labels, "folds=3", "trainer.max_steps=2")
+    codes = "data.codes={liver: {value: L1, meaning: Liver or so, scheme: 99MINE}}"
+    run = run_train(root, "dicom", labels, codes, "folds=3", "trainer.max_steps=2")
     scans = read_scans(run / "scans.csv")
     assert scans["case"].tolist() == ["P0"]  # of the first fold
     assert scans["reference_voxels"].tolist() == [ball(0).sum()]
@@ -51,7 +52,10 @@ def test_train_on_series_with_structure_sets_and_predict_to_segmentations(tmp_pa
     assert sorted(path.name for path in (tmp_path / "masks").glob("*.dcm")) == ["P0.dcm", "P1.dcm", "P2.dcm"]
     written = hd.seg.segread(tmp_path / "masks" / "P0.dcm")
     assert written.PatientID == "P0"
-    assert written.SegmentSequence[0].SegmentLabel == "liver"
+    segment = written.SegmentSequence[0]
+    assert segment.SegmentLabel == "liver"
+    assert segment.SegmentedPropertyTypeCodeSequence[0].CodeMeaning == "Liver or so"
+    assert segment.SegmentationAlgorithmIdentificationSequence[0].AlgorithmName == "archive"
     values |= {"output": tmp_path / "nifti", "output_format": "own"}
     predict.run(compose("predict", [f"{key}={value}" for key, value in values.items()]))
     (annotation,) = contents(tmp_path / "masks").annotations[:1]

@@ -16,6 +16,7 @@ from segment.data.layouts.layout import Layout
 from segment.data.problems import WARNING, Problem, Report, raise_errors, reported
 from segment.data.tolerance import tolerances
 from segment.errors import UserError, did_you_mean
+from segment.io.dicom.codes import read_codes
 
 # In the order in which they are tried: nnU-Net's dataset.json may also contain MSD's keys, a table may list the files
 # of images/ and labels/, and YOLO's annotations lie in labels/.
@@ -47,6 +48,7 @@ def open_dataset(
     specimen: str | None = None,
     tolerance: float | Mapping[str, float] | None = None,
     boxes: Literal["box", "ellipse"] = "box",
+    codes: Mapping[str, Mapping[str, Any]] | None = None,
     report: Report = raise_errors,
     cache: str | Path | None = None,
 ) -> Dataset:
@@ -73,6 +75,8 @@ def open_dataset(
         specimen: See `segment.data.case.Dataset`.
         tolerance: Distance in mm within which two surfaces agree (for NSD), for all structures or by name; None: 2 mm.
         boxes: With ``annotated``, what boxes are drawn as: ``box``, or the ``ellipse`` that touches their sides.
+        codes: Codes of structures in DICOM segmentations, by name: ``{liver: {value: 10200004, meaning: Liver}}``;
+            others have the code of a common structure of their name.
         report: Receives every problem, so that the rest is still read; raises at the first error by default.
         cache: Folder for what is made of the data set, such as masks of annotations; given by the commands.
 
@@ -107,7 +111,10 @@ def open_dataset(
     terms = licence or terms or dataset.licence
     agreed = tolerances(tolerance, dataset.labels.structures, "data.tolerance")
     notice = notice or dataset.notice
-    return replace(dataset, notice=notice, licence=terms, specimen=specimen or "", tolerance=agreed)
+    read_codes(codes or {}, "data.codes", [*dataset.labels.foreground])
+    return replace(
+        dataset, notice=notice, licence=terms, specimen=specimen or "", tolerance=agreed, codes=dict(codes or {})
+    )
 
 
 def _how_to_get(name: str | None, source: Mapping[str, Any] | None, terms: str) -> str:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
-
-import numpy as np
 
 from segment.data.case import Case, Dataset
 from segment.data.labels import MAX_LABELS, Labels
 from segment.data.layouts.common import named_channels
+from segment.data.layouts.made import Recipe, make_masks
 from segment.data.problems import WARNING, Problem, Report, raise_errors, reported
 from segment.errors import UserError
 from segment.files import file_sha256
@@ -21,11 +19,9 @@ from segment.io.dicom.annotations import annotated_series, read_annotations, str
 from segment.io.dicom.files import is_dicom, walk
 from segment.io.dicom.names import named_series, notes_of
 from segment.io.dicom.series import Annotation, Contents, Series, contents
-from segment.io.images import write_label
 
 LOOKED_FOR = "DICOM files"
 _TRIED = 50  # files that are looked at; archives put few others before the first series
-_FORMAT = 1  # increase whenever the masks made of annotations change
 
 Annotated = dict[str, tuple[Series, list[Annotation]]]
 
@@ -80,20 +76,24 @@ def read(
             all structures, by name.
         channels: Name of the channel.
         report: Receives what is no scan as warnings, and every error; raises by default.
-        cache: Where masks made of annotations are kept.
+        cache: Folder in which masks are kept; None: the command's.
 
     Returns:
         The data set with its valid cases.
 
     Raises:
-        UserError: If there is no series, or annotations need a cache and there is none.
+        UserError: If there is no series.
     """
     archive = open_archive(root, labels, report)
-    cases, groups = [], archive.groups
+    groups = archive.groups
+    recipes = list(_recipes(archive, report))
+    made = make_masks(recipes, cache, report)
+    cases = []
     for case, (series, files) in archive.annotated.items():
-        with reported(report, "unreadable", files[0].path):
-            mask = _mask(case, series, files, archive.labels.foreground, cache)
-            cases.append(Case(case, (series.path,), mask, groups.get(series.patient)))
+        if case in made:
+            sources = tuple(item.path for item in files)
+            group = groups.get(series.patient)
+            cases.append(Case(case, (series.path,), made[case], group, made_from=sources))
     tests = [Case(name, (item.path,), None, groups.get(item.patient)) for name, item in archive.others.items()]
     if not archive.annotated:
         what = f"Its {len(tests)} DICOM series have neither a segmentation (SEG) nor a structure set (RTSTRUCT)."
@@ -190,16 +190,11 @@ def _unannotated(named: Mapping[str, Series], annotated: Annotated, report: Repo
     return tests
 
 
-def _mask(
-    case: str, series: Series, files: Sequence[Annotation], values: Mapping[str, int], cache: Path | None
-) -> Path:
-    """The mask of a series, made unless it is in the cache under all that it depends on."""
-    if cache is None:
-        raise UserError("cache: masks are made of DICOM annotations; give the folder to keep them in.")
-    grid = series.grid
-    recipe = [_FORMAT, [file_sha256(item.path) for item in files], grid.shape, np.round(grid.affine, 6).tolist()]
-    key = hashlib.sha256(json.dumps([*recipe, dict(values)]).encode()).hexdigest()[:32]
-    path = cache / "annotations" / key / f"{case}.nii.gz"
-    if not path.is_file():
-        write_label(path, read_annotations(files, series, values), grid)
-    return path
+def _recipes(archive: Archive, report: Report) -> Iterator[Recipe]:
+    """How the mask of each annotated series is made, without those that are no volume."""
+    values, background = archive.labels.foreground, archive.labels[archive.labels.background]
+    for case, (series, files) in archive.annotated.items():
+        with reported(report, "unreadable", series.path):
+            key = [*(file_sha256(item.path) for item in files), dict(values), background]
+            make = partial(read_annotations, files, series, values, background)
+            yield Recipe(case, files[0].path, series.grid, key, make)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from segment.arrays import smallest_type
 from segment.errors import UserError
 from segment.io.dicom import segmentation, structures
 from segment.io.dicom.files import damage_as_value_error
@@ -42,21 +43,25 @@ def structure_names(annotation: Annotation) -> list[str]:
     return names
 
 
-def read_annotations(annotations: Sequence[Annotation], series: Series, values: Mapping[str, int]) -> np.ndarray:
+def read_annotations(
+    annotations: Sequence[Annotation], series: Series, values: Mapping[str, int], background: int = 0
+) -> np.ndarray:
     """Make one mask of all annotations of a series.
 
     Args:
         annotations: Those of the series.
         series: The series.
         values: Name of a structure to its value; structures without one are left out.
+        background: Value of all other voxels.
 
     Returns:
-        uint8 or uint16 ``(z, y, x)`` on the grid of the series; where structures overlap, the later one of the file.
+        Integers ``(z, y, x)`` on the grid of the series; where structures overlap, the later one of the file.
 
     Raises:
         UserError: If a file is damaged, lies on another grid, or two files have a structure of one name.
     """
-    mask = np.zeros(series.grid.shape, np.min_scalar_type(max(values.values(), default=0)))
+    used = np.array([background, *values.values()])
+    mask = np.full(series.grid.shape, background, smallest_type(used))
     found: dict[str, Annotation] = {}
     for annotation in annotations:
         structure_names(annotation)

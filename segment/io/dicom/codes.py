@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from segment.errors import UserError
+from segment.errors import UserError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -60,21 +60,27 @@ def code_of(name: str) -> Code:
     return Code(codes.SCT.Tissue.value, codes.SCT.Tissue.meaning)
 
 
-def read_codes(codes: Mapping[str, Any], where: str) -> dict[str, Code]:
+def read_codes(codes: Any, where: str, names: Sequence[str] | None = None) -> dict[str, Code]:
     """Read codes from a configuration.
 
     Args:
         codes: Name of a structure to ``{value, meaning}``, and optionally ``scheme`` and ``lesion``.
         where: The key or file that they come from, for errors.
+        names: Names of the structures; None: any.
 
     Returns:
         Name to code.
 
     Raises:
-        UserError: If an entry is not of this form.
+        UserError: If an entry is not of this form, or not of one of the structures.
     """
-    found = {}
+    if not isinstance(codes, Mapping):
+        raise UserError(f"{where}: must map names to codes, such as {{liver: {{value: 10200004, meaning: Liver}}}}.")
+    found: dict[str, Code] = {}
     for name, entry in codes.items():
+        if names is not None and name not in names:
+            hint = did_you_mean(str(name), names)
+            raise UserError(f"{where}.{name}: there is no such structure.{hint} There are: {', '.join(names)}.")
         try:
             given = {key: str(value) for key, value in entry.items() if key != "lesion"}
             found[str(name)] = Code(**given, lesion=entry.get("lesion") is True)

@@ -20,20 +20,27 @@ def named_series(root: Path, series: Sequence[Series]) -> dict[str, Series]:
         series: The series.
 
     Returns:
-        ``FOLDER_SUBFOLDER`` below the root, or the root's own name, with the series number where a folder has several,
-        and counted where they share that too; sorted by name.
+        ``FOLDER_SUBFOLDER`` below the root, or the root's own name. Where a folder has several, the series number is
+        added, and counted if they share that too; one in a single file, such as an X-ray image, has the file's name.
+        Sorted by name.
     """
-    folders: dict[str, list[Series]] = defaultdict(list)
+    folders: dict[Path, list[Series]] = defaultdict(list)
     for item in series:
-        parts = item.path.parent.relative_to(root).parts or (root.absolute().name,)
-        folders[_UNUSUAL.sub("-", "_".join(parts)).lstrip(".-") or "series"].append(item)
+        folders[item.path.parent.relative_to(root)].append(item)
     found: dict[str, Series] = {}
-    for name, items in folders.items():
+    for folder, items in folders.items():
         for item in items:
-            own = name if len(items) == 1 else f"{name}_{_UNUSUAL.sub('-', item.number) or 'series'}"
-            count = 2
+            if len(items) == 1:
+                parts = folder.parts or (root.absolute().name,)
+            elif len(item.files) == 1:
+                parts = (*folder.parts, item.path.name.removesuffix(".dcm"))
+            else:
+                parts = (*(folder.parts or (root.absolute().name,)), item.number or "series")
+            name = own = _UNUSUAL.sub("-", "_".join(parts)).lstrip(".-") or "series"
+            count = 1
             while own in found:
-                own, count = f"{own.removesuffix(f'-{count - 1}')}-{count}", count + 1
+                count += 1
+                own = f"{name}-{count}"
             found[own] = item
     return dict(sorted(found.items()))
 

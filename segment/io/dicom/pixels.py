@@ -32,22 +32,23 @@ _PLUGINS = {
 _JPEG_FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # markers that begin a frame; F7 is JPEG-LS
 
 
-def read_volume(series: Series) -> np.ndarray:
+def read_volume(series: Series, dtype: type[np.floating] | None = None) -> np.ndarray:
     """Decode a series.
 
     Args:
         series: A volume, untrusted.
+        dtype: Type of the values; None: `value_type`.
 
     Returns:
-        ``(channel, z, y, x)``, or ``(channel, y, x)`` of a projection: integers as stored where nothing rescales them,
-        int32 where whole numbers do, else float64.
+        ``(channel, z, y, x)``, or ``(channel, y, x)`` of a projection, by default as integers where nothing rescales
+        them, int32 where whole numbers do, else float64.
 
     Raises:
         ValueError: If a file is damaged or its pixels differ from what it declared.
     """
     slices, grid = series.stack.slices, series.grid
     channels = slices[0].samples
-    volume = np.empty((len(slices), *slices[0].size, channels), value_type(slices))
+    volume = np.empty((len(slices), *slices[0].size, channels), dtype or value_type(slices))
     places = {(item.path, item.frame): index for index, item in enumerate(slices)}
     for path, group in groupby(sorted(slices, key=lambda item: (item.path, item.frame)), key=lambda item: item.path):
         for item, frame in _frames(path, list(group)):

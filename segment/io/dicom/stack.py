@@ -25,7 +25,7 @@ class Stack:
     Attributes:
         slices: Those of the volume, along the normal of the slices: the cross product of row and column direction.
         grid: Their voxel grid; None if they are no volume.
-        fault: Why they are no volume, what to do included; empty if they are.
+        fault: Why they are no volume and what to do, two sentences without the last full stop; empty if they are.
         notes: What was left out or assumed, as sentences.
     """
 
@@ -51,13 +51,19 @@ def stacks_of(slices: Sequence[Slice]) -> list[Stack]:
     if len(unique) == 1 and unique[0].position is None:
         return [Stack(tuple(unique), _flat_grid(unique[0]), notes=notes)]
     if any(item.position is None or item.orientation is None or item.spacing is None for item in unique):
-        return [Stack(tuple(unique), None, "its slices lack position, orientation or pixel spacing", notes)]
+        return [
+            Stack(tuple(unique), None, "its slices lack position, orientation or pixel spacing. Export it again", notes)
+        ]
     first = unique[0]
     turned = [item for item in unique if not _close(item.orientation, first.orientation)]
     if turned:
-        return [Stack(tuple(unique), None, "its slices lie in different orientations, as in a localiser", notes)]
+        return [
+            Stack(
+                tuple(unique), None, "its slices lie in different orientations, as in a localiser. Leave it out", notes
+            )
+        ]
     if any(not _close(item.spacing, first.spacing) for item in unique):
-        return [Stack(tuple(unique), None, "its slices have different pixel sizes", notes)]
+        return [Stack(tuple(unique), None, "its slices have different pixel sizes. Leave out those of one size", notes)]
     repeats = Counter(round(place / SAME_PLACE) for place in _places(unique))
     if max(repeats.values()) == 1:
         return [_stack(unique, notes)]
@@ -66,7 +72,7 @@ def stacks_of(slices: Sequence[Slice]) -> list[Stack]:
         doubled = sum(count > 1 for count in repeats.values())
         fault = (
             f"{doubled} of its {len(repeats)} positions have several different slices, which neither echo, time, "
-            "b-value nor acquisition tells apart; keep one slice for each position"
+            "b-value nor acquisition tells apart. Keep one slice for each position"
         )
         return [Stack(tuple(unique), None, fault, notes)]
     return [
@@ -122,7 +128,7 @@ def _stack(slices: Sequence[Slice], notes: tuple[str, ...]) -> Stack:
     ordered, places = tuple(slices[index] for index in order), places[order]
     row, column, normal = _axes(ordered[0])
     if not np.allclose([row @ row, column @ column, row @ column], [1, 1, 0], atol=_SAME_DIRECTION):
-        return Stack(ordered, None, "the directions of its rows and columns are not orthogonal unit vectors", notes)
+        return Stack(ordered, None, "the directions of its rows and columns are not orthogonal. Export it again", notes)
     positions = np.array([item.position for item in ordered], dtype=float)
     first, (down, along) = ordered[0], ordered[0].spacing or (1.0, 1.0)
     step = (places[-1] - places[0]) / (len(places) - 1) if len(places) > 1 else first.depth or 1.0
@@ -159,9 +165,9 @@ def _uneven(places: np.ndarray, step: float) -> str:
         wide = np.flatnonzero(multiples > 1.5)
         where = ", ".join(f"{places[index]:.4g} and {places[index + 1]:.4g}" for index in wide[:5])
         count = int(np.round(multiples[wide] - 1).sum())
-        return f"{count} slice(s) are missing, between the positions {where} mm along its normal; copy them again"
+        return f"{count} slice(s) are missing, between the positions {where} mm along its normal. Copy them again"
     return (
-        f"its slices are {gaps.min():.4g} to {gaps.max():.4g} mm apart, while a volume has one distance; resample it, "
+        f"its slices are {gaps.min():.4g} to {gaps.max():.4g} mm apart, while a volume has one distance. Resample it, "
         "or keep the slices of one distance"
     )
 
@@ -175,5 +181,5 @@ def _tilted(positions: np.ndarray, normal: np.ndarray, pixel: float) -> str:
     angle = np.degrees(np.arctan2(sideways[-1], abs(whole[-1] @ normal)))
     return (
         f"its slices are shifted sideways, as by a gantry tilted by {angle:.3g} degrees, so that its axes are not "
-        "orthogonal; straighten it with a program that resamples, such as dcm2niix"
+        "orthogonal. Straighten it with a program that resamples, such as dcm2niix"
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from segment.errors import UserError
+from segment.io.dicom.contours import contours_of
 from segment.io.dicom.files import damage_as_value_error, read_attributes, read_dataset, text
 from segment.io.dicom.series import STRUCTURES, Series
 from segment.io.geometry import Grid
@@ -93,23 +94,6 @@ def _fill(mask: np.ndarray, points: np.ndarray, grid: Grid, name: str) -> None:
         raise ValueError(f"a contour of {name!r} lies outside of the series")
     rows, columns = polygon(places[:, 1], places[:, 0], mask.shape[1:])
     mask[plane, rows, columns] ^= True
-
-
-def contours_of(plane: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the closed contours between the voxels of a plane and the others.
-
-    They pass midway between voxel centres, so that filling them gives the plane again. Holes have their own.
-
-    Args:
-        plane: bool ``(y, x)``.
-
-    Yields:
-        (row, column) of its points, without the first one repeated.
-    """
-    from skimage.measure import find_contours
-
-    for line in find_contours(np.pad(plane, 1).astype(np.float32), 0.5):
-        yield line[:-1] - 1
 
 
 def write_structures(path: Path, mask: np.ndarray, series: Series, labels: Mapping[str, int], algorithm: str) -> None:

@@ -21,6 +21,7 @@ class Dicom(ImageFormat):
     """
 
     suffixes = (".dcm",)
+    mask_suffix = ".nii.gz"
     label_types = ()  # a segmentation needs its series and coded names: `segment.io.dicom.segmentation`
 
     def recognise(self, path: Path) -> bool:
@@ -39,19 +40,16 @@ class Dicom(ImageFormat):
             colour=slices[0].samples > 1,
             slope=slices[0].slope,
             intercept=slices[0].intercept,
+            stored_bytes=sum(file.stat().st_size for file in series.files),
             source=series,
         )
 
     def read_voxels(self, path: Path, header: Header, dtype: type[np.floating] | None) -> np.ndarray:
         """Decode and rescale every slice."""
         try:
-            return read_volume(header.source)
+            return read_volume(header.source, dtype)
         except ValueError as error:
             raise UserError(f"{path}: a file of its series cannot be read: {error}. Copy the series again.") from error
-
-    def write_label(self, path: Path, array: np.ndarray, like: Header) -> None:
-        """Never called, since no type of mask can be stored."""
-        raise NotImplementedError
 
     def doubts(self, path: Path, header: Header) -> Iterator[Doubt]:
         """What was left out of the series, or assumed."""

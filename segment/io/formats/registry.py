@@ -107,7 +107,7 @@ def members(path: Path | str) -> tuple[Path, ...]:
         The file itself; with its voxels in another one, both.
 
     Raises:
-        UserError: If it is no scan.
+        Exception: If the file cannot be read.
     """
     kind = format_of(path)
     return (Path(path),) if kind is None else kind.members(Path(path))

@@ -3,7 +3,8 @@
 import highdicom as hd
 import numpy as np
 import pytest
-from made_dicom import EIGHT, make_series, voxels
+from made_annotations import LABELS, SHAPE, phantom, written
+from made_dicom import EIGHT, make_enhanced, make_series, voxels
 from pydicom import dcmread
 
 from segment.errors import UserError
@@ -12,33 +13,6 @@ from segment.io.dicom.codes import Code
 from segment.io.dicom.segmentation import write_segmentation
 from segment.io.dicom.series import contents
 from segment.io.dicom.structures import write_structures
-
-SHAPE = (6, 20, 22)
-LABELS = {"liver": 2, "liver_tumour": 5}
-
-
-def phantom() -> np.ndarray:
-    """An asymmetric shape with a hole, one voxel alone, two that touch at a corner, and voxels at the border."""
-    mask = np.zeros(SHAPE, np.uint8)
-    mask[1:4, 3:15, 4:18] = 2
-    mask[1:4, 6:9, 7:10] = 0
-    mask[2, 10:12, 6:12] = 5
-    mask[2, 18, 2] = 5  # alone
-    mask[4, 5, 5] = mask[4, 6, 6] = 2
-    mask[5, 0, 0] = mask[5, 19, 21] = 2
-    return mask
-
-
-def written(folder, mask, kind, orientation=EIGHT[0], **options):
-    """Write a mask of a made series beside it; returns the file and the series."""
-    make_series(folder, voxels(SHAPE), orientation=orientation)
-    (series,) = contents(folder).series
-    path = folder / "annotation.dcm"
-    if kind == "rtstruct":
-        write_structures(path, mask, series, LABELS, "model")
-    else:
-        write_segmentation(path, mask, series, LABELS, {}, "model", "1", label_map=kind == "labelmap", **options)
-    return path, series
 
 
 @pytest.mark.parametrize("orientation", EIGHT)
@@ -80,6 +54,19 @@ def test_a_segmentation_says_what_it_shows_and_what_made_it(tmp_path):
     assert dataset.PatientName == "Doe^Jane"
     write_segmentation(path, phantom(), series, LABELS, {"liver": Code("1", "mine", "99X")}, "model", "1")
     assert hd.seg.segread(path).SegmentSequence[0].SegmentedPropertyTypeCodeSequence[0].CodeMeaning == "mine"
+
+
+@pytest.mark.parametrize("kind", ["binary", "rtstruct"])
+def test_masks_of_frames_of_one_file(tmp_path, kind):
+    mask = phantom()
+    make_enhanced(tmp_path / "enhanced", voxels(SHAPE), EIGHT[7], [1] * len(mask))
+    (series,) = contents(tmp_path).series
+    if kind == "binary":
+        write_segmentation(tmp_path / "annotation", mask, series, LABELS, {}, "model", "1")
+    else:
+        write_structures(tmp_path / "annotation", mask, series, LABELS, "model")
+    found = contents(tmp_path)
+    np.testing.assert_array_equal(read_annotations(found.annotations, found.series[0], LABELS), mask)
 
 
 def test_contours_of_a_structure_set_refer_to_their_images(tmp_path):

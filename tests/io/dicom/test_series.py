@@ -12,6 +12,7 @@ from made_dicom import EIGHT, ORIGIN, SPACING, make_enhanced, make_series, voxel
 from pydicom.encaps import encapsulate
 
 from segment.errors import UserError
+from segment.io.dicom.names import named_series
 from segment.io.dicom.series import contents
 from segment.io.images import read_header, read_image
 
@@ -179,6 +180,23 @@ def test_mixed_files_are_told_apart_and_what_is_no_scan_is_named(tmp_path):
     for file, words in ((tmp_path / "L0000", "a localiser"), (tmp_path / "damaged.dcm", "not read")):
         with pytest.raises(UserError, match=words):
             read_image(file)
+
+
+def test_scans_are_named_after_folders_and_numbers(tmp_path):
+    for folder, number, prefix in (("P1/ct", 1, "A"), ("P2", 1, "A"), ("P2", 1, "B"), ("P2", 7, "C")):
+
+        def numbered(index, dataset, number=number):
+            dataset.SeriesNumber = number
+
+        make_series(tmp_path / folder, prefix=prefix, change=numbered)
+    for name in ("left.dcm", "right.dcm"):
+        (file,) = make_series(
+            tmp_path / "views", voxels((1, 6, 7)), prefix=name, change=without("ImagePositionPatient")
+        )
+        file.rename(file.with_name(name))
+    names = named_series(tmp_path, contents(tmp_path).series)
+    assert [*names] == ["P1_ct", "P2_1", "P2_1-2", "P2_7", "views_left", "views_right"]
+    assert names["views_left"].grid.ndim == 2
 
 
 def test_copies_of_slices_are_left_out_and_said(tmp_path):
