@@ -13,14 +13,15 @@ import numpy as np
 from segment import provenance
 from segment.data.labels import Labels
 from segment.errors import UserError
-from segment.files import file_sha256, hash_files, write_json
+from segment.files import file_sha256, write_json
 from segment.inference.held import held
 from segment.inference.inputs import PROBABILITIES, UNCERTAINTY, Scan
 from segment.inference.model import Model
 from segment.inference.settings import Settings
 from segment.inference.several import predictor_with
 from segment.inference.uncertainty import uncertainty
-from segment.io.formats import files_of, stem
+from segment.io.content import hash_scans
+from segment.io.formats import stem
 from segment.io.fractions import write_fractions
 from segment.io.images import read_grid, write_label
 from segment.parallel import overlapped
@@ -68,10 +69,7 @@ def predict_scans(
         with _noted(scan, failed):
             prepared = predictor.read(scan[1])
             images = [file.absolute() for file in scan[1]]
-            made[scan[0]] = {
-                "images": [*map(str, images)],
-                "sha256": hash_files(file for image in images for file in files_of(image)),
-            }
+            made[scan[0]] = {"images": [*map(str, images)], "sha256": hash_scans(images)}
             return prepared
         return None
 

@@ -23,6 +23,7 @@ from segment.io.formats import (
     format_of,
     is_custom,
     listed,
+    members,
     require_possible_size,
     suffix,
 )
@@ -221,7 +222,7 @@ def read_header(path: Path) -> Header:
         raise
     except Exception as error:  # third-party readers raise any exception on a mislabelled file
         raise _unreadable(path, image_format, error) from error
-    require_possible_size(path, header)
+    require_possible_size(path, header, members(path))
     affine, ndim = header.grid.affine, header.grid.ndim
     columns = affine[:3, :ndim]
     valid = np.isfinite(affine).all() and np.linalg.matrix_rank(columns) == ndim

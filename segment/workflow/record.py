@@ -12,7 +12,6 @@ from segment import provenance
 from segment.data.case import Case
 from segment.files import hash_files
 from segment.inference.limits import find_model
-from segment.io.formats import files_of
 from segment.training.callbacks.early_stopping import stopped_early
 from segment.workflow.experiment import Experiment
 from segment.workflow.prepare import Work
@@ -55,6 +54,6 @@ def _case(case: Case, hashes: Mapping[str, str]) -> dict[str, Any]:
     return {
         "images": [str(file.absolute()) for file in case.images],
         "label": str(case.label.absolute()) if case.label else None,
-        "sha256": {str(file.absolute()): hashes[str(file)] for path in case.sources for file in files_of(path)},
+        "sha256": {str(file.absolute()): hashes[str(file)] for file in case.sources},
         **({"about": dict(case.about)} if case.about else {}),
     }

@@ -41,6 +41,9 @@ SAMPLES = {
     "tiles": (interleaved(5), LAST | {"tile": (16, 16)}, np.moveaxis(interleaved(5), -1, 0)),
     "LZW": (interleaved(3), {"photometric": "rgb", "compression": "lzw", "predictor": True},
             np.moveaxis(interleaved(3), -1, 0)),
+    "white is zero": (BYTES, {"photometric": "miniswhite"}, BYTES[None]),
+    "pages in colour": (interleaved(9).reshape(3, 20, 30, 3), {"photometric": "rgb"},
+                        interleaved(9).reshape(3, 20, 30, 3).transpose(3, 0, 1, 2)),
     "big-endian": (FLAT, {"byteorder": ">"}, FLAT[None]),
     "BigTIFF": (FLAT, {"bigtiff": True}, FLAT[None]),
     "float16": (FLAT.astype(np.float16) / 99, {}, (FLAT.astype(np.float16) / 99)[None]),
@@ -195,6 +198,13 @@ def patched(tag, value):
     return write
 
 
+def tall_fax(path):
+    Image.fromarray(np.zeros((8, 64), bool)).save(path, compression="group4")
+    with tifffile.TiffFile(path, mode="r+") as file:
+        for tag in ("ImageLength", "RowsPerStrip"):
+            file.pages[0].tags[tag].overwrite(1 << 14)
+
+
 @pytest.mark.parametrize(
     ("write", "said"),
     [
@@ -204,6 +214,10 @@ def patched(tag, value):
         (lambda path: tifffile.imwrite(path, BYTES, compression="zstd"), "compressed by ZSTD"),
         (lambda path: Image.fromarray(interleaved(4, np.uint8), "CMYK").save(path), "colours SEPARATED"),
         (lambda path: tifffile.imwrite(path, FLAT + 1j), "unsupported type complex"),
+        (
+            lambda path: tifffile.imwrite(path, COLOUR, metadata=None, photometric="minisblack", software="SI.LINE"),
+            "is a scanimage file",
+        ),
         (elsewhere, "in other files or missing"),
         (counted('SizeZ="3"', 'SizeZ="4"'), "part of its voxels is missing"),
         (counted('SizeZ="3"', 'SizeZ="999999999"'), "more planes than the file"),
@@ -214,6 +228,7 @@ def patched(tag, value):
         (patched("ImageWidth", 1 << 20), "missing|cannot contain"),
         (lambda path: path.write_bytes(b"II*\0\x08\0\0\0"), "truncated or damaged"),
         (lambda path: path.write_bytes(b"GIF89a"), "not a TIFF"),
+        (tall_fax, "larger than the file can contain"),
     ],
 )
 def test_what_has_no_sure_meaning_is_refused_by_name(tmp_path, write, said):

@@ -14,7 +14,8 @@ from segment.data.case import Case, Dataset
 from segment.data.labels import Labels
 from segment.errors import UserError
 from segment.files import hash_files
-from segment.io.formats import files_of, registry
+from segment.io.content import hash_scans
+from segment.io.formats import registry
 from segment.io.images import read_grid
 from segment.preprocessing import store as store_module
 from segment.preprocessing.plan import Intensity, Plan
@@ -283,7 +284,7 @@ def test_changed_voxels_beside_a_header_are_prepared_again(tmp_path):
     dataset = Dataset("made", tmp_path, ("ct",), Labels({"background": 0, "ball": 1}), (case,))
 
     def path():
-        return Store(tmp_path / "store", dataset, PLAN, hash_files(files_of(case.images[0]))).path(case)
+        return Store(tmp_path / "store", dataset, PLAN, hash_scans(case.images)).path(case)
 
     before, times = path(), (tmp_path / "scan.raw").stat()
     content = bytearray((tmp_path / "scan.raw").read_bytes())

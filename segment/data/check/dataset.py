@@ -25,8 +25,7 @@ from segment.data.check.survey import Survey
 from segment.data.check.surveys import survey_cases
 from segment.data.problems import ERROR, KINDS, WARNING, Problem, Report, problem_of, reported
 from segment.errors import UserError
-from segment.files import file_sha256, hash_files
-from segment.io.formats import files_of
+from segment.io.content import hash_scans, scan_sha256
 
 Tests = Literal["all", "labelled", "none"]
 """Test scans: all, those with a label, or none."""
@@ -110,7 +109,7 @@ def check_dataset(
     test_cases = [case for case in dataset.test_cases if tests == "all" or (tests == "labelled" and case.label)]
     total = len(dataset.cases) + len(test_cases)
     paths = {path for case in (*dataset.cases, *test_cases) for path in case.sources}
-    known = hash_readable({file for path in paths for file in files_of(path)}, hashes)
+    known = hash_readable(paths, hashes)
     parts: list[list[tuple[Case, Survey]]] = []
     for cases, before in ((dataset.cases, 0), (test_cases, len(dataset.cases))):
         examined = survey_cases(cases, dataset, folder, known, partial(_advance, progress, before, total))
@@ -177,9 +176,9 @@ def hash_readable(paths: Iterable[Path], known: Mapping[str, str] | None) -> dic
     hashes = dict(known or {})
     missing = sorted(path for path in paths if str(path) not in hashes)
     try:
-        return hashes | hash_files(missing)
-    except OSError:
+        return hashes | hash_scans(missing)
+    except (OSError, UserError):
         for path in missing:
-            with contextlib.suppress(OSError):
-                hashes[str(path)] = file_sha256(path)
+            with contextlib.suppress(OSError, UserError):
+                hashes[str(path)] = scan_sha256(path)
         return hashes

@@ -34,15 +34,15 @@ class Analyze(ImageFormat):
         header = header_of(path, source)
         nifti = isinstance(source, nib.nifti1.Nifti1PairHeader)
         oriented = nifti and max(int(source[code]) for code in ("sform_code", "qform_code")) > 0
-        return replace(header, oriented=oriented, stored_bytes=self.data_files(path)[0].stat().st_size)
+        return replace(header, oriented=oriented, stored_bytes=self.members(path)[1].stat().st_size)
 
     def read_voxels(self, path: Path, header: Header, dtype: type[np.floating] | None) -> np.ndarray:
         """Read the voxels, scaled."""
-        return voxels_of(self.data_files(path)[0], header, dtype)
+        return voxels_of(self.members(path)[1], header, dtype)
 
-    def data_files(self, path: Path) -> tuple[Path, ...]:
-        """The ``.img``."""
-        return (beside(path, _name(path)),)
+    def members(self, path: Path) -> tuple[Path, ...]:
+        """The ``.hdr`` and the ``.img``."""
+        return path, beside(path, _name(path))
 
     def doubts(self, path: Path, header: Header) -> Iterator[Doubt]:
         """An unknown orientation."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -35,7 +35,7 @@ class Header:
         slope: Factor by which stored numbers are multiplied.
         intercept: Offset added afterwards.
         oriented: Whether the file says how a 3D scan lies in the body, so that left and right are known.
-        stored_bytes: Bytes of the files that hold the voxels; None: those of the file itself.
+        stored_bytes: Bytes that hold the voxels, without the header; None: those of all files of the scan.
         as_mask: Header with which the file is read as a mask, where that differs: a palette's indices in place of its
             colours, or the layers of a segmentation as one mask.
         label_names: What the values of a mask stand for, where the file says so; without the background.
@@ -139,19 +139,13 @@ class ImageFormat(Protocol):
         """
         raise TypeError(f"{type(self).__name__} stores no masks")
 
-    def data_files(self, path: Path) -> tuple[Path, ...]:
-        """Other files that hold the voxels of a file; none by default.
+    def members(self, path: Path) -> tuple[Path, ...]:
+        """The files that a scan consists of; by default, one file is one scan.
 
         Args:
-            path: The file, whose content is untrusted.
-
-        Returns:
-            Files beside it.
-
-        Raises:
-            Exception: If the file cannot be read.
+            path: The file that stands for the scan.
         """
-        return ()
+        return (path,)
 
     def recognise(self, path: Path) -> bool:
         """Whether a file whose name has no known suffix is of this format, by its first bytes; False by default.
@@ -171,17 +165,20 @@ class ImageFormat(Protocol):
         return ()
 
 
-def require_possible_size(path: Path, header: Header) -> None:
+def require_possible_size(path: Path, header: Header, members: Sequence[Path] = ()) -> None:
     """Refuse a header that is not a scan's, or that declares more voxels than its file can contain.
 
     Args:
         path: The image file.
         header: Its header.
+        members: All files of the scan, if there are several.
 
     Raises:
         UserError: If a size is not a positive integer, the voxels are not numbers, or the file is too short.
     """
-    shape, size = header.grid.shape, path.stat().st_size if header.stored_bytes is None else header.stored_bytes
+    shape, size = header.grid.shape, header.stored_bytes
+    if size is None:
+        size = sum(file.stat().st_size for file in members or (path,))
     positive = all(isinstance(count, int) and count >= 1 for count in (*shape, header.channels))
     if not positive or len(shape) not in (2, 3):
         raise UserError(

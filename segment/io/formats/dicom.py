@@ -40,7 +40,6 @@ class Dicom(ImageFormat):
             slope=slices[0].slope,
             intercept=slices[0].intercept,
             source=series,
-            stored_bytes=sum(file.stat().st_size for file in series.files),
         )
 
     def read_voxels(self, path: Path, header: Header, dtype: type[np.floating] | None) -> np.ndarray:
@@ -60,6 +59,6 @@ class Dicom(ImageFormat):
         for note in series.stack.notes:
             yield Doubt("header", note, "Check whether that is right.")
 
-    def data_files(self, path: Path) -> tuple[Path, ...]:
-        """The files of the other slices."""
-        return tuple(file for file in series_of(path).files if file != path)
+    def members(self, path: Path) -> tuple[Path, ...]:
+        """The files of all slices."""
+        return series_of(path).files

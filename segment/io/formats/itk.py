@@ -55,10 +55,9 @@ class ItkFormat(ImageFormat):
         """
         raise NotImplementedError
 
-    def data_files(self, path: Path) -> tuple[Path, ...]:
-        """The file that holds the voxels, if it is another one."""
-        file = self.stored(path).file
-        return () if file == path else (file,)
+    def members(self, path: Path) -> tuple[Path, ...]:
+        """The file, and the one that holds its voxels."""
+        return tuple(dict.fromkeys((path, self.stored(path).file)))
 
     def read_header(self, path: Path) -> Header:
         """Read shape, type and position."""
@@ -137,3 +136,8 @@ def detached(path: Path, suffix: str) -> UserError:
     return UserError(
         f"{path} stores its voxels in another file, which is not supported. Save it as a single {suffix} file."
     )
+
+
+def incomplete(path: Path) -> UserError:
+    """Error for a header that does not end."""
+    return UserError(f"{path} is truncated or damaged: its header is incomplete. Copy it again.")

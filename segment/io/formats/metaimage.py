@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from segment.io.formats.itk import HEADER_BYTES, ItkFormat, Stored, detached
+from segment.io.formats.itk import HEADER_BYTES, ItkFormat, Stored, detached, incomplete
 from segment.io.formats.streams import beside
 
 _DATA = re.compile(rb"elementdatafile", re.IGNORECASE)
@@ -61,5 +61,5 @@ def _head(path: Path) -> bytes:
     with path.open("rb") as stream:
         head = stream.read(HEADER_BYTES)
     if _DATA.search(head) is None:
-        raise ValueError("its header is incomplete")
+        raise incomplete(path)
     return head

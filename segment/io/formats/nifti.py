@@ -41,8 +41,8 @@ class Nifti(ImageFormat):
         """Write a mask; for a NIfTI scan, keep its qform and sform codes, units and voxel sizes."""
         if isinstance(like.source, nib.Nifti1Header):
             header = like.source.copy()
-            for text in {"descrip", "aux_file", "db_name"} & set(header.keys()):  # may hold the patient's data
-                header[text] = b""
+            for text in {"descrip", "aux_file", "db_name"} & set(header.keys()):
+                header[text] = b""  # may hold the patient's data
             header["descrip"] = b"segment"
             header["cal_min"], header["cal_max"] = 0, 0
             header.set_intent("none")

@@ -12,7 +12,7 @@ import numpy as np
 
 from segment.errors import UserError
 from segment.io.formats.base import Header
-from segment.io.formats.itk import HEADER_BYTES, ItkFormat, Stored, detached
+from segment.io.formats.itk import HEADER_BYTES, ItkFormat, Stored, detached, incomplete
 from segment.io.formats.streams import beside
 from segment.text import printable
 
@@ -32,7 +32,7 @@ class Nrrd(ItkFormat):
         if b"datafile" in fields:
             raise detached(path, ".nrrd")
         if end is None:
-            raise ValueError("its header is incomplete")
+            raise incomplete(path)
         return _stored(path, end, fields)
 
 

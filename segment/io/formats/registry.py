@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import inspect
 import os
@@ -21,7 +20,7 @@ VARIABLE = "SEGMENT_FORMATS"  # modules, separated by commas; inherited by child
 _SUFFIX = re.compile(r"(\.[a-z0-9_+-]+)+")
 _MEMBERS = (
     *("suffixes", "mask_suffix", "dimensions", "label_types", "revision"),
-    *("read_header", "read_voxels", "write_label", "data_files", "recognise", "doubts"),
+    *("read_header", "read_voxels", "write_label", "members", "recognise", "doubts"),
 )
 
 _formats: dict[str, ImageFormat] = {}  # by suffix
@@ -98,33 +97,32 @@ def format_of(path: Path | str) -> ImageFormat | None:
     return named or next((kind for kind in dict.fromkeys(_formats.values()) if kind.recognise(Path(path))), None)
 
 
+def members(path: Path | str) -> tuple[Path, ...]:
+    """The files that a scan consists of.
+
+    Args:
+        path: The file that stands for the scan.
+
+    Returns:
+        The file itself; with its voxels in another one, both.
+
+    Raises:
+        UserError: If it is no scan.
+    """
+    kind = format_of(path)
+    return (Path(path),) if kind is None else kind.members(Path(path))
+
+
 def version_of(path: Path | str) -> str:
-    """What cached results on a file depend on besides the bytes of its files: its reader.
+    """Version of the reader of a file; cached results on a file are valid as long as it does not change.
 
     Args:
         path: A file; need not exist.
 
     Returns:
-        A hash of a custom format's source file, or a built-in one's `ImageFormat.revision`; may be empty.
+        A hash of a custom format's source file; a built-in one's `ImageFormat.revision`, which may be empty.
     """
     return _versions.get(suffix(path), "")
-
-
-def files_of(path: Path) -> tuple[Path, ...]:
-    """A file and others that hold its voxels.
-
-    Args:
-        path: A file; need not exist.
-
-    Returns:
-        The file itself first; alone if it cannot be read.
-    """
-    image_format = format_of(path)
-    others: tuple[Path, ...] = ()
-    if image_format is not None:
-        with contextlib.suppress(Exception):  # reading the file later reports the reason
-            others = image_format.data_files(path)
-    return (path, *others)
 
 
 def is_custom(path: Path | str) -> bool:

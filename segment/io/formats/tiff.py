@@ -18,8 +18,9 @@ from segment.io.formats.tiff_metadata import require_own_planes, voxel_size
 from segment.io.geometry import Grid
 
 _JPEG = 7
-# Maximum compression ratios by TIFF's numbers. Fax codes a white line in one bit.
-_LIMITS = {1: 1, 2: 1 << 16, 3: 1 << 16, 4: 1 << 16, 5: LZW_LIMIT, _JPEG: JPEG_LIMIT, 8: DEFLATE_LIMIT,
+_FAX = (2, 3, 4)
+# Maximum compression ratios by TIFF's numbers; a fax code stands for at most a line, which the width limits further.
+_LIMITS = {1: 1, **dict.fromkeys(_FAX, 1 << 14), 5: LZW_LIMIT, _JPEG: JPEG_LIMIT, 8: DEFLATE_LIMIT,
            32773: 64, 32946: DEFLATE_LIMIT}  # fmt: skip
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _MASK, _YCBCR = 0, 1, 2, 3, 4, 6
 _READ = ("shaped", "ome", "imagej")  # whose metadata are read; the first is tifffile
@@ -97,7 +98,9 @@ class Tiff(ImageFormat):
         array = array.transpose(*rest, *wanted).reshape([array.shape[axis] for axis in wanted])
         if layout.axes[0] is None:
             array = array[np.newaxis]
-        array = _upright(array[list(layout.kept)], layout.orientation)
+        if len(layout.kept) < len(array):
+            array = array[list(layout.kept)]
+        array = _upright(array, layout.orientation)
         return array if layout.table is None else apply_palette(array[0], layout.table, header)
 
     def write_label(self, path: Path, array: np.ndarray, like: Header) -> None:
@@ -227,8 +230,11 @@ def _unfit(page: Any) -> str:
 
 
 def _unpacking(page: Any) -> int:
+    limit = _LIMITS[page.compression]
+    if page.compression in _FAX:
+        limit = min(limit, page.imagewidth)
     bits = page.bitspersample if isinstance(page.bitspersample, int) else 1
-    return _LIMITS[page.compression] * max(1, 8 * page.dtype.itemsize // bits)
+    return limit * max(1, 8 * page.dtype.itemsize // bits)
 
 
 def _chunk_bytes(page: Any) -> int:
