@@ -61,11 +61,10 @@ def splits_of(config: DictConfig) -> Path | None:
 
 
 def _open(config: DictConfig, report: Report) -> Dataset:
-    """Open the data set; a custom opener need not accept a reporter."""
-    if "report" in inspect.signature(get_object(config.data["_target_"])).parameters:
-        dataset: Dataset = make(config, "data", _partial_=True)(report=report)
-    else:
-        dataset = make(config, "data")
+    """Open the data set; a custom opener need not accept a reporter or the cache."""
+    taken = inspect.signature(get_object(config.data["_target_"])).parameters
+    given = {"report": report, "cache": Path(config.cache)}
+    dataset: Dataset = make(config, "data", _partial_=True)(**{key: given[key] for key in given if key in taken})
     return dataset
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 from omegaconf import DictConfig, OmegaConf
 
 from segment.errors import UserError, did_you_mean
+from segment.io.mask_formats import ENDINGS
 
 Options = TypeVar("Options")
 
@@ -46,6 +47,22 @@ class PredictOptions:
     trust: list[str]
     accelerator: str
     precision: str | None
+    output_format: str = field(metadata={"of": ("own", *ENDINGS)})
+    codes: Any
+
+
+@dataclass
+class ConvertOptions:
+    """Options of ``segment convert``; see conf/convert.yaml."""
+
+    input: str
+    output: str
+    format: str = field(metadata={"of": tuple(ENDINGS)})
+    reference: str | None
+    labels: Any
+    codes: Any
+    suv: bool
+    overwrite: bool
 
 
 @dataclass
@@ -173,6 +190,7 @@ OPTIONS: dict[str, type] = {
     "train": TrainOptions,
     "predict": PredictOptions,
     "evaluate": EvaluateOptions,
+    "convert": ConvertOptions,
     "export": ExportOptions,
     "compare": CompareOptions,
     "check": CheckOptions,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from segment.data.labels import Labels
+from segment.io.annotations import Box
 
 Fold = dict[str, list[str]]
 """Ids of the scans of a fold: ``{"train": [...], "val": [...]}``."""
@@ -24,6 +25,8 @@ class Case:
         group: Patient (or other unit) that must not be split across folds; None when cases are independent.
         source: Origin of the scan where several data sets are combined; the sampler can weight them. May be empty.
         about: What else is known of the scan, such as site, scanner or sex: pairs of name and value.
+        boxes: Bounding boxes that were drawn on it, in pixels, as its annotations have them.
+        made_from: The data set's own files that the mask was made from, if it is none of them itself.
     """
 
     id: str
@@ -32,11 +35,18 @@ class Case:
     group: str | None = None
     source: str = ""
     about: tuple[tuple[str, str], ...] = ()
+    boxes: tuple[Box, ...] = ()
+    made_from: tuple[Path, ...] = ()
 
     @property
     def files(self) -> tuple[Path, ...]:
         """Every file of the scan, the label last."""
         return self.images if self.label is None else (*self.images, self.label)
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """Every file of the scan, and those that its mask was made from."""
+        return (*self.files, *self.made_from)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ KINDS = {
     "not_finite": "Voxels are NaN or infinite",
     "constant": "Images are constant",
     "not_a_mask": "Label files are not masks",
+    "shapes": "Annotated objects are left out",
     "undeclared": "Label files contain undeclared values",
     "unused": "Labels that never occur",
     "rare": "Labels that few scans have",

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from segment.data.labels import IGNORE, Labels
-from segment.evaluation.score import BYTES_PER_VOXEL, Pair, read_pair
+from segment.evaluation.score import Pair, read_pair, voxels_at_once
 from segment.files import plain
 from segment.inference.postprocessing import (
     HOLES,
@@ -29,7 +29,6 @@ from segment.inference.postprocessing import (
     words,
 )
 from segment.io.images import read_header
-from segment.memory import available_memory
 from segment.metrics.components import components
 from segment.metrics.overlap import confusion
 from segment.metrics.scan import structure_counts
@@ -165,7 +164,7 @@ class _Search:
                 changed = postprocessed(mask, kept, self.labels, spacing)
                 return _Scan(changed, reference, self.labels, spacing).scores(steps)
 
-        room = Room(available_memory() // 2 // BYTES_PER_VOXEL)
+        room = Room(voxels_at_once())
         scans = []
         # Forked processes might hang after a training, whose threads hold locks.
         for scores in on_all_cores(score, self.pairs, processes=False):

@@ -25,7 +25,6 @@ from segment.parallel import Room, on_all_cores
 from segment.runs.columns import COLUMNS, COUNTS, GROUP, OVERLAPS, POSTPROCESSED, VOLUMES
 
 BYTES_PER_VOXEL = 32  # of a pair of masks and their distances
-"""Voxels of the scans that are scored at once, which bounds the memory."""
 
 Pair = tuple[str, Path, Path]
 """Case id, prediction file, reference file."""
@@ -82,7 +81,7 @@ def score_pairs(
         with room.taken(math.prod(read_header(pair[2]).grid.shape)):
             return _score_pair(pair, labels, list(named.values()), tolerance, change)
 
-    room = Room(available_memory() // 2 // BYTES_PER_VOXEL)
+    room = Room(voxels_at_once())
     kept = journal or Journal(None, labels, [], {})
     earlier = {pair[0]: found for pair in pairs if (found := kept.find(pair)) is not None}
     scored = on_all_cores(score, [pair for pair in pairs if pair[0] not in earlier], processes)
@@ -108,6 +107,11 @@ def score_pairs(
     known += VOLUMES if scans[list(VOLUMES)].notna().any(axis=None) else []  # flat images have none
     known += [POSTPROCESSED] if change else []
     return scans[[*COLUMNS, *known, *further]]
+
+
+def voxels_at_once() -> int:
+    """Voxels of the scans that are read at once: those that half of the available memory holds."""
+    return available_memory() // 2 // BYTES_PER_VOXEL
 
 
 def read_pair(pair: Pair, labels: Labels) -> tuple[np.ndarray, np.ndarray, tuple[float, ...]]:
@@ -138,7 +142,7 @@ def read_pair(pair: Pair, labels: Labels) -> tuple[np.ndarray, np.ndarray, tuple
             encoded.append(labels.encode(mask.array))
         except ValueError as error:
             raise UserError(f"{file}: {error}. Declare every value that occurs in the masks.") from None
-    return encoded[0], encoded[1], masks[0 if truth.grid.assumed else 1].grid.spacing
+    return encoded[0], encoded[1], masks[0 if masks[1].grid.assumed else 1].grid.spacing
 
 
 def _score_pair(

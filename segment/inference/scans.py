@@ -33,6 +33,7 @@ def predict_scans(
     settings: Settings,
     advance: Callable[[str], None] = lambda name: None,
     command: Sequence[str] = (),
+    write_file: Callable[[Path, np.ndarray, Path], None] = write_label,
     maps: Collection[str] = (),
 ) -> dict[str, str]:
     """Write the mask of each scan on its own grid, then ``predictions.json``: how they were made.
@@ -50,6 +51,7 @@ def predict_scans(
         settings: Prediction settings.
         advance: Called with a mask's name once its scan is done.
         command: Arguments of ``segment``; by default those of this process.
+        write_file: Writes a mask to a file, given a file of its scan.
         maps: What to write beside the masks, each in a folder of its name, along a fourth axis: ``probabilities`` of
             every label or region, and ``uncertainty``, the maps of `segment.inference.uncertainty.uncertainty`.
 
@@ -91,7 +93,7 @@ def predict_scans(
                 mask, kept = result
                 if kept is not None:
                     _write_maps(output, scan, kept, model.labels, maps)
-                write_label(output / scan[0], mask, like=scan[1][0])
+                write_file(output / scan[0], mask, scan[1][0])
 
     for name, _ in overlapped(read, predict, write, scans):
         advance(name)

@@ -22,7 +22,7 @@ import numpy as np
 from segment.data.case import Case, Dataset
 from segment.data.labels import IGNORE
 from segment.errors import UserError
-from segment.io.formats import version_of
+from segment.io.formats import files_of, version_of
 from segment.io.geometry import Grid, grid_difference
 from segment.io.images import Image, read_grid, read_image, read_label
 from segment.memory import available_memory
@@ -104,7 +104,7 @@ class Store:
         plan = self.plan
         recipe: dict[str, Any] = {
             "format": FORMAT,
-            "files": [self.hashes[str(file)] for file in case.files],
+            "files": [self.hashes[str(file)] for path in case.files for file in files_of(path)],
             "label": case.label is not None,
             "spacing": plan.spacing,
             "normalization": plan.normalization,

@@ -55,6 +55,6 @@ def _case(case: Case, hashes: Mapping[str, str]) -> dict[str, Any]:
     return {
         "images": [str(file.absolute()) for file in case.images],
         "label": str(case.label.absolute()) if case.label else None,
-        "sha256": {str(file.absolute()): hashes[str(file)] for path in case.files for file in files_of(path)},
+        "sha256": {str(file.absolute()): hashes[str(file)] for path in case.sources for file in files_of(path)},
         **({"about": dict(case.about)} if case.about else {}),
     }

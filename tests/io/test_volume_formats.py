@@ -12,7 +12,7 @@ from oriented import SHAPE, affine_of
 
 from segment.data.layouts import open_dataset
 from segment.errors import UserError
-from segment.io.formats import files_of, version_of
+from segment.io.formats import files_of
 from segment.io.images import read_grid, read_header, read_image, read_label, read_label_header, write_label
 
 SCAN = np.random.default_rng(0).integers(-999, 999, SHAPE).astype(np.int16)  # z, y, x
@@ -96,9 +96,7 @@ def test_voxels_beside_a_header_are_read(tmp_path, monkeypatch, end, compressed)
     write_label(tmp_path / "m.nii.gz", MASK, tmp_path / f"a scan{end}")
     data = next(file for file in tmp_path.iterdir() if "raw" in file.name)
     assert files_of(tmp_path / f"a scan{end}") == (tmp_path / f"a scan{end}", data)
-    before = version_of(tmp_path / f"a scan{end}")
     data.write_bytes(data.read_bytes()[:-30])
-    assert version_of(tmp_path / f"a scan{end}") != before
     with pytest.raises(UserError, match="truncated"):
         read_image(tmp_path / f"a scan{end}")
 

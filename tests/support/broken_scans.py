@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
+from annotated_sets import CELL, DISH, voc, write_voc
 from breakage import IMAGE, LABEL, both, breaks, change, edit, edit_training, load, patch, save
 
 # Files
@@ -208,6 +209,13 @@ def no_foreground_anywhere(root):
 )
 def one_mask_has_a_value_that_no_other_has(root):
     change(root / "labels/case_b01.nii.gz", lambda a: np.where(a == 2, 255, a).astype(np.uint8))
+
+
+@breaks("shapes", "Annotations/a.xml", "Object 3, a box of 'cell' at (5, 5), has no area", warning=True)
+def box_without_area(root):
+    shutil.rmtree(root)
+    write_voc(root, "a", "b", boxes=(("dish", DISH), ("cell", CELL)))
+    (root / "Annotations/a.xml").write_text(voc([("dish", DISH), ("cell", CELL), ("cell", (5, 5, 5, 9))]))
 
 
 @breaks("empty", LABEL, "no voxel of any structure", warning=True)

@@ -109,7 +109,7 @@ def check_dataset(
         return Checked(None, {}, {}, ordered([*problems, _opening_problem(error, root)]), 0)
     test_cases = [case for case in dataset.test_cases if tests == "all" or (tests == "labelled" and case.label)]
     total = len(dataset.cases) + len(test_cases)
-    paths = {path for case in (*dataset.cases, *test_cases) for path in case.files}
+    paths = {path for case in (*dataset.cases, *test_cases) for path in case.sources}
     known = hash_readable({file for path in paths for file in files_of(path)}, hashes)
     parts: list[list[tuple[Case, Survey]]] = []
     for cases, before in ((dataset.cases, 0), (test_cases, len(dataset.cases))):

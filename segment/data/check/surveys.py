@@ -13,7 +13,7 @@ from segment.data.case import Case, Dataset
 from segment.data.check.survey import Examination, examine
 from segment.errors import UserError
 from segment.files import read_mapping, write_text
-from segment.io.formats import version_of
+from segment.io.formats import files_of, version_of
 from segment.memory import available_memory
 from segment.parallel import Room, on_all_cores
 from segment.validation import read_as
@@ -49,7 +49,7 @@ def survey_cases(
     hashes = hashes or {}
 
     def one(case: Case) -> Examination:
-        known = folder is not None and all(str(path) in hashes for path in case.files)
+        known = folder is not None and all(str(file) in hashes for path in case.files for file in files_of(path))
         path = folder / f"{_key(case, dataset, hashes)}.json" if folder is not None and known else None
         found = _read_cache(path, case) if path else None
         if found is None:
@@ -69,9 +69,9 @@ def _key(case: Case, dataset: Dataset, hashes: Mapping[str, str]) -> str:
     """Cache key: a function of the files' bytes and of everything else that the results depend on."""
     recipe: dict[str, Any] = {
         "format": FORMAT,
-        "images": [hashes[str(path)] for path in case.images],
+        "images": [hashes[str(file)] for path in case.images for file in files_of(path)],
         "names": [path.name for path in case.files],  # problems name the files, and the suffix determines the format
-        "label": hashes[str(case.label)] if case.label else None,
+        "label": [hashes[str(file)] for file in files_of(case.label)] if case.label else None,
         "labels": dataset.labels.declared,
         "channels": list(dataset.channels),
     }

@@ -7,19 +7,29 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from segment.data.case import Dataset
-from segment.data.layouts import folders, msd, nnunet, patients, pattern, table
+from segment.data.layouts import annotated, bids, dicom, folders, msd, nnunet, patients, pattern, structures, table
 from segment.data.layouts.common import label_table
 from segment.data.layouts.layout import Layout
 from segment.data.problems import WARNING, Problem, Report, raise_errors, reported
 from segment.data.tolerance import tolerances
 from segment.errors import UserError, did_you_mean
 
-# In the order in which they are tried: nnU-Net's dataset.json may also contain MSD's keys, and a table may list the
-# files of images/ and labels/.
-LAYOUTS: dict[str, Layout] = {"nnunet": nnunet, "msd": msd, "table": table, "folders": folders, "patients": patients}
+# In the order in which they are tried: nnU-Net's dataset.json may also contain MSD's keys, a table may list the files
+# of images/ and labels/, and YOLO's annotations lie in labels/.
+LAYOUTS: dict[str, Layout] = {
+    "nnunet": nnunet,
+    "msd": msd,
+    "table": table,
+    "structures": structures,
+    "bids": bids,
+    "annotated": annotated,
+    "folders": folders,
+    "dicom": dicom,
+    "patients": patients,
+}
 
 
 def open_dataset(
@@ -36,18 +46,20 @@ def open_dataset(
     licence: str = "",
     specimen: str | None = None,
     tolerance: float | Mapping[str, float] | None = None,
+    boxes: Literal["box", "ellipse"] = "box",
     report: Report = raise_errors,
+    cache: str | Path | None = None,
 ) -> Dataset:
     """List the cases of a data set on disk.
 
     No voxels are read, except by layouts without a ``dataset.json`` if ``labels`` is not given: these then name the
-    labels after the values found.
+    labels after the values found. Annotations and masks of single structures are made into masks once, in a cache.
 
     Args:
         root: The data set's folder (for a table also the CSV itself); nothing in it is changed.
         name: Short name; None uses the folder's name.
-        layout: ``msd``, ``nnunet``, ``folders``, ``table``, ``patients``, ``pattern``, or ``auto`` to detect
-            it.
+        layout: ``msd``, ``nnunet``, ``folders``, ``table``, ``structures``, ``bids``, ``annotated``, ``dicom``,
+            ``patients``, ``pattern``, or ``auto`` to detect it.
         labels: Label name to value in the files, or to the list of values whose union is a region, overriding the data
             set's own labels. The one called ``background`` is the background whatever its value; ``ignore`` marks
             unannotated voxels.
@@ -60,7 +72,9 @@ def open_dataset(
         licence: Licence of the data; the default is that of the source or the data set.
         specimen: See `segment.data.case.Dataset`.
         tolerance: Distance in mm within which two surfaces agree (for NSD), for all structures or by name; None: 2 mm.
+        boxes: With ``annotated``, what boxes are drawn as: ``box``, or the ``ellipse`` that touches their sides.
         report: Receives every problem, so that the rest is still read; raises at the first error by default.
+        cache: Folder for what is made of the data set, such as masks of annotations; given by the commands.
 
     Returns:
         The data set, cases sorted by id.
@@ -76,7 +90,7 @@ def open_dataset(
         raise UserError(
             f"{path} does not exist, so the data set {named!r} cannot be read. {_how_to_get(name, source, terms)}"
         )
-    read = _reader(path, layout, image, label)
+    read = _reader(path, layout, image, label, boxes, Path(cache).expanduser() if cache else None)
     described = path / "dataset.json"
     if described.is_file() and read in (table.read, folders.read, patients.read):
         what = f"It is not used, since it is neither {msd.LOOKED_FOR} nor {nnunet.LOOKED_FOR}."
@@ -103,7 +117,14 @@ def _how_to_get(name: str | None, source: Mapping[str, Any] | None, terms: str) 
     return f"To download it{licence}, run `segment fetch data={name or 'NAME'}`, or set data.root to its folder."
 
 
-def _reader(path: Path, layout: str, image: str | Sequence[str] | None, label: str | None) -> Callable[..., Dataset]:
+def _reader(
+    path: Path,
+    layout: str,
+    image: str | Sequence[str] | None,
+    label: str | None,
+    boxes: Literal["box", "ellipse"],
+    cache: Path | None,
+) -> Callable[..., Dataset]:
     """The function that reads the given layout, or the detected one."""
     if layout == "pattern":  # never detected: it is defined by its templates
         if image is None or label is None:
@@ -112,6 +133,12 @@ def _reader(path: Path, layout: str, image: str | Sequence[str] | None, label: s
     found = _layout(path, layout)
     if image is not None or label is not None:
         raise UserError(f"data.image and data.label apply to data.layout=pattern, not to {layout}. Remove them.")
+    if boxes != "box" and found is not annotated:
+        raise UserError(f"data.boxes={boxes} applies to data.layout=annotated, not to {layout}. Remove it.")
+    if found is annotated:
+        return partial(annotated.read, cache=cache, boxes=boxes)
+    if found is structures or found is dicom:
+        return partial(found.read, cache=cache)
     return found.read
 
 
@@ -124,6 +151,8 @@ def _layout(path: Path, layout: str) -> Layout:
     for module in LAYOUTS.values():
         if module.recognise(path):
             return module
+    if table.only_csv(path):
+        return table  # which says what its columns lack
     looked = "; ".join(module.LOOKED_FOR for module in LAYOUTS.values())
     raise UserError(
         f"The layout of {path} is not recognised. Looked for: {looked}. Convert it to one of these, or describe its "

@@ -11,7 +11,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from segment.arrays import count_values
-from segment.data.case import Case
+from segment.data.case import Case, Fold
 from segment.data.label_files import named_values
 from segment.data.labels import MAX_LABELS, Labels
 from segment.data.problems import Problem, Report, raise_errors, reported
@@ -21,6 +21,11 @@ from segment.io.images import count_channels, read_label, read_label_header
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
 _LARGEST_JSON = 64 << 20
+
+PARTS = {"train": "train", "training": "train", "trainval": "train", "test": "test", "testing": "test"} | dict.fromkeys(
+    ("val", "valid", "validation"), "val"
+)
+"""Names that data sets give to their parts."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -227,7 +232,7 @@ def found_labels(cases: Iterable[Case], report: Report = raise_errors, root: Pat
 
     Args:
         cases: Labelled cases.
-        root: The data set's folder; a file with the names of the values in it, or beside the first mask, is used.
+        root: The data set's folder; a file with the names of the values beside the first mask, or above it, is used.
         report: Receives masks that are skipped since they are unreadable or have too many values, and a problem if
             all masks are 0 everywhere; raises by default.
 
@@ -256,9 +261,9 @@ def found_labels(cases: Iterable[Case], report: Report = raise_errors, root: Pat
         what = f"The masks next to {last} contain only 0."
         report(Problem("labels", "data.labels", what, "Give the labels' values with data.labels."))
         values = {1}
-    beside = [first.parent] if first is not None and root is not None and first.is_relative_to(root) else []
+    above = [] if first is None or root is None else [folder for folder in first.parents if folder.is_relative_to(root)]
     names = {value: name for value, (name, _) in written.items()}
-    names |= named_values([*beside, *([root] if root is not None else [])])
+    names |= named_values(above or [root] if root is not None else [])
     return Labels({"background": 0} | {names.get(value, f"label_{value}"): value for value in sorted(values - {0})})
 
 
@@ -320,6 +325,21 @@ def named_channels(
         with reported(report, "unreadable", images[0]):
             count = len(images) if len(images) > 1 else count_channels(images[0])
     return ("image",) if count < 2 else tuple(f"channel_{number}" for number in range(count))
+
+
+def stated_fold(cases: Sequence[Case], parts: Mapping[str, str]) -> tuple[Fold, ...]:
+    """The fold of a data set that says which of its scans are for validation.
+
+    Args:
+        cases: The labelled cases, without test scans.
+        parts: Id of a case to its part; scans of any part but ``val`` are trained on.
+
+    Returns:
+        One fold; none if a part of it would be empty.
+    """
+    val = [case.id for case in cases if parts.get(case.id) == "val"]
+    train = [case.id for case in cases if parts.get(case.id) != "val"]
+    return ({"train": train, "val": val},) if train and val else ()
 
 
 def checked(cases: Iterable[Case], where: Path, report: Report = raise_errors) -> tuple[Case, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from segment.data.case import Case, Dataset
@@ -26,7 +26,7 @@ def recognise(root: Path) -> bool:
     Returns:
         True if any folder in it contains one mask and at least one other image file.
     """
-    return any(map(_is_patient, _folders(root)))
+    return any(map(_is_patient, patient_folders(root)))
 
 
 def _is_patient(folder: Path) -> bool:
@@ -61,7 +61,7 @@ def read(
         UserError: If no patient has images and a mask.
     """
     found = {}
-    for folder in _folders(root):
+    for folder in patient_folders(root):
         if image_files(folder):
             found[folder.name] = _files(folder, report)
         else:
@@ -69,28 +69,57 @@ def read(
             report(Problem("unlisted", str(folder), what, "Add the images, or move the folder elsewhere.", WARNING))
     if not any(mask for _, mask in found.values()):
         raise UserError(f"{root} does not contain {LOOKED_FOR}.")
-    names = next(sorted(images) for images, mask in found.values() if mask)
-    single = len(names) == 1
-    channel_names = names if channels is None or single else list(channel_table(channels, "data.channels"))
-    cases = []
-    for patient, (images, mask) in found.items():
-        keys = sorted(images) if single and len(images) == 1 else channel_names
-        missing = [key for key in keys if key not in images]
-        if missing or not keys:
-            what = f"The folder has the images {sorted(images)}, not {', '.join(channel_names)}."
-            report(Problem("missing", str(root / patient), what, "Fix the folder."))
-            continue
-        cases.append(Case(patient, tuple(images[key] for key in keys), mask))
+    labelled = [patient for patient, (_, mask) in found.items() if mask]
+    files, names = picked({patient: images for patient, (images, _) in found.items()}, labelled, root, channels, report)
+    cases = [Case(patient, images, found[patient][1]) for patient, images in files.items()]
     training = checked((case for case in cases if case.label), root, report)
     tests = checked((case for case in cases if not case.label), root, report)
     if not training:
         raise UserError(f"{root} contains no patient with all images and a mask. Fix the folders.")
-    named = named_channels(training, channels, "data.channels", report) if single else tuple(channel_names)
+    named = named_channels(training, channels, "data.channels", report) if len(names) == 1 else tuple(names)
     table = labels or found_labels(training, report, root)
     return Dataset(name, root, training, table, named, tests)
 
 
-def _folders(root: Path) -> list[Path]:
+def picked(
+    found: Mapping[str, Mapping[str, Path]],
+    labelled: Sequence[str],
+    root: Path,
+    channels: Sequence[str] | None,
+    report: Report,
+) -> tuple[dict[str, tuple[Path, ...]], list[str]]:
+    """Pick the same channels of every patient.
+
+    Args:
+        found: A patient's images by channel name.
+        labelled: Patients with a mask, at least one; the first says which channels there are.
+        root: The folder that contains the patients' folders.
+        channels: The channels to use, by name and in this order; with one image per patient, its channel name.
+        report: Receives every patient that lacks a channel.
+
+    Returns:
+        The images of every patient that has them, and the names of the channels.
+    """
+    names = sorted(found[labelled[0]])
+    single = len(names) == 1
+    wanted = names if channels is None or single else list(channel_table(channels, "data.channels"))
+    files = {}
+    for patient, images in found.items():
+        keys = sorted(images) if single and len(images) == 1 else wanted
+        if not keys or any(key not in images for key in keys):
+            what = f"The folder has the images {sorted(images)}, not {', '.join(wanted)}."
+            report(Problem("missing", str(root / patient), what, "Fix the folder."))
+            continue
+        files[patient] = tuple(images[key] for key in keys)
+    return files, wanted
+
+
+def patient_folders(root: Path) -> list[Path]:
+    """The folders in a folder that are not hidden, sorted; none if it is a file.
+
+    Args:
+        root: The folder.
+    """
     if not root.is_dir():
         return []
     return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))

@@ -26,13 +26,15 @@ def recognise(root: Path) -> bool:
         root: A folder or file.
 
     Returns:
-        True for a CSV file, or a folder with exactly one; a CSV next to a folder of images must have the columns, since
-        it may contain something else.
+        True for a CSV file, or a folder with exactly one that has the columns; another may contain something else.
     """
-    path = _file(root)
-    if path is None or path == root or not any((root / folder).is_dir() for folder in ("images", "imagesTr")):
+    path = only_csv(root)
+    if path is None or path == root:
         return path is not None
-    columns, _ = read_rows(path, lambda problem: None)
+    try:
+        columns, _ = read_rows(path, lambda problem: None)
+    except UserError:
+        return False
     return "label" in columns and any(_IMAGE.fullmatch(column) for column in columns)
 
 
@@ -64,7 +66,7 @@ def read(
     Raises:
         UserError: If there is no table, a column is missing, or no row can be used.
     """
-    path = _file(root)
+    path = only_csv(root)
     if path is None:
         raise UserError(f"{root} is not {LOOKED_FOR}.")
     columns, rows = read_rows(path, report)
@@ -93,7 +95,12 @@ def read(
     return Dataset(name, path.parent, cases, table, named, checked(tests, path, report))
 
 
-def _file(root: Path) -> Path | None:
+def only_csv(root: Path) -> Path | None:
+    """The table: a CSV file itself, or the only one in a folder.
+
+    Args:
+        root: A folder or file.
+    """
     if root.is_file():
         return root if root.suffix.lower() == ".csv" else None
     tables = [path for path in root.glob("*.csv") if not path.name.startswith(".")] if root.is_dir() else []

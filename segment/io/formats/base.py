@@ -153,6 +153,14 @@ class ImageFormat(Protocol):
         """
         return ()
 
+    def recognise(self, path: Path) -> bool:
+        """Whether a file whose name has no known suffix is of this format, by its first bytes; False by default.
+
+        Args:
+            path: A file; need not exist.
+        """
+        return False
+
     def doubts(self, path: Path, header: Header) -> Iterable[Doubt]:
         """Format-specific doubts about a header; none by default.
 

@@ -21,7 +21,7 @@ VARIABLE = "SEGMENT_FORMATS"  # modules, separated by commas; inherited by child
 _SUFFIX = re.compile(r"(\.[a-z0-9_+-]+)+")
 _MEMBERS = (
     *("suffixes", "mask_suffix", "dimensions", "label_types", "revision"),
-    *("read_header", "read_voxels", "write_label", "data_files", "doubts"),
+    *("read_header", "read_voxels", "write_label", "data_files", "recognise", "doubts"),
 )
 
 _formats: dict[str, ImageFormat] = {}  # by suffix
@@ -89,28 +89,25 @@ def listed() -> str:
 
 
 def format_of(path: Path | str) -> ImageFormat | None:
-    """The format of a file by its name; None if unknown.
+    """The format of a file by its name, else by its first bytes; None if unknown.
 
     Args:
         path: A file; need not exist.
     """
-    return _formats.get(suffix(path))
+    named = _formats.get(suffix(path))
+    return named or next((kind for kind in dict.fromkeys(_formats.values()) if kind.recognise(Path(path))), None)
 
 
 def version_of(path: Path | str) -> str:
-    """What cached results on a file depend on besides the file: they are valid as long as it does not change.
+    """What cached results on a file depend on besides the bytes of its files: its reader.
 
     Args:
         path: A file; need not exist.
 
     Returns:
-        A hash of a custom format's source file, or a built-in one's `ImageFormat.revision`, and sizes and times of
-        other files that hold the voxels; may be empty.
+        A hash of a custom format's source file, or a built-in one's `ImageFormat.revision`; may be empty.
     """
-    parts = [_versions.get(suffix(path), "")]
-    for file in files_of(Path(path))[1:]:
-        parts += [str(file.stat().st_size), str(file.stat().st_mtime_ns)]
-    return " ".join(filter(None, parts))
+    return _versions.get(suffix(path), "")
 
 
 def files_of(path: Path) -> tuple[Path, ...]:
