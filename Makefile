@@ -16,8 +16,9 @@ demo: $(VENV)/.installed ## train, score and report on the embedded demonstratio
 test: $(VENV)/.installed-test ## the fast tests, one process a core
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
-slow: $(VENV)/.installed-test ## the tests that take minutes each, hours in all
+slow: $(VENV)/.installed-test ## the tests that take minutes each, hours in all, and new examples for the property tests
 	$(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "hypothesis and not gpu" --hypothesis-profile=random
 
 check: $(VENV)/.installed-test docs ## lint, format, types, import rules, the site
 	$(BIN)/ruff check .

@@ -60,7 +60,7 @@ class Comparison(NamedTuple):
             interval), n.
         pairs: One row per (pair of methods, structure), columns as in ``comparison.csv``: first, second, structure,
             first_mean, second_mean, difference, low, high, p, p_holm, effect, won, tied, lost, n, significant, ...
-        conclusion: The conclusion in one sentence.
+        conclusion: The conclusion, one sentence per metric.
         notes: Sentences on the limitations of the comparison.
     """
 
@@ -162,7 +162,7 @@ def evaluate(
 def compare(
     runs: str | Sequence[StrPath],
     *,
-    metric: str = "dice",
+    metric: str | Sequence[str] = "dice",
     by: str | None = None,
     names: Sequence[str] | None = None,
     common: bool = False,
@@ -170,14 +170,15 @@ def compare(
     resamples: int = 10_000,
     seed: int = 12345,
     split: str | None = None,
-    margin: float | str | None = "auto",
+    margin: float | str | Mapping[str, float | str | None] | None = "auto",
     output: StrPath | None = None,
 ) -> Comparison:
     """Compare finished runs scan by scan.
 
     Args:
         runs: Run folders, results of `load_run`, tables of scans, or patterns such as ``runs/*``; at least two.
-        metric: Column of ``scans.csv``; lower is better when it ends in ``_mm``.
+        metric: Column of ``scans.csv``, or several, such as ``["dice", "hd95_mm"]``: p is then corrected over all of
+            them, and both tables start with the metric.
         by: ``run``: each run is a method; ``configuration``: folds and seeds of one configuration form one method;
             None: ``configuration`` when that yields at least two methods, else ``run``.
         names: Names of the methods in order; None: derived from the settings that differ.
@@ -187,6 +188,7 @@ def compare(
         seed: Seed of the resampling.
         split: ``test``: the test scans; None: the validation scans, or whatever else the runs were scored on.
         margin: Smallest relevant difference, for the test of equivalence; ``auto``: 0.005 for scores without a unit.
+            With several metrics, one each by name.
         output: Folder for ``report.html`` and ``comparison.csv``, ``.md``, ``.tex``, ``.json``; None writes nothing.
 
     Returns:
@@ -196,17 +198,22 @@ def compare(
         UserError: When a run cannot be read, or the runs cannot be paired scan by scan.
     """
     from segment.evaluation.comparison.compare import compare_runs
-    from segment.evaluation.comparison.frames import methods_frame, pairs_frame
+    from segment.evaluation.comparison.frames import by_metric, methods_frame, pairs_frame
 
     paths = [runs] if isinstance(runs, str | os.PathLike) else runs
+    metrics = [metric] if isinstance(metric, str) else list(metric)
     found = compare_runs(
-        [os.fspath(run) for run in paths], metric, by, names, common, level, resamples, seed, split, margin
+        [os.fspath(run) for run in paths], metrics, by, names, common, level, resamples, seed, split, margin
     )
     if output is not None:
         from segment.report.comparison_page import write_comparison
 
-        write_comparison(Path(output).expanduser(), [found], resamples, seed)
-    return Comparison(methods_frame(found), pairs_frame(found), found.conclusion, found.notes)
+        write_comparison(Path(output).expanduser(), found, resamples, seed)
+    notes = tuple(dict.fromkeys(note for one in found for note in one.notes))
+    conclusion = " ".join(one.conclusion for one in found)
+    if isinstance(metric, str):
+        return Comparison(methods_frame(found[0]), pairs_frame(found[0]), conclusion, notes)
+    return Comparison(by_metric(methods_frame, found), by_metric(pairs_frame, found), conclusion, notes)
 
 
 def build(group: str, name: str, *overrides: str, **arguments: Any) -> Any:

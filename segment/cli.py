@@ -18,6 +18,7 @@ VERBS = {
     "check": ("checks a data set", "data=NAME [format=json]"),
     "plan": ("writes a data set's plan", "data=NAME output=plan.yaml preset=nnunet"),
     "show": ("draws the effect of augmentation", "augment data=NAME output=FILE.png"),
+    "convert": ("converts DICOM series, images and masks", "input=FILE_OR_FOLDER output=FOLDER format=nifti"),
     "export": ("writes a model for another engine, compared", "model=RUN format=openvino|onnx output=FOLDER"),
     "reproduce": ("runs a published study and compares it", "study=NAME [run=RUN] [fold=N] [budget=HOURS|steps=N]"),
     "fetch": ("downloads a data set, verifies its hash", "data=NAME [data.root=FOLDER]"),

@@ -12,11 +12,17 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 from tensorboard_server import Board, serve
 
 pytest_plugins = ["whole_runs", "written_run"]
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
+
+# The fast tests repeat their examples; `make slow` looks for new ones.
+settings.register_profile("repeated", derandomize=True, deadline=None)
+settings.register_profile("random", deadline=None, print_blob=True)
+settings.load_profile("repeated")
 
 
 def pytest_collection() -> None:

@@ -230,8 +230,16 @@ def test_compare_returns_the_tables_of_the_command(run, given, folder, tmp_path)
     assert "no difference" in conclusion.lower() or "higher" in conclusion
     assert isinstance(notes, tuple)
     assert (tmp_path / "c" / "report.html").exists()
+    both = segment.compare([run, other], metric=["dice", "hd95_mm"], names=["a", "b"])
+    assert set(both.pairs.index.get_level_values("metric")) == {"dice", "hd95_mm"}
+    assert both.methods.loc[("hd95_mm", "a", "structure_1"), "mean"] == pytest.approx(
+        run.summary["labels"]["structure_1"]["hd95_mm"]["mean"]
+    )
+    assert (both.pairs.loc["dice", "p_holm"].to_numpy() >= pairs["p_holm"].to_numpy()).all()
     with pytest.raises(segment.UserError, match="needs two"):
         segment.compare(run)
+    with pytest.raises(segment.UserError, match="different columns"):
+        segment.compare([run, other], metric=["dice", "dice"])
     with pytest.raises(segment.UserError, match="level=95"):
         segment.compare([run, other], level=95)
 

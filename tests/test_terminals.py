@@ -28,6 +28,7 @@ def test_every_verb_works_without_a_terminal_and_in_ascii(tmp_path):
     commands = [
         ["train", *data, *TINY.split(), "output=run"],
         ["predict", "model=run", "input=scans/imagesTr/case_0.nii.gz", "output=masks"],
+        ["convert", "input=masks", "output=converted", "format=nrrd"],
         ["export", "model=run", "format=onnx", "output=exported"],
         ["evaluate", "predictions=masks", "references=one", *scores],
         ["compare", f"runs=[{OLD / 'seed0'},{OLD / 'seed1'}]", "output=comparison"],

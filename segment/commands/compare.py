@@ -35,11 +35,11 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
             raise UserError("by=dataset: compares by one metric, without subgroups and without detect=.")
         _compare_datasets(runs, metrics, options, folder)
         return
-    from segment.evaluation.comparison.compare import compare_runs_by
+    from segment.evaluation.comparison.compare import compare_runs
     from segment.evaluation.comparison.subgroups import sample_size_notes, with_subgroups
     from segment.evaluation.comparison.tables import as_json, text_report
 
-    comparisons = compare_runs_by(
+    comparisons = compare_runs(
         runs,
         metrics,
         by,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,11 +12,21 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import Progress
 
+from segment import __version__
 from segment.config.checks import check_inference
 from segment.config.options import PredictOptions, read_options
 from segment.errors import UserError
 from segment.inference.engines.names import check_engine
-from segment.inference.inputs import Scan, check_masks, find_scans
+from segment.inference.inputs import (
+    PROBABILITIES,
+    UNCERTAINTY,
+    Scan,
+    check_maps,
+    check_masks,
+    find_scans,
+    notes_on,
+    renamed,
+)
 from segment.inference.limits import (
     channels_of,
     check_accelerator,
@@ -24,6 +35,7 @@ from segment.inference.limits import (
     format_of,
     model_folders,
 )
+from segment.io.dicom.codes import read_codes
 from segment.workflow.experiment import NO_COMMAND, Command
 from segment.workflow.values import require_folder
 
@@ -35,7 +47,9 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     # Here, since torch takes seconds to import.
     from segment.inference.ensemble import ensemble
     from segment.inference.model import load_model
+    from segment.inference.postprocessing import postprocessing_of
     from segment.inference.scans import predict_scans
+    from segment.io.masks import Naming, write_mask
     from segment.training.checkpoints import best_model
     from segment.training.memory import keep_freed_memory
 
@@ -46,18 +60,30 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
         models, described = map(list, zip(*map(best_model, models), strict=True))
         weights = f", weights of {'; '.join(dict.fromkeys(described))}"
         notes = ("checkpoint is best here, last for the model's scores, as requested.",)
-    model, differences = ensemble(models)
-    scans = scans or list(find_scans(Path(options.input), len(model.channels)))
-    settings = model.settings(options.inference, options.precision, options.accelerator)
+    model, differences = ensemble(models, postprocessing_of(Path(options.model), models[0].labels))
+    scans = scans or _found(options, len(model.channels))
+    labels = model.labels.foreground
+    codes = read_codes({**model.codes, **(options.codes or {})}, "codes", [*labels])
+    naming = Naming(labels, codes, model.dataset, __version__)
+    settings = model.settings(
+        options.inference, options.precision, options.accelerator, options.postprocessing == "scored"
+    )
     settings = replace(settings, notes=(*notes, *differences, *settings.notes))
-    for note in settings.notes:
+    for note in (*settings.notes, *notes_on(Path(options.input))):
         print(f"Note: {note}", file=sys.stderr)
     if settings.device.type == "cpu":
         keep_freed_memory()
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("predicting", total=len(scans))
         failed = predict_scans(
-            model, scans, Path(options.output), settings, lambda name: progress.advance(task), command.arguments
+            model,
+            scans,
+            Path(options.output),
+            settings,
+            lambda name: progress.advance(task),
+            command.arguments,
+            functools.partial(write_mask, kind=options.output_format, naming=naming),
+            _maps(options),
         )
     if failed:
         raise _failure(failed, len(scans), options.output)
@@ -74,6 +100,11 @@ def _failure(failed: Mapping[str, str], scans: int, output: str) -> UserError:
         f"The masks of the other {scans - len(failed)} are in {output}" if len(failed) < scans else "No mask is written"
     )
     return UserError(f"{len(failed)} of {scans} scans could not be predicted. {' '.join(reasons)} {there}.")
+
+
+def _found(options: PredictOptions, channels: int) -> list[Scan]:
+    """The scans, with the names of masks in the format that is asked for."""
+    return renamed(find_scans(Path(options.input), channels), options.output_format)
 
 
 def checked_scans(options: PredictOptions) -> list[Scan]:
@@ -97,6 +128,15 @@ def checked_scans(options: PredictOptions) -> list[Scan]:
     check_precision(options.precision)
     require_folder("output", Path(options.output))
     channels = channels_of(folders[0])
-    scans = [] if channels is None else list(find_scans(Path(options.input), channels))
+    read_codes(options.codes or {}, "codes")
+    scans = [] if channels is None else _found(options, channels)
     check_masks(Path(options.output), scans, options.overwrite)
+    if _maps(options):
+        check_maps(scans)
     return scans
+
+
+def _maps(options: PredictOptions) -> list[str]:
+    """What to write beside the masks."""
+    asked = {PROBABILITIES: options.probabilities, UNCERTAINTY: options.uncertainty}
+    return [name for name, wanted in asked.items() if wanted]

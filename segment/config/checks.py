@@ -14,7 +14,7 @@ from segment.config.data import read_plan_settings, splits_of
 from segment.config.metrics import metrics_of
 from segment.config.options import TrainOptions, read_options
 from segment.errors import UserError, did_you_mean
-from segment.inference.limits import LAYOUTS, check_windows
+from segment.inference.limits import ARGMAX, LAYOUTS, check_windows
 from segment.text import one_line
 from segment.workflow.values import check_files, check_run, check_sampling, check_trainer
 
@@ -44,7 +44,15 @@ def check_training(config: DictConfig) -> None:
     check_targets(config)
     check_target("sampler", {"_target_": SAMPLING, **_plain(config.sampler, resolve=False)})
     _check_packages(config)
-    check_run(options.fold, options.folds, splits_of(config), options.seed, options.overfit, options.nested)
+    check_run(
+        options.fold,
+        options.folds,
+        splits_of(config),
+        options.seed,
+        options.overfit,
+        options.nested,
+        options.postprocessing,
+    )
     trainer = _plain(config.trainer)
     check_trainer(trainer)
     check_sampling(_plain(config.sampler), trainer["accumulate_grad_batches"])
@@ -74,6 +82,7 @@ def check_inference(given: Mapping[str, Any]) -> None:
             values.get("batch_size", 1),
             values.get("sigma", 1),
             values.get("layout", LAYOUTS[0]),
+            values.get("decision", ARGMAX),
         )
     except (TypeError, ValueError) as error:
         raise UserError(f"inference: {one_line(error)}.") from error

@@ -61,10 +61,10 @@ def splits_of(config: DictConfig) -> Path | None:
 
 
 def _open(config: DictConfig, report: Report) -> Dataset:
-    """Open the data set; a custom opener need not accept a reporter or a folder for masks."""
-    accepted = inspect.signature(get_object(config.data["_target_"])).parameters
-    given = {"report": report, "masks": Path(config.cache) / "masks"}
-    dataset: Dataset = make(config, "data", _partial_=True)(**{key: given[key] for key in given if key in accepted})
+    """Open the data set; a custom opener need not accept a reporter or the cache."""
+    taken = inspect.signature(get_object(config.data["_target_"])).parameters
+    given = {"report": report, "cache": Path(config.cache)}
+    dataset: Dataset = make(config, "data", _partial_=True)(**{key: given[key] for key in given if key in taken})
     return dataset
 
 

@@ -58,6 +58,7 @@ def read_experiment(config: DictConfig, command: Command) -> Experiment:
         folds=config.folds,
         nested=config.nested,
         overfit=config.overfit,
+        postprocessing=config.postprocessing,
         seed=config.seed,
         weights=None if config.weights is None else Path(config.weights),
         steps_per_epoch=config.sampler.steps_per_epoch,
@@ -180,11 +181,11 @@ def _nodes(node: Any) -> Iterator[dict[str, Any]]:
 def _one_fold(config: DictConfig, command: Command, fold: int) -> Experiment:
     """The experiment of one fold of ``fold=all``, as the command that trains this fold alone would describe it."""
     one = copy.deepcopy(config)
-    one.fold = fold
+    one.fold, one.postprocessing = fold, "none"  # decided on the validation scans of all folds
     own = [f"fold={fold}"]
     for key in ("name", "output"):
         if config[key] and one[key] == config[key]:  # does not contain the fold
             one[key] = f"{config[key]}-fold{fold}"
         own += [assign(key, str(one[key]))] if config[key] else []
-    kept = [word for word in command.arguments if not word.startswith(("fold=", "name=", "output="))]
+    kept = [word for word in command.arguments if not word.startswith(("fold=", "name=", "output=", "postprocessing="))]
     return read_experiment(one, replace(command, arguments=(*kept, *own), nested=True))

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 from omegaconf import DictConfig, OmegaConf
 
 from segment.errors import UserError, did_you_mean
+from segment.io.mask_formats import ENDINGS
 
 Options = TypeVar("Options")
 
@@ -23,6 +24,7 @@ class TrainOptions:
     nested: bool
     weights: str | None
     overfit: int
+    postprocessing: str = field(metadata={"of": ("auto", "none")})
     seed: int
     name: str | None
     output: str | None
@@ -38,10 +40,29 @@ class PredictOptions:
     output: str
     checkpoint: str = field(metadata={"of": ("last", "best")})
     overwrite: bool
+    postprocessing: str = field(metadata={"of": ("scored", "none")})
+    probabilities: bool
+    uncertainty: bool
     inference: dict[str, Any]
     trust: list[str]
     accelerator: str
     precision: str | None
+    output_format: str = field(metadata={"of": ("own", *ENDINGS)})
+    codes: Any
+
+
+@dataclass
+class ConvertOptions:
+    """Options of ``segment convert``; see conf/convert.yaml."""
+
+    input: str
+    output: str
+    format: str = field(metadata={"of": tuple(ENDINGS)})
+    reference: str | None
+    labels: Any
+    codes: Any
+    suv: bool
+    overwrite: bool
 
 
 @dataclass
@@ -169,6 +190,7 @@ OPTIONS: dict[str, type] = {
     "train": TrainOptions,
     "predict": PredictOptions,
     "evaluate": EvaluateOptions,
+    "convert": ConvertOptions,
     "export": ExportOptions,
     "compare": CompareOptions,
     "check": CheckOptions,

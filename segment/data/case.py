@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from segment.data.labels import Labels
 from segment.io.annotations import Box
@@ -43,6 +44,11 @@ class Case:
         """Every file of the scan, the label last."""
         return self.images if self.label is None else (*self.images, self.label)
 
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """Every file of the scan, and those that its mask was made from."""
+        return (*self.files, *self.made_from)
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -60,6 +66,7 @@ class Dataset:
         specimen: What scans of different folds come from although it is one animal, film or block: a name if all do, or
             a regular expression whose first group finds it in the id of a scan; may be empty.
         tolerance: Name of a structure to the distance in mm within which two surfaces of it agree; may lack some.
+        codes: Name of a structure to its code for DICOM: value, meaning, and maybe scheme and lesion; may lack some.
         folds: Folds that the data set's own files state, in place of the default ones; empty if they state none.
     """
 
@@ -73,6 +80,7 @@ class Dataset:
     notice: str = ""
     specimen: str = ""
     tolerance: Mapping[str, float] = field(default_factory=dict)
+    codes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     folds: tuple[Fold, ...] = ()
 
     def groups(self) -> dict[str, str]:

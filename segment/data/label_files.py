@@ -1,7 +1,7 @@
 """Names of the values in masks, as programs write them into a file beside the masks.
 
-Read are ITK-SNAP's label descriptions (``*.label``, ``*.lbl`` or ``*.txt``), BIDS' tables (``*dseg.tsv``) and
-``labels.json`` with ``{"liver": 1}`` or ``{"1": "liver"}``.
+Read are ITK-SNAP's label descriptions (``*.label``, ``*.lbl`` or ``*.txt``), BIDS' tables (``*dseg.tsv``),
+``labels.json`` with ``{"liver": 1}`` or ``{"1": "liver"}``, and the ``predictions.json`` beside predicted masks.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from segment.text import printable
 
-_LARGEST = 1 << 20  # bytes of such a file
+_LARGEST = 1 << 26  # bytes of such a file
 _MOST = 64  # such files that are looked into, per folder
 _LONGEST = 100  # characters of a name
 _ITK_SNAP = re.compile(r'\s*(\d{1,9})(?:\s+\d{1,3}){3}\s+[\d.]+\s+[01]\s+[01]\s+"([^"]*)"\s*')
@@ -46,7 +46,8 @@ def named_values(folders: Iterable[Path]) -> dict[int, str]:
 def _candidates(folder: Path) -> list[Path]:
     endings = (".label", ".lbl", ".txt", "dseg.tsv")
     files = [path for path in folder.iterdir() if path.name.endswith(endings)] if folder.is_dir() else []
-    return [path for path in (folder / "labels.json", *sorted(files)[:_MOST]) if path.is_file()]
+    described = (folder / name for name in ("labels.json", "predictions.json"))
+    return [path for path in (*described, *sorted(files)[:_MOST]) if path.is_file()]
 
 
 def _read(path: Path) -> dict[int, str]:

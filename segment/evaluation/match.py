@@ -91,8 +91,8 @@ def discover_labels(pairs: Sequence[tuple[str, Path, Path]]) -> Labels:
         pairs: (case id, prediction file, reference file).
 
     Returns:
-        ``background`` (0) and every other value found, in their order: named by a file in the folder of the references
-        or the one above (see `segment.data.label_files`), else ``label_VALUE``.
+        ``background`` (0) and every other value found, in their order: named by a file in the folder of the references,
+        the one above or that of the predictions (see `segment.data.label_files`), else ``label_VALUE``.
 
     Raises:
         UserError: A file cannot be read or is not a mask, more than 255 values are found, or the predictions and the
@@ -117,7 +117,7 @@ def discover_labels(pairs: Sequence[tuple[str, Path, Path]]) -> Labels:
             "if they are meant to differ."
         )
     folder = pairs[0][2].parent
-    names = named_values([folder, folder.parent])
+    names = named_values([folder, folder.parent, pairs[0][1].parent])
     return Labels({"background": 0, **{names.get(value, f"label_{value}"): value for value in sorted(found - {0})}})
 
 

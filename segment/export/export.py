@@ -21,7 +21,7 @@ from segment.files import file_sha256, plain, read_mapping, write_json
 from segment.inference.engines.onnx_file import to_onnx
 from segment.inference.engines.open_vino import import_openvino, read_onnx
 from segment.inference.exported import FILES, Export, read_engine
-from segment.inference.model import FORMAT, Model
+from segment.inference.model import EXPORTED, POSTPROCESSED, Model
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ def export_model(
         content = asdict(export) | {"comparison": plain(asdict(comparison))}
         content["calibration"] = calibration and {"source": calibration.source, "windows": len(windows)}
         described = read_mapping(model.folder / "model.json")
-        write_json(folder / "model.json", described | {"format": FORMAT, "export": content})
+        written = POSTPROCESSED if described.get("postprocessing") else EXPORTED
+        write_json(folder / "model.json", described | {"format": written, "export": content})
         megabytes = {
             "network": weights.stat().st_size / 1e6,
             "export": sum((folder / name).stat().st_size for name in FILES[format]) / 1e6,

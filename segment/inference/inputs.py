@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
 from segment.data.layouts.common import image_files, split_channel
 from segment.errors import UserError
-from segment.io.formats import is_image_file, listed, mask_suffix, stem
+from segment.io.dicom.files import is_dicom
+from segment.io.dicom.names import named_series, notes_of
+from segment.io.dicom.series import Series, contents, contents_of_folder, series_of
+from segment.io.formats import is_image_file, listed, mask_suffix, stem, suffix
+from segment.io.formats.dicom import Dicom
 from segment.io.images import count_channels
+from segment.io.mask_formats import ENDINGS
+from segment.io.masks import require_series
 
 Scan = tuple[str, list[Path]]
 """Name of the mask file, and the scan's image files in channel order."""
+
+
+PROBABILITIES, UNCERTAINTY = "probabilities", "uncertainty"
+"""Folders of the maps that can be written beside the masks."""
+
+
+def check_maps(scans: Sequence[Scan]) -> None:
+    """Check that no two scans would have maps of one name, which are NIfTI whatever the format of the mask.
+
+    Raises:
+        UserError: When two would.
+    """
+    named: dict[str, str] = {}
+    for name, _ in scans:
+        other = named.setdefault(stem(Path(name)), name)
+        if other != name:
+            raise UserError(
+                f"input: {other} and {name} would have maps of the same name. Rename one, or predict them apart."
+            )
 
 
 def check_masks(output: Path, scans: Sequence[Scan], overwrite: bool) -> None:
@@ -43,7 +69,8 @@ def find_scans(source: Path, channels: int) -> Iterator[Scan]:
 
     Args:
         source: An image file or a folder of them. Files NAME_0000, NAME_0001, ... are the channels of one scan if the
-            model has several channels and each file one.
+            model has several channels and each file one. Or a folder with DICOM series, in it or its subfolders, or a
+            file of one.
         channels: Channels of the model.
 
     Yields:
@@ -54,19 +81,32 @@ def find_scans(source: Path, channels: int) -> Iterator[Scan]:
     """
     if not source.exists():
         raise UserError(f"input={source}: there is no such file or folder.")
+    if series := find_series(source):
+        for name, item in series.items():
+            yield f"{name}{Dicom.mask_suffix}", [item.path]
+        return
     if source.is_file() and not is_image_file(source):
         raise UserError(f"input={source}: is not an image file. Formats read: {listed()}.")
     files = [source] if source.is_file() else image_files(source)
     if not files:
         raise UserError(f"input={source}: has no image file. Formats read: {listed()}.")
-    for (name, end), members in groupby(sorted(files, key=_scan_key), key=_scan_key):
+    yield from _scans_of(files, channels)
+
+
+def _scans_of(files: Sequence[Path], channels: int) -> Iterator[Scan]:
+    """Scans of files of any format but DICOM, by their names; see `find_scans`."""
+    for (name, _), members in groupby(sorted(files, key=_scan_key), key=_scan_key):
         group = list(members)
         numbers = [split_channel(stem(file))[1] for file in group]
-        if numbers == [None] or (numbers == list(range(channels)) and not _holds_all(group[0], channels)):
-            yield f"{name}{end}", group
+        if numbers == [None]:
+            yield _mask_name(group[0]), group
+        elif numbers == list(range(channels)) and not _holds_all(group[0], channels):
+            yield f"{name}{mask_suffix(group[0])}", group
         elif (channels == 1 or _holds_all(group[0], channels)) and len(set(numbers)) == len(numbers):
             # Every file is a whole scan, whose name happens to end in four digits.
-            yield from ((f"{stem(file)}{end}", [file]) for file in group)
+            yield from ((_mask_name(file), [file]) for file in group)
+        elif len(set(numbers)) < len(numbers):
+            raise UserError(f"{group[0]} and {group[1].name} would have one mask, {_mask_name(group[0])}. Rename one.")
         else:
             raise UserError(
                 f"{group[0]}: the scan {name!r} has the channels {numbers}, but the model needs 0 to {channels - 1}. "
@@ -82,5 +122,61 @@ def _holds_all(file: Path, channels: int) -> bool:
         return False
 
 
+def _mask_name(file: Path) -> str:
+    return f"{stem(file)}{mask_suffix(file)}"
+
+
+def renamed(scans: Iterable[Scan], kind: str) -> list[Scan]:
+    """Name masks for a format.
+
+    Args:
+        scans: From `find_scans`.
+        kind: One of `segment.io.mask_formats.ENDINGS`, or ``own`` for names as they are.
+
+    Raises:
+        UserError: If the format refers to a DICOM series and a scan is none, or two masks would have one name.
+    """
+    scans = list(scans)
+    if kind == "own":
+        return scans
+    for _, files in scans:
+        require_series(files[0], kind)
+    found = [(f"{stem(name)}{ENDINGS[kind]}", files) for name, files in scans]
+    twice = next((name for name, count in Counter(name for name, _ in found).items() if count > 1), None)
+    if twice is not None:
+        raise UserError(f"output_format={kind}: two scans would have the mask {twice}. Rename one of them.")
+    return found
+
+
+def notes_on(source: Path) -> list[str]:
+    """Sentences about the files of a DICOM folder that are no scan; none for other folders.
+
+    Args:
+        source: As for `find_scans`.
+    """
+    return notes_of(contents(source)) if source.is_dir() and find_series(source) else []
+
+
+def find_series(source: Path) -> dict[str, Series]:
+    """Find the DICOM series of a folder.
+
+    Args:
+        source: A folder, whose subfolders are searched too, or a file of a series.
+
+    Returns:
+        The series by name; none where other images lie in the folder.
+
+    Raises:
+        UserError: If a file is DICOM but no scan.
+    """
+    if is_dicom(source):
+        own = series_of(source)
+        found = named_series(source.parent, contents_of_folder(source.parent).series)
+        return {name: series for name, series in found.items() if series is own}
+    if not source.is_dir() or any(suffix(file) not in Dicom.suffixes for file in image_files(source)):
+        return {}
+    return named_series(source, contents(source).series)
+
+
 def _scan_key(file: Path) -> tuple[str, str]:
-    return split_channel(stem(file))[0], mask_suffix(file)
+    return split_channel(stem(file))[0], mask_suffix(file).lower()

@@ -23,13 +23,16 @@ MAX_SIGMA = 10.0
 MAX_BATCH = 4096
 AUTO = "auto"  # for the batch size and the layout of windows: the fastest where the model is scored
 LAYOUTS = ("channels_last", "contiguous")
+DECISIONS = ARGMAX, DICE = "argmax", "dice"
 
 
-def check_windows(overlap: float, batch_size: int | str, sigma: float, layout: str = "channels_last") -> None:
+def check_windows(
+    overlap: float, batch_size: int | str, sigma: float, layout: str = "channels_last", decision: str = ARGMAX
+) -> None:
     """Check the arguments of `segment.inference.windows.SlidingWindows`.
 
     Raises:
-        ValueError: When a number is out of range, or there is no such layout.
+        ValueError: When a number is out of range, or there is no such layout or decision.
         TypeError: When a value is not a number.
     """
     # NaN compares as false.
@@ -42,6 +45,8 @@ def check_windows(overlap: float, batch_size: int | str, sigma: float, layout: s
         raise ValueError(f"batch_size={batch_size} must be a whole number from 1 to {MAX_BATCH}, or {AUTO}")
     if layout not in (AUTO, *LAYOUTS):
         raise ValueError(f"layout={layout} must be one of {', '.join((AUTO, *LAYOUTS))}")
+    if decision not in DECISIONS:
+        raise ValueError(f"decision={decision} must be one of {', '.join(DECISIONS)}")
 
 
 def check_accelerator(accelerator: str) -> None:
@@ -112,7 +117,8 @@ def model_folders(text: str) -> list[Path]:
     """The folders that ``model=`` names.
 
     Args:
-        text: A run or model folder; the folder of a ``fold=all``, whose folds are meant; or several as ``[A,B]``.
+        text: A run or model folder; the folder of a ``fold=all`` or its ``model/``, whose folds are meant; or several
+            as ``[A,B]``.
     """
     several = text.startswith("[") and text.endswith("]") and not Path(text).exists()
     named = [part.strip().strip("'\"") for part in text[1:-1].split(",")] if several else [text]
@@ -120,14 +126,23 @@ def model_folders(text: str) -> list[Path]:
 
 
 def _folds(folder: Path) -> list[Path]:
-    """The run folders of a cross-validation's folds, or the folder itself."""
+    """The run folders of a cross-validation's folds, else its own copies of their models, else the folder itself."""
     record = folder / "provenance.json"
-    if (folder / "model.json").is_file() or (folder / "model").is_dir() or not record.is_file():
+    if any((place / "model.json").is_file() for place in (folder, folder / "model")):
         return [folder]
-    runs = read_mapping(record).get("runs")
-    if not isinstance(runs, list) or not all(isinstance(run, dict) and "folder" in run for run in runs):
-        return [folder]
-    return [Path(os.path.normpath(folder / str(run["folder"]))) for run in runs]
+    copies = [found for place in (folder / "model", folder) if (found := fold_models(place))]
+    runs = read_mapping(record).get("runs") if record.is_file() else None
+    if isinstance(runs, list) and all(isinstance(run, dict) and "folder" in run for run in runs):
+        named = [Path(os.path.normpath(folder / str(run["folder"]))) for run in runs]
+        if not copies or all((run / "model" / "model.json").is_file() for run in named):
+            return named
+    return copies[0] if copies else [folder]
+
+
+def fold_models(folder: Path) -> list[Path]:
+    """The models ``fold0``, ``fold1``, ... in the ``model/`` of a cross-validation; empty for other folders."""
+    numbers = {path.parent.name.removeprefix("fold") for path in folder.glob("fold*/model.json")}
+    return [folder / f"fold{number}" for number in sorted(filter(str.isdecimal, numbers), key=int)]
 
 
 def channels_of(model: Path) -> int | None:

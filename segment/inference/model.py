@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from safetensors.torch import save_file
 from torch import nn
 
@@ -20,20 +22,23 @@ from segment.files import read_mapping, write_json, written_whole
 from segment.inference.architecture import load_network
 from segment.inference.exported import FILES, Export, convert, read_engine
 from segment.inference.limits import find_model
+from segment.inference.postprocessing import MAX_STEPS, Step, check_steps
 from segment.inference.precision import PRECISIONS, written_precision
 from segment.inference.prediction import Prediction
 from segment.inference.predictor import Predictor, context_of
-from segment.inference.settings import Settings, decide_settings
+from segment.inference.settings import Settings, decide_settings, together, with_steps
 from segment.inference.speed import fastest
 from segment.inference.windows import SlidingWindows
 from segment.io.images import read_image
 from segment.io.memory import image_of
+from segment.memory import require_memory
 from segment.networks.padding import laid_out
 from segment.preprocessing.plan import Plan
 from segment.validation import one_of, read_as, whole
 
-FORMAT = 2  # of model.json; larger numbers are from newer versions
-IN_TORCH = 1  # written where there is no export, so that versions before exports read it too
+FORMAT = 3  # of model.json; larger numbers are from newer versions
+# What is written tells versions that would leave a part out that they cannot read it.
+IN_TORCH, EXPORTED, POSTPROCESSED = 1, 2, 3
 MAX_JSON_BYTES = 1 << 20
 
 
@@ -47,6 +52,7 @@ class Description:
         labels: Name of each label to its value or, for a region, its values.
         region_order: The value that each region writes into a mask; None without regions.
         export: For an exported network, how it was made; it has files of its own instead of weights.safetensors.
+        postprocessing: Steps that its masks were scored after.
     """
 
     format: Annotated[int, whole(1, FORMAT)]
@@ -59,6 +65,8 @@ class Description:
     region_order: tuple[int, ...] | None = None
     precision: Annotated[str, one_of(PRECISIONS)] | None = None
     export: Export | None = None
+    postprocessing: Annotated[tuple[Step, ...], Field(max_length=MAX_STEPS)] = ()
+    codes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -76,7 +84,10 @@ class Model:
         folder: The model folder; None for a network that was not loaded.
         weights: The file of the weights, if it is not the model folder's.
         members: The models of an ensemble, whose networks ``network`` lists; empty otherwise.
+        groups: If their plans differ, the ensemble of each plan.
         export: How the network was exported; None for one in torch.
+        postprocessing: Steps that its masks were scored after.
+        codes: Codes of structures for DICOM, see `segment.data.case.Dataset`.
         engines: Networks made of it for other engines, by engine and precision.
     """
 
@@ -90,7 +101,10 @@ class Model:
     folder: Path | None = None
     weights: Path | None = None
     members: tuple[Model, ...] = ()
+    groups: tuple[Model, ...] = ()
     export: Export | None = None
+    postprocessing: tuple[Step, ...] = ()
+    codes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     engines: dict[tuple[str, str], nn.Module] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -100,14 +114,37 @@ class Model:
         return (1, len(self.channels), *window), (1, self.labels.outputs, *window)
 
     def settings(
-        self, inference: Mapping[str, Any] | None = None, precision: str | None = None, accelerator: str = "auto"
+        self,
+        inference: Mapping[str, Any] | None = None,
+        precision: str | None = None,
+        accelerator: str = "auto",
+        postprocessing: bool = True,
     ) -> Settings:
         """The prediction settings: those of its scores, except where given; see `decide_settings`.
 
         Batch size and layout of windows that are ``auto`` are measured.
         """
-        return decide_settings(
+        steps = self.postprocessing if postprocessing else ()
+        if self.groups:
+            parts = {str(one.folder): one.settings(inference, precision, accelerator) for one in self.groups}
+            return together(parts, self.postprocessing, steps)
+        self._require_window_memory(accelerator)
+        settings = decide_settings(
             self.inference, self.precision, inference, precision, accelerator, self._fastest, self.export
+        )
+        return with_steps(settings, self.postprocessing, steps)
+
+    def _require_window_memory(self, accelerator: str) -> None:
+        """Refuse a window whose channels, first features and outputs alone exceed the memory; the file is untrusted."""
+        if accelerator != "cpu" and torch.cuda.is_available():
+            return
+        widest = 2 * max(self.plan.features[:1], default=0)
+        numbers = math.prod(self.plan.patch_size) * (len(self.channels) + widest + self.labels.outputs)
+        size = " x ".join(map(str, self.plan.patch_size))
+        require_memory(
+            4 * numbers,
+            f"{self.folder or 'the model'}: its window of {size} voxels",
+            "Use another model, or a machine with more memory.",
         )
 
     def _fastest(self, windows: SlidingWindows, device: torch.device, precision: str) -> SlidingWindows:
@@ -123,6 +160,7 @@ class Model:
         inference: Mapping[str, Any] | None = None,
         precision: str | None = None,
         accelerator: str = "auto",
+        postprocessing: bool = True,
     ) -> Prediction:
         """Predict one scan, by default with the settings of the model's scores; warns about differences.
 
@@ -136,6 +174,7 @@ class Model:
             precision: ``32-true``, ``bf16-mixed``, ``16-mixed``, or ``auto``, the fastest on this machine; None: as
                 scored, if this machine computes it fast.
             accelerator: ``cpu``, ``gpu``, or ``auto`` for a GPU if available.
+            postprocessing: Whether to apply the model's post-processing to the mask.
 
         Returns:
             The mask and, if requested, the probabilities, on the scan's grid, axes x, y, z.
@@ -144,12 +183,14 @@ class Model:
             UserError: When the scan cannot be read, its channels or axes differ from the model's, or a setting is
                 out of range.
         """
-        settings = self.settings(inference, precision, accelerator)
+        settings = self.settings(inference, precision, accelerator, postprocessing)
         for note in settings.notes:
             warnings.warn(note, stacklevel=2)
         files = _files(scan) if affine is None else []
         image, name = (read_image(files), str(files[0])) if files else (image_of(scan, affine), "the scan")
-        predictor = predictor_of(self, settings.windows, settings.device, settings.precision, settings.engine)
+        predictor = predictor_of(
+            self, settings.windows, settings.device, settings.precision, settings.engine, settings.steps
+        )
         prepared, placement = predictor.prepare(image, name)
         del image  # a whole scan
         try:
@@ -187,6 +228,7 @@ def save_model(
     inference: Mapping[str, Any],
     dataset: str,
     precision: str = "32-true",
+    codes: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
     """Write a model folder.
 
@@ -200,6 +242,7 @@ def save_model(
         inference: Arguments of the windows it is scored with, as plain data.
         dataset: Name of the data set.
         precision: Lightning's name for the precision it is scored in.
+        codes: Codes of structures for DICOM.
     """
     state = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
     with written_whole(folder / "weights.safetensors") as temporary:
@@ -214,8 +257,22 @@ def save_model(
         inference=dict(inference),
         region_order=labels.region_order or None,
         precision=precision,
+        codes={name: dict(code) for name, code in (codes or {}).items()},
     )
     write_json(folder / "model.json", asdict(description))
+
+
+def set_postprocessing(folder: Path, steps: Sequence[Step]) -> None:
+    """Write post-processing into a model folder, in place of what it had.
+
+    Args:
+        folder: The model folder.
+        steps: The steps; none writes the file of a model without post-processing.
+    """
+    content = read_mapping(folder / "model.json", largest=MAX_JSON_BYTES)
+    own = EXPORTED if content.get("export") else IN_TORCH
+    changed = {"format": POSTPROCESSED if steps else own, "postprocessing": [asdict(step) for step in steps]}
+    write_json(folder / "model.json", content | changed)
 
 
 def load_model(folder: Path, trust: Sequence[str] = ()) -> Model:
@@ -238,6 +295,7 @@ def load_model(folder: Path, trust: Sequence[str] = ()) -> Model:
     try:
         labels = Labels(described.labels, described.region_order)
         _check(described, labels.outputs)
+        check_steps(described.postprocessing, labels)
     except ValueError as error:
         raise UserError(f"{path}: {str(error).rstrip('.')}. {fix}") from error
     model = Model(
@@ -250,6 +308,8 @@ def load_model(folder: Path, trust: Sequence[str] = ()) -> Model:
         precision=described.precision or written_precision(folder),
         folder=folder,
         export=described.export,
+        postprocessing=described.postprocessing,
+        codes=described.codes,
     )
     if model.export:
         network: nn.Module = read_engine(folder, model.export, *model.shapes)
@@ -284,7 +344,12 @@ def _check(model: Description, outputs: int) -> None:
 
 
 def predictor_of(
-    model: Model, windows: SlidingWindows, device: torch.device, precision: str, engine: str | None = None
+    model: Model,
+    windows: SlidingWindows,
+    device: torch.device,
+    precision: str,
+    engine: str | None = None,
+    steps: Sequence[Step] = (),
 ) -> Predictor:
     """Create a predictor from a loaded model.
 
@@ -294,9 +359,10 @@ def predictor_of(
         device: Where the network runs.
         precision: Lightning's name: ``bf16-mixed`` and ``16-mixed`` run under autocast, anything else without.
         engine: What computes the network; None: torch, or the engine of an export.
+        steps: Post-processing of the masks.
     """
     network = laid_out(_network(model, engine, precision), len(model.plan.spacing), windows.used_layout).to(device)
-    return Predictor(network, model.plan, windows, model.labels, context_of(precision, device))
+    return Predictor(network, model.plan, windows, model.labels, context_of(precision, device), steps)
 
 
 def _network(model: Model, engine: str | None, precision: str) -> nn.Module:

@@ -15,11 +15,15 @@ from torch import Tensor, nn
 from segment.data.labels import Labels
 from segment.errors import UserError
 from segment.inference.batches import FittingBatches
+from segment.inference.decision import decide, decide_scan
+from segment.inference.held import held
+from segment.inference.limits import ARGMAX
+from segment.inference.postprocessing import Step, postprocessed
 from segment.inference.windows import SlidingWindows, assembled
 from segment.io.images import Image, read_image
 from segment.preprocessing.plan import Plan
-from segment.preprocessing.prepare import Placement, oversized, prepare_image
-from segment.preprocessing.restore import Restorer, fixed_axis, most_likely, restore
+from segment.preprocessing.prepare import Placement, prepare_image, require_preparable
+from segment.preprocessing.restore import Restorer, fixed_axis, restore
 
 Watch = Callable[[int, int, Tensor], None]
 """Called with the axis, the index and the probabilities (output, *plane) of a plane."""
@@ -49,6 +53,7 @@ class Predictor:
         windows: How a scan is divided into windows.
         labels: Meaning of the outputs.
         precision: Creates the context that the network runs in, such as Lightning's ``forward_context`` or an autocast.
+        steps: Post-processing of the masks.
     """
 
     def __init__(
@@ -58,12 +63,14 @@ class Predictor:
         windows: SlidingWindows,
         labels: Labels,
         precision: Callable[[], AbstractContextManager] = contextlib.nullcontext,
+        steps: Sequence[Step] = (),
     ) -> None:
         self.network = network
         self.plan = plan
         self.windows = windows
         self.labels = labels
         self.precision = precision
+        self.steps = steps
         members = network if isinstance(network, nn.ModuleList) else [network]
         self.forwards = [FittingBatches(member) for member in members]
 
@@ -76,13 +83,18 @@ class Predictor:
         probabilities = self.probabilities(image, placement)
         return ScanOutput(self.classes(probabilities, placement), probabilities)
 
-    def mask(self, image: Tensor, placement: Placement, watch: Watch | None = None) -> np.ndarray:
-        """Predict a prepared image (channel, *spatial) plane by plane, without holding its probabilities.
+    def mask(
+        self, image: Tensor, placement: Placement, watch: Watch | None = None, kept: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Predict a prepared image (channel, *spatial) plane by plane, without holding its probabilities in memory.
 
         Args:
             image: The image.
             placement: Where it comes from.
             watch: Called with every plane's axis, index and probabilities (output, *plane) on the plan's grid.
+            kept: (output, *spatial) floats on the source grid, zeros, to which the probabilities are written; with one
+                output more, the mean entropy of the passes follows. Without it, a decision that needs the whole scan
+                keeps the probabilities in a temporary file.
 
         Returns:
             Class indices (*spatial) uint8 on the source grid.
@@ -90,13 +102,42 @@ class Predictor:
         Raises:
             UserError: When the network's values are not finite.
         """
+        if kept is None and self.windows.decision != ARGMAX:
+            kept = held((self.labels.outputs, *placement.grid.shape))
+        decided = self.add(image, placement, kept, watch=watch)
+        return self._finished(decided, placement, kept)
+
+    def add(
+        self,
+        image: Tensor,
+        placement: Placement,
+        kept: np.ndarray | None,
+        share: float = 1,
+        watch: Watch | None = None,
+    ) -> np.ndarray:
+        """Add the probabilities of a prepared image (channel, *spatial) to others, plane by plane.
+
+        Args:
+            image: The image.
+            placement: Where it comes from.
+            kept: As for `mask`; a share of the probabilities is added to it.
+            share: That share.
+            watch: As for `mask`.
+
+        Returns:
+            Class indices (*spatial) uint8 on the source grid: the most probable ones, of this model alone.
+
+        Raises:
+            UserError: When the network's values are not finite.
+        """
         axis = self._axis(image, placement)
         length = image.shape[axis + 1] if image.ndim == 4 else 1
-        restorer = Restorer(placement, self.plan, length, axis, self._decide)
-        for index, plane in self._planes(image, axis, whole=False):
+        restorer = Restorer(placement, self.plan, length, axis, self._decide, kept, share, self._background)
+        more = kept is not None and len(kept) > self.labels.outputs
+        for index, plane in self._planes(image, axis, whole=False, entropies=more):
             restorer.add(index, plane)
             if watch is not None:
-                watch(axis, index, plane)
+                watch(axis, index, plane[: self.labels.outputs])
         return restorer.result()
 
     def probabilities(self, image: Tensor, placement: Placement) -> Tensor:
@@ -113,10 +154,10 @@ class Predictor:
         fixed = fixed_axis(placement, self.plan)
         return self.windows.axis(image.shape[1:], self.plan.patch_size) if fixed is None else fixed
 
-    def _planes(self, image: Tensor, axis: int, whole: bool) -> Iterator[tuple[int, Tensor]]:
+    def _planes(self, image: Tensor, axis: int, whole: bool, entropies: bool = False) -> Iterator[tuple[int, Tensor]]:
         """The planes of `SlidingWindows.planes`, computed in evaluation mode and in the precision's context."""
         planes = self.windows.planes(
-            self.forwards, image, self.plan.patch_size, bool(self.labels.regions), axis, whole=whole
+            self.forwards, image, self.plan.patch_size, bool(self.labels.regions), axis, whole, entropies
         )
         training = self.network.training
         self.network.eval()
@@ -126,7 +167,7 @@ class Predictor:
                     found = next(planes, None)
                 if found is None:
                     return
-                # Probabilities are at most 1, so their sum is finite where all of them are.
+                # Probabilities and entropies are at most 1, so their sum is finite where all of them are.
                 if not bool(torch.isfinite(found[1].sum())):
                     raise UserError(
                         "the network gives values that are not finite (NaN or infinite). Predict with "
@@ -140,21 +181,30 @@ class Predictor:
     def classes(self, probabilities: Tensor, placement: Placement) -> np.ndarray:
         """Class indices (*spatial) uint8 on the source grid, from probabilities on the plan's grid."""
         axis = self._axis(probabilities, placement)
-        return restore(probabilities, placement, self.plan, self._decide, axis=axis)
+        kept = None if self.windows.decision == ARGMAX else held((len(probabilities), *placement.grid.shape))
+        decided = restore(probabilities, placement, self.plan, self._decide, axis, kept, self._background)
+        return self._finished(decided, placement, kept)
+
+    def _finished(self, decided: np.ndarray, placement: Placement, kept: np.ndarray | None) -> np.ndarray:
+        """The mask after a decision that needs the whole scan and after post-processing."""
+        if kept is not None and self.windows.decision != ARGMAX:
+            decided = decide_scan(kept[: self.labels.outputs], self.labels, self.windows.decision)
+        return postprocessed(decided, self.steps, self.labels, placement.grid.spacing)
+
+    @property
+    def _background(self) -> int | None:
+        """The class of the parts of a scan that are cropped; regions are absent there."""
+        return None if self.labels.regions else 0
 
     def _decide(self, probabilities: Tensor) -> Tensor:
-        return decide(probabilities, self.labels)
+        return decide(probabilities[: self.labels.outputs], self.labels)
 
     def on_source(self, probabilities: Tensor, placement: Placement) -> np.ndarray:
         """Probabilities (output, *spatial) float32 on the source grid; cropped parts are background."""
         axis = self._axis(probabilities, placement)
-        background = [not self.labels.regions and index == 0 for index in range(len(probabilities))]
-        return np.stack(
-            [
-                restore(part[None], placement, self.plan, lambda plane: plane[0], np.float32, float(outside), axis)
-                for part, outside in zip(probabilities, background, strict=True)
-            ]
-        )
+        kept = np.zeros((len(probabilities), *placement.grid.shape), np.float32)
+        restore(probabilities, placement, self.plan, self._decide, axis, kept, self._background)
+        return kept
 
     def predict_files(self, images: Sequence[Path], watch: Watch | None = None) -> np.ndarray:
         """Predict image files, one per channel or one with all channels.
@@ -175,10 +225,12 @@ class Predictor:
         """Read and prepare image files, see `prepare`."""
         return self.prepare(read_image(images), str(images[0]))
 
-    def predict_read(self, images: Sequence[Path], prepared: Prepared, watch: Watch | None = None) -> np.ndarray:
-        """Predict what `read` returned, see `predict_files`."""
+    def predict_read(
+        self, images: Sequence[Path], prepared: Prepared, watch: Watch | None = None, kept: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Predict what `read` returned, see `predict_files` and `mask`."""
         try:
-            return self.mask(*prepared, watch)
+            return self.mask(*prepared, watch, kept)
         except UserError as error:
             raise UserError(f"{images[0]}: {error}") from error
 
@@ -198,8 +250,7 @@ class Predictor:
                 f"{name}: a {image.grid.ndim}D image with {image.array.shape[0]} channel(s), but the model was "
                 f"trained on {dims}D images with {channels}. Give images like those it was trained on."
             )
-        if reason := oversized(image.grid, self.plan):
-            raise UserError(f"{name}: {reason}. Fix the spacing in the file's header, or use another model.")
+        require_preparable(image.grid, channels, self.plan, name)
         try:
             prepared, placement = prepare_image(image, self.plan)
         except ValueError as error:
@@ -220,22 +271,3 @@ def context_of(precision: str, device: torch.device) -> Callable[[], AbstractCon
     if precision not in AUTOCAST:
         return contextlib.nullcontext
     return lambda: torch.autocast(device.type, dtype=AUTOCAST[precision])
-
-
-def decide(probabilities: Tensor, labels: Labels) -> Tensor:
-    """Decide the class of every voxel.
-
-    Args:
-        probabilities: (output, *spatial). Classes: the most probable wins. Regions: each region above 0.5 writes its
-            class, later regions over earlier ones (nnU-Net's ``regions_class_order``).
-        labels: Meaning of the outputs.
-
-    Returns:
-        (*spatial) uint8 class indices.
-    """
-    if not labels.regions:
-        return most_likely(probabilities)
-    classes = torch.zeros(probabilities.shape[1:], dtype=torch.uint8, device=probabilities.device)
-    for region, index in zip(probabilities, labels.painted, strict=True):
-        classes[region > 0.5] = index
-    return classes

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from segment import provenance
+from segment.data.labels import Labels
 from segment.errors import UserError
 from segment.files import file_sha256, write_json
-from segment.inference.inputs import Scan
-from segment.inference.model import Model, predictor_of
-from segment.inference.predictor import Prepared
+from segment.inference.held import held
+from segment.inference.inputs import PROBABILITIES, UNCERTAINTY, Scan
+from segment.inference.model import Model
 from segment.inference.settings import Settings
+from segment.inference.several import predictor_with
+from segment.inference.uncertainty import uncertainty
 from segment.io.content import hash_scans
-from segment.io.images import write_label
+from segment.io.formats import stem
+from segment.io.fractions import write_fractions
+from segment.io.images import read_grid, write_label
 from segment.parallel import overlapped
 
 
@@ -29,6 +34,8 @@ def predict_scans(
     settings: Settings,
     advance: Callable[[str], None] = lambda name: None,
     command: Sequence[str] = (),
+    write_file: Callable[[Path, np.ndarray, Path], None] = write_label,
+    maps: Collection[str] = (),
 ) -> dict[str, str]:
     """Write the mask of each scan on its own grid, then ``predictions.json``: how they were made.
 
@@ -45,17 +52,20 @@ def predict_scans(
         settings: Prediction settings.
         advance: Called with a mask's name once its scan is done.
         command: Arguments of ``segment``; by default those of this process.
+        write_file: Writes a mask to a file, given a file of its scan.
+        maps: What to write beside the masks, each in a folder of its name, along a fourth axis: ``probabilities`` of
+            every label or region, and ``uncertainty``, the maps of `segment.inference.uncertainty.uncertainty`.
 
     Returns:
         Name of the mask to the reason, for each scan that could not be predicted. If none could, nothing is written.
     """
     started = time.time()
-    predictor = predictor_of(model, settings.windows, settings.device, settings.precision, settings.engine)
+    predictor = predictor_with(model, settings)
     output.mkdir(parents=True, exist_ok=True)
     made: dict[str, Any] = {}
     failed: dict[str, str] = {}
 
-    def read(scan: Scan) -> Prepared | None:
+    def read(scan: Scan) -> Any:
         with _noted(scan, failed):
             prepared = predictor.read(scan[1])
             images = [file.absolute() for file in scan[1]]
@@ -63,21 +73,25 @@ def predict_scans(
             return prepared
         return None
 
-    def predict(scan: Scan, prepared: Prepared | None) -> np.ndarray | None:
+    def predict(scan: Scan, prepared: Any) -> tuple[np.ndarray, np.ndarray | None] | None:
         name, files = scan
         if prepared is None:
             return None
         with _noted(scan, failed):
             began = time.perf_counter()
-            mask = model.labels.decode(predictor.predict_read(files, prepared))
+            kept = _held(model, files[0], output, maps) if maps else None
+            mask = model.labels.decode(predictor.predict_read(files, prepared, kept=kept))
             made[name]["seconds"] = round(time.perf_counter() - began, 3)
-            return mask
+            return mask, kept
         return None
 
-    def write(scan: Scan, mask: np.ndarray | None) -> None:
-        if mask is not None:
+    def write(scan: Scan, result: tuple[np.ndarray, np.ndarray | None] | None) -> None:
+        if result is not None:
             with _noted(scan, failed):
-                write_label(output / scan[0], mask, like=scan[1][0])
+                mask, kept = result
+                if kept is not None:
+                    _write_maps(output, scan, kept, model.labels, maps)
+                write_file(output / scan[0], mask, scan[1][0])
 
     for name, _ in overlapped(read, predict, write, scans):
         advance(name)
@@ -88,10 +102,11 @@ def predict_scans(
         "model": [_described(member) for member in model.members] or _described(model),
         "dataset": model.dataset,
         "labels": model.labels.declared,
-        "scored": settings.scored,
-        "predicted": settings.used,
+        "scored": [part.scored for part in settings.parts] or settings.scored,
+        "predicted": [part.used for part in settings.parts] or settings.used,
         "device": settings.device.type,
         "notes": settings.notes,
+        **({PROBABILITIES: list(model.labels.regions or model.labels)} if PROBABILITIES in maps else {}),
         "scans": {name: how for name, how in made.items() if name not in failed},
         "failed": failed,
         "provenance": provenance.collect(0, started, command),
@@ -107,6 +122,25 @@ def _noted(scan: Scan, failed: dict[str, str]) -> Iterator[None]:
         yield
     except UserError as error:
         failed[scan[0]] = str(error)
+
+
+def _held(model: Model, image: Path, output: Path, maps: Collection[str]) -> np.ndarray:
+    """Room on the disk of the output for what maps of a scan are made of."""
+    kind = np.float32 if model.groups else np.float16  # means of several plans are summed up
+    return held((model.labels.outputs + (UNCERTAINTY in maps), *read_grid(image).shape), kind, output)
+
+
+def _write_maps(output: Path, scan: Scan, kept: np.ndarray, labels: Labels, maps: Collection[str]) -> None:
+    """Write maps of a scan from what `segment.inference.predictor.Predictor.mask` has kept of it."""
+    name, grid = f"{stem(Path(scan[0]))}.nii.gz", read_grid(scan[1][0])
+    volumes = kept[:, None] if kept.ndim == 3 else kept
+    if PROBABILITIES in maps:
+        write_fractions(output / PROBABILITIES / name, volumes[: labels.outputs], grid)
+    if UNCERTAINTY in maps:
+        found = np.empty((2, *volumes.shape[1:]), np.float16)
+        for index in range(volumes.shape[1]):
+            found[:, index] = uncertainty(volumes[:, index], bool(labels.regions))
+        write_fractions(output / UNCERTAINTY / name, found, grid)
 
 
 def _described(model: Model) -> dict[str, str] | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from segment.errors import UserError, did_you_mean
 from segment.inference.engines.names import PACKAGES, PRECISIONS, check_engine
 from segment.inference.exported import Export
 from segment.inference.limits import AUTO, check_accelerator, check_precision
+from segment.inference.postprocessing import Step, words
 from segment.inference.precision import precision_for
 from segment.inference.speed import with_way
 from segment.inference.windows import SlidingWindows
@@ -31,6 +32,8 @@ class Settings:
         scored: Settings of the scores: arguments of the windows, ``engine``, and ``precision``, None if unknown.
         notes: A sentence for each setting that differs from that of the model's scores.
         engine: What computes the network.
+        steps: Post-processing of the masks.
+        parts: The settings of each plan's models, in an ensemble of several plans.
     """
 
     windows: SlidingWindows
@@ -39,11 +42,14 @@ class Settings:
     scored: Mapping[str, Any]
     notes: tuple[str, ...]
     engine: str = "torch"
+    steps: tuple[Step, ...] = ()
+    parts: tuple[Settings, ...] = ()
 
     @property
     def used(self) -> dict[str, Any]:
         """Settings of the prediction, with the keys of `scored`."""
-        return {**vars(self.windows), "precision": self.precision, "engine": self.engine}
+        own = {"precision": self.precision, "engine": self.engine, "postprocessing": words(self.steps)}
+        return {**vars(self.windows), **own}
 
 
 def decide_settings(
@@ -89,6 +95,33 @@ def decide_settings(
     reasons |= {"precision": reason, "engine": "as exported" if export else "as requested"}
     notes = different(scored, used, reasons)
     return Settings(windows, chosen, device, scored, tuple(notes), engine)
+
+
+def with_steps(settings: Settings, scored: Sequence[Step], used: Sequence[Step]) -> Settings:
+    """The settings with post-processing.
+
+    Args:
+        settings: The settings of the prediction.
+        scored: The post-processing of the model's scores.
+        used: That of the prediction.
+    """
+    before = {"postprocessing": words(scored)}
+    notes = different(before, {"postprocessing": words(used)}, {})
+    return replace(settings, scored={**settings.scored, **before}, notes=(*settings.notes, *notes), steps=tuple(used))
+
+
+def together(parts: Mapping[str, Settings], scored: Sequence[Step], used: Sequence[Step]) -> Settings:
+    """The settings of an ensemble of several plans.
+
+    Args:
+        parts: The settings of each plan's models, by what to call them.
+        scored: The post-processing of their scores.
+        used: That of the prediction.
+    """
+    notes = [f"{name}: {note}" for name, part in parts.items() for note in part.notes]
+    with_own = tuple(with_steps(replace(part, notes=()), scored, used) for part in parts.values())
+    first = with_own[0]
+    return replace(first, notes=(*notes, *first.notes), parts=with_own)
 
 
 def _precision(

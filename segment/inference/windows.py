@@ -16,8 +16,9 @@ from torch.nn import functional
 
 from segment.augment.spatial import spatial_axes
 from segment.inference.blending import Blend, constant_places, cut
-from segment.inference.limits import AUTO, check_windows
+from segment.inference.limits import ARGMAX, AUTO, check_windows
 from segment.inference.tiling import Pass, Place, Schedule, Step, best_axis, gaussian, schedule, starts
+from segment.inference.uncertainty import entropy
 from segment.networks.padding import memory_format
 
 AVERAGES = ("probabilities", "logits")
@@ -25,6 +26,7 @@ UNMEASURED = (4, "channels_last")  # in place of auto during a training, whose w
 
 Network = Callable[[Tensor], Tensor]
 """Maps (n, channel, *window) to logits (n, output, *window)."""
+Score = Callable[[Tensor], Tensor]
 
 
 class SlidingWindows:
@@ -43,6 +45,8 @@ class SlidingWindows:
             2021).
         layout: Memory layout of windows and weights, ``channels_last`` or ``contiguous``; ``auto``: the fastest where
             the model is scored.
+        decision: How probabilities become labels: ``argmax``, the most probable one; or ``dice``, the masks of the
+            highest expected Dice (RankSEG, Dai and Li 2023), which holds the probabilities of a scan on disk.
 
     Raises:
         ValueError: When a number is out of range.
@@ -57,8 +61,9 @@ class SlidingWindows:
         sigma: float = 0.125,
         average: str = "probabilities",
         layout: str = "channels_last",
+        decision: str = ARGMAX,
     ) -> None:
-        check_windows(overlap, batch_size, sigma, layout)
+        check_windows(overlap, batch_size, sigma, layout, decision)
         if average not in AVERAGES:
             raise ValueError(f"average={average} must be one of {', '.join(AVERAGES)}")
         self.overlap = overlap
@@ -67,12 +72,14 @@ class SlidingWindows:
         self.sigma = sigma
         self.average = average
         self.layout = layout
+        self.decision = decision
 
     def describe(self) -> dict[str, object]:
         """Settings to report with every score: overlap and test-time augmentation."""
         mirror = self.mirror if isinstance(self.mirror, str) else list(self.mirror)
         views = f"mirror {mirror}{' of logits' * (self.average == 'logits')}" if self.mirror else "none"
-        return {"overlap": self.overlap, "test_time_augmentation": views}
+        decision = {} if self.decision == ARGMAX else {"decision": self.decision}
+        return {"overlap": self.overlap, "test_time_augmentation": views, **decision}
 
     def flips(self, dims: int) -> list[tuple[int, ...]]:
         """Spatial axes flipped in each pass; the first pass flips none."""
@@ -120,6 +127,7 @@ class SlidingWindows:
         regions: bool = False,
         axis: int = 0,
         whole: bool = False,
+        entropies: bool = False,
     ) -> Iterator[tuple[int, Tensor]]:
         """Compute the same probabilities plane by plane, without holding those of the whole scan.
 
@@ -133,6 +141,7 @@ class SlidingWindows:
             regions: As for a call.
             axis: The axis that the planes are orthogonal to; 2D images have a single plane, along axis 0.
             whole: Whether the caller keeps all planes, which allows mirrored passes to run one after another.
+            entropies: Whether the mean entropy of the passes follows the probabilities as one more output.
 
         Yields:
             Index of the plane along the axis, in order; and its probabilities (output, *plane) float32.
@@ -152,11 +161,11 @@ class SlidingWindows:
         blends = [Blend(size, axis, held, weights) for held in order.held]
         forward = _Forward(networks, padded, extent, flat, self.used_layout, passes, order)
         across = tuple(kept for other, kept in enumerate(inside) if other != axis)
-        sums = (_in_turn if order.in_turn else _side_by_side)(order, blends, forward, self._score(regions, early=True))
-        for index, total in sums:
+        early, late = self._scores(regions, entropies)
+        for index, total in (_in_turn if order.in_turn else _side_by_side)(order, blends, forward, early):
             if inside[axis].start <= index < inside[axis].stop:
                 mean = total.div_(len(passes)) if len(passes) > 1 else total
-                yield index - inside[axis].start, self._score(regions, early=False)(mean)[(slice(None), *across)]
+                yield index - inside[axis].start, late(mean)[(slice(None), *across)]
 
     @property
     def used_batch_size(self) -> int:
@@ -168,11 +177,18 @@ class SlidingWindows:
         """The layout of windows and weights."""
         return UNMEASURED[1] if self.layout == AUTO else self.layout
 
-    def _score(self, regions: bool, early: bool) -> Callable[[Tensor], Tensor]:
-        """Conversion of logits (output, *plane) before the passes are averaged, or after it."""
-        if early != (self.average == "probabilities"):
-            return lambda scores: scores
-        return torch.sigmoid if regions else lambda logits: torch.softmax(logits, dim=0)
+    def _scores(self, regions: bool, entropies: bool) -> tuple[Score, Score]:
+        """Conversions of logits (output, *plane) before the passes are averaged, and after it."""
+        convert: Score = torch.sigmoid if regions else lambda logits: torch.softmax(logits, dim=0)
+        early, late = convert, _unchanged
+        if self.average == "logits":
+            early, late = late, early
+        if not entropies:
+            return early, late
+        return (
+            lambda logits: torch.cat([early(logits), entropy(convert(logits), regions)[None]]),
+            lambda means: torch.cat([late(means[:-1]), means[-1:]]),
+        )
 
 
 class _Forward:
@@ -234,7 +250,10 @@ class _Forward:
 
 Computed = Callable[[Step], Iterator[tuple[int, Place, Tensor]]]
 Planes = Iterator[tuple[int, Tensor]]
-Score = Callable[[Tensor], Tensor]
+
+
+def _unchanged(scores: Tensor) -> Tensor:
+    return scores
 
 
 def _blend(blends: list[Blend], computed: Iterator[tuple[int, Place, Tensor]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,13 +19,14 @@ def scan_sha256(path: Path) -> str:
         path: The file that stands for the scan.
 
     Returns:
-        That of the file; of a scan of several files, that of their hashes in the order of the scan.
+        That of the file; of a scan of several files, that of their hashes.
 
     Raises:
-        UserError: If it is not a scan of its format.
         OSError: If a file cannot be read.
     """
-    files = members(path)
+    files: tuple[Path, ...] = (path,)
+    with contextlib.suppress(Exception):  # of a damaged file, which is reported when it is read
+        files = members(path)
     if files == (path,):
         return file_sha256(path)
     return hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()

@@ -122,10 +122,22 @@ def to_canonical(array: np.ndarray, grid: Grid) -> np.ndarray:
     Raises:
         ValueError: If the last axes do not have the grid's shape.
     """
+    view = canonical_view(array, grid)
+    return view if grid.ndim == 2 else np.ascontiguousarray(view)
+
+
+def canonical_view(array: np.ndarray, grid: Grid) -> np.ndarray:
+    """The result of `to_canonical` as a view, so that what is written to it is written to the array.
+
+    Raises:
+        ValueError: If the last axes do not have the grid's shape.
+    """
     _require_shape(array, grid.shape)
     if grid.ndim == 2:
         return array
-    return _reorient(array, nib.orientations.io_orientation(grid.affine))
+    # nibabel reorients the first axes in x, y, z order; transposing moves ours there, channels last.
+    view: np.ndarray = nib.orientations.apply_orientation(array.T, nib.orientations.io_orientation(grid.affine)).T
+    return view
 
 
 def from_canonical(array: np.ndarray, grid: Grid) -> np.ndarray:
@@ -145,8 +157,8 @@ def from_canonical(array: np.ndarray, grid: Grid) -> np.ndarray:
         _require_shape(array, grid.shape)
         return array
     _require_shape(array, canonical_grid(grid).shape)
-    ornt = nib.orientations.io_orientation(grid.affine)
-    return _reorient(array, nib.orientations.ornt_transform(CANONICAL, ornt))
+    back = nib.orientations.ornt_transform(CANONICAL, nib.orientations.io_orientation(grid.affine))
+    return np.ascontiguousarray(nib.orientations.apply_orientation(array.T, back).T)
 
 
 def canonical_grid(grid: Grid) -> Grid:
@@ -187,11 +199,6 @@ def canonical_spacing(grid: Grid) -> tuple[float, ...]:
         ``(sz, sy, sx)`` of the array that `to_canonical` returns; ``(sy, sx)`` for a 2D image.
     """
     return canonical_grid(grid).spacing
-
-
-def _reorient(array: np.ndarray, ornt: np.ndarray) -> np.ndarray:
-    # nibabel reorients the first axes in x, y, z order; transposing moves ours there, channels last.
-    return np.ascontiguousarray(nib.orientations.apply_orientation(array.T, ornt).T)
 
 
 def _require_shape(array: np.ndarray, shape: tuple[int, ...]) -> None:

@@ -6,6 +6,7 @@ convention. The file formats are in `segment.io.formats`.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,11 +23,11 @@ from segment.io.formats import (
     format_of,
     is_custom,
     listed,
-    members,
     require_possible_size,
     suffix,
 )
 from segment.io.geometry import Grid, from_canonical, grid_difference, same_voxels, to_canonical
+from segment.memory import require_memory
 from segment.text import one_line
 
 FIX_CHANNELS = "If its colours stand for labels, save it with a palette (indexed colours), else as a single channel."
@@ -220,7 +221,7 @@ def read_header(path: Path) -> Header:
         raise
     except Exception as error:  # third-party readers raise any exception on a mislabelled file
         raise _unreadable(path, image_format, error) from error
-    require_possible_size(path, header, members(path))
+    require_possible_size(path, header)
     affine, ndim = header.grid.affine, header.grid.ndim
     columns = affine[:3, :ndim]
     valid = np.isfinite(affine).all() and np.linalg.matrix_rank(columns) == ndim
@@ -241,10 +242,16 @@ def read_voxels(path: Path, header: Header, dtype: type[np.floating] | None) -> 
         ``(channels, z, y, x)`` or ``(channels, y, x)``, C-contiguous.
 
     Raises:
-        UserError: If the file is truncated or damaged.
+        UserError: If the file is truncated or damaged, or memory does not suffice.
     """
     image_format = format_of(path)
     assert image_format is not None  # read_header found it
+    voxels = math.prod(header.grid.shape) * header.channels
+    require_memory(
+        voxels * (header.dtype.itemsize + (0 if dtype is None else np.dtype(dtype).itemsize)),
+        f"{path}: its {voxels:,} voxels",
+        "Crop or downsample it, or use a machine with more memory.",
+    )
     try:
         array = image_format.read_voxels(path, header, dtype)
     except UserError:

@@ -52,12 +52,24 @@ class Matches:
     ious: np.ndarray
 
 
-def lesions_of(pair: StructurePair) -> Lesions:
-    """The components of a structure in both masks."""
+def components(mask: np.ndarray) -> np.ndarray:
+    """Number the components of a mask; voxels belong together if they touch, be it by a corner.
+
+    Args:
+        mask: bool ``(*spatial)``.
+
+    Returns:
+        int32 of the same shape: 0 outside, else the number of the component, from 1.
+    """
     from scipy.ndimage import generate_binary_structure, label
 
-    touching = generate_binary_structure(pair.reference.ndim, pair.reference.ndim)
-    prediction, reference = (label(mask, touching)[0] for mask in (pair.prediction, pair.reference))
+    numbered: np.ndarray = label(mask, generate_binary_structure(mask.ndim, mask.ndim))[0]
+    return numbered
+
+
+def lesions_of(pair: StructurePair) -> Lesions:
+    """The components of a structure in both masks."""
+    prediction, reference = components(pair.prediction), components(pair.reference)
     both = (prediction > 0) & (reference > 0)
     pairs, shared = np.unique(np.stack([reference[both], prediction[both]]), axis=1, return_counts=True)
     return Lesions(prediction, reference, np.column_stack([pairs.T, shared]).astype(np.int64))

@@ -122,12 +122,17 @@ def count_and_score(
         return LabelScore(index + 1, name, scores, counts.reference, counts.prediction, status)
 
     table = confusion(*masks.annotated(), n_classes)
-    counted = _counts(table, structures)
+    counted = structure_counts(table, structures)
     return table, [score(index, name, counts) for index, (name, counts) in enumerate(counted.items())]
 
 
-def _counts(table: np.ndarray, structures: Mapping[str, Sequence[int]]) -> dict[str, Counts]:
-    """Voxels of every structure, from the table of class pairs."""
+def structure_counts(table: np.ndarray, structures: Mapping[str, Sequence[int]]) -> dict[str, Counts]:
+    """Voxels of every structure in one or both masks.
+
+    Args:
+        table: (class of the reference, class of the prediction), as `segment.metrics.overlap.confusion` counts them.
+        structures: Name of every structure to the classes it consists of.
+    """
     members = np.zeros((len(structures), len(table)), np.int64)
     for row, classes in zip(members, structures.values(), strict=True):
         row[list(classes)] = 1

@@ -79,8 +79,11 @@ def _core(plan: Plan) -> Plan:
 
 def _flow(value: Any) -> str:
     """One value on one line."""
-    text = yaml.safe_dump([_lists(value)], default_flow_style=True, width=math.inf, sort_keys=False, allow_unicode=True)
-    return text.strip()[1:-1]
+    options: dict[str, Any] = {"default_flow_style": True, "width": math.inf, "sort_keys": False}
+    text = yaml.safe_dump([_lists(value)], allow_unicode=True, **options).strip()
+    if not text.isprintable():  # YAML reads U+0085 and U+2028 as line breaks unless they are escaped
+        text = yaml.safe_dump([_lists(value)], **options).strip()
+    return text[1:-1]
 
 
 def _lists(value: Any) -> Any:

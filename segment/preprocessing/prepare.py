@@ -10,15 +10,16 @@ from typing import TypeVar
 import numpy as np
 
 from segment.arrays import nonzero_box
+from segment.errors import UserError
 from segment.io.geometry import Grid, canonical_grid, to_canonical
 from segment.io.images import Image
+from segment.memory import require_memory
 from segment.preprocessing.normalize import normalize
 from segment.preprocessing.plan import Plan
 from segment.preprocessing.resample import coarse_axis, resample_image, resample_labels
 
 T = TypeVar("T")
 
-MAX_VOXELS = 1 << 31  # in a resampled scan; a whole body at 1 mm has a quarter of this
 MAX_GROWTH = 1000  # times as many voxels as in the file, for scans above `SMALL`: the spacing is then in another unit
 SMALL = 1 << 26
 
@@ -69,22 +70,44 @@ def prepared_shape(shape: Sequence[int], spacing: Sequence[float], plan: Plan) -
     return tuple(max(1, round(mm / target * size)) for size, mm, target in old)
 
 
-def oversized(grid: Grid, plan: Plan) -> str:
-    """Say if resampling would make a scan absurdly large, as a wrong spacing in its header does.
+def preparation_bytes(grid: Grid, channels: int, plan: Plan) -> int:
+    """Memory in bytes for preparing a scan: as read, reoriented, cropped, and resampled.
 
     Args:
-        grid: The scan's own grid.
+        grid: The scan's grid.
+        channels: Its number of channels.
         plan: The plan.
-
-    Returns:
-        A sentence; empty if the size is plausible.
     """
     canonical = canonical_grid(grid)
-    shape = prepared_shape(transposed(canonical.shape, plan), transposed(canonical.spacing, plan), plan)
-    voxels = math.prod(shape)
-    if voxels <= min(MAX_VOXELS, max(SMALL, MAX_GROWTH * math.prod(grid.shape))):
-        return ""
-    return f"its {grid.shape} voxels of {grid.spacing} mm would become {shape} voxels of the plan's {plan.spacing} mm"
+    shape, spacing = transposed(canonical.shape, plan), transposed(canonical.spacing, plan)
+    return 4 * channels * (3 * math.prod(shape) + math.prod(prepared_shape(shape, spacing, plan)))
+
+
+def require_preparable(grid: Grid, channels: int, plan: Plan, name: str) -> None:
+    """Refuse a scan that resampling makes absurdly large, as a wrong spacing does, or larger than the memory.
+
+    Args:
+        grid: The scan's grid.
+        channels: Its number of channels.
+        plan: The plan.
+        name: Its name in the message.
+
+    Raises:
+        UserError: If it is.
+    """
+    canonical = canonical_grid(grid)
+    new = prepared_shape(transposed(canonical.shape, plan), transposed(canonical.spacing, plan), plan)
+    old, spacing, becomes = (" x ".join(f"{number:g}" for number in row) for row in (grid.shape, grid.spacing, new))
+    if math.prod(new) > max(SMALL, MAX_GROWTH * math.prod(grid.shape)):
+        raise UserError(
+            f"{name}: its {old} voxels of {spacing} mm would become {becomes} voxels of the plan's spacing. Fix the "
+            "spacing in its header, or choose another model or plan.spacing."
+        )
+    require_memory(
+        preparation_bytes(grid, channels, plan),
+        f"{name}: resampled from voxels of {spacing} mm to the plan's, its {becomes} voxels",
+        "Fix the spacing in its header if it is wrong, crop it, or choose another model or plan.spacing.",
+    )
 
 
 def prepare_image(image: Image, plan: Plan) -> tuple[np.ndarray, Placement]:
@@ -100,7 +123,7 @@ def prepare_image(image: Image, plan: Plan) -> tuple[np.ndarray, Placement]:
     Raises:
         ValueError: If the intensities do not suit the normalisation.
     """
-    array = _transposed_axes(to_canonical(image.array, image.grid), plan)
+    array = transposed_axes(to_canonical(image.array, image.grid), plan)
     placement = Placement(image.grid, nonzero_box(array))
     kept = np.ascontiguousarray(array[(slice(None), *placement.slices)], dtype=np.float32)
     del array  # frees the memory of a whole scan
@@ -121,13 +144,13 @@ def prepare_reference(classes: np.ndarray, placement: Placement, plan: Plan) -> 
     Returns:
         (*spatial) uint8, contiguous, on the plan's grid.
     """
-    array = _transposed_axes(to_canonical(classes[None], placement.grid), plan)[0]
+    array = transposed_axes(to_canonical(classes[None], placement.grid), plan)[0]
     kept = np.ascontiguousarray(array[placement.slices], dtype=np.uint8)
     return resample_labels(kept, *_resampling(placement, plan))
 
 
-def _transposed_axes(array: np.ndarray, plan: Plan) -> np.ndarray:
-    """Spatial axes in the plan's order; a view."""
+def transposed_axes(array: np.ndarray, plan: Plan) -> np.ndarray:
+    """An array (channel, *spatial) with the spatial axes in the plan's order; a view."""
     return array.transpose(0, *[axis + 1 for axis in plan.transpose]) if plan.transpose else array
 
 

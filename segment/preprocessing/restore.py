@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from segment.io.geometry import canonical_grid, from_canonical
+from segment.io.geometry import canonical_grid, canonical_view, from_canonical
 from segment.preprocessing.plan import Plan
-from segment.preprocessing.prepare import Placement, target_spacing, transposed
+from segment.preprocessing.prepare import Placement, target_spacing, transposed, transposed_axes
 from segment.preprocessing.resample import coarse_axis, nearest, neighbours
 
 Decide = Callable[[Tensor], Tensor]
@@ -45,8 +45,9 @@ class Restorer:
         length: Number of planes.
         axis: The axis that they are orthogonal to, in the plan's order; `fixed_axis` if that is not None.
         decide: Converts (class, *plane) scores to (*plane) uint8 class indices.
-        dtype: Type of the result, if `decide` returns other values.
-        outside: Value outside the kept region.
+        kept: (class, *spatial) floats in the source's shape and axis order, to which the scores are added.
+        share: What scores are multiplied by before they are added.
+        background: Number of the class that has all of the scores outside the kept region; None: no class.
     """
 
     def __init__(
@@ -56,8 +57,9 @@ class Restorer:
         length: int,
         axis: int,
         decide: Decide = most_likely,
-        dtype: type[np.generic] = np.uint8,
-        outside: float = 0,
+        kept: np.ndarray | None = None,
+        share: float = 1,
+        background: int | None = None,
     ) -> None:
         fixed = fixed_axis(placement, plan)
         if fixed not in (None, axis):
@@ -65,15 +67,23 @@ class Restorer:
         self.placement = placement
         self.plan = plan
         self.decide = decide
-        self.full = np.full(transposed(canonical_grid(placement.grid).shape, plan), outside, dtype)
-        kept = self.full[placement.slices]
-        self.out = kept[None] if kept.ndim == 2 else np.moveaxis(kept, axis, 0)
+        self.full = np.zeros(transposed(canonical_grid(placement.grid).shape, plan), np.uint8)
+        self.out = _planes(self.full[placement.slices], axis, self.full.ndim == 2)
+        self.share = np.float32(share)
+        self.scores: np.ndarray | None = None
+        if kept is not None:
+            view = transposed_axes(canonical_view(kept, placement.grid), plan)
+            if background is not None:
+                outside = np.ones(view.shape[1:], bool)
+                outside[placement.slices] = False
+                view[background][outside] += self.share
+            self.scores = _planes(view[(slice(None), *placement.slices)], axis + 1, self.full.ndim == 2)
         new = len(self.out)
         if fixed is not None or length == new:
             self.before = self.after = nearest(length, new)
-            self.share = np.zeros(new)
+            self.weight = np.zeros(new)
         else:
-            self.before, self.after, self.share = neighbours(length, new)
+            self.before, self.after, self.weight = neighbours(length, new)
         self.filled = 0
         self.previous = torch.empty(0)
 
@@ -89,10 +99,12 @@ class Restorer:
             first, second = (self.previous if side < index else plane for side in self._sides(place))
             scores = first.float()
             if second is not first:
-                scores = scores.lerp(second.float(), float(np.float32(self.share[place])))
+                scores = scores.lerp(second.float(), float(np.float32(self.weight[place])))
             if scores.shape[1:] != self.out.shape[1:]:
                 scores = functional.interpolate(scores[None], self.out.shape[1:], mode="bilinear")[0]
             self.out[place] = self.decide(scores).cpu().numpy()
+            if self.scores is not None:
+                self.scores[place] += scores.cpu().numpy() * self.share
             self.filled += 1
         self.previous = plane
 
@@ -100,7 +112,7 @@ class Restorer:
         return int(self.before[place]), int(self.after[place])
 
     def result(self) -> np.ndarray:
-        """(*spatial) of the result's type in the source's shape and axis order."""
+        """(*spatial) uint8 class indices in the source's shape and axis order."""
         full = self.full
         if self.plan.transpose:
             full = full.transpose(np.argsort(self.plan.transpose))
@@ -112,9 +124,9 @@ def restore(
     placement: Placement,
     plan: Plan,
     decide: Decide = most_likely,
-    dtype: type[np.generic] = np.uint8,
-    outside: float = 0,
     axis: int = 0,
+    kept: np.ndarray | None = None,
+    background: int | None = None,
 ) -> np.ndarray:
     """Convert the scores of a whole scan, see `Restorer`.
 
@@ -123,17 +135,22 @@ def restore(
         placement: From `prepare_image`.
         plan: The plan.
         decide: Converts (class, *plane) scores to (*plane) uint8 class indices.
-        dtype: Type of the result, if `decide` returns other values.
-        outside: Value outside the kept region.
         axis: The axis that is interpolated first, unless `fixed_axis` decides.
+        kept: As for `Restorer`.
+        background: As for `Restorer`.
 
     Returns:
-        (*spatial) of `dtype` in the source's shape and axis order.
+        (*spatial) uint8 class indices in the source's shape and axis order.
     """
     volume = scores[:, None] if scores.ndim == 3 else scores
     fixed = fixed_axis(placement, plan)
     axis = axis if fixed is None else fixed
-    restorer = Restorer(placement, plan, volume.shape[axis + 1], axis, decide, dtype, outside)
+    restorer = Restorer(placement, plan, volume.shape[axis + 1], axis, decide, kept, background=background)
     for index, plane in enumerate(volume.unbind(axis + 1)):
         restorer.add(index, plane)
     return restorer.result()
+
+
+def _planes(array: np.ndarray, axis: int, flat: bool) -> np.ndarray:
+    """A view whose first axis is an axis of a 3D scan; a flat image is its one plane."""
+    return array[None] if flat else np.moveaxis(array, axis, 0)

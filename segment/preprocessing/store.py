@@ -23,23 +23,22 @@ from segment.data.case import Case, Dataset
 from segment.data.labels import IGNORE
 from segment.errors import UserError
 from segment.io.formats import version_of
-from segment.io.geometry import Grid, canonical_grid, grid_difference
+from segment.io.geometry import Grid, grid_difference
 from segment.io.images import Image, read_grid, read_image, read_label
+from segment.memory import available_memory
 from segment.parallel import Room, on_all_cores
 from segment.preprocessing.chunks import Chunked, checksum, write_chunked
 from segment.preprocessing.plan import Plan
 from segment.preprocessing.prepare import (
     Placement,
-    oversized,
+    preparation_bytes,
     prepare_image,
     prepare_reference,
-    prepared_shape,
-    transposed,
+    require_preparable,
 )
 
 FORMAT = 3
 MAX_LOCATIONS = 10_000
-IN_FLIGHT = 4 << 30  # bytes of scans that are prepared at once; a larger scan is prepared alone
 ANNOTATED = 0  # key of the positions of annotated voxels of any class
 
 
@@ -135,27 +134,21 @@ class Store:
         missing = list({self.path(case): case for case in cases if _entry(self.path(case)) is None}.values())
         done = len(cases) - len(missing)
         progress(done)
-        room = Room(IN_FLIGHT)
+        room = Room(available_memory() // 2)  # a larger scan is prepared alone
 
         def prepare(case: Case) -> None:
-            with room.taken(self.bytes_in_memory(case)):
+            grid, channels = read_grid(case.images[0]), len(self.dataset.channels)
+            with room.taken(preparation_bytes(grid, channels, self.plan)):
                 self._prepare(case)
 
         for _ in on_all_cores(prepare, missing):
             done += 1
             progress(done)
 
-    def bytes_in_memory(self, case: Case) -> int:
-        """Estimated memory for preparing a scan: as read, reoriented, cropped, and resampled."""
-        grid = canonical_grid(read_grid(case.images[0]))
-        shape, spacing = transposed(grid.shape, self.plan), transposed(grid.spacing, self.plan)
-        new = int(np.prod(prepared_shape(shape, spacing, self.plan), dtype=float))
-        return 4 * len(self.dataset.channels) * (3 * int(np.prod(shape, dtype=float)) + new)
-
     def _prepare(self, case: Case) -> None:
         """Create one entry in a temporary folder and move it into place."""
-        if reason := oversized(read_grid(case.images[0]), self.plan):
-            raise UserError(f"{case.images[0]}: {reason}. Fix the spacing in its header, or set plan.spacing.")
+        grid, channels = read_grid(case.images[0]), len(self.dataset.channels)
+        require_preparable(grid, channels, self.plan, str(case.images[0]))
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=self.folder, prefix=".partial-"))
         target = self.path(case)

@@ -29,7 +29,14 @@ from segment.runs.health import divergence
 from segment.runs.metrics import metric_infos
 from segment.runs.scans import mean_over_folds, parted, read_scans, scan_rows
 from segment.runs.subgroups import KEY as SUBGROUPS
-from segment.runs.summary import empties_line, protocol_line, read_summary, scan_scores, test_summary
+from segment.runs.summary import (
+    POSTPROCESSING,
+    empties_line,
+    protocol_line,
+    read_summary,
+    scan_scores,
+    test_summary,
+)
 from segment.runs.voxels import read_voxels
 from segment.text import printable
 from segment.visual.pictures import colours, planes, png
@@ -108,6 +115,7 @@ def _render(run: RunFolder) -> str:
         notice=printable(run.provenance.get("notice") or ""),
         summary=run.summary,
         agreement=agreement(run),
+        postprocessing=run.summary.get(POSTPROCESSING),
         subgroups=_subgroups(run, metrics),
         raters=run.summary.get(RATERS),
         error_colours=error_colours(),

@@ -24,4 +24,7 @@ VOLUMES = ("reference_ml", "predicted_ml")
 GROUP = "group"
 """Optional text column: patient, film or specimen of the scan, or empty; scans of one group are not independent."""
 
-OPTIONAL = (GROUP, *VOLUMES)
+POSTPROCESSED = "postprocessed_voxels"
+"""Optional column: voxels of the structure that post-processing removed or added; without it, none was applied."""
+
+OPTIONAL = (GROUP, *VOLUMES, POSTPROCESSED)

@@ -43,20 +43,21 @@ def predictions_record(folders: Collection[Path]) -> dict[str, Any]:
 
 
 def prediction_settings(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Overlap, test-time augmentation and precision of the masks; empty if nothing is known.
+    """Overlap, test-time augmentation, precision, decision and post-processing of the masks; empty if nothing is known.
 
     Args:
         record: The result of `predictions_record`.
     """
-    keys = ("overlap", "test_time_augmentation", "precision")
+    keys = ("overlap", "test_time_augmentation", "precision", "decision", "postprocessing")
     if _RUN in record:
         return {key: record[_RUN].get(key) for key in keys}
     settings = record.get("predicted")
     if not isinstance(settings, dict):
         return {}
     mirror = settings.get("mirror")
-    values = (settings.get("overlap"), f"mirror {mirror}" if mirror else "none", settings.get("precision"))
-    return dict(zip(keys, values, strict=True))
+    augmentation = {"test_time_augmentation": f"mirror {mirror}" if mirror else "none"}
+    known = {key: settings.get(key) for key in keys} | augmentation
+    return known | ({"decision": None} if known["decision"] == "argmax" else {})  # the usual one
 
 
 def image_files_of(record: Mapping[str, Any], mask: str) -> list[str]:

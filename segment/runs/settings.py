@@ -14,13 +14,14 @@ from segment.files import read_mapping, write_text
 from segment.runs.completion import is_complete
 
 # A run may be resumed with other values of these keys and their children: they do not change its numbers, except that
-# batch and layout of windows change how they are rounded.
+# batch and layout of windows change how they are rounded, and that post-processing is decided where it is asked for.
 FREE = (
     "cache",
     "formats",
     "inference.batch_size",
     "inference.layout",
     "metrics",
+    "postprocessing",
     "sampler.workers",
     "trainer.max_time",
     "trainer.log_every_n_steps",
@@ -45,6 +46,7 @@ MOVED = {
 # Keys that configurations written before lack, with the value that they stand for; a missing key stands for null.
 ADDED = {
     "inference.average": "probabilities",
+    "inference.decision": "argmax",
     "loss.label_smoothing": 0.0,
     "nested": False,
     "plan.from": "all",

@@ -23,6 +23,10 @@ from segment.statistics.bootstrap import FEWEST_SCANS, bootstrap_interval, mean_
 from segment.text import printable, table
 from segment.validation import Number, read_as
 
+POSTPROCESSING = "postprocessing"
+"""Key of what was decided about post-processing, as `segment.evaluation.postprocessing.Decision.as_dict` says; also of
+its words in the protocol."""
+
 EMPTIES = ("both_empty", "missed", "invented")
 _LONGEST_NAME = 32
 
@@ -61,10 +65,11 @@ class Figures:
 
 @dataclass(frozen=True)
 class Summary(Figures):
-    """The content of ``summary.json``, as `summarise` describes it; older ones lack the last three keys."""
+    """The content of ``summary.json``, as `summarise` describes it; older ones lack the last keys."""
 
     metrics: dict[str, MetricRecord] = field(default_factory=dict)
     cost: Any = None
+    postprocessing: Any = None
     test: Figures | None = None
 
 

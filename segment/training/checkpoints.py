@@ -14,6 +14,7 @@ from segment.files import written_whole
 from segment.inference.model import Model
 from segment.networks.weights import not_finite
 from segment.text import one_line
+from segment.training.plain import load_plain, require_stored
 
 
 class WholeFileCheckpoints(TorchCheckpointIO):
@@ -72,8 +73,9 @@ def best_model(model: Model) -> tuple[Model, str]:
 def _read(checkpoint: Path) -> tuple[dict[str, torch.Tensor], int]:
     """The network's weights in a checkpoint, and its step."""
     try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        content = load_plain(checkpoint)
         state, step = content["state_dict"], int(content.get("global_step", 0))
+        require_stored(state.values(), checkpoint)
     except Exception as error:  # readers of invalid files may raise anything
         reason = one_line(error)[:200]
         raise UserError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from segment.errors import UserError
 from segment.inference.limits import find_model
 from segment.networks.weights import load_encoder, not_finite, resample_kernels
 from segment.text import one_line
+from segment.training.plain import load_plain, require_stored
 
 MAX_BYTES = 8 << 30
 PICKLED = (".pth", ".pt")
@@ -110,7 +110,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise ValueError(f"{size} bytes are more than {MAX_BYTES}")
-        state = _unpickle(path) if path.suffix.lower() in PICKLED else load_file(path)
+        state = load_plain(path) if path.suffix.lower() in PICKLED else load_file(path)
     except Exception as error:  # readers of invalid files may raise anything
         raise UserError(
             f"weights={path}: cannot be read as plain weights ({_reason(error)}). Download the file again."
@@ -119,26 +119,16 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise UserError(
             f"weights={path}: has no state dict (names and tensors). Save one: torch.save(network.state_dict(), FILE)."
         )
-    # A view may expand one stored value to any shape.
-    if any(value.nbytes > size for value in state.values()):
-        raise UserError(f"weights={path}: a tensor is larger than the file. Save it in full: tensor.contiguous().")
+    try:
+        require_stored(state.values(), path)
+    except ValueError as error:
+        raise UserError(f"weights={path}: {error}.") from error
     if name := not_finite(state):
         raise UserError(
             f"weights={path}: {name} has values that are not finite, as after a training that diverged. Give other "
             "weights."
         )
     return dict(state)
-
-
-def _unpickle(path: Path) -> object:
-    with path.open("rb") as file:
-        # Files from before torch 1.6, as many published ones are, are not archives and cannot be mapped.
-        mapped = file.read(4) == b"PK\x03\x04"
-    if mapped:
-        with zipfile.ZipFile(path) as archive:
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                raise ValueError("its entries are compressed, unlike those of torch.save")
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
 
 
 def _is_plain(name: object, value: object) -> bool:

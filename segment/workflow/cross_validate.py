@@ -12,10 +12,12 @@ from typing import Any
 import pandas as pd
 
 from segment import provenance
+from segment.data.layouts.common import image_files
 from segment.data.splits import count_folds
 from segment.errors import UserError
 from segment.files import file_sha256, read_mapping, write_json, written_whole
-from segment.io.formats import is_image_file, stem
+from segment.inference.postprocessing import write_postprocessing
+from segment.io.formats import stem
 from segment.metrics.standard import LEAD
 from segment.report.run_page import write_page
 from segment.report.tensorboard import write_board
@@ -25,9 +27,11 @@ from segment.runs.folder import RunFolder, read_run
 from segment.runs.metrics import recorded_infos
 from segment.runs.scans import TEST, joined, write_scans
 from segment.runs.settings import check_folder, write_settings, written_plan
-from segment.runs.summary import merged_protocol, summarise, text_table, write_summary
+from segment.runs.summary import POSTPROCESSING, merged_protocol, read_summary, summarise, text_table, write_summary
 from segment.text import table
 from segment.workflow.experiment import Experiment
+from segment.workflow.masks import masks_folder
+from segment.workflow.postprocess import AUTO, NONE, Postprocessed, decided, told, write_mask
 
 _SUMMED = ("wall_seconds", "train_seconds", "energy_kwh", "co2_kg")
 
@@ -76,8 +80,16 @@ def sum_up(experiment: Experiment, runs: Sequence[RunFolder], started: float) ->
         raise UserError(
             f"{runs[0].path} or the run of another fold is damaged ({error}). Delete it to train that fold again."
         ) from error
-    scans = joined(run.scans for run in runs)
+    page = folder / "report.html"
+    if page.exists() and read_mapping(folder / "provenance.json").get("runs") == record["runs"]:
+        written = read_summary(folder / "summary.json")
+        if experiment.postprocessing == NONE or POSTPROCESSING in written:
+            print(f"{folder} is finished: see {page}.")
+            return mean_dice(written)
+    found = decided(experiment, runs) if experiment.postprocessing == AUTO else None
+    scans = found.scans if found else joined(run.scans for run in runs)
     protocol = merged_protocol(run.summary for run in runs) | {"fold": "all", "folds": len(runs)}
+    protocol |= found.protocol if found else {}
     early = [str(fold) for fold, run in enumerate(runs) if run.provenance.get("stopped_early")]
     protocol["stopped_early"] = f"in fold {', '.join(early)}" if early else None
     summary = summarise(
@@ -86,23 +98,32 @@ def sum_up(experiment: Experiment, runs: Sequence[RunFolder], started: float) ->
         _cost([run.summary.get("cost") or {} for run in runs]),
         recorded_infos(run.summary for run in runs),
     )
-    mean: float | None = summary["foreground"][LEAD.name]["mean"]
-    page = folder / "report.html"
-    if page.exists() and read_mapping(folder / "provenance.json").get("runs") == record["runs"]:
-        print(f"{folder} is finished: see {page}.")
-        return mean
+    page.unlink(missing_ok=True)  # the mark of a finished run
     write_settings(folder, experiment.settings(runs[0].config.get("planned")))
     write_scans(folder / "scans.csv", scans)
-    write_summary(folder / "summary.json", summary)
+    decision = {POSTPROCESSING: found.decision.as_dict()} if found else {}
+    write_summary(folder / "summary.json", summary | decision)
     confusion = sum_confusions([run.path / CONFUSION for run in runs])
     if confusion is not None:
-        write_confusion(folder / CONFUSION, list(confusion.index), confusion.to_numpy())
+        counts = confusion.to_numpy() if found is None or found.confusion is None else found.confusion
+        write_confusion(folder / CONFUSION, list(confusion.index), counts)
     write_json(folder / "provenance.json", record)
-    _gather_predictions(folder / "predictions", runs, scans)
+    _gather_predictions(folder / "predictions", runs, scans, found)
+    _gather_models(folder / "model", runs)
+    if found:
+        write_postprocessing(folder / "model", found.decision.steps)
     write_board(folder)
     write_page(folder)
     print(f"\n{_fold_table(runs)}\n\n{text_table(summary, scans)}")
+    if found:
+        print(told(found.decision))
     print(f"Report  {page}\nMasks   {folder / 'predictions'}")
+    return mean_dice(summary)
+
+
+def mean_dice(summary: Mapping[str, Any]) -> float | None:
+    """Foreground Dice of a summary; None if there is none."""
+    mean: float | None = summary["foreground"][LEAD.name]["mean"]
     return mean
 
 
@@ -118,7 +139,7 @@ def _fold_table(runs: Sequence[RunFolder]) -> str:
 
 
 def _decimal(summary: Mapping[str, Any] | None) -> str:
-    mean = summary["foreground"][LEAD.name]["mean"] if summary else None
+    mean = mean_dice(summary) if summary else None
     return "-" if mean is None else f"{mean:.4f}"
 
 
@@ -158,12 +179,31 @@ def _cost(costs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return total
 
 
-def _gather_predictions(target: Path, runs: Sequence[RunFolder], scans: pd.DataFrame) -> None:
-    """Copy the folds' masks into one folder, except those of scans that several folds validated."""
+def _gather_models(target: Path, runs: Sequence[RunFolder]) -> None:
+    """Put the folds' models into one folder that can be handed over; it takes no room where files can be linked."""
+    shutil.rmtree(target, ignore_errors=True)
+    for fold, run in enumerate(runs):
+        for file in sorted((run.path / "model").iterdir()):
+            own = target / f"fold{fold}" / file.name
+            own.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(file, own)
+            except OSError:  # another disk, or one without links
+                shutil.copyfile(file, own)
+
+
+def _gather_predictions(
+    target: Path, runs: Sequence[RunFolder], scans: pd.DataFrame, found: Postprocessed | None
+) -> None:
+    """Write the folds' masks into one folder, except those of scans that several folds validated."""
     times = scans.drop_duplicates(["case", "fold"])["case"].value_counts()
     target.mkdir(parents=True, exist_ok=True)
     for run in runs:
-        for file in sorted((run.path / "predictions").iterdir()):
-            if is_image_file(file) and not file.is_symlink() and times.get(stem(file)) == 1:
-                with written_whole(target / file.name) as temporary:
-                    shutil.copyfile(file, temporary)
+        for file in image_files(masks_folder(run, "val", unprocessed=found is not None)):
+            if file.is_symlink() or times.get(stem(file)) != 1:
+                continue
+            if found and found.change:
+                write_mask(file, target / file.name, found.change, found.labels)
+                continue
+            with written_whole(target / file.name) as temporary:
+                shutil.copyfile(file, temporary)

@@ -181,6 +181,7 @@ class Experiment:
         folds: Number of folds, unless a splits file defines them.
         nested: Train and score on parts of the fold's training scans; its validation scans are not used.
         overfit: Train and score on this many training scans; 0 for a real run.
+        postprocessing: ``auto``: decided on the validation scans; ``none``: not decided.
         seed: Everything random is a function of (seed, step, sample).
         weights: A run folder or a file of weights to start from; None for random ones.
         steps_per_epoch: Batches per epoch, that is per checkpoint.
@@ -200,6 +201,7 @@ class Experiment:
     folds: int
     nested: bool
     overfit: int
+    postprocessing: str
     seed: int
     weights: Path | None
     steps_per_epoch: int

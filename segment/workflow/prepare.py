@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from segment.data.case import Case, Dataset, Fold
 from segment.data.check.dataset import Tests
 from segment.data.splits import folds, inner_fold, pick_fold
 from segment.errors import UserError
+from segment.memory import require_memory
 from segment.preprocessing.plan import DatasetPlan, Plan
 from segment.preprocessing.store import Store
 from segment.workflow.check import checked_data
@@ -60,6 +62,7 @@ def prepare(experiment: Experiment) -> Work:
 
     store, decided = planned_store(experiment.data, experiment.plan, "none" if dry else "labelled", training)
     dataset = store.dataset
+    _require_patch_memory(dataset, store.plan, on_cpu=experiment.trainer.accelerator == "cpu")
     by_id = {case.id: case for case in dataset.cases}
     all_folds = chosen or _folds(experiment, dataset)
     fold = pick_fold(all_folds, experiment.fold)
@@ -71,6 +74,18 @@ def prepare(experiment: Experiment) -> Work:
     origin = {"all": "all labelled scans", "train": "training scans"}[experiment.plan.origin]
     origin = origin if experiment.plan.file is None else "a file"
     return Work(dataset, all_folds, train, val, test, store.hashes, decided, store.plan, store, origin)
+
+
+def _require_patch_memory(dataset: Dataset, plan: Plan, on_cpu: bool) -> None:
+    """Refuse a batch that alone exceeds the memory; on the CPU with its first features and their gradients."""
+    numbers = len(dataset.channels) + 1
+    if on_cpu:
+        numbers += 2 * (dataset.labels.outputs + max(plan.features[:1], default=0))
+    require_memory(
+        4 * plan.batch_size * math.prod(plan.patch_size) * numbers,
+        f"plan.patch_size={list(plan.patch_size)} with plan.batch_size={plan.batch_size}: a batch",
+        "Give a smaller plan.patch_size or plan.batch_size.",
+    )
 
 
 def _folds(experiment: Experiment, dataset: Dataset) -> list[Fold]:

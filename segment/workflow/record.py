@@ -54,6 +54,6 @@ def _case(case: Case, hashes: Mapping[str, str]) -> dict[str, Any]:
     return {
         "images": [str(file.absolute()) for file in case.images],
         "label": str(case.label.absolute()) if case.label else None,
-        "sha256": {str(file.absolute()): hashes[str(file)] for file in (*case.files, *case.made_from)},
+        "sha256": {str(file.absolute()): hashes[str(file)] for file in case.sources},
         **({"about": dict(case.about)} if case.about else {}),
     }

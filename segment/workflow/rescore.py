@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
-from segment.data.case import Case, Dataset
-from segment.data.layouts.common import image_files
+from segment.data.case import Dataset
 from segment.data.problems import raise_errors
 from segment.data.tolerance import tolerance_protocol
 from segment.errors import UserError
-from segment.evaluation.score import score_pairs
-from segment.io.formats import stem
 from segment.metrics.metric import Metric
 from segment.report.run_page import write_page
 from segment.report.tensorboard import write_board
-from segment.runs.columns import COUNTS, OPTIONAL, OVERLAPS, TEST
+from segment.runs.columns import COUNTS, OPTIONAL, OVERLAPS
 from segment.runs.folder import RunFolder, read_run
 from segment.runs.metrics import metric_infos
-from segment.runs.scans import joined, write_scans
-from segment.runs.summary import summarise, text_table, write_summary
+from segment.runs.scans import write_scans
+from segment.runs.summary import POSTPROCESSING, summarise, text_table, write_summary
 from segment.workflow.experiment import Experiment
+from segment.workflow.masks import scored_masks
 
 _KEYS = ["case", "split", "fold", "label"]
 
@@ -56,8 +51,8 @@ def rescore(experiment: Experiment) -> None:
     infos = [*metric_infos(run.summary), *(metric.info for metric in further)]
     protocol = run.summary["protocol"] | tolerance_protocol(dataset.tolerance, dataset.labels.structures, further)
     summary = summarise(found, protocol, run.summary.get("cost"), infos)
-    if "calibration" in run.summary:  # of probabilities, of which the masks tell nothing
-        summary["calibration"] = run.summary["calibration"]
+    # Of probabilities, of which the masks tell nothing, and of masks before post-processing.
+    summary |= {key: run.summary[key] for key in ("calibration", POSTPROCESSING) if key in run.summary}
     (folder / "report.html").unlink()  # the mark of a finished run: a kill from here on makes the run score all again
     write_scans(folder / "scans.csv", found)
     write_summary(folder / "summary.json", summary)
@@ -69,27 +64,6 @@ def rescore(experiment: Experiment) -> None:
 
 def _scored(dataset: Dataset, run: RunFolder, metrics: list[Metric]) -> pd.DataFrame:
     """The scores of the run's masks by the standard metrics, for comparison, and by further ones."""
-    tables = []
-    for (split, fold), rows in run.scans.groupby(["split", "fold"], sort=False):
-        tests = split == TEST
-        cases = {case.id: case for case in (dataset.test_cases if tests else dataset.cases)}
-        masks = _by_case(run.path / "predictions" / TEST if tests else run.path / "predictions")
-        pairs = [(name, *_files(name, masks, cases)) for name in rows["case"].unique()]
-        options: dict[str, Any] = {"groups": dataset.groups(), "tolerance": dataset.tolerance}
-        tables.append(score_pairs(pairs, dataset.labels, split, int(fold), metrics, **options))
-    table = joined(tables)
+    table = scored_masks(dataset, run, metrics)
     older = [column for column in OPTIONAL if column in table and column not in run.scans]
     return table[[*_KEYS, *OVERLAPS, *COUNTS, *older, *(metric.name for metric in metrics)]]
-
-
-def _by_case(folder: Path) -> dict[str, Path]:
-    return {stem(file): file for file in image_files(folder)}
-
-
-def _files(name: str, masks: dict[str, Path], cases: dict[str, Case]) -> tuple[Path, Path]:
-    """The mask and the reference of a scan."""
-    case = cases.get(name)
-    if case is None or case.label is None or name not in masks:
-        lacks = "predictions/ has no mask" if name not in masks else "the data set has no reference"
-        raise UserError(f"metrics: the finished run cannot be scored again, since {lacks} of its scan {name!r}.")
-    return masks[name], case.label

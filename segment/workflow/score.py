@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +41,7 @@ from segment.runs.scans import TEST, joined, write_scans
 from segment.runs.summary import summarise, text_table, write_summary
 from segment.training.modules.segmentation import SegmentationModule
 from segment.workflow.experiment import Experiment, Parts
+from segment.workflow.masks import UNPROCESSED
 from segment.workflow.prepare import Work
 
 
@@ -66,6 +68,7 @@ def score(
     precision = scoring_precision(experiment.trainer.precision)
     predictor = predictor_of(model, parts.windows, device_of(experiment.trainer.accelerator), precision)
     dataset, masks = work.dataset, folder / "predictions"
+    shutil.rmtree(masks / UNPROCESSED, ignore_errors=True)  # of a run that was killed while it was post-processed
     pairs, counts = predict_cases(predictor, work.store, work.val, masks)
     split = "train" if experiment.overfit else "val"
     metrics, fold = experiment.metrics, int(experiment.fold)

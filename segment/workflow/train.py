@@ -45,6 +45,7 @@ from segment.training.modules.segmentation import SegmentationModule
 from segment.training.pretrained import load_weights
 from segment.workflow.experiment import Experiment, Parts, TrainerSettings
 from segment.workflow.loggers import log_final, logged
+from segment.workflow.postprocess import postprocess
 from segment.workflow.prepare import Work, prepare
 from segment.workflow.processes import run_separately
 from segment.workflow.record import describe
@@ -73,6 +74,7 @@ def train(experiment: Experiment, callbacks: Sequence[pl.Callback] = ()) -> floa
         check_result(folder)
         with alone_in(folder):
             rescore(experiment)
+            postprocess(experiment)
         early = read_mapping(folder / "provenance.json").get("stopped_early")
         state = f"finished: training stopped early {early}" if early else "finished"
         print(f"{folder} is {state}. See {folder / 'report.html'}. For a new run, give another output= or name=.")
@@ -126,6 +128,7 @@ def train_unfinished(experiment: Experiment, callbacks: Sequence[pl.Callback], s
             experiment.seed, started, experiment.command.arguments, **describe(experiment, work, trainer)
         )
         score(experiment, parts, work, record, cost_of(trainer))
+        postprocess(experiment)
         log_final(loggers, read_summary(folder / "summary.json"), trainer.global_step)
     return foreground_dice(folder)
 
@@ -288,4 +291,5 @@ def save(experiment: Experiment, parts: Parts, work: Work, module: SegmentationM
         parts.inference,
         work.dataset.name,
         scoring_precision(experiment.trainer.precision),
+        work.dataset.codes,
     )

@@ -21,7 +21,15 @@ MAX_TIME = re.compile(r"\d+:\d{1,2}:\d{1,2}:\d{1,2}")
 MAX_SEED = 2**32 - 1  # NumPy's
 
 
-def check_run(fold: int | str, folds: int, splits: Path | None, seed: int, overfit: int, nested: bool) -> None:
+def check_run(
+    fold: int | str,
+    folds: int,
+    splits: Path | None,
+    seed: int,
+    overfit: int,
+    nested: bool,
+    postprocessing: str = "none",
+) -> None:
     """Check which fold is trained, and the seed.
 
     Raises:
@@ -45,6 +53,11 @@ def check_run(fold: int | str, folds: int, splits: Path | None, seed: int, overf
         raise UserError(
             "nested=true: chooses a configuration for one fold, whose validation scans it does not use. Give one fold, "
             "such as fold=0 or -m fold=0,1,2,3,4, and no overfit."
+        )
+    if overfit and postprocessing != "none":
+        raise UserError(
+            f"postprocessing={postprocessing}: is decided on validation scans, and overfit={overfit} has none. Leave "
+            "one of them out."
         )
     require_number("seed", seed, 0, MAX_SEED, whole=True)
     require_number("overfit", overfit, 0, whole=True)

@@ -1,6 +1,7 @@
 """The verb export on a trained model, and what predict makes of its folder."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from segment import api
 from segment.commands import export, predict
 from segment.config.compose import compose
 from segment.errors import UserError
+from segment.inference.model import set_postprocessing
+from segment.inference.postprocessing import LARGEST, Step
 
 
 def run(verb, module, **values) -> None:
@@ -53,12 +56,15 @@ def test_the_comparison_is_kept_and_names_no_scan(exported, tested_folds):
     assert ".py" not in (exported / "network.xml").read_text()  # where torch's exporter found each operation
 
 
-def test_the_best_checkpoint_is_exported_where_it_is_asked_for(tested_folds, exported, tmp_path, capsys):
-    model = tested_folds / "cv-fold0"
+def test_the_best_checkpoint_is_exported_with_its_postprocessing(tested_folds, exported, tmp_path, capsys):
+    model, steps = shutil.copytree(tested_folds / "cv-fold0", tmp_path / "run"), (Step(LARGEST, "label_1"),)
+    set_postprocessing(model / "model", steps)
     run("export", export, model=model, output=tmp_path / "best", checkpoint="best", format="onnx")
     printed = capsys.readouterr().out
     assert "voxels of the same class" in printed
     assert f"segment predict model={tmp_path / 'best'}" in printed
+    assert json.loads((tmp_path / "best" / "model.json").read_text())["format"] == 3  # for versions without the steps
+    assert api.load_model(tmp_path / "best").postprocessing == steps
     with pytest.raises(UserError, match="checkpoint=best: the model is an export"):
         run(
             "predict",

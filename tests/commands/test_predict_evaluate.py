@@ -291,6 +291,13 @@ def test_colour_images_are_whole_scans_whatever_digits_end_their_names(tmp_path)
     assert [(name, len(files)) for name, files in find_scans(tmp_path, 3)] == [(name, 1) for name in names]
 
 
+def test_two_files_of_one_mask_are_refused(tmp_path):
+    for name in ("eye.jpg", "eye.png"):
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match=r"eye\.jpg and eye\.png would have one mask, eye\.png"):
+        list(find_scans(tmp_path, 1))
+
+
 def test_a_missing_channel_is_named(tmp_path):
     (tmp_path / "a_0000.nii.gz").touch()
     with pytest.raises(UserError, match="a_0000"):

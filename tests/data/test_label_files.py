@@ -25,12 +25,14 @@ PLAIN = json.dumps({"labels": {"background": 0, "Left kidney": 1, "Spleen": 2}})
 @pytest.mark.parametrize(
     ("name", "text"),
     [
+        ("predictions.json", PLAIN),
         ("itk.label", ITK_SNAP),
         ("a.txt", ITK_SNAP),
         ("dseg.tsv", BIDS),
         ("labels.json", SWAPPED),
         ("labels.json", PLAIN),
     ],
+    ids=["predictions", "itk-snap", "text", "bids", "values", "names"],
 )
 @pytest.mark.parametrize("folder", ["labels", "."])
 def test_labels_are_named_by_a_file_beside_the_masks(tmp_path, folder, name, text):

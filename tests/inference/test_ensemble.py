@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from safetensors.torch import save_file
-from saved_models import PLAN, edit, save
+from saved_models import edit, save
 
 from segment.commands import predict
 from segment.config.compose import compose
@@ -57,7 +57,6 @@ def test_one_model_is_itself(folders):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"plan": replace(PLAN, spacing=(1.0, 1.5))}, r"plan.spacing is \(1.0, 1.5\) and \(0.5, 1.5\)"),
         ({"labels": Labels({"background": 0, "head": 7, "tail": 4})}, "labels is "),
         ({"channels": ("mr",)}, r"channels is \('mr',\)"),
     ],

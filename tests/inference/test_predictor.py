@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from segment.data.labels import Labels
 from segment.errors import UserError
+from segment.inference.decision import decide
 from segment.inference.model import Model, predictor_of
-from segment.inference.predictor import Predictor, decide
+from segment.inference.predictor import Predictor
 from segment.inference.windows import SlidingWindows
 from segment.io.geometry import Grid
 from segment.preprocessing.plan import Plan
@@ -95,6 +96,26 @@ def test_mask_is_on_the_grid_of_the_file_after_resampling(tmp_path, codes):
     for axis in range(3):  # no shift along any axis
         places = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for mask in (found, truth)]
         assert abs(places[0].mean() - places[1].mean()) < 0.6
+
+
+@pytest.mark.parametrize(("codes", "transpose"), [("RAS", ()), ("PIR", (1, 2, 0)), ("LPS", (2, 0, 1))])
+def test_probabilities_are_kept_on_the_grid_of_the_file_in_shares(tmp_path, codes, transpose):
+    array = blob((20, 24, 22))
+    array[:4], array[:, :, :3] = 0, 0  # cropped
+    write(tmp_path / "scan.nii.gz", codes, array)
+    plan = Plan((2.0, 1.2, 1.4), (8, 16, 16), 1, ("none",), transpose)
+    predictor = Predictor(Threshold(), plan, SlidingWindows(), LABELS)
+    prepared = predictor.read([tmp_path / "scan.nii.gz"])
+    assert prepared[0].shape[1:] != array.shape
+    kept = np.zeros((3, *array.shape), np.float32)
+    mask = predictor.mask(*prepared, kept=kept)
+    np.testing.assert_array_equal(kept.argmax(axis=0), mask)
+    np.testing.assert_allclose(kept.sum(axis=0), 1, atol=1e-5)
+    np.testing.assert_array_equal(kept, predictor.on_source(predictor.probabilities(*prepared), prepared[1]))
+    added = np.zeros_like(kept)
+    for share in (0.25, 0.75):
+        predictor.add(*prepared, added, share)
+    np.testing.assert_allclose(added, kept, atol=1e-6)
 
 
 def test_channels_come_from_one_file_each_in_order(tmp_path):

@@ -68,6 +68,13 @@ def test_reason_stays_within_its_comment(plan_path):
     assert read_plan(plan_path) == plan
 
 
+@pytest.mark.parametrize("name", ["é", "\x85", "a\u2028b", "# no", "'", '"', "a: b", "\t", "~", "1"])
+def test_a_data_set_may_have_any_name(plan_path, name):
+    plan = replace(flat(), dataset=name, reasons={})
+    write_plan(plan_path, plan)
+    assert read_plan(plan_path) == plan
+
+
 FIELDS = [
     "patch_size",
     "batch_size",

@@ -7,26 +7,26 @@ import time
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from segment.data import open_dataset
 from segment.data.case import Case, Dataset
 from segment.data.labels import Labels
 from segment.errors import UserError
 from segment.files import hash_files
+from segment.io.content import hash_scans
 from segment.io.formats import registry
+from segment.io.images import read_grid
 from segment.preprocessing import store as store_module
 from segment.preprocessing.plan import Intensity, Plan
+from segment.preprocessing.prepare import preparation_bytes
 from segment.preprocessing.store import ANNOTATED, MAX_LOCATIONS, Store, find_locations
 
 PLAN = Plan((1.0, 1.0, 1.0), (8, 8, 8), 1, ("zscore",))
 
 
-def files_of(dataset: Dataset) -> list:
-    return [file for case in dataset.cases for file in case.files]
-
-
 def open_store(folder, dataset: Dataset, plan: Plan = PLAN) -> Store:
-    return Store(folder, dataset, plan, hash_files(files_of(dataset)))
+    return Store(folder, dataset, plan, hash_files(file for case in dataset.cases for file in case.files))
 
 
 @pytest.fixture
@@ -271,9 +271,27 @@ def test_scans_that_are_large_together_are_prepared_one_after_another(make_datas
         at_once[0] -= 1
 
     monkeypatch.setattr(Store, "_write", write)
-    monkeypatch.setattr(store_module, "IN_FLIGHT", store.bytes_in_memory(dataset.cases[0]) * 3 // 2)
+    needed = preparation_bytes(read_grid(dataset.cases[0].images[0]), 1, store.plan)
+    monkeypatch.setattr(store_module, "available_memory", lambda: 3 * needed)
     store.prepare(dataset.cases)
     assert most == [1]
+
+
+def test_changed_voxels_beside_a_header_are_prepared_again(tmp_path):
+    image = sitk.GetImageFromArray(np.random.default_rng(0).normal(size=(8, 8, 8)).astype(np.float32))
+    sitk.WriteImage(image, str(tmp_path / "scan.mhd"))
+    case = Case("scan", (tmp_path / "scan.mhd",), None)
+    dataset = Dataset("made", tmp_path, ("ct",), Labels({"background": 0, "ball": 1}), (case,))
+
+    def path():
+        return Store(tmp_path / "store", dataset, PLAN, hash_scans(case.images)).path(case)
+
+    before, times = path(), (tmp_path / "scan.raw").stat()
+    content = bytearray((tmp_path / "scan.raw").read_bytes())
+    content[0] ^= 1
+    (tmp_path / "scan.raw").write_bytes(content)
+    os.utime(tmp_path / "scan.raw", ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert path() != before
 
 
 def test_partly_annotated_scan_keeps_the_ignore_value(make_dataset, tmp_path):

@@ -84,7 +84,7 @@ def _leave_pages_out(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
 @pytest.fixture
 def without_pages(monkeypatch) -> None:
     """Runs of this test draw neither page nor board, half the work of a tiny run: for tests of other things."""
-    _leave_pages_out(monkeypatch, "cross_validate", "rescore", "score")
+    _leave_pages_out(monkeypatch, "cross_validate", "postprocess", "rescore", "score")
 
 
 @pytest.fixture

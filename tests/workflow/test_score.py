@@ -91,11 +91,11 @@ def test_a_comparison_is_of_one_split(tested_folds, capsys):
     runs = [str(tested_folds / name) for name in ("cv-fold0", "cv")]
     compare.run(compose("compare", [f"runs=[{runs[0]},{runs[1]}]", "by=run", "split=test", "resamples=100"]))
     assert "3 scans · split test" in capsys.readouterr().out
-    found = compare_runs(runs, by="run", split="test", resamples=100)
+    found = compare_runs(runs, by="run", split="test", resamples=100)[0]
     means = [read_run(Path(run)).summary["test"]["foreground"]["dice"]["mean"] for run in runs]
     assert [estimates["foreground"].mean for estimates in found.estimates.values()] == pytest.approx(means)
     assert [note for note in found.notes if "the mean over the models of the folds" in note]
-    found = compare_runs(runs, by="run", common=True, resamples=100)  # fold 0's validation scans
+    found = compare_runs(runs, by="run", common=True, resamples=100)[0]  # fold 0's validation scans
     assert {split for split, _ in found.methods[0].scores.index} == {"val"}
     assert len(found.methods[0].scores) == 2
     with pytest.raises(UserError, match=r"split=tets: .* only those of test, val"):

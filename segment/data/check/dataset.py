@@ -108,8 +108,8 @@ def check_dataset(
         return Checked(None, {}, {}, ordered([*problems, _opening_problem(error, root)]), 0)
     test_cases = [case for case in dataset.test_cases if tests == "all" or (tests == "labelled" and case.label)]
     total = len(dataset.cases) + len(test_cases)
-    read = {path for case in (*dataset.cases, *test_cases) for path in (*case.files, *case.made_from)}
-    known = hash_readable(read, hashes)
+    paths = {path for case in (*dataset.cases, *test_cases) for path in case.sources}
+    known = hash_readable(paths, hashes)
     parts: list[list[tuple[Case, Survey]]] = []
     for cases, before in ((dataset.cases, 0), (test_cases, len(dataset.cases))):
         examined = survey_cases(cases, dataset, folder, known, partial(_advance, progress, before, total))

@@ -21,6 +21,7 @@ from segment.errors import UserError
 from segment.io.formats import Header
 from segment.io.geometry import canonical_grid, grid_difference, same_voxels, to_canonical
 from segment.io.images import FIX_CHANNELS, Image, read_header, read_label_header, read_voxels, reoriented
+from segment.memory import InsufficientMemory
 
 _IDENTITY = ((1, 1), (-1, -1))  # of x and y: nibabel's and ITK's, which counts towards the left and back
 QUANTILES = 1001  # evenly spaced, from minimum to maximum
@@ -150,6 +151,8 @@ def _numbers(path: Path, header: Header, dtype: type[np.floating] | None, report
     try:
         with np.errstate(all="ignore"):  # overflow is reported below
             return read_voxels(path, header, dtype)
+    except InsufficientMemory:  # says nothing about the file
+        raise
     except (UserError, OSError) as error:
         report(problem_of(UserError(str(error)), "unreadable", path))
         return None

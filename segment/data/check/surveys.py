@@ -14,11 +14,12 @@ from segment.data.check.survey import Examination, examine
 from segment.errors import UserError
 from segment.files import read_mapping, write_text
 from segment.io.formats import version_of
+from segment.memory import available_memory
 from segment.parallel import Room, on_all_cores
 from segment.validation import read_as
 
 FORMAT = 2  # increase whenever the facts or checks of a file change
-VOXELS_IN_FLIGHT = 1 << 26  # about 1 GB at 12 to 16 bytes per voxel while reading
+BYTES_PER_VOXEL = 16  # while a scan is read
 
 
 def survey_cases(
@@ -30,8 +31,8 @@ def survey_cases(
 ) -> dict[str, Examination]:
     """Examine cases on all cores; results are cached, so that a second call reads no voxels.
 
-    Apart from the facts themselves, memory does not grow with the number of cases: a bounded number of voxels is read
-    at once, and a scan above this limit is read alone.
+    Apart from the facts themselves, memory does not grow with the number of cases: as many voxels are read at once
+    as take half of the available memory, and a scan above this limit is read alone.
 
     Args:
         cases: Cases to examine, with unique ids.
@@ -44,7 +45,7 @@ def survey_cases(
     Returns:
         Case id to its facts and problems, in the order of ``cases``.
     """
-    room = Room(VOXELS_IN_FLIGHT)
+    room = Room(available_memory() // 2 // BYTES_PER_VOXEL)
     hashes = hashes or {}
 
     def one(case: Case) -> Examination:

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from segment.data.case import Dataset
-from segment.data.layouts import annotated, bids, folders, msd, nnunet, patients, pattern, structures, table
+from segment.data.layouts import annotated, bids, dicom, folders, msd, nnunet, patients, pattern, structures, table
 from segment.data.layouts.common import label_table
 from segment.data.layouts.layout import Layout
 from segment.data.problems import WARNING, Problem, Report, raise_errors, reported
 from segment.data.tolerance import tolerances
 from segment.errors import UserError, did_you_mean
+from segment.io.dicom.codes import read_codes
 
 # In the order in which they are tried: nnU-Net's dataset.json may also contain MSD's keys, a table may list the files
 # of images/ and labels/, and YOLO's annotations lie in labels/.
@@ -27,6 +28,7 @@ LAYOUTS: dict[str, Layout] = {
     "bids": bids,
     "annotated": annotated,
     "folders": folders,
+    "dicom": dicom,
     "patients": patients,
 }
 
@@ -46,8 +48,9 @@ def open_dataset(
     specimen: str | None = None,
     tolerance: float | Mapping[str, float] | None = None,
     boxes: Literal["box", "ellipse"] = "box",
-    masks: str | Path | None = None,
+    codes: Mapping[str, Mapping[str, Any]] | None = None,
     report: Report = raise_errors,
+    cache: str | Path | None = None,
 ) -> Dataset:
     """List the cases of a data set on disk.
 
@@ -57,8 +60,8 @@ def open_dataset(
     Args:
         root: The data set's folder (for a table also the CSV itself); nothing in it is changed.
         name: Short name; None uses the folder's name.
-        layout: ``msd``, ``nnunet``, ``folders``, ``table``, ``patients``, ``structures``, ``bids``, ``annotated``,
-            ``pattern``, or ``auto`` to detect it.
+        layout: ``msd``, ``nnunet``, ``folders``, ``table``, ``structures``, ``bids``, ``annotated``, ``dicom``,
+            ``patients``, ``pattern``, or ``auto`` to detect it.
         labels: Label name to value in the files, or to the list of values whose union is a region, overriding the data
             set's own labels. The one called ``background`` is the background whatever its value; ``ignore`` marks
             unannotated voxels.
@@ -72,8 +75,10 @@ def open_dataset(
         specimen: See `segment.data.case.Dataset`.
         tolerance: Distance in mm within which two surfaces agree (for NSD), for all structures or by name; None: 2 mm.
         boxes: With ``annotated``, what boxes are drawn as: ``box``, or the ``ellipse`` that touches their sides.
-        masks: Folder in which masks that are made are kept; None: in the cache of the command.
+        codes: Codes of structures in DICOM segmentations, by name: ``{liver: {value: 10200004, meaning: Liver}}``;
+            others have the code of a common structure of their name.
         report: Receives every problem, so that the rest is still read; raises at the first error by default.
+        cache: Folder for what is made of the data set, such as masks of annotations; given by the commands.
 
     Returns:
         The data set, cases sorted by id.
@@ -89,7 +94,7 @@ def open_dataset(
         raise UserError(
             f"{path} does not exist, so the data set {named!r} cannot be read. {_how_to_get(name, source, terms)}"
         )
-    read = _reader(path, layout, image, label, boxes, Path(masks).expanduser() if masks else None)
+    read = _reader(path, layout, image, label, boxes, Path(cache).expanduser() if cache else None)
     described = path / "dataset.json"
     if described.is_file() and read in (table.read, folders.read, patients.read):
         what = f"It is not used, since it is neither {msd.LOOKED_FOR} nor {nnunet.LOOKED_FOR}."
@@ -106,7 +111,10 @@ def open_dataset(
     terms = licence or terms or dataset.licence
     agreed = tolerances(tolerance, dataset.labels.structures, "data.tolerance")
     notice = notice or dataset.notice
-    return replace(dataset, notice=notice, licence=terms, specimen=specimen or "", tolerance=agreed)
+    read_codes(codes or {}, "data.codes", [*dataset.labels.foreground])
+    return replace(
+        dataset, notice=notice, licence=terms, specimen=specimen or "", tolerance=agreed, codes=dict(codes or {})
+    )
 
 
 def _how_to_get(name: str | None, source: Mapping[str, Any] | None, terms: str) -> str:
@@ -122,7 +130,7 @@ def _reader(
     image: str | Sequence[str] | None,
     label: str | None,
     boxes: Literal["box", "ellipse"],
-    masks: Path | None,
+    cache: Path | None,
 ) -> Callable[..., Dataset]:
     """The function that reads the given layout, or the detected one."""
     if layout == "pattern":  # never detected: it is defined by its templates
@@ -132,9 +140,13 @@ def _reader(
     found = _layout(path, layout)
     if image is not None or label is not None:
         raise UserError(f"data.image and data.label apply to data.layout=pattern, not to {layout}. Remove them.")
+    if boxes != "box" and found is not annotated:
+        raise UserError(f"data.boxes={boxes} applies to data.layout=annotated, not to {layout}. Remove it.")
     if found is annotated:
-        return partial(annotated.read, masks=masks, boxes=boxes)
-    return partial(structures.read, masks=masks) if found is structures else found.read
+        return partial(annotated.read, cache=cache, boxes=boxes)
+    if found is structures or found is dicom:
+        return partial(found.read, cache=cache)
+    return found.read
 
 
 def _layout(path: Path, layout: str) -> Layout:

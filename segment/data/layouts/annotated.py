@@ -16,7 +16,7 @@ import numpy as np
 from segment.data.case import Case, Dataset
 from segment.data.labels import MAX_LABELS, Labels
 from segment.data.layouts.common import PARTS, checked, image_files, named_channels, stated_fold, unique_names
-from segment.data.layouts.made import Recipe, default_folder, make_masks
+from segment.data.layouts.made import Recipe, make_masks
 from segment.data.problems import ERROR, WARNING, Problem, Report, raise_errors, reported
 from segment.errors import UserError
 from segment.io.annotations.find import Found, find_annotations
@@ -63,7 +63,7 @@ def read(
     labels: Labels | None,
     channels: Sequence[str] | None,
     report: Report = raise_errors,
-    masks: Path | None = None,
+    cache: Path | None = None,
     boxes: Literal["box", "ellipse"] = "box",
 ) -> Dataset:
     """Read annotated images, and draw their masks.
@@ -78,7 +78,7 @@ def read(
             name.
         channels: Channel names; None numbers them.
         report: Receives every problem, such as an object without an area; raises at the first error by default.
-        masks: Folder in which masks are kept; None: in the cache.
+        cache: Folder in which the masks that are drawn are kept; None: the command's.
         boxes: What boxes are drawn as: ``box`` or ``ellipse``.
 
     Returns:
@@ -98,7 +98,7 @@ def read(
     names = unique_names([item.image for item in items])
     background = 0 if labels is None else labels[labels.background]
     recipes = [_recipe(case, item, values, boxes, background) for case, item in zip(names, items, strict=True)]
-    made = make_masks(recipes, masks or default_folder(), report)
+    made = make_masks(recipes, cache, report)
     parts = dict(zip(names, (item.part for item in items), strict=True))
     cases = checked(
         (

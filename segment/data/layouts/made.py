@@ -46,17 +46,19 @@ class Recipe:
         return folder / f"{re.sub(r'[^A-Za-z0-9_-]', '_', self.case)[:60]}-{digest}.nii.gz"
 
 
-def make_masks(recipes: Sequence[Recipe], folder: Path, report: Report) -> dict[str, Path]:
+def make_masks(recipes: Sequence[Recipe], cache: Path | None, report: Report) -> dict[str, Path]:
     """Make the masks that are not there yet, on all cores.
 
     Args:
         recipes: One per case.
-        folder: Where masks are kept; created if missing.
+        cache: Folder that has or gets a folder for them; None: the command's.
         report: Receives a problem for each mask that cannot be made.
 
     Returns:
         Case to its mask, without those that cannot be made.
     """
+
+    folder = (cache or _default_cache()) / "masks"
 
     def one(recipe: Recipe) -> str:
         path = recipe.path(folder)
@@ -77,7 +79,7 @@ def make_masks(recipes: Sequence[Recipe], folder: Path, report: Report) -> dict[
     return made
 
 
-def default_folder() -> Path:
-    """Where masks are kept if no folder is given: in the cache of the command."""
+def _default_cache() -> Path:
+    """The cache of the command."""
     home = os.environ.get("XDG_CACHE_HOME") or Path(os.environ.get("HOME", ".")) / ".cache"
-    return Path(os.environ.get("SEGMENT_CACHE") or Path(home) / "segment") / "masks"
+    return Path(os.environ.get("SEGMENT_CACHE") or Path(home) / "segment")

@@ -12,7 +12,7 @@ from segment.arrays import smallest_type
 from segment.data.case import Case, Dataset
 from segment.data.labels import MAX_LABELS, Labels
 from segment.data.layouts.common import PARTS, by_stem, checked, image_files, named_channels, stated_fold
-from segment.data.layouts.made import Recipe, default_folder, make_masks
+from segment.data.layouts.made import Recipe, make_masks
 from segment.data.layouts.patients import patient_folders, picked
 from segment.data.layouts.table import only_csv, read_rows
 from segment.data.problems import WARNING, Problem, Report, raise_errors, reported
@@ -45,7 +45,7 @@ def read(
     labels: Labels | None,
     channels: Sequence[str] | None,
     report: Report = raise_errors,
-    masks: Path | None = None,
+    cache: Path | None = None,
 ) -> Dataset:
     """Read one case from every folder, and merge its masks into one.
 
@@ -59,7 +59,7 @@ def read(
         labels: The structures to use, each called like its file, and their values; None: all, by name from 1 on.
         channels: The channels to use, by name and in this order; with one image per scan, its channel name.
         report: Receives every scan whose files differ from the others'; raises by default.
-        masks: Folder in which merged masks are kept; None: in the cache.
+        cache: Folder in which merged masks are kept; None: the command's.
 
     Returns:
         The data set with its valid cases; scans without a mask become test scans.
@@ -84,7 +84,7 @@ def read(
         with reported(report, "unreadable", root / scan):
             if scan in files:
                 recipes.append(_recipe(scan, root / scan / _FOLDER, read_grid(files[scan][0]), parts[scan], table))
-    made = make_masks(recipes, masks or default_folder(), report)
+    made = make_masks(recipes, cache, report)
     rows = _rows(root)
     cases = [
         Case(

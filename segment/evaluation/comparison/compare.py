@@ -34,22 +34,6 @@ Margin = float | str | None | Mapping[str, float | str | None]
 
 def compare_runs(
     runs: str | Sequence[str],
-    metric: str = LEAD.name,
-    by: str | None = None,
-    names: Sequence[str] | None = None,
-    common: bool = False,
-    level: float = 0.95,
-    resamples: int = 10_000,
-    seed: int = 12345,
-    split: str | None = None,
-    margin: Margin = AUTO,
-) -> Comparison:
-    """Read finished runs and compare them scan by scan by one metric; see `compare_runs_by`."""
-    return compare_runs_by(runs, [metric], by, names, common, level, resamples, seed, split, margin)[0]
-
-
-def compare_runs_by(
-    runs: str | Sequence[str],
     metrics: Sequence[str] = (LEAD.name,),
     by: str | None = None,
     names: Sequence[str] | None = None,
@@ -82,6 +66,8 @@ def compare_runs_by(
         UserError: An argument is out of range, or the runs cannot be read or paired.
     """
     check_arguments(common, level, resamples, seed)
+    if not metrics or len(set(metrics)) < len(metrics):
+        raise UserError(f"metric=[{','.join(metrics)}]: give different columns of scans.csv, such as [dice,hd95_mm].")
     given = margins_of(margin, metrics)
     read = [read_methods(runs, metric, by, names, common, split) for metric in metrics]
     margins = [smallest_difference(one, methods.metric) for one, methods in zip(given, read, strict=True)]
@@ -113,7 +99,7 @@ def margins_of(margin: Any, metrics: Sequence[str]) -> list[float | str | None]:
 
 
 def check_arguments(common: Any, level: Any, resamples: Any, seed: Any) -> None:
-    """Check arguments of `compare_runs_by` before anything is read.
+    """Check arguments of `compare_runs` before anything is read.
 
     Raises:
         UserError: One is out of range.

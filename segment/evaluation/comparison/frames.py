@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import pandas as pd
 
 from segment.evaluation.comparison.result import Comparison
@@ -43,3 +45,13 @@ def pairs_frame(comparison: Comparison) -> pd.DataFrame:
     scores = ("first_mean", "second_mean", "difference", "low", "high", "effect")
     tests = ("p", "p_holm", "p_wilcoxon", "p_least", "p_equivalent")
     return table.astype(dict.fromkeys((*scores, *tests), "float64"))
+
+
+def by_metric(frame: Callable[[Comparison], pd.DataFrame], comparisons: Sequence[Comparison]) -> pd.DataFrame:
+    """One table of several comparisons, whose first level of the index is the metric.
+
+    Args:
+        frame: `methods_frame` or `pairs_frame`.
+        comparisons: Comparisons of the same runs by different metrics.
+    """
+    return pd.concat({one.metric.name: frame(one) for one in comparisons}, names=["metric"])

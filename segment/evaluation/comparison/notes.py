@@ -20,7 +20,10 @@ _SETTINGS = {
     "test_time_augmentation": "test-time augmentation",
     "precision": "precision",
     "weights": "weights",
+    "decision": "decision",
+    "postprocessing": "post-processing",
 }
+_USUAL = {"decision": "argmax", "postprocessing": "none"}  # what a training does that does not record it
 # Lightning's names -> the number formats that a summary may record instead.
 _PRECISIONS = {
     **dict.fromkeys(("32", "32-true"), "fp32"),
@@ -190,6 +193,8 @@ def _setting(run: RunFolder, key: str) -> str | None:
         # Older runs predicted with the precision of their training.
         value = _mapping(run.config.get("trainer")).get(key) if value is None else value
         return None if value in (None, "auto") else printable(_PRECISIONS.get(str(value), value))
+    if key in _USUAL and run.config:
+        value = _USUAL[key] if value is None or str(value).startswith(_USUAL[key]) else value
     if key == "test_time_augmentation" and value in (False, "none", []):
         return "none"
     return None if value is None else "on" if value is True else printable(value)

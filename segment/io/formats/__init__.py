@@ -44,6 +44,7 @@ import os
 
 from segment.io.formats.analyze import Analyze
 from segment.io.formats.base import DEFLATE_LIMIT, LZW_LIMIT, Doubt, Header, ImageFormat, require_possible_size
+from segment.io.formats.dicom import Dicom
 from segment.io.formats.gif import Gif
 from segment.io.formats.hdf5 import Hdf5
 from segment.io.formats.metaimage import DetachedMetaImage, MetaImage
@@ -94,7 +95,7 @@ __all__ = [
 
 for built_in in (
     *(Nifti, Analyze, Mgh, MetaImage, DetachedMetaImage, Nrrd, DetachedNrrd, SegNrrd),
-    *(Png, Jpeg, Bmp, Gif, Pnm, Tiff, NumpyArray, Hdf5),
+    *(Png, Jpeg, Bmp, Gif, Pnm, Tiff, NumpyArray, Hdf5, Dicom),
 ):
     register(built_in())
 

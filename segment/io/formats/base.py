@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -35,7 +35,7 @@ class Header:
         slope: Factor by which stored numbers are multiplied.
         intercept: Offset added afterwards.
         oriented: Whether the file says how a 3D scan lies in the body, so that left and right are known.
-        stored_bytes: Bytes that hold the voxels, without the header; None: those of all files of the scan.
+        stored_bytes: Bytes that hold the voxels, without the header; None: those of the file itself.
         as_mask: Header with which the file is read as a mask, where that differs: a palette's indices in place of its
             colours, or the layers of a segmentation as one mask.
         label_names: What the values of a mask stand for, where the file says so; without the background.
@@ -147,6 +147,14 @@ class ImageFormat(Protocol):
         """
         return (path,)
 
+    def recognise(self, path: Path) -> bool:
+        """Whether a file whose name has no known suffix is of this format, by its first bytes; False by default.
+
+        Args:
+            path: A file; need not exist.
+        """
+        return False
+
     def doubts(self, path: Path, header: Header) -> Iterable[Doubt]:
         """Format-specific doubts about a header; none by default.
 
@@ -157,20 +165,19 @@ class ImageFormat(Protocol):
         return ()
 
 
-def require_possible_size(path: Path, header: Header, members: Sequence[Path] = ()) -> None:
+def require_possible_size(path: Path, header: Header) -> None:
     """Refuse a header that is not a scan's, or that declares more voxels than its file can contain.
 
     Args:
         path: The image file.
         header: Its header.
-        members: All files of the scan, if there are several.
 
     Raises:
         UserError: If a size is not a positive integer, the voxels are not numbers, or the file is too short.
     """
     shape, size = header.grid.shape, header.stored_bytes
     if size is None:
-        size = sum(file.stat().st_size for file in members or (path,))
+        size = path.stat().st_size
     positive = all(isinstance(count, int) and count >= 1 for count in (*shape, header.channels))
     if not positive or len(shape) not in (2, 3):
         raise UserError(

@@ -20,7 +20,7 @@ VARIABLE = "SEGMENT_FORMATS"  # modules, separated by commas; inherited by child
 _SUFFIX = re.compile(r"(\.[a-z0-9_+-]+)+")
 _MEMBERS = (
     *("suffixes", "mask_suffix", "dimensions", "label_types", "revision"),
-    *("read_header", "read_voxels", "write_label", "members", "doubts"),
+    *("read_header", "read_voxels", "write_label", "members", "recognise", "doubts"),
 )
 
 _formats: dict[str, ImageFormat] = {}  # by suffix
@@ -88,12 +88,13 @@ def listed() -> str:
 
 
 def format_of(path: Path | str) -> ImageFormat | None:
-    """The format of a file by its name; None if unknown.
+    """The format of a file by its name, else by its first bytes; None if unknown.
 
     Args:
         path: A file; need not exist.
     """
-    return _formats.get(suffix(path))
+    named = _formats.get(suffix(path))
+    return named or next((kind for kind in dict.fromkeys(_formats.values()) if kind.recognise(Path(path))), None)
 
 
 def members(path: Path | str) -> tuple[Path, ...]:
@@ -106,7 +107,7 @@ def members(path: Path | str) -> tuple[Path, ...]:
         The file itself; with its voxels in another one, both.
 
     Raises:
-        UserError: If it is no scan.
+        Exception: If the file cannot be read.
     """
     kind = format_of(path)
     return (Path(path),) if kind is None else kind.members(Path(path))

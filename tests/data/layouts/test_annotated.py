@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("without_pages")
 @pytest.fixture
 def opened(tmp_path):
     """``opened(root, **options)`` with masks in a folder of its own."""
-    return lambda root, **options: open_dataset(root, masks=tmp_path / "made", **options)
+    return lambda root, **options: open_dataset(root, cache=tmp_path / "made", **options)
 
 
 @pytest.fixture
@@ -69,6 +69,8 @@ def test_boxes_can_be_drawn_as_ellipses_and_masks_are_made_once(tmp_path, opened
     assert (mask == 1).sum() == pytest.approx(np.pi * 9, abs=4)
     with pytest.raises(UserError, match=r"data\.boxes=circle"):
         opened(tmp_path / "in", boxes="circle")
+    with pytest.raises(UserError, match=r"data\.boxes=ellipse applies to data\.layout=annotated, not to folders"):
+        opened(tmp_path / "in", layout="folders", boxes="ellipse")
 
 
 def test_official_lists_become_the_fold_and_the_test_scans(tmp_path, opened, checked):

@@ -29,7 +29,7 @@ def test_all_boxes_of_bccd_are_read_and_two_have_no_area(shared_data):
 
 @pytest.mark.slow
 def test_bccd_is_checked_split_as_stated_and_trained_on(shared_data, run_train, tmp_path):
-    root, options = shared_data("bccd"), {"labels": LABELS, "boxes": "ellipse", "masks": tmp_path / "masks"}
+    root, options = shared_data("bccd"), {"labels": LABELS, "boxes": "ellipse", "cache": tmp_path}
     checked = check_dataset(lambda report: open_dataset(root, report=report, **options), root)
     assert [(problem.kind, problem.severity) for problem in checked.problems] == [("shapes", "warning")] * 2
     dataset = checked.dataset

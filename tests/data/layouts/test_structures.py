@@ -35,7 +35,7 @@ def organs(tmp_path):
 
 
 def test_masks_of_structures_are_merged_and_the_table_states_the_parts(organs, tmp_path):
-    options = {"masks": tmp_path / "cache"}
+    options = {"cache": tmp_path}
     checked = check_dataset(lambda report: open_dataset(organs, report=report, **options), organs)
     assert checked.problems == ()
     dataset = checked.dataset
@@ -48,16 +48,16 @@ def test_masks_of_structures_are_merged_and_the_table_states_the_parts(organs, t
     assert set(dataset.cases[2].made_from) == {*(organs / "s2" / "segmentations").iterdir()}
     assert all(str(path) in checked.hashes for path in dataset.cases[2].made_from)
 
-    made = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()}
+    made = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "masks").iterdir()}
     open_dataset(organs, **options)
-    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()} == made
+    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "masks").iterdir()} == made
     os.utime(organs / "s2" / "segmentations" / "liver.nii.gz", ns=(1, 1))
     open_dataset(organs, **options)
-    assert len(list((tmp_path / "cache").iterdir())) == len(made) + 1
+    assert len(list((tmp_path / "masks").iterdir())) == len(made) + 1
 
 
 def test_structures_are_chosen_by_name_and_missing_or_misplaced_masks_are_named(organs, tmp_path):
-    options = {"labels": {"background": 0, "spleen": 7}, "masks": tmp_path / "cache"}
+    options = {"labels": {"background": 0, "spleen": 7}, "cache": tmp_path}
     mask = read_label(open_dataset(organs, **options).cases[1].label).array
     assert sorted(np.unique(mask)) == [0, 7]
     (organs / "s0" / "segmentations" / "spleen.nii.gz").unlink()
@@ -87,13 +87,14 @@ def test_bids_derivatives_are_matched_with_their_images(tmp_path):
     bids(tmp_path, "sub-01", modalities="T1w FLAIR")
     bids(tmp_path, "sub-02", "ses-a", "T1w FLAIR")
     bids(tmp_path, "sub-02", "ses-b", "T1w FLAIR", run="run-1")
+    bids(tmp_path, "sub-02", "ses-b", mask=None)  # the mask of run 1 is not this scan's
     bids(tmp_path, "sub-03", mask=None)
     (tmp_path / "derivatives/manual/desc-manual_dseg.tsv").write_text("index\tname\n0\tBackground\n1\thippocampus\n")
     (tmp_path / "participants.tsv").write_text("participant_id\tage\nsub-01\t50\nsub-02\t60\nsub-03\t70\n")
     dataset = open_dataset(tmp_path)
     assert ids(dataset.cases) == ["sub-01", "sub-02_ses-a", "sub-02_ses-b_run-1"]
     assert [case.group for case in dataset.cases] == ["sub-01", "sub-02", "sub-02"]
-    assert (dataset.channels, ids(dataset.test_cases)) == (("T1w",), ["sub-03"])
+    assert (dataset.channels, ids(dataset.test_cases)) == (("T1w",), ["sub-02_ses-b", "sub-03"])
     assert dict(dataset.labels) == {"background": 0, "hippocampus": 1}
     assert dataset.cases[2].images == (tmp_path / "sub-02/ses-b/anat/sub-02_ses-b_run-1_T1w.nii.gz",)
     assert dataset.cases[2].label.name == "sub-02_ses-b_run-1_desc-manual_dseg.nii.gz"

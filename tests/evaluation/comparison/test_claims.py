@@ -37,7 +37,7 @@ def test_inventing_a_structure_is_not_rewarded_by_averaging_seeds(tmp_path):
             if scores is invents:
                 invented = np.arange(20)[:, None] >= 10
                 write_scans(run / "scans.csv", scan_rows_of(scores, scan_names(20), ["lesion"], invented=invented))
-    result = compare_runs(f"{tmp_path}/*", names=["A", "B"])
+    result = compare_runs(f"{tmp_path}/*", names=["A", "B"])[0]
     means = {name: scores["lesion"].mean for name, scores in result.estimates.items()}
     assert means["A"] == pytest.approx(lesions.mean())
     assert means["B"] == pytest.approx((lesions.mean() + lesions.mean() + lesions.mean() / 2) / 3)
@@ -123,7 +123,7 @@ def test_the_group_of_a_scan_is_read_from_its_run(tmp_path):
         table = read_scans(run / "scans.csv")
         places = table["case"].str[-1].astype(int)
         write_scans(run / "scans.csv", table.assign(group=np.where(places < 6, "p" + (places // 2).astype(str), "")))
-    result = compare_runs(f"{tmp_path}/*")
+    result = compare_runs(f"{tmp_path}/*")[0]
     assert result.groups == 5  # three patients of two scans, and two scans of their own
     assert read_scans(tmp_path / "A" / "scans.csv")["group"].tolist()[:6] == ["p0", "p0", "p0", "p0", "p1", "p1"]
 

@@ -7,7 +7,7 @@ from segment.evaluation.comparison.frames import methods_frame, pairs_frame
 def test_a_comparison_becomes_tables(tmp_path):
     for name, effect in (("a", 0.0), ("b", 0.1)):
         write_run(tmp_path / name, scores_like_dice(12, 2, ord(name), effect), {"network": {"name": name}})
-    found = compare_runs([str(tmp_path / "a"), str(tmp_path / "b")], names=["a", "b"], resamples=200)
+    found = compare_runs([str(tmp_path / "a"), str(tmp_path / "b")], names=["a", "b"], resamples=200)[0]
     methods, pairs = methods_frame(found), pairs_frame(found)
     assert list(methods.index.get_level_values("method").unique()) == ["b", "a"]  # best first
     for (method, structure), row in methods.iterrows():

@@ -35,6 +35,11 @@ def trained(precision: str) -> dict:
         (({"precision": "fp32"}, {}), ({}, {}), []),
         (({"precision": "fp32"}, {}), ({}, trained("auto")), []),
         (({}, {"trainer": "odd"}), ({}, trained("16-mixed")), []),
+        (({"postprocessing": "a: holes filled"}, {}), ({}, {"fold": 0}),
+         ["post-processing a: holes filled against none"]),
+        (({"postprocessing": "none of 3 steps kept"}, {"fold": 0}), ({}, {"fold": 0}), []),
+        (({"decision": "dice"}, {"fold": 0}), ({}, {"fold": 0}), ["decision dice against argmax"]),
+        (({"decision": "dice"}, {"fold": 0}), ({}, {}), []),
     ],
 )  # fmt: skip
 def test_differing_prediction_settings_are_noted(one, other, said):

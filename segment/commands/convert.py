@@ -1,0 +1,48 @@
+"""``segment convert``: DICOM series to files, images to other formats, and masks to DICOM."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import Progress
+
+from segment.config.options import ConvertOptions, read_options
+from segment.errors import UserError
+from segment.inference.inputs import notes_on
+from segment.io.dicom.codes import read_codes
+from segment.workflow.convert import Conversion, convert
+from segment.workflow.experiment import NO_COMMAND, Command
+from segment.workflow.values import require_folder
+
+
+def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
+    """Convert every scan or mask, and say what was left out."""
+    options = read_options(ConvertOptions, config)
+    for key in ("labels", "codes"):
+        value = getattr(options, key)
+        if value is not None and not isinstance(value, dict):
+            raise UserError(f"{key}={value}: give names and values, such as '{key}={{liver: ...}}'.")
+    for key in ("input", "reference"):
+        path = getattr(options, key)
+        if path is not None and not Path(path).exists():
+            raise UserError(f"{key}={path}: there is no such file or folder.")
+    require_folder("output", Path(options.output))
+    work = Conversion(
+        Path(options.input),
+        Path(options.output),
+        options.format,
+        None if options.reference is None else Path(options.reference),
+        options.labels,
+        read_codes(options.codes or {}, "codes"),
+        options.suv,
+        options.overwrite,
+    )
+    for note in notes_on(work.source):
+        print(f"Note: {note}", file=sys.stderr)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("converting", total=None)
+        written = convert(work, lambda done, total: progress.update(task, completed=done, total=total))
+    print(f"{len(written)} file(s) in {options.output}")

@@ -1,0 +1,78 @@
+"""Predictors of several plans as one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from segment.errors import UserError
+from segment.inference.decision import decide_scan
+from segment.inference.held import held
+from segment.inference.model import Model, predictor_of
+from segment.inference.postprocessing import postprocessed
+from segment.inference.predictor import Predictor, Prepared
+from segment.inference.settings import Settings
+from segment.io.images import read_image
+
+
+class SeveralPlans:
+    """Predicts the mean of the probabilities of predictors with different plans, on the scan's own grid.
+
+    Args:
+        predictors: The predictor of each plan.
+        models: Number of models of each; every model has equal weight.
+    """
+
+    def __init__(self, predictors: Sequence[Predictor], models: Sequence[int]) -> None:
+        self.predictors = predictors
+        self.shares = [number / sum(models) for number in models]
+
+    def read(self, images: Sequence[Path]) -> list[Prepared]:
+        """Read image files once, and prepare the scan for each plan; see `Predictor.read`."""
+        image = read_image(images)
+        return [predictor.prepare(image, str(images[0])) for predictor in self.predictors]
+
+    def predict_read(
+        self, images: Sequence[Path], prepared: Sequence[Prepared], kept: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Predict what `read` returned.
+
+        Args:
+            images: The files.
+            prepared: The scan, prepared for each plan.
+            kept: As for `Predictor.mask`, float32; None: probabilities are held in a temporary file.
+
+        Returns:
+            Class indices (*spatial) uint8 on the source grid.
+
+        Raises:
+            UserError: When the values of a network are not finite.
+        """
+        first, grid = self.predictors[0], prepared[0][1].grid
+        if kept is None:
+            kept = held((first.labels.outputs, *grid.shape), np.float32)
+        try:
+            for predictor, share, (image, placement) in zip(self.predictors, self.shares, prepared, strict=True):
+                predictor.add(image, placement, kept, share)
+        except UserError as error:
+            raise UserError(f"{images[0]}: {error}") from error
+        decided = decide_scan(kept[: first.labels.outputs], first.labels, first.windows.decision)
+        return postprocessed(decided, first.steps, first.labels, grid.spacing)
+
+
+def predictor_with(model: Model, settings: Settings) -> Predictor | SeveralPlans:
+    """The predictor of a model, or of an ensemble of one or several plans.
+
+    Args:
+        model: From `segment.inference.model.load_model` or `segment.inference.ensemble.ensemble`.
+        settings: From its `segment.inference.model.Model.settings`.
+    """
+    predictors = [
+        predictor_of(one, part.windows, part.device, part.precision, part.engine, part.steps)
+        for one, part in zip(model.groups or (model,), settings.parts or (settings,), strict=True)
+    ]
+    if len(predictors) == 1:
+        return predictors[0]
+    return SeveralPlans(predictors, [max(1, len(one.members)) for one in model.groups])

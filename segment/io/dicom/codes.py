@@ -1,0 +1,94 @@
+"""Codes of structures, mostly of SNOMED CT: what a segment is, in a form that programs understand."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from segment.errors import UserError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Code:
+    """A code of a structure.
+
+    Attributes:
+        value: Such as ``10200004``.
+        meaning: Such as ``Liver``.
+        scheme: Coding scheme designator, such as ``SCT`` for SNOMED CT.
+        lesion: Whether it is a lesion rather than anatomy.
+    """
+
+    value: str
+    meaning: str
+    scheme: str = "SCT"
+    lesion: bool = False
+
+
+_SYNONYMS = {
+    "Tumour": "Neoplasm",
+    "Tumor": "Neoplasm",
+    "Cancer": "Neoplasm",
+    "Oedema": "Edema",
+    "Oesophagus": "Esophagus",
+}
+
+
+def code_of(name: str) -> Code:
+    """The code of a structure by its name.
+
+    Args:
+        name: Such as ``left_kidney``. The most words at its end that DICOM's segmentation property types (PS3.16,
+            CID 7151) know count: a liver tumour is a neoplasm.
+
+    Returns:
+        Its code; that of a tissue if no word is known.
+    """
+    from pydicom.sr.codedict import codes
+
+    known, lesions = codes.cid7151, dir(codes.cid7159)
+    words = re.findall(r"[A-Za-z0-9]+", name)
+    for start in range(len(words)):
+        keyword = "".join(word[:1].upper() + word[1:].lower() for word in words[start:])
+        for candidate in (keyword, keyword.removesuffix("s")):
+            candidate = _SYNONYMS.get(candidate, candidate)
+            if candidate in known.dir():
+                found = getattr(known, candidate)
+                return Code(found.value, found.meaning, found.scheme_designator, candidate in lesions)
+    return Code(codes.SCT.Tissue.value, codes.SCT.Tissue.meaning)
+
+
+def read_codes(codes: Any, where: str, names: Sequence[str] | None = None) -> dict[str, Code]:
+    """Read codes from a configuration.
+
+    Args:
+        codes: Name of a structure to ``{value, meaning}``, and optionally ``scheme`` and ``lesion``.
+        where: The key or file that they come from, for errors.
+        names: Names of the structures; None: any.
+
+    Returns:
+        Name to code.
+
+    Raises:
+        UserError: If an entry is not of this form, or not of one of the structures.
+    """
+    if not isinstance(codes, Mapping):
+        raise UserError(f"{where}: must map names to codes, such as {{liver: {{value: 10200004, meaning: Liver}}}}.")
+    found: dict[str, Code] = {}
+    for name, entry in codes.items():
+        if names is not None and name not in names:
+            hint = did_you_mean(str(name), names)
+            raise UserError(f"{where}.{name}: there is no such structure.{hint} There are: {', '.join(names)}.")
+        try:
+            given = {key: str(value) for key, value in entry.items() if key != "lesion"}
+            found[str(name)] = Code(**given, lesion=entry.get("lesion") is True)
+        except (TypeError, AttributeError):
+            raise UserError(
+                f"{where}.{name}: must be such as {{value: 10200004, meaning: Liver}}, with scheme (SCT) and lesion "
+                f"(false) if need be, not {entry}."
+            ) from None
+        if not 0 < len(found[str(name)].value) <= 16 or not 0 < len(found[str(name)].meaning) <= 64:
+            raise UserError(f"{where}.{name}: a code has at most 16 characters, and its meaning 64. Shorten it.")
+    return found

@@ -1,0 +1,229 @@
+"""Conversion of scans and masks between formats: DICOM series to files, and masks to what refers to a series."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from segment import __version__
+from segment.data.labels import Labels
+from segment.data.layouts.common import image_files, label_table
+from segment.data.layouts.dicom import Archive, open_archive
+from segment.errors import UserError
+from segment.files import read_mapping, write_text
+from segment.inference.inputs import find_series
+from segment.io.dicom.annotations import read_annotations
+from segment.io.dicom.codes import Code
+from segment.io.dicom.series import Annotation, Series, contents
+from segment.io.dicom.suv import suv_factor
+from segment.io.formats import listed, stem
+from segment.io.geometry import grid_difference
+from segment.io.images import read_grid, read_header, read_label, read_voxels, write_label
+from segment.io.mask_formats import ENDINGS, OF_SERIES
+from segment.io.masks import Naming, write_mask
+from segment.io.volumes import write_volume
+from segment.runs.predictions import FILE as PREDICTIONS
+
+IMAGES = ("nifti", "nrrd", "mha")
+"""Formats of scans."""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What to convert.
+
+    Attributes:
+        source: A file or folder of images or masks, or a folder of DICOM series.
+        output: Folder for the results.
+        kind: One of `segment.io.mask_formats.ENDINGS`.
+        reference: For masks that become DICOM: the folder of the series that they belong to, by name.
+        labels: Names of the values of masks; None: those of the ``predictions.json`` beside them, else the values; of
+            DICOM annotations, all structures.
+        codes: Codes of structures.
+        suv: Whether PET becomes standardised uptake values.
+        overwrite: Whether files that exist may be replaced.
+    """
+
+    source: Path
+    output: Path
+    kind: str
+    reference: Path | None = None
+    labels: Mapping[str, int] | None = None
+    codes: Mapping[str, Code] = field(default_factory=dict)
+    suv: bool = False
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to write.
+
+    Attributes:
+        path: The file.
+        write: Writes it.
+    """
+
+    path: Path
+    write: Callable[[], None]
+
+
+def convert(work: Conversion, advance: Callable[[int, int], None] = lambda done, total: None) -> list[Path]:
+    """Convert scans or masks; one that cannot be converted does not stop the others.
+
+    Args:
+        work: What to convert.
+        advance: Called after each file with the number of files done and in total.
+
+    Returns:
+        The files, in the order in which they were written.
+
+    Raises:
+        UserError: If something is wrong with what is asked for, or at the end, if files could not be converted.
+    """
+    series = find_series(work.source)
+    jobs = _series_jobs(work, series) if series else _file_jobs(work)
+    there = next((job.path for job in jobs if job.path.exists()), None)
+    if there is not None and not work.overwrite:
+        raise UserError(f"output={work.output}: {there.name} exists. Give another folder, or overwrite=true.")
+    if any(job.path.resolve() == file.resolve() for job in jobs for file in _inputs(work.source)):
+        raise UserError(f"output={work.output}: the results would overwrite the inputs. Give another folder.")
+    failed: list[str] = []
+    for done, job in enumerate(jobs, start=1):
+        try:
+            job.write()
+        except UserError as error:
+            failed.append(str(error))
+        advance(done, len(jobs))
+    if failed:
+        others = f" The others are in {work.output}." if len(failed) < len(jobs) else ""
+        count = f"{len(failed)} of {len(jobs)} files could not be written. " if len(jobs) > 1 else ""
+        raise UserError(count + " ".join(dict.fromkeys(failed)) + others)
+    return [job.path for job in jobs]
+
+
+def _inputs(source: Path) -> Sequence[Path]:
+    return [source] if source.is_file() else image_files(source)
+
+
+def _series_jobs(work: Conversion, series: Mapping[str, Series]) -> list[Job]:
+    """The series of a folder: files of the same names, or with annotations a data set in nnU-Net's layout."""
+    if work.kind not in IMAGES:
+        raise UserError(f"format={work.kind}: series of scans become {', '.join(IMAGES)}. Give one of these.")
+    end = ENDINGS[work.kind]
+    if not work.source.is_dir() or not contents(work.source).annotations:
+        return [_series_job(work, work.output / f"{name}{end}", item) for name, item in series.items()]
+    labels = None if work.labels is None else label_table(work.labels, "labels")
+    archive = open_archive(work.source, labels)
+    jobs = [
+        _series_job(work, work.output / "imagesTs" / f"{name}_0000{end}", item) for name, item in archive.others.items()
+    ]
+    for name, (item, files) in archive.annotated.items():
+        jobs.append(_series_job(work, work.output / "imagesTr" / f"{name}_0000{end}", item))
+        jobs.append(_annotation_job(work.output / "labelsTr" / f"{name}{end}", item, files, archive.labels))
+    path = work.output / "dataset.json"
+    return [*jobs, Job(path, lambda: write_text(path, _described(archive, end)))]
+
+
+def _series_job(work: Conversion, path: Path, series: Series) -> Job:
+    def write() -> None:
+        factor = suv_factor(series) if work.suv else 1.0
+        header = read_header(series.path)
+        array = read_voxels(series.path, header, None)
+        write_volume(path, array if factor == 1 else array * factor, header.grid)
+
+    return Job(path, write)
+
+
+def _annotation_job(path: Path, series: Series, files: Sequence[Annotation], labels: Labels) -> Job:
+    def write() -> None:
+        mask = read_annotations(files, series, labels.foreground, labels[labels.background])
+        write_label(path, mask, series.grid)
+
+    return Job(path, write)
+
+
+def _described(archive: Archive, end: str) -> str:
+    """nnU-Net's dataset.json."""
+    modality = next((series.modality for series, _ in archive.annotated.values()), "") or "image"
+    content = {
+        "channel_names": {"0": modality},
+        "labels": archive.labels.declared,
+        "numTraining": len(archive.annotated),
+        "file_ending": end,
+    }
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _file_jobs(work: Conversion) -> list[Job]:
+    """Images or masks in files of any readable format."""
+    if not work.source.exists():
+        raise UserError(f"input={work.source}: there is no such file or folder.")
+    files = _inputs(work.source)
+    if not files:
+        raise UserError(f"input={work.source}: has neither an image file nor a DICOM series. Formats read: {listed()}.")
+    if work.suv:
+        raise UserError("suv=true: is for DICOM series of PET. Remove it.")
+    if work.kind in IMAGES:
+        return [_copy_job(file, work.output / f"{stem(file)}{ENDINGS[work.kind]}") for file in files]
+    naming = _naming(work, files)
+    return [_mask_job(file, work, naming) for file in files]
+
+
+def _copy_job(file: Path, path: Path) -> Job:
+    def write() -> None:
+        header = read_header(file)
+        write_volume(path, read_voxels(file, header, None), header.grid)
+
+    return Job(path, write)
+
+
+def _mask_job(file: Path, work: Conversion, naming: Naming) -> Job:
+    """A mask with names; in DICOM, on the series of its name."""
+    path, like = work.output / f"{stem(file)}{ENDINGS[work.kind]}", file
+    if work.kind in OF_SERIES:
+        if work.reference is None:
+            raise UserError(f"format={work.kind}: refers to the DICOM series of the scans. Give reference=FOLDER.")
+        like = _reference(file, work.reference)
+
+    def write() -> None:
+        mask = read_label(file)
+        difference = grid_difference(mask.grid, read_grid(like))
+        if difference:
+            raise UserError(f"{file} is not on the grid of its series {like}: {difference}. Resample it.")
+        unnamed = sorted({*np.unique(mask.array).tolist()} - {0, *naming.labels.values()})
+        if unnamed:
+            raise UserError(
+                f"{file} has the value {unnamed[0]} without a name. Name it: labels={{NAME: {unnamed[0]}}}."
+            )
+        write_mask(path, mask.array, like, work.kind, naming)
+
+    return Job(path, write)
+
+
+def _reference(file: Path, folder: Path) -> Path:
+    """The series of a mask's name, or the only one."""
+    series = find_series(folder)
+    found = series.get(stem(file)) or (next(iter(series.values())) if len(series) == 1 else None)
+    if found is None:
+        names = ", ".join(list(series)[:10]) or "none"
+        raise UserError(
+            f"{file}: reference={folder} has no series {stem(file)!r}; there are: {names}. Rename the mask."
+        )
+    return found.path
+
+
+def _naming(work: Conversion, masks: Sequence[Path]) -> Naming:
+    """Names from the option, else from the record of the predictions, else the values."""
+    record = masks[0].parent / PREDICTIONS
+    content = read_mapping(record) if record.is_file() else {}
+    declared = work.labels or content.get("labels")
+    if declared is not None:
+        labels = label_table(declared, "labels" if work.labels else record).foreground
+    else:
+        values = sorted({value for file in masks for value in np.unique(read_label(file).array).tolist()} - {0})
+        labels = {f"label {value}": value for value in values}
+    return Naming(labels, work.codes, str(content.get("dataset") or "segment"), __version__)
