@@ -98,7 +98,18 @@ def predict_scans(
     failed = {name: failed[name] for name, _ in scans if name in failed}
     if len(failed) == len(scans):
         return failed
-    record = {
+    record = _record(model, settings, maps) | {
+        "scans": {name: how for name, how in made.items() if name not in failed},
+        "failed": failed,
+        "provenance": provenance.collect(0, started, command),
+    }
+    write_json(output / "predictions.json", record)
+    return failed
+
+
+def _record(model: Model, settings: Settings, maps: Collection[str]) -> dict[str, Any]:
+    """The part of predictions.json that is the same for all scans."""
+    return {
         "model": [_described(member) for member in model.members] or _described(model),
         "dataset": model.dataset,
         "labels": model.labels.declared,
@@ -107,12 +118,7 @@ def predict_scans(
         "device": settings.device.type,
         "notes": settings.notes,
         **({PROBABILITIES: list(model.labels.regions or model.labels)} if PROBABILITIES in maps else {}),
-        "scans": {name: how for name, how in made.items() if name not in failed},
-        "failed": failed,
-        "provenance": provenance.collect(0, started, command),
     }
-    write_json(output / "predictions.json", record)
-    return failed
 
 
 @contextlib.contextmanager

@@ -103,7 +103,7 @@ def test_annotations_become_a_data_set(tmp_path):
     assert [case.id for case in dataset.test_cases] == ["e"]  # d is left out, as further series of P1
     assert dict(dataset.labels) == {"background": 0, "liver": 3}
     np.testing.assert_array_equal(read_label(dataset.cases[0].label).array, mask * 3)
-    direct = open_dataset(root, masks=tmp_path / "cache")
+    direct = open_dataset(root, cache=tmp_path / "cache")
     assert [case.group for case in direct.cases] == ["patient_1", "patient_1", "patient_2"]
     assert dict(direct.labels) == {"background": 0, "couch": 1, "liver": 2}
     np.testing.assert_array_equal(read_label(direct.cases[0].label).array, mask * 2)
