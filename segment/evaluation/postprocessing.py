@@ -6,7 +6,7 @@ A step is kept where the mean Dice over the validation scans rises and that of n
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -136,6 +136,7 @@ class _Search:
 
     pairs: Sequence[Pair]
     labels: Labels
+    advance: Callable[[], None]
     steps: list[Step] = field(default_factory=list)
     tried: list[Tried] = field(default_factory=list)
     count: int = 0
@@ -143,7 +144,7 @@ class _Search:
     def run(self, structures: Sequence[Sequence[Step]]) -> None:
         """Try steps for each of several structures, of which at most one each is kept, the first of equal ones."""
         names = [*self.labels.structures]
-        before, *tables = _dice(self.pairs, self.labels, self.steps, [step for steps in structures for step in steps])
+        before, *tables = self.dice(self.steps, [step for steps in structures for step in steps])
         self.count += len(tables)
         for steps in structures:
             own, tables = tables[: len(steps)], tables[len(steps) :]
@@ -154,13 +155,31 @@ class _Search:
                 self.tried.append(Tried(steps[best], difference, difference.is_gain))
                 self.steps += [steps[best]] if difference.is_gain else []
 
+    def dice(self, kept: Sequence[Step], steps: Sequence[Step]) -> list[np.ndarray]:
+        """Dice (scans, structures) with the kept steps alone, then with each of the other steps added."""
 
-def decide(pairs: Sequence[Pair], labels: Labels) -> Decision:
+        def score(pair: Pair) -> list[np.ndarray]:
+            with room.taken(math.prod(read_header(pair[2]).grid.shape)):
+                mask, reference, spacing = read_pair(pair, self.labels)
+                changed = postprocessed(mask, kept, self.labels, spacing)
+                return _Scan(changed, reference, self.labels, spacing).scores(steps)
+
+        room = Room(voxels_at_once())
+        scans = []
+        # Forked processes might hang after a training, whose threads hold locks.
+        for scores in on_all_cores(score, self.pairs, processes=False):
+            scans.append(scores)
+            self.advance()
+        return [np.stack(table) for table in zip(*scans, strict=True)]
+
+
+def decide(pairs: Sequence[Pair], labels: Labels, advance: Callable[[float], None] = lambda share: None) -> Decision:
     """Decide which steps to keep: first for all foreground as one, then components of each structure, then its holes.
 
     Args:
         pairs: Masks of validation scans as they were predicted, and their references.
         labels: Labels of the values in the masks.
+        advance: Called after every part of the work with its share of the whole, e.g. to update a progress bar.
 
     Returns:
         The decision.
@@ -171,7 +190,8 @@ def decide(pairs: Sequence[Pair], labels: Labels) -> Decision:
     names = [*labels.structures]
     # Regions overlap, so what is kept for one may change another; labels do not.
     apart = [[name] for name in names] if labels.regions else [names]
-    search = _Search(pairs, labels)
+    passes = (len(names) > 1) + 2 * len(apart) + 2
+    search = _Search(pairs, labels, lambda: advance(1 / (passes * len(pairs))))
     if len(names) > 1:
         search.run([[Step(LARGEST)]])
     for group in apart:
@@ -179,7 +199,7 @@ def decide(pairs: Sequence[Pair], labels: Labels) -> Decision:
     for group in apart:
         search.run([[Step(HOLES, name)] for name in group])
     steps = tuple(search.steps)
-    before, after = (_dice(pairs, labels, kept, ())[0] for kept in ((), steps))
+    before, after = (search.dice(kept, ())[0] for kept in ((), steps))
     total = replace(_difference(before, after, names), ci95=_interval(before, after))
     return Decision(steps, tuple(search.tried), search.count, len(pairs), total)
 
@@ -200,20 +220,6 @@ def _paired(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """After minus before (scans, structures)."""
     found, _ = paired_differences(np.stack([after, before], axis=1), np.array([0]), np.array([1]), LEAD.perfect)
     return found[:, 0, 1:]
-
-
-def _dice(pairs: Sequence[Pair], labels: Labels, kept: Sequence[Step], steps: Sequence[Step]) -> list[np.ndarray]:
-    """Dice (scans, structures) with the kept steps alone, then with each of the other steps added."""
-
-    def score(pair: Pair) -> list[np.ndarray]:
-        with room.taken(math.prod(read_header(pair[2]).grid.shape)):
-            mask, reference, spacing = read_pair(pair, labels)
-            return _Scan(postprocessed(mask, kept, labels, spacing), reference, labels, spacing).scores(steps)
-
-    room = Room(voxels_at_once())
-    # Forked processes might hang after a training, whose threads hold locks.
-    scans = on_all_cores(score, pairs, processes=False)
-    return [np.stack(table) for table in zip(*scans, strict=True)]
 
 
 class _Scan:

@@ -15,6 +15,7 @@ from segment.data.labels import Labels
 from segment.errors import UserError
 from segment.files import read_mapping, write_json
 from segment.metrics.components import components
+from segment.text import printable
 from segment.validation import one_of, read_as
 
 LARGEST, SMALL, HOLES = "largest", "small", "holes"
@@ -49,7 +50,7 @@ class Step:
             SMALL: f"no component below {self.size or 0:g} mm3",
             HOLES: "holes filled",
         }
-        return f"{self.label or 'all foreground'}: {what[self.kind]}"
+        return f"{'all foreground' if self.label is None else printable(self.label)}: {what[self.kind]}"
 
 
 def check_steps(steps: Sequence[Step], labels: Labels) -> None:

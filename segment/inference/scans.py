@@ -98,27 +98,16 @@ def predict_scans(
     failed = {name: failed[name] for name, _ in scans if name in failed}
     if len(failed) == len(scans):
         return failed
-    record = _record(model, settings, maps) | {
-        "scans": {name: how for name, how in made.items() if name not in failed},
-        "failed": failed,
-        "provenance": provenance.collect(0, started, command),
-    }
-    write_json(output / "predictions.json", record)
+    write_json(
+        output / "predictions.json",
+        {
+            **_settings_record(model, settings, maps),
+            "scans": {name: how for name, how in made.items() if name not in failed},
+            "failed": failed,
+            "provenance": provenance.collect(0, started, command),
+        },
+    )
     return failed
-
-
-def _record(model: Model, settings: Settings, maps: Collection[str]) -> dict[str, Any]:
-    """The part of predictions.json that is the same for all scans."""
-    return {
-        "model": [_described(member) for member in model.members] or _described(model),
-        "dataset": model.dataset,
-        "labels": model.labels.declared,
-        "scored": [part.scored for part in settings.parts] or settings.scored,
-        "predicted": [part.used for part in settings.parts] or settings.used,
-        "device": settings.device.type,
-        "notes": settings.notes,
-        **({PROBABILITIES: list(model.labels.regions or model.labels)} if PROBABILITIES in maps else {}),
-    }
 
 
 @contextlib.contextmanager
@@ -134,6 +123,20 @@ def _held(model: Model, image: Path, output: Path, maps: Collection[str]) -> np.
     """Room on the disk of the output for what maps of a scan are made of."""
     kind = np.float32 if model.groups else np.float16  # means of several plans are summed up
     return held((model.labels.outputs + (UNCERTAINTY in maps), *read_grid(image).shape), kind, output)
+
+
+def _settings_record(model: Model, settings: Settings, maps: Collection[str]) -> dict[str, Any]:
+    """What all masks have in common: the model, how it was scored and how it was predicted."""
+    return {
+        "model": [_described(member) for member in model.members] or _described(model),
+        "dataset": model.dataset,
+        "labels": model.labels.declared,
+        "scored": [part.scored for part in settings.parts] or settings.scored,
+        "predicted": [part.used for part in settings.parts] or settings.used,
+        "device": settings.device.type,
+        "notes": settings.notes,
+        **({PROBABILITIES: list(model.labels.regions or model.labels)} if PROBABILITIES in maps else {}),
+    }
 
 
 def _write_maps(output: Path, scan: Scan, kept: np.ndarray, labels: Labels, maps: Collection[str]) -> None:

@@ -52,12 +52,27 @@ def prediction_settings(record: Mapping[str, Any]) -> dict[str, Any]:
     if _RUN in record:
         return {key: record[_RUN].get(key) for key in keys}
     settings = record.get("predicted")
-    if not isinstance(settings, dict):
+    parts = settings if isinstance(settings, list) else [settings]  # of several plans
+    rows = [_described(part) for part in parts if isinstance(part, dict)]
+    if not rows:
         return {}
+    return {key: _common([row.get(key) for row in rows]) for key in keys}
+
+
+def _described(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a prediction in the words of a protocol, without the usual decision."""
     mirror = settings.get("mirror")
-    augmentation = {"test_time_augmentation": f"mirror {mirror}" if mirror else "none"}
-    known = {key: settings.get(key) for key in keys} | augmentation
-    return known | ({"decision": None} if known["decision"] == "argmax" else {})  # the usual one
+    decision = settings.get("decision")
+    return {
+        **settings,
+        "test_time_augmentation": f"mirror {mirror}" if mirror else "none",
+        "decision": None if decision == "argmax" else decision,
+    }
+
+
+def _common(found: list[Any]) -> Any:
+    """The value that all have, else the list of them as text."""
+    return found[0] if all(value == found[0] for value in found) else [str(value) for value in found]
 
 
 def image_files_of(record: Mapping[str, Any], mask: str) -> list[str]:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from rich.console import Console
+from rich.progress import Progress
 
 from segment.data.case import Dataset
 from segment.data.labels import Labels
@@ -117,7 +119,9 @@ def decided(experiment: Experiment, runs: Sequence[RunFolder]) -> Postprocessed:
         for run, rows in validation
         for pair in mask_pairs(dataset, run, rows["split"].iloc[0], rows["case"].unique(), unprocessed=True)
     ]
-    decision = decide(pairs, dataset.labels)
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("deciding post-processing", total=1)
+        decision = decide(pairs, dataset.labels, lambda share: progress.advance(task, share))
     if not decision.steps and not any((run.summary.get(POSTPROCESSING) or {}).get("steps") for run in runs):
         return Postprocessed(decision, dataset.labels, joined(run.scans for run in runs), None)
     confusion = np.zeros((len(dataset.labels), len(dataset.labels)), np.int64)

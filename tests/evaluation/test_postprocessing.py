@@ -63,7 +63,9 @@ def test_satellites_of_both_labels_go_with_the_largest_component_of_all_foregrou
     for number, mask in enumerate(masks):
         mask[0, 0, number] = 1
         mask[13, 15, : 1 + number % 2] = 2
-    found = decide(files := pairs(masks, references), ORGANS)
+    shares = []
+    found = decide(files := pairs(masks, references), ORGANS, shares.append)
+    assert sum(shares) == pytest.approx(1)
     assert found.steps == (Step(LARGEST),)
     assert (found.scans, [one.kept for one in found.tried]) == (6, [True])
     scores = [

@@ -27,6 +27,7 @@ from segment.inference.windows import SlidingWindows
 from segment.io.fractions import write_fractions
 from segment.io.geometry import Grid
 from segment.io.images import read_image
+from segment.runs.predictions import prediction_settings
 
 SCAN = np.random.default_rng(0).normal(size=(30, 40)).astype(np.float32)
 STEP = 1 / 65535
@@ -177,7 +178,11 @@ def test_models_of_different_plans_are_averaged_on_the_grid_of_the_scan(folders,
     np.testing.assert_allclose(np.moveaxis(found, -1, 0), mean, atol=STEP)
     assert [one["folder"] for one in record["model"]] == [str(folder) for folder in three]
     assert len(record["predicted"]) == 2
+    record["predicted"][1]["overlap"] = 0.75
+    carried = {"overlap": ["0.5", "0.75"], "test_time_augmentation": "mirror all", "precision": "32-true"}
+    assert prediction_settings(record) == carried | {"decision": None, "postprocessing": "none"}
     _, record = command(three, tmp_path, "again", "inference.overlap=0.25")
+    assert prediction_settings(record)["overlap"] == 0.25
     assert [note.rpartition(" ")[0] for note in record["notes"]] == [
         f"{folder}: overlap is 0.25 here, 0.5 for the model's scores, as" for folder in folders
     ]

@@ -84,7 +84,8 @@ def test_a_bmp_of_one_bit_is_black_and_white(tmp_path, shape):
         ("a.jpg", lambda path: Image.fromarray(np.dstack([COLOURS, GREY]), "CMYK").save(path), "colours CMYK"),
         ("a.jpg", lambda path: path.write_bytes(b"\xff\xd8\xff\xe0"), r"a\.jpg cannot be read"),
         ("a.bmp", lambda path: path.write_bytes(b"BM"), r"a\.bmp cannot be read"),
-        ("a.bmp", lambda path: path.write_bytes(bmp_of(1 << 20, 1 << 20)), "cannot contain"),
+        ("a.bmp", lambda path: path.write_bytes(bmp_of(1 << 20, 1 << 20, bits=24)), "cannot contain"),
+        ("a.bmp", lambda path: path.write_bytes(bmp_of(1 << 12, 1 << 19, bits=8)), "cannot contain"),
     ],
 )
 def test_other_content_is_refused(tmp_path, name, write, said):
@@ -93,11 +94,11 @@ def test_other_content_is_refused(tmp_path, name, write, said):
         read_image(tmp_path / name)
 
 
-def bmp_of(width, height):
-    """A header without pixels."""
-    head = (54).to_bytes(4, "little") + (40).to_bytes(4, "little")
+def bmp_of(width, height, bits):
+    """A header and a palette without pixels."""
+    head = (54 + 1024).to_bytes(4, "little") + (40).to_bytes(4, "little")
     size = width.to_bytes(4, "little") + height.to_bytes(4, "little")
-    return b"BM" + bytes(8) + head + size + b"\1\0\x18\0" + bytes(24)
+    return b"BM" + bytes(8) + head + size + b"\1\0" + bits.to_bytes(2, "little") + bytes(24) + bytes(range(256)) * 4
 
 
 def test_a_truncated_photograph_is_refused(tmp_path):

@@ -13,6 +13,7 @@ from segment.config.compose import compose
 from segment.errors import UserError
 from segment.inference.model import load_model
 from segment.inference.postprocessing import LARGEST, Step
+from segment.runs.completion import is_complete
 from segment.runs.folder import read_run
 from segment.runs.predictions import prediction_settings, predictions_record
 from segment.workflow import train as workflow_train
@@ -154,7 +155,17 @@ def test_a_cross_validation_decides_on_all_folds_from_the_masks_as_they_were_pre
     assert "postprocessing differs between the models" in capsys.readouterr().err
 
 
-def test_postprocessing_needs_validation_scans_and_known_metrics(ask, run_train, tested_folds, tmp_path):
+def test_a_run_that_was_stopped_meanwhile_is_not_finished(ask, tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("segment.workflow.postprocess.write_scans", stop)
+    with pytest.raises(KeyboardInterrupt):
+        ask()
+    assert not is_complete(tmp_path / "runs" / "cv-fold0")
+
+
+def test_postprocessing_needs_validation_scans_and_known_metrics(ask, tmp_path):
     with pytest.raises(UserError, match="postprocessing=auto: is decided on validation scans"):
         ask("overfit=1")
     with pytest.raises(UserError, match="was scored by hd95_mm, nsd too"):

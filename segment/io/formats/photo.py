@@ -72,7 +72,10 @@ class Bmp(ImageFormat):
         with path.open("rb") as stream, BmpImageFile(stream) as image:
             channels, table = _CHANNELS[image.mode], None
             if image.mode == "P":
-                table = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+                raw = image.palette  # not getpalette, which loads the image
+                assert raw is not None
+                table = np.frombuffer(bytes(raw.palette), np.uint8)  # BGR or BGRX
+                table = table.reshape(-1, len(raw.rawmode or "BGR"))[:, 2::-1]
             header = Header(
                 Grid((image.height, image.width), np.eye(4), assumed=True),
                 channels,
