@@ -13,6 +13,9 @@ from segment.config.build import check_targets
 from segment.config.metrics import metrics_of
 from segment.config.options import EvaluateOptions, read_options, texts
 from segment.errors import UserError
+from segment.inference.inputs import find_series
+from segment.runs.predictions import predictions_record
+from segment.workflow.convert import masks_of_annotations
 from segment.workflow.experiment import NO_COMMAND, Command
 from segment.workflow.values import require_folder
 
@@ -32,6 +35,12 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     labels = options.labels
     if labels is not None and not isinstance(labels, dict):
         raise UserError(f"labels={labels}: give names and values, such as 'labels={{background: 0, liver: 1}}'.")
+    output = Path(options.output)
+    if any(find_series(path) for path in references):
+        labels = labels or predictions_record({Path(options.predictions)}).get("labels")
+        folders = [output / "references" / path.absolute().name for path in references]
+        pairs = zip(references, folders, strict=True)
+        references = [masks_of_annotations(path, folder, labels) for path, folder in pairs]
     # Here, since pandas takes a second to import.
     from segment.evaluation.evaluate import evaluate, evaluate_raters, write_evaluation
     from segment.evaluation.journal import FILE as JOURNAL
@@ -42,7 +51,6 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     from segment.runs.subgroups import subgroup_text
     from segment.runs.summary import text_table
 
-    output = Path(options.output)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("scoring", total=None)
         given: dict[str, Any] = {

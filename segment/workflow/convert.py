@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -115,6 +115,30 @@ def convert(work: Conversion, advance: Callable[[int, int], None] = lambda done,
         count = f"{len(failed)} of {len(jobs)} files could not be written. " if len(jobs) > 1 else ""
         raise UserError(count + " ".join(dict.fromkeys(failed)) + others)
     return [job.path for job in jobs]
+
+
+def masks_of_annotations(source: Path, folder: Path, labels: Mapping[str, Any] | None) -> Path:
+    """Write the masks of a folder of annotated DICOM series, to be read like those of other folders.
+
+    Args:
+        source: A folder of masks, or of DICOM series with annotations.
+        folder: Folder for the masks, which are named after the series.
+        labels: Names and values of the structures.
+
+    Returns:
+        ``folder``; ``source`` itself if it holds no annotated series.
+
+    Raises:
+        UserError: If a file cannot be read, or no labels are given.
+    """
+    if not source.is_dir() or not find_series(source) or not contents(source).annotations:
+        return source
+    if labels is None:
+        raise UserError(f"{source} holds DICOM annotations, which have names. Give their values: labels={{liver: 1}}.")
+    archive = open_archive(source, label_table(labels, "labels"))
+    for name, (series, files) in archive.annotated.items():
+        _annotation_job(folder / f"{name}{ENDINGS['nifti']}", series, files, archive.labels).write()
+    return folder
 
 
 def _inputs(source: Path) -> Sequence[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import ModuleType
 
 import numpy as np
 
@@ -89,5 +90,6 @@ def structure_masks(annotation: Annotation, series: Series) -> Iterator[tuple[st
         raise UserError(f"{annotation.path} cannot be read on its series {series.path}: {error}.") from error
 
 
-def _module(annotation: Annotation):  # type: ignore[no-untyped-def]  # one of two modules with the same functions
+def _module(annotation: Annotation) -> ModuleType:
+    """The module that reads an annotation; both have the same functions."""
     return structures if annotation.structures else segmentation

@@ -6,6 +6,7 @@ import pytest
 from made_annotations import LABELS, SHAPE, phantom, written
 from made_dicom import EIGHT, make_enhanced, make_series, voxels
 from pydicom import dcmread
+from pydicom.sr.codedict import codes
 
 from segment.errors import UserError
 from segment.io.dicom.annotations import annotated_series, read_annotations, structure_masks
@@ -112,3 +113,38 @@ def test_frames_along_another_axis_and_a_structure_set_of_another_series(tmp_pat
     dataset.save_as(path)
     with pytest.raises(UserError, match="two structures called 'liver'"):
         read_annotations([annotation], axial.series[0], LABELS)
+
+
+def test_a_fraction_of_a_half_counts(tmp_path):
+    make_series(tmp_path, voxels((3, 6, 7)))
+    (series,) = contents(tmp_path).series
+    fractions = np.zeros((3, 6, 7), np.float32)
+    fractions[1, 2, :4] = [0.3, 0.49, 0.51, 1]
+    likely = hd.seg.Segmentation(
+        source_images=[dcmread(item.path) for item in series.stack.slices],
+        pixel_array=fractions,
+        segmentation_type="FRACTIONAL",
+        segment_descriptions=[_described()],
+        series_instance_uid=hd.UID(),
+        series_number=5,
+        sop_instance_uid=hd.UID(),
+        instance_number=1,
+        manufacturer="made",
+        manufacturer_model_name="made",
+        software_versions="1",
+        device_serial_number="1",
+        max_fractional_value=200,
+    )
+    likely.save_as(tmp_path / "fractions")
+    found = contents(tmp_path)
+    np.testing.assert_array_equal(read_annotations(found.annotations, series, {"liver": 1}), fractions > 0.5)
+
+
+def _described() -> hd.seg.SegmentDescription:
+    return hd.seg.SegmentDescription(
+        segment_number=1,
+        segment_label="liver",
+        segmented_property_category=codes.SCT.AnatomicalStructure,
+        segmented_property_type=codes.SCT.Liver,
+        algorithm_type="MANUAL",
+    )

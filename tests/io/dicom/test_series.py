@@ -1,6 +1,7 @@
 """Series as they come from scanners: order, grid and values are those of SimpleITK's GDCM; refusals name the reason."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import imagecodecs
@@ -294,3 +295,10 @@ def test_a_header_of_more_voxels_than_its_files_is_refused(tmp_path):
     files = make_series(tmp_path, change=huge)
     with pytest.raises(UserError, match="cannot contain them"):
         read_image(files[0])
+
+
+def test_without_pydicom_it_is_said_what_to_install(tmp_path, monkeypatch):
+    make_series(tmp_path)
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    with pytest.raises(UserError, match=r"install segment\[dicom\]"):
+        contents(tmp_path)
