@@ -23,25 +23,46 @@ from segment.errors import UserError
 from segment.text import one_line, printable
 
 _PARTIAL = ".partial-"  # begins the names of files that are being written
+DEEPEST = 200  # levels of a YAML file
 MAX_BYTES = 1 << 28  # of a file of named values; provenance lists every file of a data set
 
 
-class PlainLoader(yaml.SafeLoader):
-    """The safe loader, rejecting repeated keys and aliases (a few lines with aliases could expand without bound)."""
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Reject an alias."""
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it uses a YAML alias; write the values out")
-        return super().compose_node(parent, index)
+class PlainLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """The safe loader, in C where it is installed, rejecting repeated keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Reject a duplicated key."""
-        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        duplicate = next((name for name, count in Counter(names).items() if count > 1), None)
-        if duplicate is not None:
-            raise yaml.YAMLError(f"the key {duplicate[:100]!r} is duplicated")
-        return super().construct_mapping(node, deep)
+        _require_different(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        found: dict[Any, Any] = super().construct_mapping(node, deep)
+        return found
+
+
+def _from_yaml(text: str) -> Any:
+    """Plain values; aliases, of which a few lines expand without bound, and deep nesting are rejected unread."""
+    depth = 0
+    for event in yaml.parse(text, Loader=PlainLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.YAMLError("it uses a YAML alias; write the values out")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise yaml.YAMLError(f"it is nested more than {DEEPEST} deep")
+    return yaml.load(text, Loader=PlainLoader)
+
+
+def _from_json(text: str) -> Any:
+    """Plain values; repeated keys, of which the last would count, are rejected."""
+    return json.loads(text, object_pairs_hook=_as_dict)
+
+
+def _as_dict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    _require_different(key for key, _ in pairs)
+    return dict(pairs)
+
+
+def _require_different(keys: Iterable[str]) -> None:
+    duplicate = next((key for key, count in Counter(keys).items() if count > 1), None)
+    if duplicate is not None:
+        raise ValueError(f"the key {duplicate[:100]!r} is duplicated")
 
 
 @contextlib.contextmanager
@@ -54,14 +75,51 @@ def written_whole(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays at the end, since image writers choose the format by it.
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=_PARTIAL, suffix=f"-{path.name}")
-    os.close(handle)
     temporary = Path(name)
     try:
+        _mark_used(handle)
         yield temporary
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     finally:
+        os.close(handle)
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def partial_folder(parent: Path) -> Iterator[Path]:
+    """Yield a temporary folder, which is removed at the end unless it was renamed; missing parents are created."""
+    parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=parent, prefix=_PARTIAL))
+    handle = os.open(temporary, os.O_RDONLY)
+    try:
+        _mark_used(handle)
+        yield temporary
+    finally:
+        os.close(handle)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _mark_used(handle: int) -> None:
+    """Lock a file or folder that is being written, until it is closed, so that `remove_leftovers` spares it."""
+    with contextlib.suppress(OSError):  # a file system without locks
+        fcntl.flock(handle, fcntl.LOCK_EX)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left half-written in a folder, but not what others are writing.
+
+    Args:
+        folder: Need not exist; its subfolders are not searched.
+    """
+    for path in folder.glob(f"{_PARTIAL}*"):
+        with contextlib.suppress(OSError):  # being written, or removed meanwhile
+            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+            finally:
+                os.close(handle)
 
 
 @contextlib.contextmanager
@@ -162,12 +220,14 @@ def read_mapping(path: Path, fix: str = "", largest: int = MAX_BYTES) -> dict[st
         UserError: When the file is missing, cannot be parsed or does not contain a mapping.
     """
     try:
+        if path.exists() and not path.is_file():  # reading a pipe or a device may never end
+            raise UserError(f"{path} is not a file. {fix}".rstrip())
         with path.open("rb") as file:
             data = file.read(largest + 1)
         if len(data) > largest:
             raise ValueError(f"it is larger than {largest:,} bytes")
         text = data.decode("utf-8")
-        content = json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=PlainLoader)
+        content = _from_json(text) if path.suffix == ".json" else _from_yaml(text)
     except OSError as error:
         fix = fix or "Is this the folder of a finished run?"
         raise UserError(f"{path} cannot be read ({error.strerror}). {fix}") from None

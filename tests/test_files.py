@@ -40,6 +40,42 @@ def test_only_one_process_holds_a_folder_and_finds_no_leftovers(tmp_path):
     assert sorted(file.name for file in folder.iterdir()) == ["kept", "model"]
 
 
+def test_leftovers_are_removed_unless_they_are_being_written(tmp_path):
+    (tmp_path / ".partial-7-mask.nii.gz").write_text("half")
+    (tmp_path / ".partial-8").mkdir()
+    (tmp_path / ".partial-8" / "image.b2nd").write_text("half")
+    (tmp_path / "mask.nii.gz").write_text("whole")
+    with files.written_whole(tmp_path / "new") as file, files.partial_folder(tmp_path) as folder:
+        files.remove_leftovers(tmp_path)
+        assert names(tmp_path) == {"mask.nii.gz", file.name, folder.name}
+        file.write_text("whole")
+    assert names(tmp_path) == {"mask.nii.gz", "new"}
+    files.remove_leftovers(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.json", '{"a": 1, "b": {"c": 1, "c": 2}}', "the key 'c' is duplicated"),
+        ("a.yaml", "a: 1\nb: {c: 1, c: 2}", "the key 'c' is duplicated"),
+        ("a.yaml", "a: &x [1]\nb: *x", "alias"),
+        ("a.yaml", "a: " + "[" * 300 + "]" * 300, "nested more than 200 deep"),
+        ("a.yaml", "\n".join(f"k{i}: [1, 2" for i in range(40_000)), "is damaged"),  # 600 KB, refused at once
+    ],
+    ids=["json-duplicate", "yaml-duplicate", "alias", "deep", "large"],
+)
+def test_damaged_descriptions_are_refused(tmp_path, name, content, said):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=said):
+        files.read_mapping(tmp_path / name)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.json")
+    with pytest.raises(UserError, match="is not a file"):
+        files.read_mapping(tmp_path / "a.json")
+
+
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("former", [None, "former"])
 def test_exception_leaves_the_previous_file(tmp_path, error, former):

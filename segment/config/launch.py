@@ -41,6 +41,7 @@ os.environ.setdefault("HYDRA_FULL_ERROR", "1")
 # MLflow sends telemetry as soon as it is imported, and MONAI imports it wherever it is installed.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
+LONGEST = 3000  # letters of a paragraph
 CRASHED = 1  # exit code of a sweep of which a job crashed
 
 
@@ -140,7 +141,9 @@ def _exit_on_user_error(explain_error: Callable[[Exception], str]) -> Iterator[N
 
 
 def fail(message: str) -> NoReturn:
-    """Print one paragraph and exit with code 2."""
+    """Print one paragraph, without the middle of a very long one, and exit with code 2."""
+    if len(message) > LONGEST:
+        message = f"{message[: LONGEST * 3 // 4].rstrip()} [...] {message[-LONGEST // 4 :].lstrip()}"
     print(f"segment: {message}", file=sys.stderr)
     sys.exit(2)
 

@@ -27,6 +27,7 @@ from segment.evaluation.score import score_pairs
 from segment.files import plain, write_json, write_text
 from segment.metrics.metric import Metric
 from segment.metrics.standard import STANDARD
+from segment.runs.cells import csv_text
 from segment.runs.confusion import FILE as CONFUSION
 from segment.runs.confusion import write_confusion
 from segment.runs.predictions import image_files_of, prediction_settings, predictions_record
@@ -191,7 +192,7 @@ def write_evaluation(folder: Path, found: Evaluated) -> None:
     write_summary(folder / "summary.json", found.summary)
     write_json(folder / "provenance.json", found.record)
     if found.raters is not None:
-        write_text(folder / RATERS, found.raters.to_csv(index=False, lineterminator="\n"))
+        write_text(folder / RATERS, csv_text(found.raters))
     if not found.labels.regions:
         write_confusion(folder / CONFUSION, list(found.labels), found.confusion)
     (folder / JOURNAL).unlink(missing_ok=True)

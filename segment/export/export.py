@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,7 +16,7 @@ from segment.export.checks import packages_of
 from segment.export.compare import BOUNDS, Bound, Comparison, compare
 from segment.export.quantize import calibration_windows, quantize_onnx, quantize_openvino
 from segment.export.scans import Scans
-from segment.files import file_sha256, plain, read_mapping, write_json
+from segment.files import file_sha256, partial_folder, plain, read_mapping, remove_leftovers, write_json
 from segment.inference.engines.onnx_file import to_onnx
 from segment.inference.engines.open_vino import import_openvino, read_onnx
 from segment.inference.exported import FILES, Export, read_engine
@@ -117,9 +116,9 @@ def _write_network(folder: Path, data: bytes, format: str, precision: str, windo
 def _replaced(output: Path) -> Iterator[Path]:
     """Yield a temporary folder beside ``output``, which replaces it only if the block ends without an exception."""
     output = output.absolute()
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".partial-") as name:
-        folder = Path(name) / output.name
+    remove_leftovers(output.parent)
+    with partial_folder(output.parent) as temporary:
+        folder = temporary / output.name
         folder.mkdir()
         yield folder
         if output.exists():

@@ -56,7 +56,8 @@ def load_network(weights: Path, path: Path, architecture: Any, trust: tuple[str,
     try:
         # On the meta device nothing is allocated: a description that does not fit the weights costs no memory.
         with on_meta(), _limited_modules():
-            shapes = {name: list(value.shape) for name, value in build(architecture, trust).state_dict().items()}
+            expected = build(architecture, trust).state_dict()
+        shapes = {name: list(value.shape) for name, value in expected.items()}
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except Exception as error:  # a constructor may raise anything on wrong arguments
@@ -68,6 +69,10 @@ def load_network(weights: Path, path: Path, architecture: Any, trust: tuple[str,
             wrong = next(n for n in [*shapes, *stored] if shapes.get(n) != stored.get(n))
             raise ValueError(f"tensor {wrong!r} is {stored.get(wrong)} in the file, {shapes.get(wrong)} in the network")
         state = load_file(weights)
+        if kind := next((n for n in state if state[n].is_floating_point() != expected[n].is_floating_point()), None):
+            raise ValueError(
+                f"tensor {kind!r} is {state[kind].dtype} in the file, {expected[kind].dtype} in the network"
+            )
         if name := not_finite(state):
             raise ValueError(f"tensor {name!r} has values that are not finite, as after a training that diverged")
         network = build(architecture, trust)

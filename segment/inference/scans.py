@@ -12,7 +12,7 @@ import numpy as np
 
 from segment import provenance
 from segment.errors import UserError
-from segment.files import file_sha256, write_json
+from segment.files import file_sha256, remove_leftovers, write_json
 from segment.inference.held import held
 from segment.inference.inputs import PROBABILITIES, UNCERTAINTY, Scan
 from segment.inference.model import Model
@@ -61,6 +61,7 @@ def predict_scans(
     started = time.time()
     work = _Work(model, settings, output, write_file, maps)
     output.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(output)
     for name, _ in overlapped(work.read, work.predict, work.write, scans):
         advance(name)
     failed = {name: work.failed[name] for name, _ in scans if name in work.failed}

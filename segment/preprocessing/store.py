@@ -10,9 +10,9 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,12 @@ import numpy as np
 from segment.data.case import Case, Dataset
 from segment.data.labels import IGNORE
 from segment.errors import UserError
+from segment.files import partial_folder, remove_leftovers
 from segment.io.formats import version_of
 from segment.io.geometry import Grid, grid_difference
 from segment.io.images import Image, read_grid, read_image, read_label
 from segment.memory import available_memory
-from segment.parallel import Room, on_all_cores
+from segment.parallel import Room, cores, on_all_cores
 from segment.preprocessing.chunks import Chunked, checksum, write_chunked
 from segment.preprocessing.plan import Plan
 from segment.preprocessing.prepare import (
@@ -124,6 +125,8 @@ class Store:
     def prepare(self, cases: Sequence[Case], progress: Callable[[int], None] = lambda done: None) -> None:
         """Prepare missing or damaged scans on all cores; an interrupted preparation resumes where it stopped.
 
+        The checksums of those that are there are compared, so a run trains on what was once prepared.
+
         Args:
             cases: Scans to prepare.
             progress: Called after each scan with the number of scans done.
@@ -131,7 +134,11 @@ class Store:
         Raises:
             UserError: If a file cannot be read or image and label do not match, naming both.
         """
-        missing = list({self.path(case): case for case in cases if _entry(self.path(case)) is None}.values())
+        remove_leftovers(self.folder)
+        entries = {self.path(case): case for case in cases}
+        with ThreadPoolExecutor(cores()) as pool:
+            intact = pool.map(_is_intact, entries)
+            missing = [case for case, found in zip(entries.values(), intact, strict=True) if not found]
         done = len(cases) - len(missing)
         progress(done)
         room = Room(available_memory() // 2)  # a larger scan is prepared alone
@@ -149,13 +156,11 @@ class Store:
         """Create one entry in a temporary folder and move it into place."""
         grid, channels = read_grid(case.images[0]), len(self.dataset.channels)
         require_preparable(grid, channels, self.plan, str(case.images[0]))
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=self.folder, prefix=".partial-"))
         target = self.path(case)
-        try:
+        with partial_folder(self.folder) as temporary:
             self._write(case, temporary)
-            temporary.chmod(0o755)  # mkdtemp's folders are private
-            if target.exists() and _entry(target) is None:
+            temporary.chmod(0o755)  # a temporary folder is private
+            if target.exists() and not _is_intact(target):
                 shutil.rmtree(target, ignore_errors=True)
             try:
                 temporary.rename(target)
@@ -163,8 +168,6 @@ class Store:
                 # Another process prepared the same scan meanwhile.
                 if _entry(target) is None:
                     raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
 
     def _write(self, case: Case, folder: Path) -> None:
         image = self._read(case)
@@ -243,6 +246,15 @@ class Store:
             locations=Locations(folder / "locations.npy", rows),
             placement=Placement(grid, tuple((start, stop) for start, stop in entry["box"])),
         )
+
+
+def _is_intact(folder: Path) -> bool:
+    """Whether an entry is complete and its files have the bytes that were written, which takes reading them."""
+    entry = _entry(folder)
+    try:
+        return entry is not None and all(checksum(folder / name) == crc for name, (_, _, crc) in entry["files"].items())
+    except OSError:
+        return False
 
 
 def _entry(folder: Path) -> dict[str, Any] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pandas as pd
 from segment.data.labels import MAX_LABELS
 from segment.errors import UserError
 from segment.files import write_text
+from segment.runs.cells import csv_text, names_in
 from segment.text import one_line
 
 FILE = "confusion.csv"
@@ -27,9 +27,7 @@ def write_confusion(path: Path, names: Sequence[str], counts: np.ndarray) -> Non
         counts: (label of the reference, label of the prediction) voxels, summed over scans.
     """
     rows = [(one, other, int(counts[i, j])) for i, one in enumerate(names) for j, other in enumerate(names)]
-    buffer = io.StringIO()
-    pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(buffer, index=False, lineterminator="\n")
-    write_text(path, buffer.getvalue())
+    write_text(path, csv_text(pd.DataFrame(rows, columns=list(COLUMNS))))
 
 
 def sum_confusions(paths: Sequence[Path]) -> pd.DataFrame | None:
@@ -56,6 +54,7 @@ def read_confusion(path: Path) -> pd.DataFrame:
     """
     try:
         rows = pd.read_csv(path, encoding="utf-8", dtype={"reference": str, "prediction": str}, keep_default_na=False)
+        rows = rows.assign(**{side: names_in(rows[side]) for side in ("reference", "prediction")})
         names = list(dict.fromkeys(rows["reference"]))
         if len(names) > MAX_LABELS or len(rows) != len(names) ** 2:
             raise ValueError("it does not have one row per pair of labels")

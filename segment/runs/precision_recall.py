@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from segment.errors import UserError
 from segment.files import write_text
 from segment.metrics.calibration import calibration
 from segment.metrics.precision_recall import THRESHOLDS, precision_recall
+from segment.runs.cells import csv_text, names_in
 from segment.text import one_line, printable
 
 COUNTS = ("true_positives", "false_positives", "true_negatives", "false_negatives")
@@ -34,9 +34,7 @@ def write_curves(path: Path, names: Sequence[str], counts: np.ndarray) -> None:
         table = table.astype(dict.fromkeys(COUNTS, np.int64))
         table["label"], table["name"], table["threshold"] = label, name, np.linspace(0, 1, THRESHOLDS)
         tables.append(table)
-    buffer = io.StringIO()
-    pd.concat(tables)[list(COLUMNS)].to_csv(buffer, index=False, lineterminator="\n", float_format="%.6g")
-    write_text(path, buffer.getvalue())
+    write_text(path, csv_text(pd.concat(tables)[list(COLUMNS)], "%.6g"))
 
 
 def counts_of(curve: np.ndarray) -> np.ndarray:
@@ -83,7 +81,7 @@ def read_curves(path: Path) -> dict[str, np.ndarray]:
     try:
         table = pd.read_csv(path, encoding="utf-8", dtype={"name": str}, nrows=MAX_LABELS * THRESHOLDS + 1)
         numbers = table[[*COUNTS, "precision", "recall"]].to_numpy(np.float64)
-        names = table["name"].to_numpy(str)[::THRESHOLDS]
+        names = names_in(table["name"]).to_numpy(str)[::THRESHOLDS]
         # Reshaping fails unless every curve is complete.
         curves = np.moveaxis(numbers.reshape(len(names), THRESHOLDS, 6), 1, 2)
         valid = np.isfinite(curves).all() and (curves >= 0).all() and len(set(names)) == len(names) <= MAX_LABELS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pandas as pd
 from segment.errors import UserError, did_you_mean
 from segment.files import write_text
 from segment.metrics.scan import STATUSES
+from segment.runs.cells import csv_text, names_in
 from segment.runs.columns import COLUMNS, COUNTS, GROUP, OPTIONAL, OVERLAPS, TEST
 from segment.text import one_line, printable
 
@@ -89,9 +89,7 @@ def write_scans(path: Path, scans: pd.DataFrame) -> None:
         raise ValueError(f"a table of scans needs the columns {missing}")
     further = [column for column in scans.columns if column not in COLUMNS]
     further.sort(key=lambda column: OPTIONAL.index(column) if column in OPTIONAL else len(OPTIONAL))
-    buffer = io.StringIO()
-    scans[[*COLUMNS, *further]].to_csv(buffer, index=False, lineterminator="\n")
-    write_text(path, buffer.getvalue())
+    write_text(path, csv_text(scans[[*COLUMNS, *further]]))
 
 
 def read_scans(path: Path) -> pd.DataFrame:
@@ -120,7 +118,7 @@ def read_scans(path: Path) -> pd.DataFrame:
             raise UserError(
                 f"{path} lacks the column {column!r}.{hint} A table of scans begins with {','.join(COLUMNS)}."
             )
-    scans = pd.DataFrame({column: raw[column] for column in ("case", "split", "name", "status")})
+    scans = pd.DataFrame({column: names_in(raw[column]) for column in ("case", "split", "name", "status")})
     for column in ("label", *COUNTS, "fold"):
         scans[column] = _whole_numbers(path, raw[column], may_be_empty=column == "fold")
     further = metric_columns(raw)[len(OVERLAPS) :]
@@ -128,7 +126,7 @@ def read_scans(path: Path) -> pd.DataFrame:
         scans[column] = _numbers(path, raw[column], most=1.0 if column in OVERLAPS else None)
     optional = [column for column in OPTIONAL if column in raw.columns]
     for column in optional:
-        scans[column] = raw[column] if column == GROUP else _numbers(path, raw[column], most=None)
+        scans[column] = names_in(raw[column]) if column == GROUP else _numbers(path, raw[column], most=None)
     scans = scans[[*COLUMNS, *optional, *further]]
     _check_rows(path, scans)
     return scans

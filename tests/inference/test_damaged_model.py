@@ -162,6 +162,19 @@ def test_pickle_with_the_name_of_safetensors_is_refused_and_does_not_run(folder,
     assert not (tmp_path / "ran").exists()
 
 
+def test_integers_in_place_of_weights_are_refused(folder):
+    weights = load_file(folder / "weights.safetensors")
+    name = next(key for key, value in weights.items() if value.is_floating_point())
+    save_file(weights | {name: weights[name].round().int()}, folder / "weights.safetensors")
+    assert f"tensor {name!r} is torch.int32 in the file, torch.float32" in refused(folder, "weights.safetensors")
+
+
+def test_a_duplicated_key_is_refused(folder):
+    text = (folder / "model.json").read_text()
+    (folder / "model.json").write_text(text.replace("{", '{"dataset": "other",', 1))
+    assert "'dataset' is duplicated" in refused(folder)
+
+
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"^model=.*no model\.json"):
         load_model(tmp_path)

@@ -233,7 +233,6 @@ def test_damage_found_while_reading_is_reported_and_fixed_by_the_next_start(prep
     status = file.stat()
     file.write_bytes(bytes(status.st_size))
     os.utime(file, ns=(status.st_mtime_ns, status.st_mtime_ns))
-    prepared.prepare(dataset.cases)
     with pytest.raises(UserError, match=r"image\.b2nd.*damaged.*Run again"):
         scan.image[...]
     prepared.prepare(dataset.cases)
@@ -275,6 +274,24 @@ def test_scans_that_are_large_together_are_prepared_one_after_another(make_datas
     monkeypatch.setattr(store_module, "available_memory", lambda: 3 * needed)
     store.prepare(dataset.cases)
     assert most == [1]
+
+
+@pytest.mark.parametrize("name", ["image.b2nd", "reference.b2nd", "locations.npy"])
+def test_a_flipped_byte_is_found_although_size_and_time_are_those_of_before(prepared, dataset, name):
+    file = prepared.path(dataset.cases[0]) / name
+    before, times = file.read_bytes(), file.stat()
+    content = bytearray(before)
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    prepared.prepare(dataset.cases)
+    assert file.read_bytes() == before
+
+
+def test_what_a_killed_preparation_left_is_removed_by_the_next(prepared, dataset):
+    (prepared.folder / ".partial-killed").mkdir()
+    prepared.prepare(dataset.cases)
+    assert not list(prepared.folder.glob(".partial-*"))
 
 
 def test_changed_voxels_beside_a_header_are_prepared_again(tmp_path):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from segment.errors import UserError
+from segment.files import partial_folder
 
 
 def create_once(path: Path, what: str, key: str, stamp: Mapping[str, Any], write: Callable[[Path], dict]) -> None:
@@ -28,20 +27,16 @@ def create_once(path: Path, what: str, key: str, stamp: Mapping[str, Any], write
     if path.exists():
         _require_stamp(path, what, key, stamp)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
+    with partial_folder(path.parent) as temporary:
         for part in ("imagesTr", "labelsTr"):
             (temporary / part).mkdir()
         described = write(temporary) | {key: stamp}
         (temporary / "dataset.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
-        temporary.chmod(0o755)  # mkdtemp's folders are private
+        temporary.chmod(0o755)  # a temporary folder is private
         try:
             temporary.rename(path)
         except OSError:  # another process was faster; its scans are the same
             _require_stamp(path, what, key, stamp)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _require_stamp(path: Path, what: str, key: str, stamp: Mapping[str, Any]) -> None:

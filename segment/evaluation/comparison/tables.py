@@ -11,6 +11,7 @@ from segment.evaluation.comparison.result import FOREGROUND, Comparison, Pair
 from segment.evaluation.comparison.wording import interval_text, p_text, percent
 from segment.files import plain
 from segment.metrics.metric import DIAGONAL
+from segment.runs.cells import csv_text
 from segment.runs.metrics import record
 from segment.text import table
 
@@ -61,7 +62,7 @@ def text_report(*comparisons: Comparison) -> str:
 
 def pairs_csv(comparison: Comparison) -> str:
     """All pairs as comma-separated values; see `pairs_frame`."""
-    return pairs_frame(comparison).to_csv(index=False, lineterminator="\n")
+    return csv_text(pairs_frame(comparison))
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
