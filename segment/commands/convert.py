@@ -37,6 +37,7 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
         None if options.reference is None else Path(options.reference),
         options.labels,
         read_codes(options.codes or {}, "codes"),
+        "ellipse" if options.boxes == "ellipse" else "box",
         options.suv,
         options.overwrite,
     )

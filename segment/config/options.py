@@ -61,6 +61,7 @@ class ConvertOptions:
     reference: str | None
     labels: Any
     codes: Any
+    boxes: str = field(metadata={"of": ("box", "ellipse")})
     suv: bool
     overwrite: bool
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from segment import provenance
-from segment.data.labels import Labels
 from segment.errors import UserError
 from segment.files import file_sha256, write_json
 from segment.inference.held import held
@@ -60,49 +59,18 @@ def predict_scans(
         Name of the mask to the reason, for each scan that could not be predicted. If none could, nothing is written.
     """
     started = time.time()
-    predictor = predictor_with(model, settings)
+    work = _Work(model, settings, output, write_file, maps)
     output.mkdir(parents=True, exist_ok=True)
-    made: dict[str, Any] = {}
-    failed: dict[str, str] = {}
-
-    def read(scan: Scan) -> Any:
-        with _noted(scan, failed):
-            prepared = predictor.read(scan[1])
-            images = [file.absolute() for file in scan[1]]
-            made[scan[0]] = {"images": [*map(str, images)], "sha256": hash_scans(images)}
-            return prepared
-        return None
-
-    def predict(scan: Scan, prepared: Any) -> tuple[np.ndarray, np.ndarray | None] | None:
-        name, files = scan
-        if prepared is None:
-            return None
-        with _noted(scan, failed):
-            began = time.perf_counter()
-            kept = _held(model, files[0], output, maps) if maps else None
-            mask = model.labels.decode(predictor.predict_read(files, prepared, kept=kept))
-            made[name]["seconds"] = round(time.perf_counter() - began, 3)
-            return mask, kept
-        return None
-
-    def write(scan: Scan, result: tuple[np.ndarray, np.ndarray | None] | None) -> None:
-        if result is not None:
-            with _noted(scan, failed):
-                mask, kept = result
-                if kept is not None:
-                    _write_maps(output, scan, kept, model.labels, maps)
-                write_file(output / scan[0], mask, scan[1][0])
-
-    for name, _ in overlapped(read, predict, write, scans):
+    for name, _ in overlapped(work.read, work.predict, work.write, scans):
         advance(name)
-    failed = {name: failed[name] for name, _ in scans if name in failed}
+    failed = {name: work.failed[name] for name, _ in scans if name in work.failed}
     if len(failed) == len(scans):
         return failed
     write_json(
         output / "predictions.json",
         {
             **_settings_record(model, settings, maps),
-            "scans": {name: how for name, how in made.items() if name not in failed},
+            "scans": {name: how for name, how in work.made.items() if name not in failed},
             "failed": failed,
             "provenance": provenance.collect(0, started, command),
         },
@@ -110,19 +78,87 @@ def predict_scans(
     return failed
 
 
-@contextlib.contextmanager
-def _noted(scan: Scan, failed: dict[str, str]) -> Iterator[None]:
-    """Note why a scan cannot be predicted, in place of stopping."""
-    try:
-        yield
-    except UserError as error:
-        failed[scan[0]] = str(error)
+Result = tuple[np.ndarray, np.ndarray | None]
+"""A mask, and what maps are made of."""
 
 
-def _held(model: Model, image: Path, output: Path, maps: Collection[str]) -> np.ndarray:
-    """Room on the disk of the output for what maps of a scan are made of."""
-    kind = np.float32 if model.groups else np.float16  # means of several plans are summed up
-    return held((model.labels.outputs + (UNCERTAINTY in maps), *read_grid(image).shape), kind, output)
+class _Work:
+    """Reads, predicts and writes scans one by one.
+
+    Attributes:
+        made: Name of the mask to what is recorded of its scan.
+        failed: Name of the mask to the reason, for each scan that could not be predicted.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        settings: Settings,
+        output: Path,
+        write_file: Callable[[Path, np.ndarray, Path], None],
+        maps: Collection[str],
+    ) -> None:
+        self.model, self.output, self.write_file, self.maps = model, output, write_file, maps
+        self.predictor = predictor_with(model, settings)
+        self.made: dict[str, dict[str, Any]] = {}
+        self.failed: dict[str, str] = {}
+
+    def read(self, scan: Scan) -> Any:
+        """Read and prepare a scan; None if that fails."""
+        with self._noted(scan):
+            prepared = self.predictor.read(scan[1])
+            images = [file.absolute() for file in scan[1]]
+            self.made[scan[0]] = {"images": [*map(str, images)], "sha256": hash_scans(images)}
+            return prepared
+        return None
+
+    def predict(self, scan: Scan, prepared: Any) -> Result | None:
+        """Predict what `read` returned; None if that fails."""
+        name, files = scan
+        if prepared is None:
+            return None
+        with self._noted(scan):
+            began = time.perf_counter()
+            kept = self._held(files[0]) if self.maps else None
+            mask = self.model.labels.decode(self.predictor.predict_read(files, prepared, kept=kept))
+            self.made[name]["seconds"] = round(time.perf_counter() - began, 3)
+            return mask, kept
+        return None
+
+    def write(self, scan: Scan, result: Result | None) -> None:
+        """Write what `predict` returned, the mask last."""
+        if result is not None:
+            with self._noted(scan):
+                mask, kept = result
+                if kept is not None:
+                    self._write_maps(scan, kept)
+                self.write_file(self.output / scan[0], mask, scan[1][0])
+
+    @contextlib.contextmanager
+    def _noted(self, scan: Scan) -> Iterator[None]:
+        """Note why a scan cannot be predicted, in place of stopping."""
+        try:
+            yield
+        except UserError as error:
+            self.failed[scan[0]] = str(error)
+
+    def _held(self, image: Path) -> np.ndarray:
+        """Room on the disk of the output for what maps of a scan are made of."""
+        outputs = self.model.labels.outputs + (UNCERTAINTY in self.maps)
+        kind = np.float32 if self.model.groups else np.float16  # means of several plans are summed up
+        return held((outputs, *read_grid(image).shape), kind, self.output)
+
+    def _write_maps(self, scan: Scan, kept: np.ndarray) -> None:
+        """Write maps of a scan from what `segment.inference.predictor.Predictor.mask` has kept of it."""
+        labels, name, grid = self.model.labels, f"{stem(Path(scan[0]))}.nii.gz", read_grid(scan[1][0])
+        volumes = kept[:, None] if kept.ndim == 3 else kept
+        if PROBABILITIES in self.maps:
+            write_fractions(self.output / PROBABILITIES / name, volumes[: labels.outputs], grid)
+        if UNCERTAINTY in self.maps:
+            found = np.empty((2, *volumes.shape[1:]), np.float16)
+            for index in range(volumes.shape[1]):
+                found[:, index] = uncertainty(volumes[:, index], bool(labels.regions))
+            write_fractions(self.output / UNCERTAINTY / name, found, grid)
 
 
 def _settings_record(model: Model, settings: Settings, maps: Collection[str]) -> dict[str, Any]:
@@ -137,19 +173,6 @@ def _settings_record(model: Model, settings: Settings, maps: Collection[str]) ->
         "notes": settings.notes,
         **({PROBABILITIES: list(model.labels.regions or model.labels)} if PROBABILITIES in maps else {}),
     }
-
-
-def _write_maps(output: Path, scan: Scan, kept: np.ndarray, labels: Labels, maps: Collection[str]) -> None:
-    """Write maps of a scan from what `segment.inference.predictor.Predictor.mask` has kept of it."""
-    name, grid = f"{stem(Path(scan[0]))}.nii.gz", read_grid(scan[1][0])
-    volumes = kept[:, None] if kept.ndim == 3 else kept
-    if PROBABILITIES in maps:
-        write_fractions(output / PROBABILITIES / name, volumes[: labels.outputs], grid)
-    if UNCERTAINTY in maps:
-        found = np.empty((2, *volumes.shape[1:]), np.float16)
-        for index in range(volumes.shape[1]):
-            found[:, index] = uncertainty(volumes[:, index], bool(labels.regions))
-        write_fractions(output / UNCERTAINTY / name, found, grid)
 
 
 def _described(model: Model) -> dict[str, str] | None:

@@ -6,6 +6,7 @@ ENDINGS = {
     "nifti": ".nii.gz",
     "nrrd": ".nrrd",
     "mha": ".mha",
+    "png": ".png",
     "seg.nrrd": ".seg.nrrd",
     "dicom_seg": ".dcm",
     "dicom_labelmap": ".dcm",

@@ -1,19 +1,23 @@
-"""Conversion of scans and masks between formats: DICOM series to files, and masks to what refers to a series."""
+"""Conversion of scans and masks: DICOM series to files, annotations to masks, and masks to what refers to a series."""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from segment import __version__
+from segment.data.case import Case, Dataset
 from segment.data.labels import Labels
+from segment.data.layouts import annotated, structures
 from segment.data.layouts.common import image_files, label_table
 from segment.data.layouts.dicom import Archive, open_archive
+from segment.data.problems import WARNING, Problem, raise_errors
 from segment.errors import UserError
 from segment.files import read_mapping, write_text
 from segment.inference.inputs import find_series
@@ -38,13 +42,15 @@ class Conversion:
     """What to convert.
 
     Attributes:
-        source: A file or folder of images or masks, or a folder of DICOM series.
+        source: A file or folder of images or masks; or a folder of DICOM series, of annotated images, or of scans with
+            one mask per structure.
         output: Folder for the results.
         kind: One of `segment.io.mask_formats.ENDINGS`.
         reference: For masks that become DICOM: the folder of the series that they belong to, by name.
         labels: Names of the values of masks; None: those of the ``predictions.json`` beside them, else the values; of
-            DICOM annotations, all structures.
+            annotations, all structures.
         codes: Codes of structures.
+        boxes: What boxes of annotations are drawn as: ``box`` or ``ellipse``.
         suv: Whether PET becomes standardised uptake values.
         overwrite: Whether files that exist may be replaced.
     """
@@ -55,6 +61,7 @@ class Conversion:
     reference: Path | None = None
     labels: Mapping[str, int] | None = None
     codes: Mapping[str, Code] = field(default_factory=dict)
+    boxes: Literal["box", "ellipse"] = "box"
     suv: bool = False
     overwrite: bool = False
 
@@ -86,7 +93,11 @@ def convert(work: Conversion, advance: Callable[[int, int], None] = lambda done,
         UserError: If something is wrong with what is asked for, or at the end, if files could not be converted.
     """
     series = find_series(work.source)
-    jobs = _series_jobs(work, series) if series else _file_jobs(work)
+    if series:
+        jobs = _series_jobs(work, series)
+    else:
+        dataset = _annotated(work)
+        jobs = _file_jobs(work) if dataset is None else _made_jobs(work, dataset)
     there = next((job.path for job in jobs if job.path.exists()), None)
     if there is not None and not work.overwrite:
         raise UserError(f"output={work.output}: {there.name} exists. Give another folder, or overwrite=true.")
@@ -181,6 +192,40 @@ def _described(archive: Archive, end: str) -> str:
         "file_ending": end,
     }
     return json.dumps(content, indent=2) + "\n"
+
+
+def _annotated(work: Conversion) -> Dataset | None:
+    """The data set in a folder whose masks are made from annotations or structures; None if it is another folder."""
+    labels = None if work.labels is None else label_table(work.labels, "labels")
+    if structures.recognise(work.source):
+        return structures.read(work.source, work.source.name, labels, None, _say)
+    if annotated.recognise(work.source):
+        return annotated.read(work.source, work.source.name, labels, None, _say, boxes=work.boxes)
+    return None
+
+
+def _say(problem: Problem) -> None:
+    """Print a warning and raise an error."""
+    if problem.severity == WARNING:
+        print(f"Note: {problem}", file=sys.stderr)
+    raise_errors(problem)
+
+
+def _made_jobs(work: Conversion, dataset: Dataset) -> list[Job]:
+    """The masks of annotations or structures."""
+    if work.kind in OF_SERIES:
+        raise UserError(f"format={work.kind}: refers to a DICOM series, which these images are not. Give another.")
+    naming = Naming(dataset.labels.foreground, work.codes, dataset.name, __version__)
+    cases = [case for case in (*dataset.cases, *dataset.test_cases) if case.label is not None]
+    return [_made_job(case, work.output / f"{case.id}{ENDINGS[work.kind]}", work.kind, naming) for case in cases]
+
+
+def _made_job(case: Case, path: Path, kind: str, naming: Naming) -> Job:
+    def write() -> None:
+        assert case.label is not None
+        write_mask(path, read_label(case.label).array, case.label, kind, naming)
+
+    return Job(path, write)
 
 
 def _file_jobs(work: Conversion) -> list[Job]:

@@ -6,6 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from annotated_sets import CELL, DISH, HEIGHT, WIDTH, write_voc
 from made_dicom import EIGHT, SPACING, make_series, voxels
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -17,6 +18,7 @@ from segment.errors import UserError
 from segment.io.dicom.series import contents
 from segment.io.dicom.structures import write_structures
 from segment.io.images import read_image, read_label, write_label
+from segment.io.mask_formats import ENDINGS
 
 
 def run(**values) -> None:
@@ -160,3 +162,22 @@ def test_mistakes_are_named(tmp_path, given, words):
     with pytest.raises(UserError, match=words):
         run(input=tmp_path / "masks", output=tmp_path / "out", **values)
     assert not list(tmp_path.glob("out/*"))
+
+
+@pytest.mark.parametrize("kind", ["png", "nifti", "seg.nrrd"])
+def test_annotations_become_masks(tmp_path, monkeypatch, capsys, kind):
+    monkeypatch.setenv("SEGMENT_CACHE", str(tmp_path / "cache"))
+    boxes = (("dish", DISH), ("cell", CELL), ("cell", (5, 5, 5, 9)))
+    write_voc(tmp_path / "in", "a", "b", boxes=boxes)
+    run(input=tmp_path / "in", output=tmp_path / "out", format=kind, labels="{background:0,cell:1,dish:2}")
+    assert "2 file(s) in" in (captured := capsys.readouterr()).out
+    assert captured.err.count("Object 3, a box of 'cell' at (5, 5), has no area") == 2
+    wanted = np.zeros((HEIGHT, WIDTH), np.uint8)
+    for value, (left, top, right, bottom) in ((2, DISH), (1, CELL)):
+        wanted[top:bottom, left:right] = value
+    found = read_label(tmp_path / "out" / f"a{ENDINGS[kind]}")
+    np.testing.assert_array_equal(found.array, wanted)
+    run(input=tmp_path / "in", output=tmp_path / "round", format=kind, boxes="ellipse")
+    assert (read_label(tmp_path / "round" / f"b{ENDINGS[kind]}").array > 0).sum() < (wanted > 0).sum()
+    with pytest.raises(UserError, match="refers to a DICOM series, which these images are not"):
+        run(input=tmp_path / "in", output=tmp_path / "none", format="rtstruct")

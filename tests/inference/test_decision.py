@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
 
 from segment.data.labels import Labels
 from segment.inference.decision import decide, decide_scan, dice_thresholds, expected_dice
@@ -62,6 +63,21 @@ def test_the_mask_is_larger_than_the_likeliest_one_where_the_structure_is_faint_
         scan = np.stack([1 - probabilities, probabilities])
         assert decide_scan(scan, ONE, ARGMAX).sum() == 0
         assert decide_scan(scan, ONE, DICE).sum() == found
+
+
+def test_where_probabilities_are_right_every_label_scores_higher_than_by_the_most_probable():
+    generator = np.random.default_rng(0)
+    logits = np.stack([gaussian_filter(generator.normal(size=(12, 20, 20)), 2.5) * 12 for _ in "nab"])
+    logits[0] += 0.6
+    scan = np.exp(logits) / np.exp(logits).sum(axis=0)
+    truths = (generator.random((40, 1, *scan.shape[1:])) > np.cumsum(scan, axis=0)).sum(axis=1)
+    scores = {}
+    for decision in (ARGMAX, DICE):
+        mask = decide_scan(scan, LABELS, decision)
+        drawn = [[2 * (mask[truth == k] == k).sum() / ((mask == k).sum() + (truth == k).sum()) for k in (1, 2)]
+                 for truth in truths]  # fmt: skip
+        scores[decision] = np.mean(drawn, axis=0)
+    assert (scores[DICE] > scores[ARGMAX] + 0.02).all()
 
 
 @pytest.mark.parametrize("labels", [LABELS, REGIONS])

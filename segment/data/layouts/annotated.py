@@ -34,12 +34,11 @@ _LISTS = ("Main", "Segmentation", "Layout")  # folders in Pascal VOC's ImageSets
 
 @dataclass(frozen=True)
 class _Item:
-    """An annotated image: its file, its grid, its shapes in pixels, and the part of the data set it belongs to."""
+    """An annotated image, its shapes in pixels: its file, its grid, and the part of the data set it belongs to."""
 
     annotated: Annotated
     image: Path
     grid: Grid
-    shapes: tuple[Shape, ...]
     part: str
 
 
@@ -102,7 +101,7 @@ def read(
     parts = dict(zip(names, (item.part for item in items), strict=True))
     cases = checked(
         (
-            Case(case, (item.image,), made[case], boxes=_boxes(item), made_from=(item.annotated.file,))
+            Case(case, (item.image,), made[case], boxes=item.annotated.boxes, made_from=(item.annotated.file,))
             for case, item in zip(names, items, strict=True)
             if case in made
         ),
@@ -148,10 +147,12 @@ def _values(
     drawn: dict[str, Path] = {}
     for item in annotated:
         for shape in item.shapes:
-            drawn.setdefault(shape.label, item.file)
+            if not _is_background(shape.label):
+                drawn.setdefault(shape.label, item.file)
     if labels is None:
+        stated = {label: value for label, value in stated.items() if not _is_background(label)}
         complete = drawn.keys() <= stated.keys() and len({*stated.values()}) == len(stated)
-        values = dict(stated) if complete and stated else {label: n for n, label in enumerate(sorted(drawn), 1)}
+        values = stated if complete and stated else {label: n for n, label in enumerate(sorted(drawn), 1)}
         if not 1 <= len(values) < MAX_LABELS:
             raise UserError(f"The annotations have {len(values)} labels, not 1 to {MAX_LABELS - 1}. Give data.labels.")
         return values
@@ -160,6 +161,11 @@ def _values(
         what = f"Objects are labelled {label!r}, which data.labels does not declare."
         report(Problem("shapes", str(drawn[label]), what, "Declare the label, or ignore its objects.", WARNING))
     return values
+
+
+def _is_background(label: str) -> bool:
+    """Whether objects of a label are drawn as background, to cut something out."""
+    return label.lower() in ("background", "_background_", "__background__")
 
 
 def _located(root: Path, found: Found, annotated: Sequence[Annotated], report: Report) -> list[_Item]:
@@ -186,9 +192,8 @@ def _located(root: Path, found: Found, annotated: Sequence[Annotated], report: R
                     Problem("grid", str(item.file), what, "Draw it again, or give the image it was drawn on.", ERROR)
                 )
                 continue
-            shapes = tuple(shape.scaled(width, height) for shape in item.shapes) if item.relative else item.shapes
             part = lists.get(name, "") if lists else _part_of(image.relative_to(root), item.file)
-            items.append(_Item(item, image, grid, shapes, part))
+            items.append(_Item(item.in_pixels(width, height), image, grid, part))
     known = {file.stem for file in found.files} | {stem(PureWindowsPath(item.image).name) for item in annotated}
     unused = [path for path in found.images if stem(path) not in known]
     if unused:
@@ -222,9 +227,9 @@ def _official_lists(root: Path) -> dict[str, str]:
     """Name of an image to its part, from Pascal VOC's lists; ``test`` and ``val`` count before ``trainval``."""
     folder = next((root / "ImageSets" / name for name in _LISTS if (root / "ImageSets" / name).is_dir()), None)
     found: dict[str, str] = {}
-    for name in ("trainval", "train", "val", "test") if folder else ():
-        path = folder / f"{name}.txt" if folder else root
-        if path.is_file():
+    for name in ("trainval", "train", "val", "test"):
+        path = (folder or root) / f"{name}.txt"
+        if folder is not None and path.is_file():
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
             found |= {line.split()[0]: PARTS[name] for line in lines if line.strip()}
     return found
@@ -240,8 +245,9 @@ def _recipe(
     case: str, item: _Item, values: Mapping[str, int], boxes: Literal["box", "ellipse"], background: int
 ) -> Recipe:
     height, width = item.grid.shape
-    make = partial(draw, item.shapes, (height, width), values, boxes, background)
-    key = [_digest(item.shapes), dict(sorted(values.items())), boxes, background]
+    values = {shape.label: background for shape in item.annotated.shapes if _is_background(shape.label)} | {**values}
+    make = partial(draw, item.annotated.shapes, (height, width), values, boxes, background)
+    key = [_digest(item.annotated.shapes), dict(sorted(values.items())), boxes, background]
     return Recipe(case, item.annotated.file, item.grid, key, make)
 
 
@@ -256,14 +262,9 @@ def _digest(shapes: Iterable[Shape]) -> str:
     return digest.hexdigest()
 
 
-def _boxes(item: _Item) -> tuple:
-    """The bounding boxes of all objects, also of those without an area."""
-    return (*(shape.box for shape in item.shapes), *item.annotated.boxless)
-
-
 def _notice(annotated: Sequence[Annotated], boxes: str) -> str:
     """What was annotated and how masks are drawn from it."""
-    counts = Counter(box.label for item in annotated for box in (*(s.box for s in item.shapes), *item.boxless))
+    counts = Counter(box.label for item in annotated for box in item.boxes)
     common = counts.most_common(_MOST_NAMED)
     listed = ", ".join(f"{count:,} {label}" for label, count in common)
     listed += f" and {len(counts) - len(common)} more labels" if len(counts) > len(common) else ""

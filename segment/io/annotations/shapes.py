@@ -63,10 +63,6 @@ class Shape:
         (left, top), (right, bottom) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
         return Box(self.label, left, top, right, bottom)
 
-    def scaled(self, width: int, height: int) -> Shape:
-        """The shape in pixels, from fractions of the image."""
-        return replace(self, rings=tuple(ring * (width, height) for ring in self.rings))
-
 
 @dataclass(frozen=True)
 class Annotated:
@@ -79,7 +75,7 @@ class Annotated:
         size: Width and height that the file states; None if it states none.
         relative: Whether coordinates are fractions of the image's width and height.
         left_out: One sentence about every shape that cannot be drawn.
-        boxless: Boxes of shapes that cannot be drawn because they have no area.
+        boxless: Boxes without an area, which cannot be drawn.
     """
 
     image: str
@@ -89,6 +85,23 @@ class Annotated:
     relative: bool = False
     left_out: tuple[str, ...] = ()
     boxless: tuple[Box, ...] = ()
+
+    @property
+    def boxes(self) -> tuple[Box, ...]:
+        """The bounding boxes of all objects, also of boxes without an area."""
+        return (*(shape.box for shape in self.shapes), *self.boxless)
+
+    def in_pixels(self, width: int, height: int) -> Annotated:
+        """The same annotations, with coordinates in pixels of an image of this size."""
+        if not self.relative:
+            return self
+        scale = np.array([width, height])
+        shapes = tuple(replace(shape, rings=tuple(ring * scale for ring in shape.rings)) for shape in self.shapes)
+        boxless = tuple(
+            Box(box.label, box.left * width, box.top * height, box.right * width, box.bottom * height)
+            for box in self.boxless
+        )
+        return replace(self, shapes=shapes, boxless=boxless, relative=False)
 
 
 @dataclass(frozen=True)

@@ -126,8 +126,7 @@ def _open(path: Path) -> Any:
 def _only_series(path: Path, file: Any) -> Any:
     """The images of a file as one array."""
     found = [series for series in file.series if not series.keyframe.is_reduced]
-    kind = next((name for name in ("ome", "imagej") if getattr(file, f"is_{name}")), None)
-    if kind == "ome" and any(series.kind not in _READ for series in found):
+    if file.is_ome and any(series.kind not in _READ for series in found):
         raise UserError(f"{path} has OME metadata of planes that are in other files or missing. Save it as one file.")
     if len(found) != 1:
         raise UserError(f"{path} contains {len(found)} images of different sizes or types. Save each as its own file.")
@@ -183,10 +182,10 @@ def _layout(path: Path, series: Any) -> _Layout:
             f"{path} has the axes {letters} of {shape}: neither a scan nor one with channels. Save its parts."
         )
     samples = channels and series.get_axes(squeeze=False)[channels[0]] == "S"
-    count = shape[channels[0]] if channels else 1
     extra = page.extrasamples if samples else ()
+    plain = (shape[channels[0]] if channels else 1) - len(extra)
+    kept = [*range(plain), *(plain + place for place, meaning in enumerate(extra) if meaning not in _ALPHA)]
     corner = int(page.tags.valueof("Orientation", 1))
-    kept = [n for n in range(count) if n < count - len(extra) or extra[n - count + len(extra)] not in _ALPHA]
     return _Layout(
         (channels[0] if channels else None, depth[0] if depth else None, y, x),
         tuple(kept),
@@ -206,10 +205,10 @@ def _shape(series: Any, layout: _Layout) -> tuple[int, tuple[int, ...]]:
 
 def _upright(array: np.ndarray, orientation: int) -> np.ndarray:
     """Turn rows and columns as they are to be seen; TIFF 6.0, page 36."""
-    if orientation in (2, 3, 6, 7):
-        array = array[..., ::-1] if orientation in (2, 3) else array[..., ::-1, :]
-    if orientation in (3, 4, 7, 8):
-        array = array[..., ::-1, :] if orientation in (3, 4) else array[..., ::-1]
+    if orientation in (3, 4, 6, 7):  # the first row is at the bottom or on the right
+        array = array[..., ::-1, :]
+    if orientation in (2, 3, 7, 8):  # the first column is on the right or at the bottom
+        array = array[..., ::-1]
     return array.swapaxes(-1, -2) if orientation > 4 else array
 
 

@@ -127,6 +127,13 @@ def test_mistakes_are_named_and_the_rest_is_read(tmp_path, checked, file, conten
     assert [other.kind for other in others] == (["empty"] if kind == "shapes" else [])
 
 
+def test_objects_called_background_cut_something_out(tmp_path, opened):
+    write_voc(tmp_path / "in", "a", boxes=(("dish", DISH), ("_background_", CELL)))
+    dataset = opened(tmp_path / "in")
+    assert dict(dataset.labels) == {"background": 0, "dish": 1}
+    np.testing.assert_array_equal(read_label(dataset.cases[0].label).array, wanted((1, 0)))
+
+
 def test_labels_that_are_not_declared_are_left_out_and_named(tmp_path, opened, checked):
     write_voc(tmp_path / "in", "a", "b")
     labels = {"background": 0, "cell": 5}

@@ -132,6 +132,13 @@ def test_yolos_classes_are_named(tmp_path, text, labels):
     assert ([shape.label for shape in found.shapes], found.relative) == (labels, True)
 
 
+def test_yolos_fractions_become_pixels(tmp_path):
+    (tmp_path / "a.txt").write_text("0 0.5 0.5 0.2 0.5\n0 0.5 0.25 0 0.5\n")
+    (found,) = yolo.read(tmp_path / "a.txt", ("cell",)).images
+    assert [box[1:] for box in found.in_pixels(30, 20).boxes] == [(12, 5, 18, 15), (15, 0, 15, 10)]
+    assert len(found.left_out) == 1
+
+
 @pytest.mark.parametrize("line", ["0 1 2", "0 1 2 3 4 5", "x 1 2 3 4", "0.5 1 2 3 4", "-1 1 2 3 4", "0 nan 1 1 1"])
 def test_lines_that_are_no_yolo_are_refused(tmp_path, line):
     (tmp_path / "a.txt").write_text(line)
