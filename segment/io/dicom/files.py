@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,6 +138,8 @@ def _read(path: Path, **options: Any) -> Dataset:
     import pydicom
     from pydicom.filereader import read_file_meta_info
 
+    # It warns of every value that deviates from the standard, quoting it, which may be a patient's name.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"pydicom\.")
     with damage_as_value_error(), pydicom.config.disable_value_validation():
         with path.open("rb") as stream:
             plain = stream.read(PREAMBLE + 4)[PREAMBLE:] == b"DICM"

@@ -71,9 +71,12 @@ def _frames(path: Path, slices: list[Slice]) -> Iterator[tuple[Slice, np.ndarray
     """The planes of a file as values, ``(y, x, channel)``."""
     from pydicom.pixels import apply_modality_lut
 
-    with damage_as_value_error():
-        dataset = read_dataset(path)
-        decoded = decode(dataset, slices[0])
+    try:
+        with damage_as_value_error():
+            dataset = read_dataset(path)
+            decoded = decode(dataset, slices[0])
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from error
     for item in slices:
         frame = _used_bits(decoded[item.frame], item)
         if item.table:

@@ -49,7 +49,7 @@ class Dicom(ImageFormat):
         try:
             return read_volume(header.source, dtype)
         except ValueError as error:
-            raise UserError(f"{path}: a file of its series cannot be read: {error}. Copy the series again.") from error
+            raise UserError(f"{path}: its series cannot be read: {error}. Copy the series again.") from error
 
     def doubts(self, path: Path, header: Header) -> Iterator[Doubt]:
         """What was left out of the series, or assumed."""
