@@ -59,6 +59,7 @@ def read_experiment(config: DictConfig, command: Command) -> Experiment:
         nested=config.nested,
         overfit=config.overfit,
         postprocessing=config.postprocessing,
+        detection=config.detection,
         seed=config.seed,
         weights=None if config.weights is None else Path(config.weights),
         steps_per_epoch=config.sampler.steps_per_epoch,

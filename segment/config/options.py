@@ -25,6 +25,7 @@ class TrainOptions:
     weights: str | None
     overfit: int
     postprocessing: str = field(metadata={"of": ("auto", "none")})
+    detection: str = field(metadata={"of": ("maximum", "mean", "none")})
     seed: int
     name: str | None
     output: str | None

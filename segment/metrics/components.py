@@ -26,11 +26,27 @@ class Lesions:
     reference: np.ndarray
     overlaps: np.ndarray
 
+    @classmethod
+    def of_masks(cls, prediction: np.ndarray, reference: np.ndarray) -> Lesions:
+        """The components of two boolean masks ``(*spatial)``."""
+        predicted, referenced = components(prediction), components(reference)
+        both = (predicted > 0) & (referenced > 0)
+        pairs, shared = np.unique(np.stack([referenced[both], predicted[both]]), axis=1, return_counts=True)
+        return cls(predicted, referenced, np.column_stack([pairs.T, shared]).astype(np.int64))
+
     @computed_once
     def sizes(self) -> tuple[np.ndarray, np.ndarray]:
         """Voxels of every component of prediction and reference; entry 0 is that of component 1."""
         first, second = (np.bincount(labels.ravel())[1:] for labels in (self.prediction, self.reference))
         return first, second
+
+    @computed_once
+    def ious(self) -> np.ndarray:
+        """IoU of every pair that overlaps, float64 ``(pair,)``."""
+        predicted, referenced = self.sizes
+        reference, prediction, shared = self.overlaps.T
+        found: np.ndarray = shared / (referenced[reference - 1] + predicted[prediction - 1] - shared)
+        return found
 
 
 @dataclass(frozen=True)
@@ -69,10 +85,7 @@ def components(mask: np.ndarray) -> np.ndarray:
 
 def lesions_of(pair: StructurePair) -> Lesions:
     """The components of a structure in both masks."""
-    prediction, reference = components(pair.prediction), components(pair.reference)
-    both = (prediction > 0) & (reference > 0)
-    pairs, shared = np.unique(np.stack([reference[both], prediction[both]]), axis=1, return_counts=True)
-    return Lesions(prediction, reference, np.column_stack([pairs.T, shared]).astype(np.int64))
+    return Lesions.of_masks(pair.prediction, pair.reference)
 
 
 def check_rule(rule: str, threshold: float) -> None:
@@ -93,23 +106,31 @@ def match(lesions: Lesions, rule: Rule, threshold: float) -> Matches:
         threshold: IoU of the second rule.
     """
     predicted, referenced = lesions.sizes
-    reference, prediction, shared = lesions.overlaps.T
-    ious = shared / (referenced[reference - 1] + predicted[prediction - 1] - shared)
+    ious = lesions.ious
     chosen = np.arange(len(ious))
     if rule == "iou":
-        chosen = _one_to_one(lesions.overlaps, ious, threshold)
+        order = np.argsort(-ious, kind="stable")
+        chosen = one_to_one(lesions.overlaps, order[ious[order] > threshold])
     found, right = (len(np.unique(lesions.overlaps[chosen, side])) for side in (0, 1))
     return Matches(found, len(referenced), right, len(predicted), ious[chosen])
 
 
-def _one_to_one(overlaps: np.ndarray, ious: np.ndarray, threshold: float) -> np.ndarray:
-    """Indices of the matching pairs, in which each lesion occurs once."""
+def one_to_one(overlaps: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Choose pairs in which each lesion occurs once, the first ones first.
+
+    Args:
+        overlaps: As `Lesions.overlaps`.
+        order: Indices of the pairs to choose from, the best first.
+
+    Returns:
+        Indices of the chosen pairs, int64.
+    """
     chosen: list[int] = []
     taken: tuple[set[int], set[int]] = (set(), set())
-    for index in np.argsort(-ious, kind="stable"):
+    for index in order.tolist():
         sides = overlaps[index, :2].tolist()
-        if ious[index] > threshold and not any(side in used for side, used in zip(sides, taken, strict=True)):
-            chosen.append(int(index))
+        if not any(side in used for side, used in zip(sides, taken, strict=True)):
+            chosen.append(index)
             for side, used in zip(sides, taken, strict=True):
                 used.add(side)
     return np.array(chosen, np.int64)

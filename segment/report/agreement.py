@@ -1,4 +1,4 @@
-"""How predictions agree with references: precision and recall, volumes, confused labels."""
+"""How predictions agree with references: precision and recall, detected lesions, volumes, confused labels."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from segment.errors import UserError
 from segment.metrics.calibration import Calibration, calibration
+from segment.metrics.detection import IOUS, RATES
 from segment.report.plots import STYLE, TEXT, WIDTH, as_svg, palette, short_name
 from segment.runs.confusion import FILE as CONFUSION
 from segment.runs.confusion import read_confusion
+from segment.runs.detection import FILE as DETECTION
+from segment.runs.detection import KEY as DETECTION_KEY
+from segment.runs.detection import detection_rows, read_detection
 from segment.runs.folder import RunFolder
 from segment.runs.precision_recall import counts_of, read_curves
 from segment.runs.scans import parted
@@ -29,6 +33,8 @@ from segment.text import printable
 
 _MOST_LABELS = 12  # in a plot, and rows of the table of confused labels
 _MOST_POINTS = 2000
+_PRECISIONS = (f"AP at {IOUS[0]:g}", f"AP at {IOUS[-1]:g}")
+_DETECTION_HEADS = ("lesions", "predicted", "mAP", *_PRECISIONS, "FROC", *(f"at {rate:g}" for rate in RATES))
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,8 @@ class Agreement:
         calibration: Label, expected calibration error, Brier score and negative log-likelihood as text.
         volumes: A plot.
         volume_rows: Label, number of scans, bias, limits of agreement and both intraclass correlations as text.
+        froc: A plot.
+        detection: What scores a lesion, heads and rows of the table of detected lesions as text.
         confusion: Names of the labels, and rows of the table: name, voxels, cells with share and colour.
         threshold: Probability that is marked in the plot of precision and recall.
     """
@@ -50,12 +58,14 @@ class Agreement:
     calibration: list[list[str]]
     volumes: Markup | None
     volume_rows: list[list[str]]
+    froc: Markup | None
+    detection: dict[str, Any] | None
     confusion: dict[str, Any] | None
     threshold: float = 0.5
 
     def __bool__(self) -> bool:
         """Whether there is anything to show."""
-        return any((self.precision_recall, self.volumes, self.confusion))
+        return any((self.precision_recall, self.volumes, self.detection, self.confusion))
 
 
 def agreement(run: RunFolder) -> Agreement:
@@ -67,6 +77,7 @@ def agreement(run: RunFolder) -> Agreement:
     scans = parted(run.scans)[0]
     differences = volume_differences(scans)
     curves = _probability_curves(run)
+    detected = run.summary.get(DETECTION_KEY)
     calibrated = {name: calibration(counts_of(curve)) for name, curve in curves.items()}
     return Agreement(
         _precision_recall(curves) if curves else None,
@@ -78,6 +89,8 @@ def agreement(run: RunFolder) -> Agreement:
         ],
         _volumes(differences, volume_unit(scans)) if len(differences) else None,
         _volume_rows(volume_agreement(scans)),
+        _froc(run) if detected else None,
+        detected and {"score": detected["score"], "heads": _DETECTION_HEADS, "rows": detection_rows(detected)},
         _confusion(run),
     )
 
@@ -114,6 +127,26 @@ def _precision_recall(curves: Mapping[str, np.ndarray]) -> Markup:
             axes.plot(recall[middle], precision[middle], "o", label=short_name(name), **style)
         axes.set(xlabel="recall", ylabel="precision", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         return _with_legend(figure, "Precision against recall over all voxels, by label", "recall")
+
+
+def _froc(run: RunFolder) -> Markup | None:
+    """Sensitivity against false positives per scan; None without a curve."""
+    try:
+        curves = read_detection(run.path / DETECTION)
+    except UserError:
+        return None
+    if not curves:
+        return None
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": "froc"}):
+        figure, axes = _square(len(curves))
+        for (name, curve), colour in zip(list(curves.items())[:_MOST_LABELS], palette(len(curves)), strict=False):
+            rates, sensitivity = (np.append(0, part[:: -(-curve.shape[1] // _MOST_POINTS)]) for part in curve[1:])
+            edge = [Stroke(linewidth=2.2, foreground=TEXT, alpha=0.55), Normal()]
+            axes.plot(rates, sensitivity, color=colour, linewidth=1.5, path_effects=edge, label=short_name(name))
+            axes.plot(curve[1, -1], curve[2, -1], "o", color=colour, markeredgecolor=TEXT, markersize=6)
+        axes.set(xlabel="false positives per scan", ylabel="sensitivity", ylim=(-0.02, 1.02))
+        axes.set_xlim(-0.1, RATES[-1])
+        return _with_legend(figure, "Share of the lesions found against false positives per scan", "froc")
 
 
 def _volumes(differences: pd.DataFrame, unit: str) -> Markup:

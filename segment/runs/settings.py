@@ -46,6 +46,7 @@ MOVED = {
 # Keys that configurations written before lack, with the value that they stand for; a missing key stands for null.
 ADDED = {
     "data.boxes": "box",
+    "detection": "none",
     "inference.average": "probabilities",
     "inference.decision": "argmax",
     "loss.label_smoothing": 0.0,

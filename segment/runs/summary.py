@@ -16,6 +16,7 @@ from segment.files import plain, read_mapping, write_text
 from segment.metrics.metric import DIAGONAL, MEASURED, MetricInfo
 from segment.metrics.standard import LEAD
 from segment.runs.cost import cost_lines
+from segment.runs.detection import DetectionRecord
 from segment.runs.metrics import KEY, MetricRecord, metric_info, metric_infos, record
 from segment.runs.scans import OVERLAPS, TEST, mean_over_folds, metric_columns, parted, scan_rows
 from segment.runs.volumes import volume_agreement
@@ -70,6 +71,7 @@ class Summary(Figures):
     metrics: dict[str, MetricRecord] = field(default_factory=dict)
     cost: Any = None
     postprocessing: Any = None
+    detection: DetectionRecord | None = None
     test: Figures | None = None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:  # importing torch takes seconds
     import pytorch_lightning as pl
@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # importing torch takes seconds
     from segment.data.case import Dataset
     from segment.data.problems import Report
     from segment.inference.windows import SlidingWindows
+    from segment.metrics.detection import Score
     from segment.metrics.metric import Metric
     from segment.training.parameters import ParameterRules
 
@@ -182,6 +183,8 @@ class Experiment:
         nested: Train and score on parts of the fold's training scans; its validation scans are not used.
         overfit: Train and score on this many training scans; 0 for a real run.
         postprocessing: ``auto``: decided on the validation scans; ``none``: not decided.
+        detection: What scores the lesions of the validation scans as detections, see
+            `segment.metrics.detection.detections`; ``none``: they are not scored.
         seed: Everything random is a function of (seed, step, sample).
         weights: A run folder or a file of weights to start from; None for random ones.
         steps_per_epoch: Batches per epoch, that is per checkpoint.
@@ -202,6 +205,7 @@ class Experiment:
     nested: bool
     overfit: int
     postprocessing: str
+    detection: Score | Literal["none"]
     seed: int
     weights: Path | None
     steps_per_epoch: int

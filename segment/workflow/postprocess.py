@@ -29,6 +29,7 @@ from segment.report.tensorboard import write_board
 from segment.runs.columns import OVERLAPS, TEST
 from segment.runs.confusion import FILE as CONFUSION
 from segment.runs.confusion import write_confusion
+from segment.runs.detection import KEY as DETECTION
 from segment.runs.folder import RunFolder, read_run
 from segment.runs.metrics import metric_infos
 from segment.runs.scans import joined, metric_columns, write_scans
@@ -85,7 +86,7 @@ def postprocess(experiment: Experiment) -> None:
     found = decided(experiment, [run])
     protocol = run.summary["protocol"] | found.protocol
     summary = summarise(found.scans, protocol, run.summary.get("cost"), metric_infos(run.summary))
-    kept = {"calibration": run.summary["calibration"]} if "calibration" in run.summary else {}
+    kept = {key: run.summary[key] for key in ("calibration", DETECTION) if key in run.summary}
     (run.path / "report.html").unlink()  # the mark of a finished run: a kill from here on makes the run score all again
     if found.change:
         for split in run.scans["split"].unique():

@@ -36,10 +36,14 @@ from segment.report.run_page import write_page
 from segment.report.tensorboard import write_board
 from segment.runs.confusion import FILE as CONFUSION
 from segment.runs.confusion import write_confusion
+from segment.runs.detection import FILE as DETECTION
+from segment.runs.detection import KEY as DETECTION_KEY
+from segment.runs.detection import detection_line, write_detection
 from segment.runs.precision_recall import calibrations, precision_line, write_curves
 from segment.runs.scans import TEST, joined, write_scans
 from segment.runs.summary import summarise, text_table, write_summary
 from segment.training.modules.segmentation import SegmentationModule
+from segment.workflow.detection import LesionCollector
 from segment.workflow.experiment import Experiment, Parts
 from segment.workflow.masks import UNPROCESSED
 from segment.workflow.prepare import Work
@@ -69,7 +73,9 @@ def score(
     predictor = predictor_of(model, parts.windows, device_of(experiment.trainer.accelerator), precision)
     dataset, masks = work.dataset, folder / "predictions"
     shutil.rmtree(masks / UNPROCESSED, ignore_errors=True)  # of a run that was killed while it was post-processed
-    pairs, counts = predict_cases(predictor, work.store, work.val, masks)
+    score_of = experiment.detection
+    lesions = None if score_of == "none" else LesionCollector(dataset.labels, score_of)
+    pairs, counts = predict_cases(predictor, work.store, work.val, masks, lesions=lesions)
     split = "train" if experiment.overfit else "val"
     metrics, fold = experiment.metrics, int(experiment.fold)
     confusion = np.zeros((len(dataset.labels), len(dataset.labels)), np.int64)
@@ -98,6 +104,8 @@ def score(
     }
     summary = summarise(scans, protocol, cost, [metric.info for metric in metrics])
     summary["calibration"] = plain(calibrations([*model.labels.structures], counts.numpy()))
+    if lesions is not None:
+        summary[DETECTION_KEY] = write_detection(folder / DETECTION, lesions.pooled(), lesions.score)
     write_summary(folder / "summary.json", summary)
     write_json(folder / "provenance.json", record)
     write_board(folder)
@@ -105,8 +113,15 @@ def score(
     write_page(folder)
     print(text_table(summary, scans))
     print(precision_line(list(model.labels.structures), average_precision(counts.numpy())))
-    if dataset.notice:
-        print(f"Note: {dataset.notice}")
+    if lesions is not None:
+        print(detection_line(summary[DETECTION_KEY]))
+    _print_end(folder, dataset.notice)
+
+
+def _print_end(folder: Path, notice: str) -> None:
+    """Say what to know of the data set, and what to do with the run folder."""
+    if notice:
+        print(f"Note: {notice}")
     print(f"Report  {folder / 'report.html'}\nMasks   {folder / 'predictions'}")
     print(f"Curves  {shlex.join(['tensorboard', '--logdir', str(folder.parent)])}")
     print(f"Predict {command('predict', assign('model', str(folder)), 'input=FILE_OR_FOLDER', 'output=FOLDER')}")
@@ -131,7 +146,12 @@ def with_fastest_windows(experiment: Experiment, parts: Parts, work: Work, modul
 
 
 def predict_cases(
-    predictor: Predictor, store: Store, cases: Sequence[Case], folder: Path, counted: bool = True
+    predictor: Predictor,
+    store: Store,
+    cases: Sequence[Case],
+    folder: Path,
+    counted: bool = True,
+    lesions: LesionCollector | None = None,
 ) -> tuple[list[tuple[str, Path, Path]], Tensor]:
     """Predict scans and write their masks; the next is read and the last is written meanwhile.
 
@@ -141,6 +161,7 @@ def predict_cases(
         cases: The scans.
         folder: For the masks, on the scans' own grids.
         counted: Whether voxels are counted.
+        lesions: Collects the lesions of the scans.
 
     Returns:
         (case id, mask file, reference file) of each; and counts of all voxels by probability on the plan's grid, see
@@ -152,7 +173,12 @@ def predict_cases(
 
     def predict(case: Case, prepared: Prepared) -> np.ndarray:
         counter = Counter(labels, store.load(case).reference, counts) if counted else None
-        return labels.decode(predictor.predict_read(case.images, prepared, counter))
+        grid = prepared[1].grid
+        kept = lesions.room(grid) if lesions else None
+        mask = predictor.predict_read(case.images, prepared, counter, kept)
+        if lesions and kept is not None:
+            lesions.add(case, grid, mask, kept)
+        return labels.decode(mask)
 
     def write(case: Case, mask: np.ndarray) -> None:
         write_label(pairs[case.id][1], mask, like=case.images[0])

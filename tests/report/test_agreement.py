@@ -1,11 +1,19 @@
+import json
+import re
+
 import numpy as np
 import pytest
 
+from segment.errors import UserError
+from segment.metrics.detection import IOUS, Detections
 from segment.metrics.precision_recall import THRESHOLDS
 from segment.report.agreement import agreement
+from segment.report.run_page import write_page
 from segment.runs.confusion import write_confusion
+from segment.runs.detection import write_detection
 from segment.runs.folder import read_run
 from segment.runs.precision_recall import write_curves
+from segment.runs.summary import read_summary, write_summary
 from segment.runs.volumes import volume_agreement, volume_differences, volume_unit
 
 
@@ -69,3 +77,28 @@ def test_damaged_file_does_not_prevent_the_page(make_run, file):
     run = make_run()
     (run / file).write_text("nonsense\n")
     assert agreement(read_run(run)).volumes is not None
+
+
+def test_detected_lesions_are_drawn_and_listed(make_run):
+    run = make_run()
+    assert agreement(read_run(run)).detection is None
+    hits = np.tile([True, False, True], (len(IOUS), 1))
+    found = {"Anterior": Detections(np.array([0.9, 0.8, 0.7]), hits, 4, scans=2)}
+    found["Posterior"] = Detections(np.zeros(0), hits[:, :0], 0, scans=2)
+    summary = read_summary(run / "summary.json")
+    write_summary(run / "summary.json", summary | {"detection": write_detection(run / "detection.csv", found, "mean")})
+    write_page(run)
+    page = (run / "report.html").read_text()
+    assert "false positives per scan" in page
+    cells = re.findall(r"<t[dh](?: [^>]*)?>([^<]*)<", page[page.index("<h3>Detected lesions</h3>") :])
+    assert cells[:7] == ["label", "lesions", "predicted", "mAP", "AP at 0.1", "AP at 0.5", "FROC"]
+    # Precision is 1 and 2/3 at the two hits of four lesions; FROC is 1/4 until 1/2 false positive per scan, then 1/2.
+    assert cells[14:21] == ["Anterior", "4", "3", "0.4167", "0.4167", "0.4167", "0.4286"]
+    assert cells[28:33] == ["Posterior", "0", "0", "-", "-"]
+    (run / "detection.csv").write_text("nonsense\n")
+    found = agreement(read_run(run))
+    assert found.detection is not None
+    assert found.froc is None
+    (run / "summary.json").write_text(json.dumps(summary | {"detection": {"score": "mean", "structures": {"a": 1}}}))
+    with pytest.raises(UserError, match=r"summary\.json.*detection"):
+        read_run(run)

@@ -16,9 +16,11 @@ from segment.inference.postprocessing import LARGEST, Step
 from segment.runs.completion import is_complete
 from segment.runs.folder import read_run
 from segment.runs.predictions import prediction_settings, predictions_record
+from segment.runs.summary import read_summary, write_summary
 from segment.workflow import train as workflow_train
 
 KEPT = Step(LARGEST, "label_1")
+DETECTION = {"score": "mean", "structures": {}}
 WORDS = "label_1: largest component only"
 
 
@@ -54,6 +56,8 @@ def ask(run_train, tested_folds, tmp_path, monkeypatch):
 
 
 def test_masks_scores_page_and_model_are_those_with_what_is_kept(ask, tested_folds, tmp_path, capsys):
+    file = tmp_path / "runs" / "cv-fold0" / "summary.json"
+    write_summary(file, read_summary(file) | {"detection": DETECTION})
     ask()
     told = capsys.readouterr().out
     assert f"Post-processing: {WORDS}, decided on 2 validation scans" in told
@@ -68,6 +72,7 @@ def test_masks_scores_page_and_model_are_those_with_what_is_kept(ask, tested_fol
     assert record["structures"][0]["kept"]
     assert record["difference"]["mean"] > 0
     assert "calibration" in run.summary
+    assert run.summary["detection"] == DETECTION
     page = (run.path / "report.html").read_text()
     assert '<h2 id="postprocessing">' in page
     assert WORDS in page

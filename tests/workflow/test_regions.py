@@ -1,6 +1,7 @@
 """Overlapping regions and unannotated voxels in a whole run; slices of 3D scans."""
 
 import json
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -10,6 +11,9 @@ import pytest
 from segment.commands import evaluate, predict
 from segment.config.compose import compose
 from segment.errors import UserError
+from segment.metrics.detection import detection, detections
+from segment.runs.detection import read_detection
+from segment.runs.summary import read_summary
 
 pytestmark = pytest.mark.usefixtures("without_pages")
 
@@ -34,8 +38,10 @@ def verb(module, name: str, *overrides: str) -> None:
     module.run(compose(name, overrides))
 
 
-def test_regions_are_trained_predicted_and_scored(run_train, regions, tmp_path):
-    run = run_train(regions, "run", "trainer.max_steps=40", "sampler.steps_per_epoch=20", "optimizer.lr=0.01")
+def test_regions_are_trained_predicted_and_scored(run_train, regions, tmp_path, capsys):
+    run = run_train(
+        regions, "run", "trainer.max_steps=40", "sampler.steps_per_epoch=20", "optimizer.lr=0.01", "detection=mean"
+    )
     scans = pd.read_csv(run / "scans.csv")
     assert set(scans["name"]) == {"whole", "core"}
     for case, rows in scans.set_index("name").groupby("case"):
@@ -55,11 +61,33 @@ def test_regions_are_trained_predicted_and_scored(run_train, regions, tmp_path):
 
     case = scans["case"].iloc[0]
     image = next((regions / "imagesTr").glob(f"{case}_0000*"))
-    verb(predict, "predict", f"model={run}", f"input={image}", f"output={tmp_path / 'again'}", "precision=32-true")
+    given = [f"model={run}", f"input={image}", f"output={tmp_path / 'again'}"]
+    verb(predict, "predict", *given, "precision=32-true", "probabilities=true")
     again, first = (
         np.asarray(nib.load(folder / f"{case}.nii.gz").dataobj) for folder in (tmp_path / "again", run / "predictions")
     )
     np.testing.assert_array_equal(again, first)
+    lesions_are_detected(run, regions / "labelsTr" / f"{case}.nii.gz", tmp_path / "again", capsys.readouterr().out)
+
+
+def lesions_are_detected(run: Path, reference: Path, predicted: Path, told: str) -> None:
+    """The run's detection is that of the mask and the maps of probabilities that predict writes of its one scan."""
+    mask, truth, maps = (
+        np.asarray(nib.load(file).dataobj)[:, :, 4:]
+        for file in (predicted / reference.name, reference, predicted / "probabilities" / reference.name)
+    )
+    record = read_summary(run / "summary.json")["detection"]
+    curves = read_detection(run / "detection.csv")
+    for index, (name, values) in enumerate((("whole", [1, 2]), ("core", [2]))):
+        found = detections(np.isin(mask, values), np.isin(truth, values), maps[..., index], "mean")
+        expected, own = detection(found), record["structures"][name]
+        assert (own["scans"], own["lesions"], own["predicted"]) == (1, found.references, len(found.scores))
+        assert [*own["average_precision"].values()] == pytest.approx(expected.average_precision.tolist())
+        assert [*own["sensitivity"].values()] == pytest.approx(expected.at_rates.tolist())
+        assert curves[name][0, 0] == pytest.approx(found.scores[found.right[0]].max(), abs=1e-4)
+        assert (
+            f"{name} mAP {own['mean_average_precision']:.4f}, FROC {own['froc']:.4f}, lesions {own['lesions']}" in told
+        )
 
 
 def test_scores_of_masks_from_elsewhere_know_the_regions(regions, tmp_path):

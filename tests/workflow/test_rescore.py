@@ -1,6 +1,7 @@
 """A finished run that is asked for with further metrics: its masks on disk are scored again, nothing is predicted."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ from PIL import Image
 
 from segment.errors import UserError
 from segment.runs.folder import read_run
+from segment.runs.summary import read_summary, write_summary
 from segment.workflow import train as workflow_train
 
 MORE = "+metrics.volume={_target_: volume_metric.Volume}"
@@ -27,8 +29,14 @@ def ask(run_train, tested_folds, tmp_path, monkeypatch):
     return again
 
 
+def add_detection(folder: Path) -> None:
+    summary = read_summary(folder / "summary.json")
+    write_summary(folder / "summary.json", summary | {"detection": {"score": "mean", "structures": {}}})
+
+
 def test_a_further_metric_is_added_to_every_file_of_every_fold(ask, tmp_path, capsys):
     folders = [tmp_path / "runs" / name for name in ("cv-fold0", "cv-fold1", "cv")]
+    add_detection(folders[0])
     before = [read_run(folder) for folder in folders]
     ask(MORE)
     told = capsys.readouterr().out
@@ -41,7 +49,7 @@ def test_a_further_metric_is_added_to_every_file_of_every_fold(ask, tmp_path, ca
         for figures in (after.summary, after.summary["test"]):
             assert figures["foreground"].keys() == {"dice", "iou", "hd95_mm", "nsd", "volume"}
         assert after.summary["metrics"]["volume"]["title"] == "volume difference"
-        kept = ("protocol", "cost", "calibration")
+        kept = ("protocol", "cost", "calibration", "detection")
         assert {key: after.summary.get(key) for key in kept} == {key: old.summary.get(key) for key in kept}
         assert ("calibration" in after.summary) == folder.name.startswith("cv-fold")
         assert "volume difference" in (folder / "report.html").read_text()
