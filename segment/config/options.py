@@ -127,6 +127,7 @@ class CheckOptions:
 
     splits: str | None
     strict: bool
+    privacy: bool
     cache: str
     format: str = field(metadata={"of": ("text", "json")})
 
