@@ -63,6 +63,7 @@ class ConvertOptions:
     codes: Any
     boxes: str = field(metadata={"of": ("box", "ellipse")})
     suv: bool
+    anonymize: bool
     overwrite: bool
 
 

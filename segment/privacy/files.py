@@ -16,6 +16,7 @@ from segment.io.geometry import grid_difference
 from segment.io.images import read_header, read_voxels
 from segment.privacy import dicom, itk_headers, nifti, photo, tables, tiff
 from segment.privacy.values import UNEXAMINED, Field, Finding, finding, findings_in_names
+from segment.text import one_line
 
 _LONGEST_NAME = 60  # of a field, which is part of an untrusted file
 
@@ -143,10 +144,12 @@ def _copy(file: Path, target: Path, kind: _Kind) -> Copy:
         with written_whole(target) as temporary:
             try:
                 kind.clean(file, temporary)
-            except UserError:
+            except (UserError, MemoryError):
                 raise
-            except (ValueError, KeyError, EOFError, OSError) as error:
-                raise UserError(f"{file} cannot be copied: it is damaged ({error}). Leave it out.") from error
+            except Exception as error:  # of a damaged file, which any reader may raise
+                if isinstance(error, OSError) and error.errno:  # such as a full disk
+                    raise
+                raise UserError(f"{file} cannot be copied: it is damaged ({one_line(error)}). Leave it out.") from error
             _require_clean(file, temporary, kind)
             _require_equal(file, temporary)
 
