@@ -109,7 +109,7 @@ class Anonymizer:
             copy: File to write.
 
         Raises:
-            UserError: If it says that it has burned-in text, which is not removed.
+            UserError: If it says that it has burned-in text, which is not removed; or has no SOP class.
             ValueError: If it is damaged.
         """
         from pydicom.dataset import FileMetaDataset
@@ -119,6 +119,8 @@ class Anonymizer:
             dataset = read_dataset(path)
             if text(dataset, BURNED_IN).upper() == "YES":
                 raise UserError(f"{path}: BurnedInAnnotation=YES, and text in pixels is not removed. Leave it out.")
+            if not text(dataset, "SOPClassUID"):
+                raise UserError(f"{path} does not say what kind of object it is, as a DICOMDIR. Leave it out.")
             patient = text(dataset, "PatientID") or text(dataset, "PatientName")
             number = self.patients.setdefault(patient, f"{_DUMMY}{len(self.patients) + 1:04d}")
             meta = FileMetaDataset()

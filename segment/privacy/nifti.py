@@ -20,7 +20,7 @@ _TEXTS = (
     *("descrip", "aux_file", "db_name", "intent_name"),
     *("patient_id", "generated", "scannum", "exp_date", "exp_time"),  # Analyze's
 )
-_PROGRAMS = re.compile(rb"segment|FSL\d[\w.:]*|nibabel|SimpleITK")  # alone they tell nothing of a patient
+_PROGRAMS = re.compile(rb"segment|none|nibabel|SimpleITK|(?:FSL)?[56]\.\d+\.\d+[\w.:]*")  # FSL writes its version alone
 _LONGEST = 540  # bytes of a header, which is NIfTI-2's
 _MOST_BYTES = 1 << 20  # of extensions that are looked at
 _BLOCK = 1 << 20

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from segment.privacy.profile import ACTIONS
-from segment.privacy.values import Field, looks_like
+from segment.privacy.values import DATE, NAME, Field, looks_like
 
 TABLES = (".csv", ".tsv")
 JSON = ".json"
@@ -42,7 +42,11 @@ def find(path: Path) -> Iterator[Field]:
     rows = list(itertools.islice(csv.reader(lines, delimiter=delimiter), _ROWS))
     for number, name in enumerate(rows[0] if rows else []):
         values = [row[number] for row in rows[1:] if number < len(row) and row[number].strip()]
-        telling = values if _COLUMNS.fullmatch(name.strip()) else [value for value in values if looks_like(value)]
+        telling = (
+            values
+            if _COLUMNS.fullmatch(name.strip())
+            else [value for value in values if looks_like(value) in (DATE, NAME)]
+        )
         if telling:
             yield f"column {name.strip()}", telling[0]
 

@@ -17,7 +17,7 @@ import defusedxml.ElementTree
 from segment.privacy.values import Field
 
 _MOST_BYTES = 1 << 24  # of a value; longer ones are not read as text but emptied
-_MOST_FOLDERS = 100_000
+_MOST_FOLDERS, _MOST_VALUES = 100_000, 4_000_000
 _DESCRIPTION, _GPS = 270, 34853
 _FOLDERS = {330: "", 34665: "Exif ", _GPS: "GPS ", 40965: "Exif "}  # tags that lead to further directories
 _TEXTS = {
@@ -104,12 +104,16 @@ def _entries(stream: BinaryIO) -> Iterator[_Entry]:
     size = stream.seek(0, 2)
     waiting = [(struct.unpack_from(f"{order}{'Q' if big else 'I'}", head, 8 if big else 4)[0], "")]
     seen: set[int] = set()
+    count = 0
     while waiting and len(seen) < _MOST_FOLDERS:
         offset, folder = waiting.pop()
         if not 0 < offset < size or offset in seen:
             continue
         seen.add(offset)
         values, after = _directory(stream, offset, order, big)
+        count += len(values)
+        if count > _MOST_VALUES:
+            raise ValueError("the directories overlap or have too many values")
         waiting.append((after, folder))
         for tag, kind, start, length in values:
             if start + length > size:

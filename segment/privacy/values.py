@@ -16,10 +16,10 @@ NAME, DATE, ID, PLACE, TEXT, PIXELS, UNEXAMINED = (
 )
 
 # Two leading zeros are those of a counter.
-_LONG_NUMBER = re.compile(r"(?<!\d)(?!00)\d{6,}(?!\d)")
+_LONG_NUMBER = re.compile(r"(?<!\d)(?<!\d\.)(?!00)\d{6,}(?!\d)")
 _YEAR, _MONTH, _DAY = r"(?:19|20)\d\d", r"(?:0[1-9]|1[0-2])", r"(?:0[1-9]|[12]\d|3[01])"
 _DATES = re.compile(
-    rf"(?<!\d)(?:{_YEAR}([-./:_]?){_MONTH}\1{_DAY}|{_DAY}([-./]){_MONTH}\2{_YEAR})(?:(?!\d)|(?=\d{{6}}(?!\d)))"
+    rf"(?<!\d)(?<!\d\.)(?:{_YEAR}([-./:_]?){_MONTH}\1{_DAY}|{_DAY}([-./]){_MONTH}\2{_YEAR})(?:(?!\d)|(?=\d{{6}}(?!\d)))"
 )
 _PERSON = re.compile(r"[^\W\d]{2,}\^[^\W\d]*|\b[A-Z][a-z]+, ?[A-Z][a-z]+\b")
 _WORDS = re.compile(

@@ -5,13 +5,16 @@ import json
 import numpy as np
 import pytest
 from breakage import IMAGE
+from made_dicom import SHAPE, make_series
 from pydicom import dcmread
 from told_files import MAKERS, NAME
 
 from segment.commands import check, convert
 from segment.config.compose import compose
+from segment.data import open_dataset
 from segment.errors import UserError
 from segment.io.dicom.series import contents
+from segment.io.images import read_label, write_label
 
 
 @pytest.fixture
@@ -70,6 +73,19 @@ def test_copies_of_dicom_keep_series_references_and_patients_apart(tmp_path):
     assert (first.PatientIdentityRemoved, first.StudyDate, first.PatientBirthDate) == ("YES", "", "")
     assert first.DeidentificationMethodCodeSequence[0].CodeValue == "113100"
     assert first.DeidentificationMethod[1] == "PS3.15 Basic Profile"
+
+
+@pytest.mark.parametrize("kind", ["dicom_seg", "rtstruct"])
+def test_annotations_stay_with_their_series(tmp_path, kind):
+    archive, output, mask = tmp_path / "archive", tmp_path / "out", np.zeros(SHAPE, np.uint8)
+    mask[1:3, 2:5, 1:4] = 1
+    write_label(tmp_path / "masks" / "ct.nii.gz", mask, make_series(archive / "ct")[0])
+    given = {"input": tmp_path / "masks", "output": archive / "ct", "reference": archive / "ct", "format": kind}
+    convert.run(compose("convert", [f"{key}={value}" for key, value in given.items()] + ["labels={liver: 1}"]))
+    anonymize(archive, output)
+    (case,) = open_dataset(output, cache=tmp_path / "cache").cases
+    np.testing.assert_array_equal(read_label(case.label).array, mask)
+    assert not any(b"Doe" in file.read_bytes() for file in (output / "ct").iterdir())
 
 
 def test_what_cannot_be_copied_is_named_and_the_others_are_written(tmp_path, capsys):

@@ -77,7 +77,10 @@ def test_a_clean_file_tells_nothing(tmp_path, name):
         *((text, NAME) for text in ("Doe^Jane", "Doe, Jane", "MRN_12")),
         *((text, DATE) for text in ("ct_19700325", "1970-03-25T12", "25.03.1970", "20200131235959")),
         *((text, ID) for text in ("P4815162", "1970133")),
-        *((text, None) for text in ("case_00012345", "patient_001", "imagesTr", "BraTS2021_00012", "LIDC-IDRI-0001")),
+        *(
+            (text, None)
+            for text in ("case_00012345", "patient_001", "0.1970012", "imagesTr", "BraTS2021_00012", "LIDC-IDRI-0001")
+        ),
     ],
 )
 def test_what_a_file_name_tells(text, kind):
@@ -88,7 +91,7 @@ def test_names_tables_sidecars_and_what_is_not_examined(tmp_path):
     (tmp_path / "Doe^Jane").mkdir()
     (tmp_path / "Doe^Jane" / "a.mgz").write_bytes(b"")
     (tmp_path / "b.nii").write_bytes(b"too short")
-    (tmp_path / "scans.csv").write_text("case;birth_date;note;name\n1;1970-03-25;seen 25.03.1970;\n2;;;\n")
+    (tmp_path / "scans.csv").write_text("case;birth_date;note;name;mm3\n1;1970-03-25;seen 25.03.1970;;123456\n2;;;\n")
     (tmp_path / "scan.json").write_text('{"PatientName": "Doe", "EchoTime": 2, "AcquisitionTime": "12:00:00"}')
     (tmp_path / "splits.json").write_text('[{"train": ["a"]}]')
     found = {(item.file.relative_to(tmp_path).as_posix(), item.field): item.kind for item in examine(tmp_path)[0]}
