@@ -26,7 +26,7 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
         raise UserError(f"format={config.format}: must be text or json.")
     check_targets(config)
     data = read_data(config, command)
-    checked = inspect_data(data, tests="all")
+    checked = inspect_data(data, tests="all", privacy=bool(config.privacy))
     if checked.dataset is not None and checked.dataset.notice:
         print(f"Note: {checked.dataset.notice}", file=sys.stderr)
     name = checked.dataset.name if checked.dataset else str(data.name or data.root.name)

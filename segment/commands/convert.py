@@ -1,4 +1,4 @@
-"""``segment convert``: DICOM series to files, images to other formats, and masks to DICOM."""
+"""``segment convert``: DICOM series to files, images to other formats, masks to DICOM, and anonymous copies."""
 
 from __future__ import annotations
 
@@ -40,8 +40,9 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
         "ellipse" if options.boxes == "ellipse" else "box",
         options.suv,
         options.overwrite,
+        options.anonymize,
     )
-    for note in notes_on(work.source):
+    for note in () if work.anonymize else notes_on(work.source):
         print(f"Note: {note}", file=sys.stderr)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("converting", total=None)

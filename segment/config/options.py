@@ -64,6 +64,7 @@ class ConvertOptions:
     codes: Any
     boxes: str = field(metadata={"of": ("box", "ellipse")})
     suv: bool
+    anonymize: bool
     overwrite: bool
 
 
@@ -128,6 +129,7 @@ class CheckOptions:
 
     splits: str | None
     strict: bool
+    privacy: bool
     cache: str
     format: str = field(metadata={"of": ("text", "json")})
 

@@ -40,6 +40,7 @@ KINDS = {
     "spacing": "Voxel sizes differ strongly from those of the other scans",
     "size": "Scan sizes differ strongly from those of the other scans",
     "orientation": "Scans have different or oblique orientations",
+    "privacy": "Files tell something about patients",
 }
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from rich.console import Console
 from rich.progress import Progress
 
-from segment.data.check.dataset import Checked, Tests, check_dataset
+from segment.data.check.dataset import Checked, Tests, check_dataset, ordered
+from segment.data.check.privacy import judge_privacy
 from segment.errors import UserError
 from segment.workflow.experiment import DataSource
 
@@ -31,13 +33,16 @@ def checked_data(data: DataSource, hashes: Mapping[str, str] | None = None, test
     return checked
 
 
-def inspect_data(data: DataSource, tests: Tests, hashes: Mapping[str, str] | None = None) -> Checked:
+def inspect_data(
+    data: DataSource, tests: Tests, hashes: Mapping[str, str] | None = None, privacy: bool = False
+) -> Checked:
     """Check a data set, with progress on stderr.
 
     Args:
         data: The data set.
         tests: Which test scans to read too.
         hashes: Known SHA-256 hashes of files, by path.
+        privacy: Whether to list what the files tell about patients too.
 
     Raises:
         UserError: When the data set's root does not exist.
@@ -56,4 +61,7 @@ def inspect_data(data: DataSource, tests: Tests, hashes: Mapping[str, str] | Non
         )
     if checked.dataset is None and not data.root.exists():
         raise UserError(str(checked.errors[0]))
+    if privacy:
+        problems = [*checked.problems, *judge_privacy(data.root, checked.dataset)]
+        checked = replace(checked, problems=ordered(problems))
     return checked

@@ -31,6 +31,8 @@ from segment.io.images import read_grid, read_header, read_label, read_voxels, w
 from segment.io.mask_formats import ENDINGS, OF_SERIES
 from segment.io.masks import Naming, write_mask
 from segment.io.volumes import write_volume
+from segment.privacy.files import copies
+from segment.privacy.values import findings_in_names
 from segment.runs.predictions import FILE as PREDICTIONS
 
 IMAGES = ("nifti", "nrrd", "mha")
@@ -53,6 +55,7 @@ class Conversion:
         boxes: What boxes of annotations are drawn as: ``box`` or ``ellipse``.
         suv: Whether PET becomes standardised uptake values.
         overwrite: Whether files that exist may be replaced.
+        anonymize: Whether to write copies, in their own formats, without what they tell about patients.
     """
 
     source: Path
@@ -64,6 +67,7 @@ class Conversion:
     boxes: Literal["box", "ellipse"] = "box"
     suv: bool = False
     overwrite: bool = False
+    anonymize: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,16 +96,11 @@ def convert(work: Conversion, advance: Callable[[int, int], None] = lambda done,
     Raises:
         UserError: If something is wrong with what is asked for, or at the end, if files could not be converted.
     """
-    series = find_series(work.source)
-    if series:
-        jobs = _series_jobs(work, series)
-    else:
-        dataset = _annotated(work)
-        jobs = _file_jobs(work) if dataset is None else _made_jobs(work, dataset)
+    jobs, inputs = _anonymous_jobs(work) if work.anonymize else (_jobs(work), _inputs(work.source))
     there = next((job.path for job in jobs if job.path.exists()), None)
     if there is not None and not work.overwrite:
         raise UserError(f"output={work.output}: {there.name} exists. Give another folder, or overwrite=true.")
-    if any(job.path.resolve() == file.resolve() for job in jobs for file in _inputs(work.source)):
+    if {job.path.resolve() for job in jobs} & {file.resolve() for file in inputs}:
         raise UserError(f"output={work.output}: the results would overwrite the inputs. Give another folder.")
     failed: list[str] = []
     for done, job in enumerate(jobs, start=1):
@@ -115,6 +114,35 @@ def convert(work: Conversion, advance: Callable[[int, int], None] = lambda done,
         count = f"{len(failed)} of {len(jobs)} files could not be written. " if len(jobs) > 1 else ""
         raise UserError(count + " ".join(dict.fromkeys(failed)) + others)
     return [job.path for job in jobs]
+
+
+def _jobs(work: Conversion) -> list[Job]:
+    series = find_series(work.source)
+    if series:
+        return _series_jobs(work, series)
+    dataset = _annotated(work)
+    return _file_jobs(work) if dataset is None else _made_jobs(work, dataset)
+
+
+def _anonymous_jobs(work: Conversion) -> tuple[list[Job], list[Path]]:
+    """Copies without what files tell about patients, and the files; what is left is said."""
+    given = {"format": work.kind != "nifti", "reference": work.reference, "labels": work.labels, "codes": work.codes}
+    unused = next((key for key, value in {**given, "suv": work.suv}.items() if value), None)
+    if unused:
+        raise UserError(f"{unused}: anonymize=true copies files in their own formats. Remove {unused}.")
+    planned, left = copies(work.source, work.output)
+    if not planned:
+        raise UserError(f"input={work.source}: has neither an image file nor a DICOM file. Formats read: {listed()}.")
+    folder = work.source if work.source.is_dir() else work.source.parent
+    telling = list(findings_in_names(folder, [copy.source for copy in planned]))
+    for files, what in (
+        (left, "not copied, being no image"),
+        ([item.file for item in telling], "keeps its telling name"),
+    ):
+        if files:
+            more = f", and {len(files) - 1} more" if len(files) > 1 else ""
+            print(f"Note: {files[0]}: {what}{more}.", file=sys.stderr)
+    return [Job(copy.target, copy.write) for copy in planned], [copy.source for copy in planned]
 
 
 def masks_of_annotations(source: Path, folder: Path, labels: Mapping[str, Any] | None) -> Path:

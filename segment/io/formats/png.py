@@ -39,12 +39,12 @@ class Png(ImageFormat):
         """Read size, type and palette."""
         palette = b""
         with path.open("rb") as stream:
-            chunks = _chunks(stream)
-            name, length = next(chunks)
+            parts = chunks(stream)
+            name, length = next(parts)
             if (name, length) != (b"IHDR", 13):
                 raise ValueError("it does not begin with IHDR")
             width, height, bits, kind = struct.unpack(">IIBB", stream.read(10))
-            for name, length in chunks:
+            for name, length in parts:
                 if name == b"acTL":
                     raise UserError(f"{path} is a film of several images. Save one image per file.")
                 if name == b"PLTE":
@@ -90,7 +90,7 @@ class Png(ImageFormat):
         Image.fromarray(array).save(path, format="PNG")
 
 
-def _chunks(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
+def chunks(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
     """Name and length of every chunk up to IEND; the stream is then at its content, and may be read."""
     if stream.read(8) != _SIGNATURE:
         raise ValueError("it does not begin as a PNG file")
@@ -104,7 +104,7 @@ def _chunks(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
 
 def _verify(path: Path, stream: BinaryIO) -> None:
     """Compare each chunk with its checksum: a wrong byte would otherwise give another image."""
-    for name, length in _chunks(stream):
+    for name, length in chunks(stream):
         found = zlib.crc32(name)
         while length > 0 and (block := stream.read(min(length, _BLOCK))):
             found = zlib.crc32(block, found)

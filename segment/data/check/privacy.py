@@ -1,0 +1,55 @@
+"""Problems of what a data set tells about patients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from segment.data.case import Dataset
+from segment.data.problems import WARNING, Problem
+from segment.io.dicom.files import is_dicom
+from segment.privacy.files import examine
+from segment.privacy.values import PIXELS, UNEXAMINED, Finding
+
+_COPY = "Write copies without it: `segment convert anonymize=true input=FOLDER output=FOLDER`."
+_FIXES = {
+    "name": "Rename it.",
+    "column": "Remove the column.",
+    "key": "Remove the key.",
+    PIXELS: "Look at the pixels: text in them is not removed. Leave the file out.",
+    UNEXAMINED: "Look at it yourself, or convert it.",
+}
+
+
+def judge_privacy(root: Path, dataset: Dataset | None) -> list[Problem]:
+    """Find what a data set tells about patients.
+
+    Args:
+        root: Folder or file of the data set.
+        dataset: The data set, if it can be opened; its files may lie outside ``root``.
+
+    Returns:
+        Warnings of the kind ``privacy``, which never repeat the value; of the files of a DICOM folder, one for each
+        attribute.
+    """
+    cases = [] if dataset is None else [*dataset.cases, *dataset.test_cases]
+    found, _ = examine(root, (path for case in cases for path in case.sources))
+    return list(_problems(found))
+
+
+def _problems(found: Iterable[Finding]) -> Iterator[Problem]:
+    groups: dict[tuple[Path, str, str], list[Finding]] = {}
+    for item in found:
+        place = item.file.parent if item.field != "name" and is_dicom(item.file) else item.file
+        groups.setdefault((place, item.field, item.kind), []).append(item)
+    for (_, field, kind), items in groups.items():
+        first, more = items[0], len(items) - 1
+        size = f" ({first.length} characters)" if first.length else ""
+        also = f", as in {more} more file{'' if more == 1 else 's'} of this folder" if more else ""
+        owner = "Its name" if field == "name" else field
+        what = f"{owner} holds {kind}{size}{also}."
+        yield Problem("privacy", str(first.file), what, _fix(field, kind), WARNING)
+
+
+def _fix(field: str, kind: str) -> str:
+    return _FIXES.get(kind) or _FIXES.get(field.split(" ")[0], _COPY)
