@@ -35,9 +35,11 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     labels = options.labels
     if labels is not None and not isinstance(labels, dict):
         raise UserError(f"labels={labels}: give names and values, such as 'labels={{background: 0, liver: 1}}'.")
-    output = Path(options.output)
+    output, predictions = Path(options.output), Path(options.predictions)
+    named = labels or predictions_record({predictions}).get("labels")
+    predictions = masks_of_annotations(predictions, output / "predictions", named, references[0])
     if any(find_series(path) for path in references):
-        labels = labels or predictions_record({Path(options.predictions)}).get("labels")
+        labels = named
         folders = [output / "references" / path.absolute().name for path in references]
         pairs = zip(references, folders, strict=True)
         references = [masks_of_annotations(path, folder, labels) for path, folder in pairs]
@@ -68,9 +70,9 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
             "kept": output / JOURNAL,
         }
         if len(references) > 1:
-            found = evaluate_raters(Path(options.predictions), references, output, options.consensus, **given)
+            found = evaluate_raters(predictions, references, output, options.consensus, **given)
         else:
-            found = evaluate(Path(options.predictions), references[0], **given)
+            found = evaluate(predictions, references[0], **given)
     write_evaluation(output, found)
     write_evaluation_page(output)
     print(text_table(found.summary, found.scans))

@@ -22,10 +22,11 @@ from segment.errors import UserError
 from segment.files import read_mapping, write_text
 from segment.inference.inputs import find_series
 from segment.io.dicom.annotations import read_annotations
-from segment.io.dicom.codes import Code
+from segment.io.dicom.codes import Code, require_structures
 from segment.io.dicom.series import Annotation, Series, contents
 from segment.io.dicom.suv import suv_factor
-from segment.io.formats import listed, stem
+from segment.io.formats import listed, stem, suffix
+from segment.io.formats.dicom import Dicom
 from segment.io.geometry import grid_difference
 from segment.io.images import read_grid, read_header, read_label, read_voxels, write_label
 from segment.io.mask_formats import ENDINGS, OF_SERIES
@@ -34,6 +35,7 @@ from segment.io.volumes import write_volume
 from segment.privacy.files import copies
 from segment.privacy.values import findings_in_names
 from segment.runs.predictions import FILE as PREDICTIONS
+from segment.runs.predictions import predictions_record
 
 IMAGES = ("nifti", "nrrd", "mha")
 """Formats of scans."""
@@ -48,7 +50,8 @@ class Conversion:
             one mask per structure.
         output: Folder for the results.
         kind: One of `segment.io.mask_formats.ENDINGS`.
-        reference: For masks that become DICOM: the folder of the series that they belong to, by name.
+        reference: For masks that become DICOM: the folder of the series that they belong to, by name; for DICOM
+            masks: that of the series that they refer to.
         labels: Names of the values of masks; None: those of the ``predictions.json`` beside them, else the values; of
             annotations, all structures.
         codes: Codes of structures.
@@ -117,6 +120,8 @@ def convert(work: Conversion, advance: Callable[[int, int], None] = lambda done,
 
 
 def _jobs(work: Conversion) -> list[Job]:
+    if _only_annotations(work.source):
+        return _dicom_mask_jobs(work)
     series = find_series(work.source)
     if series:
         return _series_jobs(work, series)
@@ -145,27 +150,42 @@ def _anonymous_jobs(work: Conversion) -> tuple[list[Job], list[Path]]:
     return [Job(copy.target, copy.write) for copy in planned], [copy.source for copy in planned]
 
 
-def masks_of_annotations(source: Path, folder: Path, labels: Mapping[str, Any] | None) -> Path:
-    """Write the masks of a folder of annotated DICOM series, to be read like those of other folders.
+def masks_of_annotations(
+    source: Path, folder: Path, labels: Mapping[str, Any] | None, reference: Path | None = None
+) -> Path:
+    """Write the masks of a folder of DICOM segmentations or structure sets, to be read like those of other folders.
 
     Args:
-        source: A folder of masks, or of DICOM series with annotations.
+        source: A folder of masks, or of DICOM annotations.
         folder: Folder for the masks, which are named after the series.
         labels: Names and values of the structures.
+        reference: Folder of the series, if they are not in ``source``.
 
     Returns:
-        ``folder``; ``source`` itself if it holds no annotated series.
+        ``folder``; ``source`` itself if it holds no annotations of series that are there.
 
     Raises:
         UserError: If a file cannot be read, or no labels are given.
     """
-    if not source.is_dir() or not find_series(source) or not contents(source).annotations:
+    root = source
+    if _only_annotations(source):
+        if reference is None or not find_series(reference):
+            return source
+        root = reference
+    elif not source.is_dir() or not find_series(source):
         return source
+    elif not contents(source).annotations:
+        raise UserError(
+            f"{source}: its DICOM series have neither a segmentation (SEG) nor a structure set (RTSTRUCT). "
+            "Give a folder with masks."
+        )
     if labels is None:
         raise UserError(f"{source} holds DICOM annotations, which have names. Give their values: labels={{liver: 1}}.")
-    archive = open_archive(source, label_table(labels, "labels"))
+    archive = open_archive(root, label_table(labels, "labels"), key="labels", masks=source)
     for name, (series, files) in archive.annotated.items():
         _annotation_job(folder / f"{name}{ENDINGS['nifti']}", series, files, archive.labels).write()
+    if (source / PREDICTIONS).is_file():
+        write_text(folder / PREDICTIONS, (source / PREDICTIONS).read_text(encoding="utf-8"))
     return folder
 
 
@@ -181,7 +201,7 @@ def _series_jobs(work: Conversion, series: Mapping[str, Series]) -> list[Job]:
     if not work.source.is_dir() or not contents(work.source).annotations:
         return [_series_job(work, work.output / f"{name}{end}", item) for name, item in series.items()]
     labels = None if work.labels is None else label_table(work.labels, "labels")
-    archive = open_archive(work.source, labels)
+    archive = open_archive(work.source, labels, key="labels")
     jobs = [
         _series_job(work, work.output / "imagesTs" / f"{name}_0000{end}", item) for name, item in archive.others.items()
     ]
@@ -190,6 +210,33 @@ def _series_jobs(work: Conversion, series: Mapping[str, Series]) -> list[Job]:
         jobs.append(_annotation_job(work.output / "labelsTr" / f"{name}{end}", item, files, archive.labels))
     path = work.output / "dataset.json"
     return [*jobs, Job(path, lambda: write_text(path, _described(archive, end)))]
+
+
+def _only_annotations(source: Path) -> bool:
+    """Whether a folder holds DICOM annotations without series."""
+    if not source.is_dir() or any(suffix(file) not in Dicom.suffixes for file in image_files(source)):
+        return False
+    found = contents(source)
+    return bool(found.annotations) and not found.series
+
+
+def _dicom_mask_jobs(work: Conversion) -> list[Job]:
+    """The masks of DICOM annotations, on their series, which are elsewhere."""
+    if work.kind not in IMAGES:
+        raise UserError(f"format={work.kind}: DICOM masks become {', '.join(IMAGES)}. Give one of these.")
+    if work.reference is None:
+        raise UserError(f"input={work.source}: the series of these DICOM masks are elsewhere. Give reference=FOLDER.")
+    if not find_series(work.reference):
+        raise UserError(f"reference={work.reference}: has no DICOM series. Give the folder of those of the masks.")
+    declared = work.labels or predictions_record({work.source}).get("labels")
+    labels = None if declared is None else label_table(declared, "labels")
+    archive = open_archive(work.reference, labels, _say, "labels", work.source)
+    if not archive.annotated:
+        raise UserError(f"reference={work.reference}: no mask in {work.source} refers to its series. Give theirs.")
+    return [
+        _annotation_job(work.output / f"{name}{ENDINGS[work.kind]}", series, files, archive.labels)
+        for name, (series, files) in archive.annotated.items()
+    ]
 
 
 def _series_job(work: Conversion, path: Path, series: Series) -> Job:
@@ -324,4 +371,5 @@ def _naming(work: Conversion, masks: Sequence[Path]) -> Naming:
     else:
         values = sorted({value for file in masks for value in np.unique(read_label(file).array).tolist()} - {0})
         labels = {f"label {value}": value for value in values}
+    require_structures(work.codes, "codes", [*labels])
     return Naming(labels, work.codes, str(content.get("dataset") or "segment"), __version__)

@@ -136,6 +136,10 @@ def test_masks_become_files_that_name_their_structures(tmp_path, kind):
     if kind != "rtstruct":
         segments = dcmread(written).SegmentSequence
         assert segments[-1].SegmentationAlgorithmIdentificationSequence[0].AlgorithmName == "abdomen"
+    with pytest.raises(UserError, match="series of these DICOM masks are elsewhere"):
+        run(input=tmp_path / "out", output=tmp_path / "none")
+    run(input=tmp_path / "out", output=tmp_path / "again", labels="{liver: 1, tumour: 4}", **reference)
+    np.testing.assert_array_equal(read_label(tmp_path / "again" / "ct.nii.gz").array, mask)
     written.rename(tmp_path / "ct" / "annotation")
     run(input=tmp_path / "ct", output=tmp_path / "back", labels="{liver: 1, tumour: 4}")
     np.testing.assert_array_equal(read_label(tmp_path / "back" / "labelsTr" / "ct.nii.gz").array, mask)
@@ -149,6 +153,7 @@ def test_masks_become_files_that_name_their_structures(tmp_path, kind):
         ({"reference": "missing"}, "reference=.*missing: there is no such"),
         ({"reference": "ct", "labels": "{liver: 1}"}, "has the value 4 without a name"),
         ({"reference": "ct", "codes": "{liver: 7}"}, "codes.liver: must be such as"),
+        ({"reference": "ct", "codes": "{livr: {value: 1, meaning: L}}", "labels": "{liver: 4}"}, "mean 'liver'"),
         ({"reference": "ct", "format": "dicom"}, "there is no such format. Did you mean"),
     ],
 )

@@ -2,10 +2,12 @@
 
 import highdicom as hd
 import numpy as np
+import pytest
 from made_dicom import make_series
 
 from segment.commands import check, evaluate, predict
 from segment.config.compose import compose
+from segment.errors import UserError
 from segment.io.dicom.annotations import read_annotations
 from segment.io.dicom.segmentation import write_segmentation
 from segment.io.dicom.series import contents
@@ -58,14 +60,19 @@ def test_train_on_series_with_structure_sets_and_predict_to_segmentations(tmp_pa
     assert segment.SegmentationAlgorithmIdentificationSequence[0].AlgorithmName == "archive"
     values |= {"output": tmp_path / "nifti", "output_format": "own"}
     predict.run(compose("predict", [f"{key}={value}" for key, value in values.items()]))
-    evaluate.run(
-        compose(
-            "evaluate", [f"predictions={tmp_path / 'nifti'}", f"references={root}", f"output={tmp_path / 'scores'}"]
+    for kind in ("nifti", "masks"):
+        values = {"predictions": tmp_path / kind, "references": root, "output": tmp_path / f"{kind}_scores"}
+        evaluate.run(compose("evaluate", [f"{key}={value}" for key, value in values.items()]))
+        assert "test-time augmentation none" in capsys.readouterr().out  # as predictions.json says
+        scored = read_scans(tmp_path / f"{kind}_scores" / "scans.csv")
+        assert scored["reference_voxels"].tolist() == [ball(seed).sum() for seed in range(3)]
+        assert scored["dice"][0] == scans["dice"][0]
+    unmarked = tmp_path / "unmarked"
+    make_series(unmarked)
+    with pytest.raises(UserError, match=r"unmarked: its DICOM series have neither a segmentation \(SEG\) nor"):
+        evaluate.run(
+            compose("evaluate", [*(f"{key}={item}" for key, item in values.items()), f"references={unmarked}"])
         )
-    )
-    scored = read_scans(tmp_path / "scores" / "scans.csv")
-    assert scored["reference_voxels"].tolist() == [ball(seed).sum() for seed in range(3)]
-    assert scored["dice"][0] == scans["dice"][0]
     (annotation,) = contents(tmp_path / "masks").annotations[:1]
     series = {item.patient: item for item in contents(root).series}
     mask = read_label(tmp_path / "nifti" / "P0.nii.gz")

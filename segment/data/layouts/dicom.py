@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -102,13 +102,21 @@ def read(
     return Dataset(name, root, tuple(cases), archive.labels, used, tuple(tests))
 
 
-def open_archive(root: Path, labels: Labels | None, report: Report = raise_errors) -> Archive:
+def open_archive(
+    root: Path,
+    labels: Labels | None,
+    report: Report = raise_errors,
+    key: str = "data.labels",
+    masks: Path | None = None,
+) -> Archive:
     """Find the series of a folder and the annotations that belong to them, without reading voxels.
 
     Args:
         root: The folder.
         labels: As for `read`.
         report: As for `read`.
+        key: What the user calls ``labels``.
+        masks: Where the annotations are; None: beside the series.
 
     Returns:
         The series, by whether they have annotations.
@@ -120,11 +128,13 @@ def open_archive(root: Path, labels: Labels | None, report: Report = raise_error
     if not found.series:
         raise UserError(f"{root} contains no DICOM series of slices. {' '.join(notes_of(found)[:3])}".strip())
     _report_left_out(found, report)
+    if masks is not None:
+        found = replace(found, annotations=contents(masks).annotations)
     named = named_series(root, found.series)
     annotated = _annotated(named, found, report)
     names = sorted({item for _, files in annotated.values() for part in files for item in _names(part, report)})
     table = labels or _labels(names, root, report)
-    _require_names(table, names, report)
+    _require_names(table, names, report, key)
     return Archive(annotated, _unannotated(named, annotated, report), table, _groups(found.series))
 
 
@@ -164,11 +174,11 @@ def _labels(names: Sequence[str], root: Path, report: Report) -> Labels:
     return Labels({"background": 0} | {name: value for value, name in enumerate(chosen, start=1)})
 
 
-def _require_names(labels: Labels, names: Sequence[str], report: Report) -> None:
+def _require_names(labels: Labels, names: Sequence[str], report: Report, key: str) -> None:
     unknown = [name for name in labels.foreground if name not in names]
     if names and unknown:
         what = f"No annotation has a structure {unknown[0]!r}; they have {', '.join(names[:20])}."
-        report(Problem("labels", "data.labels", what, "Spell the names as the annotations do."))
+        report(Problem("labels", key, what, "Spell the names as the annotations do."))
 
 
 def _groups(series: Iterable[Series]) -> dict[str, str]:

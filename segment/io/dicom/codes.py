@@ -60,6 +60,23 @@ def code_of(name: str) -> Code:
     return Code(codes.SCT.Tissue.value, codes.SCT.Tissue.meaning)
 
 
+def require_structures(codes: Mapping[str, Any], where: str, names: Sequence[str]) -> None:
+    """Refuse codes of structures that there are not.
+
+    Args:
+        codes: Name of a structure to its code.
+        where: The key or file that they come from, for errors.
+        names: Names of the structures.
+
+    Raises:
+        UserError: Naming the first that is none of them.
+    """
+    unknown = next((str(name) for name in codes if name not in names), None)
+    if unknown is not None:
+        hint = did_you_mean(unknown, names)
+        raise UserError(f"{where}.{unknown}: there is no such structure.{hint} There are: {', '.join(names)}.")
+
+
 def read_codes(codes: Any, where: str, names: Sequence[str] | None = None) -> dict[str, Code]:
     """Read codes from a configuration.
 
@@ -77,10 +94,9 @@ def read_codes(codes: Any, where: str, names: Sequence[str] | None = None) -> di
     if not isinstance(codes, Mapping):
         raise UserError(f"{where}: must map names to codes, such as {{liver: {{value: 10200004, meaning: Liver}}}}.")
     found: dict[str, Code] = {}
+    if names is not None:
+        require_structures(codes, where, names)
     for name, entry in codes.items():
-        if names is not None and name not in names:
-            hint = did_you_mean(str(name), names)
-            raise UserError(f"{where}.{name}: there is no such structure.{hint} There are: {', '.join(names)}.")
         try:
             given = {key: str(value) for key, value in entry.items() if key != "lesion"}
             found[str(name)] = Code(**given, lesion=entry.get("lesion") is True)

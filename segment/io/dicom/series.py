@@ -281,7 +281,7 @@ def series_of(path: Path) -> Series:
             kind = "structure set" if annotation.structures else "segmentation"
             raise UserError(
                 f"{path} is a DICOM {kind}, not a scan. Make masks of it: `segment convert input={path.parent} "
-                "output=FOLDER format=nifti`."
+                "reference=SERIES output=FOLDER`, where SERIES is the folder of the series that it refers to."
             )
     for item in found.left_out:
         if path in item.files:
