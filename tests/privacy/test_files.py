@@ -1,6 +1,7 @@
 """What files tell about patients: every planted value is found and not repeated, and copies hold none of them."""
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,9 @@ import pytest
 from told_files import MAKERS, SECRETS, gzip_name
 
 from segment.data.check.privacy import judge_privacy
+from segment.errors import UserError
 from segment.io.images import read_header, read_image
+from segment.privacy import files, nifti
 from segment.privacy.files import copies, examine, findings_in
 from segment.privacy.values import DATE, ID, NAME, PLACE, TEXT, UNEXAMINED, looks_like
 
@@ -112,3 +115,27 @@ def test_the_name_in_a_gzip_header(tmp_path):
     gzip_name(path, "doe_jane.nii")
     assert [(item.field, item.kind) for item in findings_in(path)] == [("file name within gzip", TEXT)]
     assert findings_in(path.rename(tmp_path / "doe_jane.nii.gz")) == []
+
+
+def _without_voxels(path: Path, copy: Path) -> None:
+    nifti.clean(path, copy)
+    content = copy.read_bytes()
+    copy.write_bytes(content[:352] + bytes(len(content) - 352))
+
+
+@pytest.mark.parametrize(
+    ("clean", "reason"), [(shutil.copyfile, "descrip cannot be removed"), (_without_voxels, "would hold other voxels")]
+)
+def test_a_copy_that_tells_something_or_differs_does_not_appear(tmp_path, monkeypatch, clean, reason):
+    monkeypatch.setattr(files, "_KINDS", (files._Kind((".nii",), nifti.find, clean),))
+    MAKERS["scan.nii"](tmp_path / "scan.nii", True)
+    with pytest.raises(UserError, match=reason):
+        copies(tmp_path, tmp_path / "out")[0][0].write()
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_the_files_of_a_dicom_folder_are_listed_together(tmp_path):
+    MAKERS["series"](tmp_path / "ct", True)
+    told = {problem.what for problem in judge_privacy(tmp_path, None)}
+    assert "PatientName holds a name (8 characters), as in 4 more files of this folder." in told
+    assert len(told) == len(PLANTED["series"])
