@@ -39,7 +39,7 @@ def test_check_lists_what_is_told_but_not_the_value(data_set, capsys):
     check.run(compose("check", [*given, "privacy=true", "format=json"]))
     problem = json.loads(capsys.readouterr().out)["problems"][0]
     assert (problem["severity"], problem["kind"], problem["file"]) == ("warning", "privacy", str(data_set / IMAGE))
-    assert problem["what"] == "descrip holds a name (8 characters)."
+    assert problem["what"] == "It holds a name (8 characters) in descrip."
     check.run(compose("check", [*given, "privacy=true"]))
     said = capsys.readouterr().out
     assert "Files tell something about patients" in said

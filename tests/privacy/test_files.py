@@ -47,7 +47,7 @@ def test_planted_values_are_found_and_copies_hold_none_of_them(tmp_path, name):
     source.mkdir()
     MAKERS[name](source / name, True)
     before = content(source)
-    found, _ = examine(source)
+    found = examine(source)
     assert {item.field: item.kind for item in found} == planted(name)
     said = " ".join(map(str, judge_privacy(source, None)))
     assert not any(secret in said.replace(str(tmp_path), "") for secret in SECRETS)
@@ -55,7 +55,7 @@ def test_planted_values_are_found_and_copies_hold_none_of_them(tmp_path, name):
     for copy in planned:
         copy.write()
     assert left == []
-    assert examine(output)[0] == []
+    assert examine(output) == []
     assert not any(secret.encode() in path.read_bytes() for path in output.rglob("*.*") for secret in SECRETS)
     first, second = planned[0].source, planned[0].target
     assert read_header(first).dtype == read_header(second).dtype
@@ -71,7 +71,7 @@ def test_planted_values_are_found_and_copies_hold_none_of_them(tmp_path, name):
 @pytest.mark.parametrize("name", MAKERS)
 def test_a_clean_file_tells_nothing(tmp_path, name):
     MAKERS[name](tmp_path / name, False)
-    assert examine(tmp_path)[0] == []
+    assert examine(tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_names_tables_sidecars_and_what_is_not_examined(tmp_path):
     (tmp_path / "scans.csv").write_text("case;birth_date;note;name;mm3\n1;1970-03-25;seen 25.03.1970;;123456\n2;;;\n")
     (tmp_path / "scan.json").write_text('{"PatientName": "Doe", "EchoTime": 2, "AcquisitionTime": "12:00:00"}')
     (tmp_path / "splits.json").write_text('[{"train": ["a"]}]')
-    found = {(item.file.relative_to(tmp_path).as_posix(), item.field): item.kind for item in examine(tmp_path)[0]}
+    found = {(item.file.relative_to(tmp_path).as_posix(), item.field): item.kind for item in examine(tmp_path)}
     assert found == {
         ("Doe^Jane", "name"): NAME,
         ("Doe^Jane/a.mgz", ".mgz"): UNEXAMINED,
@@ -137,5 +137,5 @@ def test_a_copy_that_tells_something_or_differs_does_not_appear(tmp_path, monkey
 def test_the_files_of_a_dicom_folder_are_listed_together(tmp_path):
     MAKERS["series"](tmp_path / "ct", True)
     told = {problem.what for problem in judge_privacy(tmp_path, None)}
-    assert "PatientName holds a name (8 characters), as in 4 more files of this folder." in told
+    assert "It holds a name (8 characters) in PatientName, as in 4 more files of this folder." in told
     assert len(told) == len(PLANTED["series"])
