@@ -16,7 +16,7 @@ from segment.io.geometry import grid_difference
 from segment.io.images import read_header, read_voxels
 from segment.privacy import dicom, itk_headers, nifti, photo, tables, tiff
 from segment.privacy.values import UNEXAMINED, Field, Finding, finding, findings_in_names
-from segment.text import one_line
+from segment.text import one_line, printable
 
 _LONGEST_NAME = 60  # of a field, which is part of an untrusted file
 
@@ -43,7 +43,7 @@ _KINDS = (
 _BARE = (".bmp", ".npy", ".img", ".raw")  # formats that have no room for text
 
 
-def examine(root: Path, others: Iterable[Path] = ()) -> tuple[list[Finding], int]:
+def examine(root: Path, others: Iterable[Path] = ()) -> list[Finding]:
     """Find what a data set tells about patients, in its files and their names; nothing is changed.
 
     Args:
@@ -51,7 +51,7 @@ def examine(root: Path, others: Iterable[Path] = ()) -> tuple[list[Finding], int
         others: Files of the data set that may lie elsewhere.
 
     Returns:
-        The findings in order of the files, and the number of files.
+        The findings: those of names first, then in order of the files.
     """
     folder = root if root.is_dir() else root.parent
     inside = list(walk(folder)) if root.is_dir() else [root]
@@ -59,7 +59,7 @@ def examine(root: Path, others: Iterable[Path] = ()) -> tuple[list[Finding], int
     found = list(findings_in_names(folder, files))
     for file in files:
         found += findings_in(file)
-    return found, len(files)
+    return found
 
 
 def findings_in(file: Path) -> list[Finding]:
@@ -159,7 +159,9 @@ def _copy(file: Path, target: Path, kind: _Kind) -> Copy:
 def _require_clean(file: Path, copy: Path, kind: _Kind) -> None:
     left = [field for field, _ in kind.find(copy)]
     if left:
-        raise UserError(f"{file}: {left[0][:_LONGEST_NAME]} cannot be removed. Leave the file out, or convert it.")
+        raise UserError(
+            f"{file}: {printable(left[0])[:_LONGEST_NAME]} cannot be removed. Leave the file out, or convert it."
+        )
 
 
 def _require_equal(file: Path, copy: Path) -> None:

@@ -39,7 +39,7 @@ def test_check_lists_what_is_told_but_not_the_value(data_set, capsys):
     check.run(compose("check", [*given, "privacy=true", "format=json"]))
     problem = json.loads(capsys.readouterr().out)["problems"][0]
     assert (problem["severity"], problem["kind"], problem["file"]) == ("warning", "privacy", str(data_set / IMAGE))
-    assert problem["what"] == "descrip holds a name (8 characters)."
+    assert problem["what"] == "It holds a name (8 characters) in descrip."
     check.run(compose("check", [*given, "privacy=true"]))
     said = capsys.readouterr().out
     assert "Files tell something about patients" in said
@@ -99,7 +99,7 @@ def test_what_cannot_be_copied_is_named_and_the_others_are_written(tmp_path, cap
     (source / "damaged.nii").write_bytes(b"n")
     (source / "other.pgm").write_bytes(b"P5 1 1 255 1")
     (source / "scans.csv").write_text("name")
-    with pytest.raises(UserError, match=r"7 of 8 files .*damaged.nii cannot.*copies of .pgm.*BurnedIn"):
+    with pytest.raises(UserError, match=r"7 of 8 files .*damaged.nii cannot.*copies of .pgm.*text in pixels is not"):
         anonymize(source, output)
     said = capsys.readouterr().err
     assert "scans.csv: not copied" in said

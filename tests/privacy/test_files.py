@@ -1,6 +1,7 @@
 """What files tell about patients: every planted value is found and not repeated, and copies hold none of them."""
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,9 @@ import pytest
 from told_files import MAKERS, SECRETS, gzip_name
 
 from segment.data.check.privacy import judge_privacy
+from segment.errors import UserError
 from segment.io.images import read_header, read_image
+from segment.privacy import files, nifti
 from segment.privacy.files import copies, examine, findings_in
 from segment.privacy.values import DATE, ID, NAME, PLACE, TEXT, UNEXAMINED, looks_like
 
@@ -44,7 +47,7 @@ def test_planted_values_are_found_and_copies_hold_none_of_them(tmp_path, name):
     source.mkdir()
     MAKERS[name](source / name, True)
     before = content(source)
-    found, _ = examine(source)
+    found = examine(source)
     assert {item.field: item.kind for item in found} == planted(name)
     said = " ".join(map(str, judge_privacy(source, None)))
     assert not any(secret in said.replace(str(tmp_path), "") for secret in SECRETS)
@@ -52,7 +55,7 @@ def test_planted_values_are_found_and_copies_hold_none_of_them(tmp_path, name):
     for copy in planned:
         copy.write()
     assert left == []
-    assert examine(output)[0] == []
+    assert examine(output) == []
     assert not any(secret.encode() in path.read_bytes() for path in output.rglob("*.*") for secret in SECRETS)
     first, second = planned[0].source, planned[0].target
     assert read_header(first).dtype == read_header(second).dtype
@@ -68,7 +71,7 @@ def test_planted_values_are_found_and_copies_hold_none_of_them(tmp_path, name):
 @pytest.mark.parametrize("name", MAKERS)
 def test_a_clean_file_tells_nothing(tmp_path, name):
     MAKERS[name](tmp_path / name, False)
-    assert examine(tmp_path)[0] == []
+    assert examine(tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -94,7 +97,7 @@ def test_names_tables_sidecars_and_what_is_not_examined(tmp_path):
     (tmp_path / "scans.csv").write_text("case;birth_date;note;name;mm3\n1;1970-03-25;seen 25.03.1970;;123456\n2;;;\n")
     (tmp_path / "scan.json").write_text('{"PatientName": "Doe", "EchoTime": 2, "AcquisitionTime": "12:00:00"}')
     (tmp_path / "splits.json").write_text('[{"train": ["a"]}]')
-    found = {(item.file.relative_to(tmp_path).as_posix(), item.field): item.kind for item in examine(tmp_path)[0]}
+    found = {(item.file.relative_to(tmp_path).as_posix(), item.field): item.kind for item in examine(tmp_path)}
     assert found == {
         ("Doe^Jane", "name"): NAME,
         ("Doe^Jane/a.mgz", ".mgz"): UNEXAMINED,
@@ -112,3 +115,27 @@ def test_the_name_in_a_gzip_header(tmp_path):
     gzip_name(path, "doe_jane.nii")
     assert [(item.field, item.kind) for item in findings_in(path)] == [("file name within gzip", TEXT)]
     assert findings_in(path.rename(tmp_path / "doe_jane.nii.gz")) == []
+
+
+def _without_voxels(path: Path, copy: Path) -> None:
+    nifti.clean(path, copy)
+    content = copy.read_bytes()
+    copy.write_bytes(content[:352] + bytes(len(content) - 352))
+
+
+@pytest.mark.parametrize(
+    ("clean", "reason"), [(shutil.copyfile, "descrip cannot be removed"), (_without_voxels, "would hold other voxels")]
+)
+def test_a_copy_that_tells_something_or_differs_does_not_appear(tmp_path, monkeypatch, clean, reason):
+    monkeypatch.setattr(files, "_KINDS", (files._Kind((".nii",), nifti.find, clean),))
+    MAKERS["scan.nii"](tmp_path / "scan.nii", True)
+    with pytest.raises(UserError, match=reason):
+        copies(tmp_path, tmp_path / "out")[0][0].write()
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_the_files_of_a_dicom_folder_are_listed_together(tmp_path):
+    MAKERS["series"](tmp_path / "ct", True)
+    told = {problem.what for problem in judge_privacy(tmp_path, None)}
+    assert "It holds a name (8 characters) in PatientName, as in 4 more files of this folder." in told
+    assert len(told) == len(PLANTED["series"])

@@ -10,6 +10,7 @@ from segment.data.problems import WARNING, Problem
 from segment.io.dicom.files import is_dicom
 from segment.privacy.files import examine
 from segment.privacy.values import PIXELS, UNEXAMINED, Finding
+from segment.text import printable
 
 _COPY = "Write copies without it: `segment convert anonymize=true input=FOLDER output=FOLDER`."
 _FIXES = {
@@ -33,8 +34,7 @@ def judge_privacy(root: Path, dataset: Dataset | None) -> list[Problem]:
         attribute.
     """
     cases = [] if dataset is None else [*dataset.cases, *dataset.test_cases]
-    found, _ = examine(root, (path for case in cases for path in case.sources))
-    return list(_problems(found))
+    return list(_problems(examine(root, (path for case in cases for path in case.sources))))
 
 
 def _problems(found: Iterable[Finding]) -> Iterator[Problem]:
@@ -46,8 +46,11 @@ def _problems(found: Iterable[Finding]) -> Iterator[Problem]:
         first, more = items[0], len(items) - 1
         size = f" ({first.length} characters)" if first.length else ""
         also = f", as in {more} more file{'' if more == 1 else 's'} of this folder" if more else ""
-        owner = "Its name" if field == "name" else field
-        what = f"{owner} holds {kind}{size}{also}."
+        what = (
+            f"Its name holds {kind}{size}."
+            if field == "name"
+            else f"It holds {kind}{size} in {printable(field)}{also}."
+        )
         yield Problem("privacy", str(first.file), what, _fix(field, kind), WARNING)
 
 
