@@ -44,7 +44,8 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     )
     for note in () if work.anonymize else notes_on(work.source):
         print(f"Note: {note}", file=sys.stderr)
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("converting", total=None)
         written = convert(work, lambda done, total: progress.update(task, completed=done, total=total))
     print(f"{len(written)} file(s) in {options.output}")

@@ -53,7 +53,8 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     from segment.runs.subgroups import subgroup_text
     from segment.runs.summary import text_table
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("scoring", total=None)
         given: dict[str, Any] = {
             "labels": labels,

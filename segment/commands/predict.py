@@ -96,9 +96,7 @@ def _failure(failed: Mapping[str, str], scans: int, output: str) -> UserError:
     reasons = list(failed.values())
     if scans == 1:
         return UserError(reasons[0])
-    there = (
-        f"The masks of the other {scans - len(failed)} are in {output}" if len(failed) < scans else "No mask is written"
-    )
+    there = f"The other masks ({scans - len(failed)}) are in {output}" if len(failed) < scans else "No mask is written"
     return UserError(f"{len(failed)} of {scans} scans could not be predicted. {' '.join(reasons)} {there}.")
 
 

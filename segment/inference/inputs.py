@@ -58,9 +58,9 @@ def check_masks(output: Path, scans: Sequence[Scan], overwrite: bool) -> None:
             raise UserError(f"output={output}: the mask {name} would overwrite an input. Give another folder.")
     there = [name for name, _ in scans if (output / name).exists()]
     if there and not overwrite:
-        more = f" and {len(there) - 1} more" if len(there) > 1 else ""
+        exist = f"and {len(there) - 1} more exist" if len(there) > 1 else "exists"
         raise UserError(
-            f"output={output}: the mask {there[0]}{more} exists. Give another folder, or overwrite=true to replace it."
+            f"output={output}: the mask {there[0]} {exist}. Give another folder, or overwrite=true to replace masks."
         )
 
 

@@ -346,7 +346,7 @@ def test_damaged_scans_do_not_stop_the_others(tmp_path, capsys):
     said = str(refused.value)
     assert said.startswith(f"2 of 4 scans could not be predicted. {inputs / 'b.nii.gz'} cannot be read")
     assert f"{inputs / 'c.nii.gz'} does not exist" in said
-    assert said.endswith(f"The masks of the other 2 are in {tmp_path / 'masks'}.")
+    assert said.endswith(f"The other masks (2) are in {tmp_path / 'masks'}.")
     assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == ["A.NII.GZ", "d.nii.gz", "predictions.json"]
     record = settings(tmp_path / "masks")
     assert (sorted(record["scans"]), sorted(record["failed"])) == (["A.NII.GZ", "d.nii.gz"], ["b.nii.gz", "c.nii.gz"])

@@ -43,7 +43,9 @@ def test_train_on_series_with_structure_sets_and_predict_to_segmentations(tmp_pa
     make_archive(root)
     labels = "data.labels={liver: 1}"
     check.run(compose("check", ["data=auto", f"data.root={root}", labels, f"cache={tmp_path / 'cache'}"]))
-    assert "3 scans read, 0 errors" in capsys.readouterr().out
+    captured = capsys.readouterr()
+    assert "3 scans read, 0 errors" in captured.out
+    assert captured.err == "Note: Masks are made of DICOM annotations: liver; left out: couch.\n"
     codes = "data.codes={liver: {value: L1, meaning: Liver or so, scheme: 99MINE}}"
     run = run_train(root, "dicom", labels, codes, "folds=3", "trainer.max_steps=2")
     scans = read_scans(run / "scans.csv")

@@ -158,6 +158,8 @@ def _layout(path: Path, layout: str) -> Layout:
     for module in LAYOUTS.values():
         if module.recognise(path):
             return module
+    if path.is_dir() and not any(path.iterdir()):
+        raise UserError(f"The folder {path} is empty. Give that of the data set.")
     if table.only_csv(path):
         return table  # which says what its columns lack
     looked = "; ".join(module.LOOKED_FOR for module in LAYOUTS.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PureWindowsPath
@@ -118,7 +118,7 @@ def read(
         labels=labels or Labels({"background": 0, **values}),
         channels=named_channels(training, channels, "data.channels", report),
         test_cases=tuple(case for case in cases if parts[case.id] == "test"),
-        notice=_notice(annotated, boxes),
+        notice=_notice(annotated, values, boxes),
         folds=stated_fold(training, parts),
     )
 
@@ -145,10 +145,12 @@ def _values(
 ) -> dict[str, int]:
     """Label to value: the user's, the annotations' own, or else by name."""
     drawn: dict[str, Path] = {}
+    counts: Counter[str] = Counter()
     for item in annotated:
         for shape in item.shapes:
             if not _is_background(shape.label):
                 drawn.setdefault(shape.label, item.file)
+                counts[shape.label] += 1
     if labels is None:
         stated = {label: value for label, value in stated.items() if not _is_background(label)}
         complete = drawn.keys() <= stated.keys() and len({*stated.values()}) == len(stated)
@@ -158,8 +160,14 @@ def _values(
         return values
     values = labels.foreground | ({} if labels.ignore is None else {"ignore": labels.ignore})
     for label in sorted(drawn.keys() - values.keys()):
-        what = f"Objects are labelled {label!r}, which data.labels does not declare."
-        report(Problem("shapes", str(drawn[label]), what, "Declare the label, or ignore its objects.", WARNING))
+        what = (
+            f"Objects labelled {label!r} are left out ({counts[label]:,}, the first here), as no label given is theirs."
+        )
+        report(Problem("shapes", str(drawn[label]), what, "Give it a value to use them.", WARNING))
+    for label in sorted(labels.foreground.keys() - drawn.keys()) if drawn else ():
+        what = f"No object is labelled {label!r}; there are {', '.join(sorted(drawn)[:_MOST_NAMED])}."
+        file = annotated[0].file
+        report(Problem("shapes", str(file.parent), what, "Spell labels as the annotations do.", WARNING))
     return values
 
 
@@ -262,9 +270,9 @@ def _digest(shapes: Iterable[Shape]) -> str:
     return digest.hexdigest()
 
 
-def _notice(annotated: Sequence[Annotated], boxes: str) -> str:
-    """What was annotated and how masks are drawn from it."""
-    counts = Counter(box.label for item in annotated for box in item.boxes)
+def _notice(annotated: Sequence[Annotated], values: Collection[str], boxes: str) -> str:
+    """Which objects are used and how masks are drawn from it."""
+    counts = Counter(box.label for item in annotated for box in item.boxes if box.label in values)
     common = counts.most_common(_MOST_NAMED)
     listed = ", ".join(f"{count:,} {label}" for label, count in common)
     listed += f" and {len(counts) - len(common)} more labels" if len(counts) > len(common) else ""

@@ -21,6 +21,7 @@ from segment.io.dicom.names import named_series, notes_of
 from segment.io.dicom.series import Annotation, Contents, Series, contents
 
 LOOKED_FOR = "DICOM files"
+_NAMED = 12  # structures in the notice
 _TRIED = 50  # files that are looked at; archives put few others before the first series
 
 Annotated = dict[str, tuple[Series, list[Annotation]]]
@@ -35,12 +36,14 @@ class Archive:
         others: The series of patients without any annotation, by case name.
         labels: Names and values of the structures.
         groups: Patient IDs to numbers, which say nothing of the patient.
+        unused: Structures of the annotations that the labels do not name.
     """
 
     annotated: Annotated
     others: Mapping[str, Series]
     labels: Labels
     groups: Mapping[str, str]
+    unused: Sequence[str]
 
 
 def recognise(root: Path) -> bool:
@@ -99,7 +102,9 @@ def read(
         what = f"Its {len(tests)} DICOM series have neither a segmentation (SEG) nor a structure set (RTSTRUCT)."
         report(Problem("missing", str(root), what, "Put them into the folder to train; predict needs none."))
     used = named_channels(cases or tests, channels, "data.channels", report)
-    return Dataset(name, root, tuple(cases), archive.labels, used, tuple(tests))
+    return Dataset(
+        name, root, tuple(cases), archive.labels, used, tuple(tests), notice=_notice(archive) if cases else ""
+    )
 
 
 def open_archive(
@@ -135,7 +140,8 @@ def open_archive(
     names = sorted({item for _, files in annotated.values() for part in files for item in _names(part, report)})
     table = labels or _labels(names, root, report)
     _require_names(table, names, report, key)
-    return Archive(annotated, _unannotated(named, annotated, report), table, _groups(found.series))
+    unused = [name for name in names if name not in table.foreground]
+    return Archive(annotated, _unannotated(named, annotated, report), table, _groups(found.series), unused)
 
 
 def _report_left_out(found: Contents, report: Report) -> None:
@@ -156,6 +162,16 @@ def _annotated(named: Mapping[str, Series], found: Contents, report: Report) -> 
         else:
             by_series.setdefault(series.path, []).append(annotation)
     return {name: (item, by_series[item.path]) for name, item in named.items() if item.path in by_series}
+
+
+def _notice(archive: Archive) -> str:
+    """Which structures are used."""
+    used, unused = (_listed(names) for names in ([*archive.labels.foreground], archive.unused))
+    return f"Masks are made of DICOM annotations: {used}{'; left out: ' + unused if unused else ''}."
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
 def _names(annotation: Annotation, report: Report) -> list[str]:

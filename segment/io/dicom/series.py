@@ -75,7 +75,7 @@ class Series:
             UserError: If the slices are no volume.
         """
         if self.stack.grid is None:
-            raise UserError(f"{self.path}: the series of {len(self.files)} file(s) is no volume: {self.stack.fault}.")
+            raise UserError(f"{self.path}: its series is no volume: {self.stack.fault}.")
         return self.stack.grid
 
 

@@ -165,7 +165,8 @@ def _uneven(places: np.ndarray, step: float) -> str:
         wide = np.flatnonzero(multiples > 1.5)
         where = ", ".join(f"{places[index]:.4g} and {places[index + 1]:.4g}" for index in wide[:5])
         count = int(np.round(multiples[wide] - 1).sum())
-        return f"{count} slice(s) are missing, between the positions {where} mm along its normal. Copy them again"
+        missing = "1 slice is missing" if count == 1 else f"{count} slices are missing"
+        return f"{missing}, between the positions {where} mm along its normal. Copy them again"
     return (
         f"its slices are {gaps.min():.4g} to {gaps.max():.4g} mm apart, while a volume has one distance. Resample it, "
         "or keep the slices of one distance"

@@ -136,10 +136,13 @@ def test_objects_called_background_cut_something_out(tmp_path, opened):
 
 def test_labels_that_are_not_declared_are_left_out_and_named(tmp_path, opened, checked):
     write_voc(tmp_path / "in", "a", "b")
-    labels = {"background": 0, "cell": 5}
-    (problem,) = checked(tmp_path / "in", labels=labels)
-    assert "labelled 'dish', which data.labels does not declare" in problem.what
-    mask = read_label(opened(tmp_path / "in", labels=labels).cases[0].label).array
+    labels = {"background": 0, "cell": 5, "cel": 6}
+    misspelt, left_out, *_ = checked(tmp_path / "in", labels=labels)
+    assert left_out.what.startswith("Objects labelled 'dish' are left out (2, the first here)")
+    assert misspelt.what == "No object is labelled 'cel'; there are cell, dish."
+    dataset = opened(tmp_path / "in", labels=labels)
+    assert dataset.notice.startswith("Masks are drawn from annotations (2 cell): boxes,")
+    mask = read_label(dataset.cases[0].label).array
     assert sorted(np.unique(mask)) == [0, 5]
 
 

@@ -256,7 +256,7 @@ def turned(index, dataset):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda index, dataset: index != 2, r"1 slice\(s\) are missing, between the positions 47.5 and 52.5 mm"),
+        (lambda index, dataset: index != 2, r"1 slice is missing, between the positions 47.5 and 52.5 mm"),
         (moved({3: [0, 0, 1], 4: [0, 0, 2]}), "2.5 to 3.5 mm apart"),
         (moved({index: [0, index * 2.5 * np.tan(np.radians(15)), 0] for index in range(5)}), "tilted by 15 degrees"),
         (turned, "different orientations, as in a localiser"),
