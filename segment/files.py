@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import socket
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +26,7 @@ from segment.errors import UserError
 from segment.text import one_line, printable
 
 _PARTIAL = ".partial-"  # begins the names of files that are being written
+DAY = 86_400  # seconds
 DEEPEST = 200  # levels of a YAML file
 MAX_BYTES = 1 << 28  # of a file of named values; provenance lists every file of a data set
 
@@ -74,15 +78,14 @@ def written_whole(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays at the end, since image writers choose the format by it.
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=_PARTIAL, suffix=f"-{path.name}")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=_prefix(), suffix=f"-{path.name}")
+    os.close(handle)
     temporary = Path(name)
     try:
-        _mark_used(handle)
         yield temporary
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     finally:
-        os.close(handle)
         temporary.unlink(missing_ok=True)
 
 
@@ -90,20 +93,11 @@ def written_whole(path: Path) -> Iterator[Path]:
 def partial_folder(parent: Path) -> Iterator[Path]:
     """Yield a temporary folder, which is removed at the end unless it was renamed; missing parents are created."""
     parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=parent, prefix=_PARTIAL))
-    handle = os.open(temporary, os.O_RDONLY)
+    temporary = Path(tempfile.mkdtemp(dir=parent, prefix=_prefix()))
     try:
-        _mark_used(handle)
         yield temporary
     finally:
-        os.close(handle)
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _mark_used(handle: int) -> None:
-    """Lock a file or folder that is being written, until it is closed, so that `remove_leftovers` spares it."""
-    with contextlib.suppress(OSError):  # a file system without locks
-        fcntl.flock(handle, fcntl.LOCK_EX)
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -113,13 +107,33 @@ def remove_leftovers(folder: Path) -> None:
         folder: Need not exist; its subfolders are not searched.
     """
     for path in folder.glob(f"{_PARTIAL}*"):
-        with contextlib.suppress(OSError):  # being written, or removed meanwhile
-            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
-            finally:
-                os.close(handle)
+        with contextlib.suppress(OSError):  # removed meanwhile, or somebody else's
+            if _is_left(path):
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def _is_left(path: Path) -> bool:
+    """Whether the process of this machine that wrote a file is gone, or another machine's file is a day old."""
+    named = re.match(rf"{re.escape(_PARTIAL)}([0-9a-f]+)-(\d{{1,10}})-", path.name)
+    if named is None or named[1] != _host():
+        return time.time() - path.lstat().st_mtime > DAY
+    try:
+        os.kill(int(named[2]), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        return False
+    return False
+
+
+@functools.cache
+def _host() -> str:
+    return hashlib.blake2b(socket.gethostname().encode(), digest_size=3).hexdigest()
+
+
+def _prefix() -> str:
+    """Beginning of the name of what this process is writing."""
+    return f"{_PARTIAL}{_host()}-{os.getpid()}-"
 
 
 @contextlib.contextmanager
@@ -221,7 +235,7 @@ def read_mapping(path: Path, fix: str = "", largest: int = MAX_BYTES) -> dict[st
     """
     try:
         if path.exists() and not path.is_file():  # reading a pipe or a device may never end
-            raise UserError(f"{path} is not a file. {fix}".rstrip())
+            raise UserError(f"{path} cannot be read (it is not a file). {fix}".rstrip())
         with path.open("rb") as file:
             data = file.read(largest + 1)
         if len(data) > largest:

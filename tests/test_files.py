@@ -2,6 +2,8 @@ import hashlib
 import json
 import os
 import stat
+import subprocess
+import sys
 
 import pytest
 
@@ -41,15 +43,20 @@ def test_only_one_process_holds_a_folder_and_finds_no_leftovers(tmp_path):
 
 
 def test_leftovers_are_removed_unless_they_are_being_written(tmp_path):
-    (tmp_path / ".partial-7-mask.nii.gz").write_text("half")
-    (tmp_path / ".partial-8").mkdir()
-    (tmp_path / ".partial-8" / "image.b2nd").write_text("half")
-    (tmp_path / "mask.nii.gz").write_text("whole")
+    write = "import os, signal; from pathlib import Path; from segment.files import *\n"
+    write += "with written_whole(Path('mask.nii.gz')) as file, partial_folder(Path()) as folder:\n"
+    write += "    (folder / 'image.b2nd').write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
+    subprocess.run([sys.executable, "-c", write], cwd=tmp_path)
+    assert len(names(tmp_path)) == 2
+    elsewhere, old = tmp_path / ".partial-0a0b0c-7-mask.nii.gz", tmp_path / ".partial-0a0b0c-8-mask.nii.gz"
+    elsewhere.touch()
+    old.touch()
+    os.utime(old, (0, 0))
     with files.written_whole(tmp_path / "new") as file, files.partial_folder(tmp_path) as folder:
         files.remove_leftovers(tmp_path)
-        assert names(tmp_path) == {"mask.nii.gz", file.name, folder.name}
+        assert names(tmp_path) == {elsewhere.name, file.name, folder.name}
         file.write_text("whole")
-    assert names(tmp_path) == {"mask.nii.gz", "new"}
+    assert names(tmp_path) == {elsewhere.name, "new"}
     files.remove_leftovers(tmp_path / "missing")
 
 
@@ -72,7 +79,7 @@ def test_damaged_descriptions_are_refused(tmp_path, name, content, said):
 
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.json")
-    with pytest.raises(UserError, match="is not a file"):
+    with pytest.raises(UserError, match="it is not a file"):
         files.read_mapping(tmp_path / "a.json")
 
 

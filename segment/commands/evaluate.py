@@ -35,14 +35,8 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     labels = options.labels
     if labels is not None and not isinstance(labels, dict):
         raise UserError(f"labels={labels}: give names and values, such as 'labels={{background: 0, liver: 1}}'.")
-    output, predictions = Path(options.output), Path(options.predictions)
-    named = labels or predictions_record({predictions}).get("labels")
-    predictions = masks_of_annotations(predictions, output / "predictions", named, references[0])
-    if any(find_series(path) for path in references):
-        labels = named
-        folders = [output / "references" / path.absolute().name for path in references]
-        pairs = zip(references, folders, strict=True)
-        references = [masks_of_annotations(path, folder, labels) for path, folder in pairs]
+    output = Path(options.output)
+    predictions, references, labels = _without_dicom(Path(options.predictions), references, labels, output)
     # Here, since pandas takes a second to import.
     from segment.evaluation.evaluate import evaluate, evaluate_raters, write_evaluation
     from segment.evaluation.journal import FILE as JOURNAL
@@ -82,3 +76,16 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     if found.raters is not None:
         print(rater_text(found.summary[RATERS], [metric.info for metric in metrics]))
     print(f"Report   {output / 'report.html'}\nResults  {output / 'scans.csv'} and {output / 'summary.json'}")
+
+
+def _without_dicom(
+    predictions: Path, references: list[Path], labels: dict[str, Any] | None, output: Path
+) -> tuple[Path, list[Path], dict[str, Any] | None]:
+    """The folders of masks and the labels, with DICOM annotations made into masks in the folder of the results."""
+    named = labels or predictions_record({predictions}).get("labels")
+    predictions = masks_of_annotations(predictions, output / "predictions", named, references[0])
+    if not any(find_series(path) for path in references):
+        return predictions, references, labels
+    folders = [output / "references" / path.absolute().name for path in references]
+    pairs = zip(references, folders, strict=True)
+    return predictions, [masks_of_annotations(path, folder, named) for path, folder in pairs], named

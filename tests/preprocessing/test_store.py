@@ -289,7 +289,8 @@ def test_a_flipped_byte_is_found_although_size_and_time_are_those_of_before(prep
 
 
 def test_what_a_killed_preparation_left_is_removed_by_the_next(prepared, dataset):
-    (prepared.folder / ".partial-killed").mkdir()
+    (left := prepared.folder / ".partial-killed").mkdir()
+    os.utime(left, (0, 0))
     prepared.prepare(dataset.cases)
     assert not list(prepared.folder.glob(".partial-*"))
 

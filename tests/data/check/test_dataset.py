@@ -116,7 +116,7 @@ def test_each_defect_is_found_and_named(miniature, check, broken):
 
 def test_every_kind_of_problem_is_tested():
     assert len({broken.name for broken in BREAKAGES}) == len(BREAKAGES) >= 40
-    assert {broken.kind for broken in BREAKAGES} == set(KINDS)
+    assert {broken.kind for broken in BREAKAGES} == set(KINDS) - {"privacy"}  # which is asked for: tests/privacy
 
 
 def test_all_problems_are_reported_at_once(miniature, check):

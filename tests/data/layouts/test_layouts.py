@@ -106,6 +106,9 @@ def test_the_licence_is_the_users_or_the_sources_or_the_data_sets_own(make_datas
 
 
 def test_error_for_an_unknown_layout_lists_what_was_searched(tmp_path):
+    with pytest.raises(UserError, match="is empty"):
+        open_dataset(tmp_path)
+    (tmp_path / "notes.txt").touch()
     with pytest.raises(UserError, match=r"not recognised\. Looked for: dataset\.json.*CSV.*images/ and labels/"):
         open_dataset(tmp_path)
     with pytest.raises(UserError, match="Did you mean 'folders'"):

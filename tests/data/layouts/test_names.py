@@ -64,6 +64,7 @@ def test_patients_are_recognised_beside_other_folders(tmp_path):
 
 
 def test_an_unknown_layout_is_told_of_patterns(tmp_path):
+    (tmp_path / "notes.txt").touch()
     with pytest.raises(UserError, match=r"data\.layout=pattern data\.image='\{case\}/image\.nii\.gz'"):
         open_dataset(tmp_path)
 
