@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import socket
+import stat
 import tempfile
 import time
 from collections import Counter
@@ -124,6 +125,15 @@ def _is_left(path: Path) -> bool:
     except (PermissionError, OverflowError):
         return False
     return False
+
+
+def writable_by_others(folder: Path) -> bool:
+    """Whether another user than this one and root can put files into a folder; False if it does not exist."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return False
+    return bool(status.st_mode & stat.S_IWOTH) or status.st_uid not in (0, os.getuid())
 
 
 @functools.cache

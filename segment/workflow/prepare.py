@@ -14,6 +14,7 @@ from segment.data.case import Case, Dataset, Fold
 from segment.data.check.dataset import Tests
 from segment.data.splits import folds, inner_fold, pick_fold
 from segment.errors import UserError
+from segment.files import writable_by_others
 from segment.memory import require_memory
 from segment.preprocessing.plan import DatasetPlan, Plan
 from segment.preprocessing.store import Store
@@ -140,7 +141,14 @@ def planned_store(
             f"plan.patch_size={list(patch_size)}: the plan's configuration has patches with {len(plan.patch_size)} "
             "axes. Give as many numbers, or another plan.configuration."
         )
-    return Store(data.cache / "prepared", dataset, plan, checked.hashes), decided
+    store = Store(data.cache / "prepared", dataset, plan, checked.hashes)
+    if any(map(writable_by_others, (data.cache, store.folder))):
+        print(
+            f"Note: other users can write to {data.cache}, and a run trains on what lies there. Take that right from "
+            "them (chmod -R o-w), or give another cache=.",
+            file=sys.stderr,
+        )
+    return store, decided
 
 
 def prepare_cases(store: Store, cases: Sequence[Case]) -> None:
