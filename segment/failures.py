@@ -14,7 +14,6 @@ from segment.text import one_line
 _SPACE = "Free some space, or give a folder on another disk (output=, cache=)."
 _RIGHTS = "Give a folder that you may write to (output=, cache=), or change its permissions."
 _DEVICE = "Check the disk or the network drive."
-_PATH = "Give another path."
 _FIXES = {
     errno.ENOSPC: _SPACE,
     errno.EDQUOT: _SPACE,

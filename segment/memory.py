@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from segment.errors import UserError
-
-
-class InsufficientMemory(UserError):
-    """The work at hand needs more memory than there is, whatever the file it concerns."""
-
 
 GB = 1e9
 SMALL = 1 << 28
@@ -18,6 +14,10 @@ SMALL = 1 << 28
 
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
+
+
+class InsufficientMemory(UserError):
+    """The work at hand needs more memory than there is, whatever the file it concerns."""
 
 
 def available_memory() -> int:
@@ -76,10 +76,6 @@ def _left_in_cgroups() -> Iterator[int]:
 
 def _left_of_address_space() -> Iterator[int]:
     """Bytes below ``ulimit -v``, if it is set."""
-    try:
-        import resource
-    except ImportError:  # on Windows
-        return
     import psutil
 
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
