@@ -89,7 +89,7 @@ def detections(
         score: Of a predicted lesion: the ``maximum`` of the probability within it; or the ``mean``, which uncertain
             voxels at the rim lower, most in small lesions, but which tells lesions apart where all reach 1.
     """
-    box = bounding_box(prediction | reference)
+    box = bounding_box(prediction, reference)
     lesions = Lesions.of_masks(prediction[box], reference[box])
     predicted, referenced = lesions.sizes
     scores = _scores(lesions.prediction, predicted, probability[box], score)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ class StructurePair:
     @classmethod
     def of_masks(cls, prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]) -> StructurePair:
         """The pair of two boolean masks of a whole scan."""
-        box = bounding_box(prediction | reference)
+        box = bounding_box(prediction, reference)
         return cls(prediction[box], reference[box], tuple(spacing), Counts.of_masks(prediction, reference))
 
     def shared(self, compute: Callable[[StructurePair], T]) -> T:
@@ -115,13 +116,23 @@ class PairMetric(Metric):
         return self.of_pair(StructurePair.of_masks(prediction, reference, spacing))
 
 
-def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    """The smallest box that holds every true voxel; empty slices if there is none."""
+def bounding_box(*masks: np.ndarray) -> tuple[slice, ...]:
+    """The smallest box that holds every voxel which any mask has set; empty slices if there is none.
+
+    Args:
+        masks: Boolean or integer ``(*spatial)``, all of one shape.
+    """
     box = []
-    for axis in range(mask.ndim):
-        planes = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
+    for occupied in zip(*map(_occupied, masks), strict=True):
+        planes = np.flatnonzero(functools.reduce(np.bitwise_or, occupied))
         box.append(slice(int(planes[0]), int(planes[-1]) + 1) if len(planes) else slice(0, 0))
     return tuple(box)
+
+
+def _occupied(mask: np.ndarray) -> list[np.ndarray]:
+    """For every axis, which planes across it have a voxel set: non-zero there."""
+    along = np.bitwise_or.reduce(mask, axis=tuple(range(1, mask.ndim))) if mask.ndim > 1 else mask
+    return [along != 0] + (_occupied(np.bitwise_or.reduce(mask, axis=0)) if mask.ndim > 1 else [])
 
 
 def enclosing(boxes: Iterable[tuple[slice, ...]]) -> tuple[slice, ...]:

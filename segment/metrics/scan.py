@@ -16,7 +16,7 @@ import numpy as np
 from segment.metrics.check import as_finite
 from segment.metrics.metric import DIAGONAL, MEASURED, CountMetric, Counts, Metric, penalty_in
 from segment.metrics.overlap import Mask, confusion
-from segment.metrics.pair import PairMetric, StructurePair, computed_once, enclosing
+from segment.metrics.pair import PairMetric, StructurePair, bounding_box, computed_once, enclosing
 from segment.metrics.standard import STANDARD
 
 Status = Literal["ok", "both_empty", "missed", "invented"]
@@ -121,7 +121,7 @@ def count_and_score(
         scores = {metric.name: _score(metric, status, structure) for metric in metrics}
         return LabelScore(index + 1, name, scores, counts.reference, counts.prediction, status)
 
-    table = confusion(*masks.annotated(), n_classes)
+    table = masks.confusion(n_classes)
     counted = structure_counts(table, structures)
     return table, [score(index, name, counts) for index, (name, counts) in enumerate(counted.items())]
 
@@ -191,11 +191,27 @@ class _Masks:
             known = reference != ignore
             self.known = None if known.all() else known
 
-    def annotated(self) -> tuple[Mask, Mask]:
-        """Class indices of the annotated voxels."""
-        if self.known is None:
-            return self.given
-        return self.given[0][self.known], self.given[1][self.known]
+    def confusion(self, n_classes: int) -> np.ndarray:
+        """Annotated voxels by class, as `segment.metrics.overlap.confusion` counts them."""
+        prediction, reference = self.given
+        if self.known is not None:
+            return confusion(prediction[self.known], reference[self.known], n_classes)
+        if not self.integral:
+            return confusion(prediction, reference, n_classes)
+        table = confusion(prediction[self.foreground], reference[self.foreground], n_classes)
+        table[0, 0] += math.prod(self.shape) - table.sum()
+        return table
+
+    @computed_once
+    def integral(self) -> bool:
+        """Whether both are integer arrays of one shape: then only their foreground need be counted."""
+        arrays = [mask for mask in self.given if isinstance(mask, np.ndarray) and mask.dtype.kind in "bui"]
+        return len(arrays) == 2 and arrays[0].shape == arrays[1].shape and arrays[0].ndim > 0
+
+    @computed_once
+    def foreground(self) -> tuple[slice, ...]:
+        """The box outside of which both masks are background."""
+        return bounding_box(*self.arrays)
 
     @computed_once
     def arrays(self) -> list[np.ndarray]:
@@ -207,7 +223,8 @@ class _Masks:
         """For each mask, the boxes of the classes from 1 on, found in one pass; None for a class it lacks."""
         from scipy.ndimage import find_objects
 
-        return [find_objects(mask) for mask in self.arrays]
+        found = [find_objects(mask[self.foreground]) for mask in self.arrays]
+        return [[box and _moved(box, self.foreground) for box in boxes] for boxes in found]
 
     def box(self, classes: Sequence[int]) -> tuple[slice, ...]:
         """A box that holds a structure in both masks; the whole scan if the background is part of it."""
@@ -227,6 +244,12 @@ class _Masks:
             inside.flags.writeable = False
             masks.append(inside)
         return masks[0], masks[1]
+
+
+def _moved(box: tuple[slice, ...], within: tuple[slice, ...]) -> tuple[slice, ...]:
+    """A box of a part, as a box of the whole."""
+    pairs = zip(box, within, strict=True)
+    return tuple(slice(outer.start + inner.start, outer.start + inner.stop) for inner, outer in pairs)
 
 
 def _array(mask: Mask) -> np.ndarray:
