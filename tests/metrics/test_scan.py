@@ -1,3 +1,4 @@
+import functools
 import math
 
 import numpy as np
@@ -9,7 +10,10 @@ from hypothesis.extra import numpy as hnp
 from monai.metrics import DiceMetric
 from monai.networks.utils import one_hot
 
+from segment.metrics.hausdorff import HausdorffDistance
 from segment.metrics.scan import STATUSES, score_scan
+from segment.metrics.standard import STANDARD
+from segment.metrics.surface_dice import SurfaceDice
 
 LABELS = {"liver": [1], "tumour": [2]}, 3
 MASK = hnp.arrays(np.uint8, (3, 4, 5), elements=st.integers(0, 2))
@@ -56,6 +60,18 @@ def test_equals_monai_where_the_reference_is_not_empty(prediction, reference):
             assert score.scores["dice"] == pytest.approx(float(dice), abs=1e-6)
         else:
             assert torch.isnan(dice)
+
+
+@given(MASK, MASK, st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=3, max_size=3))
+@settings(max_examples=25, deadline=None)
+def test_empty_surroundings_change_no_score(prediction, reference, margins):
+    metrics = (*STANDARD, HausdorffDistance(100), SurfaceDice(1))
+    score = functools.partial(score_scan, structures=LABELS[0], n_classes=3, metrics=metrics, spacing=(2, 1, 1.5))
+    within = score(np.pad(prediction, margins), np.pad(reference, margins))
+    for alone, placed in zip(score(prediction, reference), within, strict=True):
+        assert placed.status == alone.status
+        if alone.status == "ok":  # a missed structure costs the scan's diagonal
+            assert placed.scores == alone.scores
 
 
 def test_background_alone_gives_no_scores_and_unnamed_class_is_refused():
