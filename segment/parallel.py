@@ -76,7 +76,8 @@ def _initialize(function: Callable[[Any], Any], items: Sequence[Any]) -> None:
     """Initialise a forked process."""
     global _work
     _work = function, items
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles it
+    for number in (signal.SIGINT, signal.SIGUSR1):  # the parent handles them
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the handler that is inherited from the parent
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__  # not a progress bar whose lock may be held
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -33,6 +33,7 @@ from segment.config.nested import outer_trainings
 from segment.config.options import OPTIONS, read_options
 from segment.errors import Stopped, UserError
 from segment.failures import explain_failure
+from segment.slurm import requeue, stop_signals
 from segment.workflow.experiment import Command
 
 # Let exceptions propagate unlogged, also in the processes of a parallel sweep, which import this file.
@@ -112,13 +113,15 @@ def launch(
 
 
 def _catch_termination() -> None:
-    """Raise `Stopped` on SIGTERM; Python allows it in the main thread only."""
+    """Raise `Stopped` on SIGTERM, and when Slurm takes the machine back; Python allows it in the main thread only."""
 
     def stop(number: int, frame: object) -> NoReturn:
         raise Stopped(number)
 
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, stop)
+        for number in stop_signals():
+            if number != signal.SIGINT:  # Python's own handler raises KeyboardInterrupt
+                signal.signal(number, stop)
 
 
 @contextlib.contextmanager
@@ -132,7 +135,8 @@ def _exit_on_user_error(explain_error: Callable[[Exception], str]) -> Iterator[N
         fail(explain_error(error))
     except (KeyboardInterrupt, Stopped) as error:
         stop = error if isinstance(error, Stopped) else Stopped(signal.SIGINT)
-        print(f"segment: {stop}", file=sys.stderr)
+        again = requeue() if stop.number == signal.SIGUSR1 else ""
+        print(f"segment: {stop} {again}".rstrip(), file=sys.stderr)
         sys.exit(stop.code)
     except Exception as error:
         if (message := explain_failure(error)) is None:

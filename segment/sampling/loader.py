@@ -90,8 +90,8 @@ def patch_loader(
 
 
 def _ignore_signals(worker: int) -> None:
-    """Leave Ctrl-C and SIGTERM, which reach all processes, to the main process, which needs its workers to the end."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    """Leave the signals that reach all processes to the main process, which needs its workers to the end."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
 
 

@@ -146,10 +146,12 @@ def fit(trainer: pl.Trainer, module: SegmentationModule, datamodule: PatchDataMo
 
     Raises:
         Diverged: When a loss or gradient is not finite; the file `MARK` in the run folder then records it.
-        UserError: When Lightning refuses the trainer's arguments or the callbacks.
+        UserError: When Lightning refuses the trainer's arguments or the callbacks, or would go on from another's file.
         Stopped: When the training was interrupted or terminated.
     """
     last = folder / "checkpoints" / "last.ckpt"
+    if foreign := sorted(folder.glob("hpc_ckpt_*")):  # under Slurm, Lightning starts from such a file unasked
+        raise UserError(f"{foreign[0]}: is not a checkpoint of this run. Remove it.")
     try:
         trainer.fit(module, datamodule, ckpt_path=last if last.exists() else None, weights_only=True)
     except Diverged as error:
@@ -248,7 +250,9 @@ def assemble(
     )
     callbacks = [ScanMetrics(work.dataset, work.val, experiment.metrics), *parts.callbacks, *further, StopOnSignal()]
     # The run's loggers are built later, since they write files; a dry run gets one that keeps nothing.
-    trainer = parts.trainer(callbacks=callbacks, logger=bool(experiment.trainer.fast_dev_run))
+    trainer = parts.trainer(
+        callbacks=callbacks, logger=bool(experiment.trainer.fast_dev_run), default_root_dir=experiment.output
+    )
     plan, extent = work.plan, None
     if parts.augment is not None:
         extent = functools.partial(parts.augment.extent, patch_size=plan.patch_size, spacing=plan.spacing)

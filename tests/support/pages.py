@@ -103,7 +103,7 @@ def check(block: Block) -> None:
 
 def check_command(words: list[str]) -> None:
     """Check one command line."""
-    program, *arguments = words
+    program, *arguments = words[1:] if words[0] == "srun" else words
     if program.endswith("/python") or program in ("python", "python3"):
         for word in arguments:
             assert not re.search(r"\.py$|^tests/", word) or (REPOSITORY / word).exists(), word

@@ -8,31 +8,39 @@ import threading
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 
 from segment.errors import Stopped
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from segment.slurm import stop_signals
 
 
 class StopOnSignal(pl.Callback):
-    """After Ctrl-C or SIGTERM, completes the current step, or a running validation, and ends the training.
+    """After Ctrl-C, SIGTERM or Slurm's SIGUSR1, completes the current step or a running validation, and ends.
 
     The checkpoint of that moment is that of an epoch's end, from which the training resumes bit for bit. A second
     signal ends the training at once, with the last checkpoint that exists.
 
     Attributes:
-        received: Number of the signal that arrived; None if none did.
+        received: Number of the signal that arrived, in whichever process of the training; None if none did.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
         self._handlers: dict[int, Any] = {}
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Handle SIGUSR1 before Lightning does, which would save a checkpoint of its own under Slurm."""
+        self._handle(signal.SIGUSR1)
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Handle the signals, which Python allows in the main thread only."""
+        """Handle the other signals after Lightning, whose handlers end a training without saving it."""
+        self._handle(signal.SIGINT, signal.SIGTERM)
+
+    def _handle(self, *numbers: int) -> None:
+        """Handle signals, which Python allows in the main thread only."""
         if threading.current_thread() is threading.main_thread():
-            # Lightning's own handlers, installed just before, end a training without saving it.
-            self._handlers = {number: signal.signal(number, self._receive) for number in SIGNALS}
+            for number in {*numbers}.intersection(stop_signals()):
+                self._handlers[number] = signal.signal(number, self._receive)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Restore the handlers."""
@@ -44,18 +52,22 @@ class StopOnSignal(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Stop within an epoch, without the validation that Lightning adds to such a stop."""
-        stops = self.received is not None
-        if trainer.world_size > 1:
-            stops = trainer.strategy.reduce_boolean_decision(stops, all=False)
-        if stops:
+        if self._share(trainer):
             trainer.should_stop = True
             if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
                 trainer.limit_val_batches = 0
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop after a validation during which a signal arrived."""
-        if self.received is not None:
+        if self._share(trainer):
             trainer.should_stop = True
+
+    def _share(self, trainer: pl.Trainer) -> bool:
+        """Whether a signal arrived in any process of the training; then every process has received it."""
+        if trainer.world_size > 1:
+            own = torch.tensor(self.received or 0, device=trainer.strategy.root_device)
+            self.received = int(trainer.strategy.reduce(own, reduce_op="max")) or None
+        return self.received is not None
 
     def _receive(self, number: int, frame: object) -> None:
         if self.received is not None:
