@@ -17,6 +17,7 @@ VERBS = {
     "compare": ("compares runs scan by scan", "runs=[RUN,RUN,...] [output=FOLDER]"),
     "check": ("checks a data set", "data=NAME [format=json]"),
     "plan": ("writes a data set's plan", "data=NAME output=plan.yaml preset=nnunet"),
+    "prepare": ("prepares a data set's scans, or a share", "data=NAME [shard=3/16]"),
     "show": ("draws the effect of augmentation", "augment data=NAME output=FILE.png"),
     "convert": ("converts DICOM series, images and masks", "input=FILE_OR_FOLDER output=FOLDER format=nifti"),
     "export": ("writes a model for another engine, compared", "model=RUN format=openvino|onnx output=FOLDER"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import hashlib
 import json
@@ -24,9 +23,9 @@ from typing import Any
 import yaml
 
 from segment.errors import UserError
-from segment.text import one_line, printable
+from segment.text import one_line
 
-_PARTIAL = ".partial-"  # begins the names of files that are being written
+PARTIAL = ".partial-"  # begins the names of files that are being written
 DAY = 86_400  # seconds
 DEEPEST = 200  # levels of a YAML file
 MAX_BYTES = 1 << 28  # of a file of named values; provenance lists every file of a data set
@@ -107,7 +106,7 @@ def remove_leftovers(folder: Path) -> None:
     Args:
         folder: Need not exist; its subfolders are not searched.
     """
-    for path in folder.glob(f"{_PARTIAL}*"):
+    for path in folder.glob(f"{PARTIAL}*"):
         with contextlib.suppress(OSError):  # removed meanwhile, or somebody else's
             if _is_left(path):
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -115,7 +114,7 @@ def remove_leftovers(folder: Path) -> None:
 
 def _is_left(path: Path) -> bool:
     """Whether the process of this machine that wrote a file is gone, or another machine's file is a day old."""
-    named = re.match(rf"{re.escape(_PARTIAL)}([0-9a-f]+)-(\d{{1,10}})-", path.name)
+    named = re.match(rf"{re.escape(PARTIAL)}([0-9a-f]+)-(\d{{1,10}})-", path.name)
     if named is None or named[1] != _host():
         return time.time() - path.lstat().st_mtime > DAY
     try:
@@ -143,60 +142,7 @@ def _host() -> str:
 
 def _prefix() -> str:
     """Beginning of the name of what this process is writing."""
-    return f"{_PARTIAL}{_host()}-{os.getpid()}-"
-
-
-@contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process; the operating system releases it however the process ends.
-
-    What a killed process left half-written in it is removed.
-
-    Linux forwards the lock to the server on NFS, which releases it when this machine is gone.
-
-    Args:
-        folder: Created with its parents if missing, which are removed again if they are empty at the end.
-
-    Raises:
-        UserError: When another process holds it; the message names its host and number.
-    """
-    created = [place for place in (folder, *folder.parents) if not place.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / ".lock"
-    handle = _lock(path)
-    try:
-        for left in folder.rglob(f"{_PARTIAL}*"):
-            left.unlink() if left.is_file() else shutil.rmtree(left, ignore_errors=True)
-        yield
-    finally:
-        path.unlink(missing_ok=True)  # still locked, so that nobody else can have taken it
-        os.close(handle)
-        with contextlib.suppress(OSError):  # not empty
-            for place in created:
-                place.rmdir()
-
-
-def _lock(path: Path) -> int:
-    """Lock a file, created if missing, and return its open descriptor."""
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(handle, 500).decode(errors="replace")
-            os.close(handle)
-            raise UserError(
-                f"{path.parent}: another run is using this folder ({printable(holder) or 'it has just started'}). Wait "
-                "until it ends, stop it, or give another output= or name=."
-            ) from None
-        except OSError:
-            return handle  # a file system without locks
-        # The holder before may have removed the file that was opened here.
-        if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
-            os.ftruncate(handle, 0)
-            os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
-            return handle
-        os.close(handle)
+    return f"{PARTIAL}{_host()}-{os.getpid()}-"
 
 
 def _umask() -> int:

@@ -12,11 +12,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any, TypeVar
 
 from threadpoolctl import threadpool_limits
 
 from segment.errors import UserError
+from segment.locks import holding
 
 MANY = 16  # number of items from which starting processes pays off
 
@@ -70,6 +72,40 @@ def on_all_cores(function: Callable[[T], R], items: Sequence[T], processes: bool
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def with_others(
+    work: Callable[[T], R], items: Sequence[T], lock: Callable[[T], Path], processes: bool = True
+) -> Iterator[tuple[T, R]]:
+    """Apply a function to items on all cores, together with other processes and machines that do the same work.
+
+    No item is worked on twice at a time: one that another process holds is left until the end and then waited for.
+
+    Args:
+        work: Applied to an item while its lock is held. It must look first whether the result is there by now.
+        items: The items.
+        lock: File of an item's lock, in a folder that all processes see.
+        processes: See `on_all_cores`.
+
+    Yields:
+        Each item and its result, those that others held last.
+    """
+
+    def attempt(item: T) -> tuple[R] | None:
+        with holding(lock(item), wait=False) as held:
+            return (work(item),) if held else None
+
+    def wait(item: T) -> R:
+        with holding(lock(item)):
+            return work(item)
+
+    left = []
+    for item, found in zip(items, on_all_cores(attempt, items, processes), strict=True):
+        if found is None:
+            left.append(item)
+        else:
+            yield item, found[0]
+    yield from zip(left, on_all_cores(wait, left, processes), strict=True)
 
 
 def _initialize(function: Callable[[Any], Any], items: Sequence[Any]) -> None:

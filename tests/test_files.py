@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from segment import files
+from segment import files, locks
 from segment.errors import UserError
 
 
@@ -28,16 +28,16 @@ def test_file_appears_when_the_block_ends(tmp_path):
 
 def test_only_one_process_holds_a_folder_and_finds_no_leftovers(tmp_path):
     folder = tmp_path / "runs" / "run"
-    with files.alone_in(folder):
+    with locks.alone_in(folder):
         assert f"process {os.getpid()} on " in (folder / ".lock").read_text()
         refusal = f"another run is using this folder .process {os.getpid()} on "
-        with pytest.raises(UserError, match=refusal), files.alone_in(folder):
+        with pytest.raises(UserError, match=refusal), locks.alone_in(folder):
             pass
     assert not folder.parent.exists()
     (folder / "model" / ".partial-7-folder").mkdir(parents=True)
     (folder / "model" / ".partial-8-weights").write_text("half")
     (folder / "kept").write_text("whole")
-    with files.alone_in(folder):
+    with locks.alone_in(folder):
         assert sorted(file.name for file in folder.rglob("*")) == [".lock", "kept", "model"]
     assert sorted(file.name for file in folder.iterdir()) == ["kept", "model"]
 

@@ -34,6 +34,7 @@ def test_every_verb_works_without_a_terminal_and_in_ascii(tmp_path):
         ["compare", f"runs=[{OLD / 'seed0'},{OLD / 'seed1'}]", "output=comparison"],
         ["check", *data],
         ["plan", *data],
+        ["prepare", *data, "shard=1/2"],
         ["show", "augment", *data, "plan.patch_size=[8,8,8]", "scans=1", "draws=1"],
         ["reproduce"],
         ["list"],

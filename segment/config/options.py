@@ -150,6 +150,14 @@ class PlanOptions:
 
 
 @dataclass
+class PrepareOptions:
+    """Options of ``segment prepare``; see conf/prepare.yaml."""
+
+    shard: str | None
+    cache: str
+
+
+@dataclass
 class ShowOptions:
     """Options of ``segment show`` besides those shared with training; see conf/show.yaml."""
 
@@ -199,6 +207,7 @@ OPTIONS: dict[str, type] = {
     "compare": CompareOptions,
     "check": CheckOptions,
     "plan": PlanOptions,
+    "prepare": PrepareOptions,
     "show": ShowOptions,
     "list": ListOptions,
     "reproduce": ReproduceOptions,

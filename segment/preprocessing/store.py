@@ -6,10 +6,12 @@ of reading a patch is independent of the scan's size), ``locations.npy``, and ``
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
+import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,12 +24,12 @@ import numpy as np
 from segment.data.case import Case, Dataset
 from segment.data.labels import IGNORE
 from segment.errors import UserError
-from segment.files import partial_folder, remove_leftovers
+from segment.files import partial_folder, remove_leftovers, write_text
 from segment.io.formats import version_of
 from segment.io.geometry import Grid, grid_difference
 from segment.io.images import Image, read_grid, read_image, read_label
 from segment.memory import available_memory
-from segment.parallel import Room, cores, on_all_cores
+from segment.parallel import Room, cores, with_others
 from segment.preprocessing.chunks import Chunked, checksum, write_chunked
 from segment.preprocessing.plan import Plan
 from segment.preprocessing.prepare import (
@@ -37,9 +39,11 @@ from segment.preprocessing.prepare import (
     prepare_reference,
     require_preparable,
 )
+from segment.remembered import state_of
 
 FORMAT = 3
 MAX_LOCATIONS = 10_000
+VERIFIED = ".verified"  # folder of notes on entries whose bytes were compared with their checksums
 ANNOTATED = 0  # key of the positions of annotated voxels of any class
 
 
@@ -125,7 +129,8 @@ class Store:
     def prepare(self, cases: Sequence[Case], progress: Callable[[int], None] = lambda done: None) -> None:
         """Prepare missing or damaged scans on all cores; an interrupted preparation resumes where it stopped.
 
-        The checksums of those that are there are compared, so a run trains on what was once prepared.
+        The checksums of those that are there are compared, so a run trains on what was once prepared. An entry whose
+        files nobody has changed since is not read again. Several processes that prepare the same scans share them.
 
         Args:
             cases: Scans to prepare.
@@ -137,20 +142,54 @@ class Store:
         remove_leftovers(self.folder)
         entries = {self.path(case): case for case in cases}
         with ThreadPoolExecutor(cores()) as pool:
-            intact = pool.map(_is_intact, entries)
+            intact = pool.map(self._is_intact, entries)
             missing = [case for case, found in zip(entries.values(), intact, strict=True) if not found]
         done = len(cases) - len(missing)
         progress(done)
         room = Room(available_memory() // 2)  # a larger scan is prepared alone
 
         def prepare(case: Case) -> None:
+            if self._is_intact(self.path(case)):  # another process has prepared it meanwhile
+                return
             grid, channels = read_grid(case.images[0]), len(self.dataset.channels)
             with room.taken(preparation_bytes(grid, channels, self.plan)):
                 self._prepare(case)
 
-        for _ in on_all_cores(prepare, missing):
+        for _ in with_others(prepare, missing, self._lock):
             done += 1
             progress(done)
+        for case in missing:
+            self._note(self.path(case))
+
+    def size(self, cases: Sequence[Case]) -> int:
+        """Bytes that prepared scans take on disk."""
+        return sum(file.stat().st_size for folder in {*map(self.path, cases)} for file in folder.iterdir())
+
+    def _lock(self, case: Case) -> Path:
+        return self.folder / f".lock-{self.path(case).name}"
+
+    def _is_intact(self, folder: Path) -> bool:
+        """Whether an entry is complete and its files have the bytes that were written; reads them unless noted."""
+        entry = _entry(folder)
+        if entry is None:
+            return False
+        with contextlib.suppress(OSError):
+            state = state_of([folder / name for name in entry["files"]])
+            if state is not None and (self.folder / VERIFIED / folder.name).read_text(encoding="utf-8") == state:
+                return True
+        began = time.time()
+        if not _has_checksums(folder, entry):
+            return False
+        self._note(folder, began)
+        return True
+
+    def _note(self, folder: Path, read: float | None = None) -> None:
+        """Note that an entry's files have the bytes that were written, as of a time in seconds; None: now."""
+        entry = _entry(folder)
+        with contextlib.suppress(OSError):  # a store that this user may only read is read again each time
+            state = entry and state_of([folder / name for name in entry["files"]], read)
+            if state:
+                write_text(self.folder / VERIFIED / folder.name, state)
 
     def _prepare(self, case: Case) -> None:
         """Create one entry in a temporary folder and move it into place."""
@@ -160,7 +199,7 @@ class Store:
         with partial_folder(self.folder) as temporary:
             self._write(case, temporary)
             temporary.chmod(0o755)  # a temporary folder is private
-            if target.exists() and not _is_intact(target):
+            if target.exists() and not self._is_intact(target):
                 shutil.rmtree(target, ignore_errors=True)
             try:
                 temporary.rename(target)
@@ -248,11 +287,10 @@ class Store:
         )
 
 
-def _is_intact(folder: Path) -> bool:
-    """Whether an entry is complete and its files have the bytes that were written, which takes reading them."""
-    entry = _entry(folder)
+def _has_checksums(folder: Path, entry: Mapping[str, Any]) -> bool:
+    """Whether the files of an entry have the bytes that were written, which takes reading them."""
     try:
-        return entry is not None and all(checksum(folder / name) == crc for name, (_, _, crc) in entry["files"].items())
+        return all(checksum(folder / name) == crc for name, (_, _, crc) in entry["files"].items())
     except OSError:
         return False
 

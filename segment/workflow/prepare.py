@@ -151,6 +151,29 @@ def planned_store(
     return store, decided
 
 
+def prepare_share(
+    data: DataSource, settings: PlanSettings, share: tuple[int, int] = (1, 1)
+) -> tuple[Store, Sequence[Case]]:
+    """Check, plan and prepare a data set for trainings to come, or one of several equal shares of its scans.
+
+    Args:
+        data: The data set.
+        settings: The plan's settings of these trainings.
+        share: Its number, from 1, and the number of shares.
+
+    Returns:
+        The store, and the share's scans.
+
+    Raises:
+        UserError: When the data set is not valid, the plan does not fit it, or a scan cannot be prepared.
+    """
+    store, _ = planned_store(data, settings, "labelled")
+    number, shares = share
+    cases = store.dataset.cases[number - 1 :: shares]
+    prepare_cases(store, cases)
+    return store, cases
+
+
 def prepare_cases(store: Store, cases: Sequence[Case]) -> None:
     """Prepare scans, with progress on stderr."""
     columns = (TextColumn("preparing scans"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

@@ -22,9 +22,10 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from segment import provenance
 from segment.data.splits import write_folds
 from segment.errors import Stopped, UserError
-from segment.files import alone_in, read_mapping, write_json
+from segment.files import read_mapping, write_json
 from segment.inference.model import save_model
 from segment.inference.precision import scoring_precision
+from segment.locks import alone_in
 from segment.metrics.standard import LEAD
 from segment.preprocessing.plan import Plan
 from segment.preprocessing.plan_file import write_plan

@@ -127,6 +127,20 @@ def check_sampling(sampler: Mapping[str, Any], accumulated: int) -> None:
         )
 
 
+def read_shard(text: str | None) -> tuple[int, int]:
+    """The number of a share, from 1, and the number of shares; (1, 1) for None, all of it.
+
+    Raises:
+        UserError: When the text is not of the form ``3/16``, or there is no such share.
+    """
+    if text is None:
+        return 1, 1
+    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise UserError(f"shard={text}: give a share and their number, from 1/16 to 16/16 for 16 of them.")
+    return int(found[1]), int(found[2])
+
+
 def check_files(plan: Path | None, weights: Path | None, output: Path) -> None:
     """Check that given files exist, and that the run folder can be made.
 

@@ -1,4 +1,16 @@
+"""What precedes a training: checked, planned and prepared once, by as many processes as there are."""
+
+import sys
+
 import pytest
+
+from segment import remembered
+from segment.commands import prepare as prepare_verb
+from segment.config.compose import compose_command
+from segment.config.experiment import read_experiment
+from segment.errors import UserError
+from segment.preprocessing import chunks, store
+from segment.workflow.prepare import Work, prepare
 
 
 @pytest.mark.usefixtures("without_pages")
@@ -9,3 +21,51 @@ def test_a_cache_that_others_can_write_is_said(make_dataset, run_train, tmp_path
     (tmp_path / "cache" / "prepared").chmod(0o777)
     run_train(root, "shared", "trainer.max_steps=2")
     assert f"Note: other users can write to {tmp_path / 'cache'}," in capsys.readouterr().err
+
+
+def test_a_second_start_reads_no_bytes_of_data(make_dataset, run_train, tmp_path, monkeypatch):
+    root = make_dataset(tmp_path / "scans", n=4)
+    monkeypatch.setattr(remembered, "SETTLED", -1)  # files count as unchanged for long
+    opened: list[str] = []
+    watching = [True]
+
+    def watch(event: str, arguments: tuple) -> None:
+        if watching and event == "open" and str(arguments[0]).endswith((".nii.gz", ".b2nd", ".npy")):
+            opened.append(str(arguments[0]))
+
+    sys.addaudithook(watch)  # nothing removes it
+    checksums = []
+    monkeypatch.setattr(store, "checksum", lambda path: checksums.append(path) or chunks.checksum(path))
+
+    def start() -> Work:
+        words = ["data=auto", f"data.root={root}", f"cache={tmp_path / 'cache'}", f"output={tmp_path / 'run'}"]
+        config, command = compose_command("train", words)
+        return prepare(read_experiment(config, command))
+
+    first = start()
+    assert {name.rsplit("/", 1)[0] for name in opened} >= {str(root / "imagesTr"), str(root / "labelsTr")}
+    assert checksums
+    opened.clear()
+    checksums.clear()
+    second = start()
+    watching.clear()
+    assert (opened, checksums) == ([], [])
+    assert second.hashes == first.hashes
+    (damaged := next(second.store.folder.glob("*/image.b2nd"))).write_bytes(b"")
+    assert start().store.load(second.train[0]).image[...].any()
+    assert damaged.stat().st_size > 0
+
+
+def test_shares_of_an_array_prepare_each_scan_once(make_dataset, tmp_path, monkeypatch, capsys):
+    root = make_dataset(tmp_path / "scans", n=5)
+    written = []
+    real = store.Store._write
+    monkeypatch.setattr(store.Store, "_write", lambda own, case, to: written.append(case.id) or real(own, case, to))
+    given = ["data=auto", f"data.root={root}", f"cache={tmp_path / 'cache'}"]
+    for share, count in (("1/2", 3), ("2/2", 2), ("2/2", 2)):
+        prepare_verb.run(*compose_command("prepare", [*given, f"shard={share}"]))
+        assert f"share {share}: {count} of 5 scans prepared in" in capsys.readouterr().out
+    assert sorted(written) == [f"case_{letter}{n:02d}" for n, letter in enumerate("abcde")]
+    for wrong in ("0/2", "3/2", "a"):
+        with pytest.raises(UserError, match=f"shard={wrong}"):
+            prepare_verb.run(*compose_command("prepare", [*given, f"shard={wrong}"]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from segment.data.check.survey import Survey
 from segment.data.check.surveys import survey_cases
 from segment.data.problems import ERROR, KINDS, WARNING, Problem, Report, problem_of, reported
 from segment.errors import UserError
-from segment.io.content import hash_scans, scan_sha256
+from segment.io.content import remembered_hashes
 
 Tests = Literal["all", "labelled", "none"]
 """Test scans: all, those with a label, or none."""
@@ -92,7 +92,7 @@ def check_dataset(
     Args:
         open_it: Opens the data set and reports each problem to its argument.
         root: Folder or file of the data set.
-        folder: Cache of the results for each scan, by content; None disables it.
+        folder: Cache of the results for each scan, by content, and of the hashes of files; None disables it.
         hashes: Known SHA-256 of files, by path; the others are computed.
         splits: A splits file to check as well.
         tests: Which test scans to read too and compare with the training scans.
@@ -109,7 +109,8 @@ def check_dataset(
     test_cases = [case for case in dataset.test_cases if tests == "all" or (tests == "labelled" and case.label)]
     total = len(dataset.cases) + len(test_cases)
     paths = {path for case in (*dataset.cases, *test_cases) for path in case.sources}
-    known = hash_readable(paths, hashes)
+    memory = folder and folder / f"hashes-{hashlib.sha256(str(root.absolute()).encode()).hexdigest()[:32]}.json"
+    known = hash_readable(paths, hashes, memory)
     parts: list[list[tuple[Case, Survey]]] = []
     for cases, before in ((dataset.cases, 0), (test_cases, len(dataset.cases))):
         examined = survey_cases(cases, dataset, folder, known, partial(_advance, progress, before, total))
@@ -163,22 +164,17 @@ def ordered(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     )
 
 
-def hash_readable(paths: Iterable[Path], known: Mapping[str, str] | None) -> dict[str, str]:
+def hash_readable(paths: Iterable[Path], known: Mapping[str, str] | None, memory: Path | None = None) -> dict[str, str]:
     """Hash files; unreadable ones are left out, since reading them later reports the reason.
 
     Args:
         paths: The files.
         known: Hashes computed before, by path.
+        memory: File that remembers hashes of files that nobody has changed since, see `remembered_hashes`.
 
     Returns:
         Path to SHA-256.
     """
     hashes = dict(known or {})
     missing = sorted(path for path in paths if str(path) not in hashes)
-    try:
-        return hashes | hash_scans(missing)
-    except (OSError, UserError):
-        for path in missing:
-            with contextlib.suppress(OSError, UserError):
-                hashes[str(path)] = scan_sha256(path)
-        return hashes
+    return hashes | remembered_hashes(missing, memory)

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from segment.errors import UserError
 from segment.files import read_mapping, write_text
 from segment.io.formats import version_of
 from segment.memory import available_memory
-from segment.parallel import Room, on_all_cores
+from segment.parallel import Room, on_all_cores, with_others
 from segment.validation import read_as
 
 FORMAT = 2  # increase whenever the facts or checks of a file change
@@ -30,6 +31,8 @@ def survey_cases(
     progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Examination]:
     """Examine cases on all cores; results are cached, so that a second call reads no voxels.
+
+    Several processes that examine the same cases with the same cache share them.
 
     Apart from the facts themselves, memory does not grow with the number of cases: as many voxels are read at once
     as take half of the available memory, and a scan above this limit is read alone.
@@ -48,21 +51,36 @@ def survey_cases(
     room = Room(available_memory() // 2 // BYTES_PER_VOXEL)
     hashes = hashes or {}
 
-    def one(case: Case) -> Examination:
+    def place(case: Case) -> Path | None:
         known = folder is not None and all(str(path) in hashes for path in case.files)
-        path = folder / f"{_key(case, dataset, hashes)}.json" if folder is not None and known else None
-        found = _read_cache(path, case) if path else None
+        return folder / f"{_key(case, dataset, hashes)}.json" if folder is not None and known else None
+
+    def look(case: Case) -> Examination | None:
+        path = place(case)
+        return _read_cache(path, case) if path else None
+
+    def work(case: Case) -> Examination:
+        path = place(case)
+        found = _read_cache(path, case) if path else None  # another process may have examined it meanwhile
         if found is None:
             found = examine(case, dataset, room.taken)
             if path:
                 _write_cache(path, case, found)
         return found
 
-    results: dict[str, Examination] = {}
-    for case, found in zip(cases, on_all_cores(one, cases), strict=True):
+    def lock(case: Case) -> Path:
+        assert folder is not None
+        return folder / f".lock-{_key(case, dataset, hashes)}"
+
+    looked = zip(cases, on_all_cores(look, cases), strict=True)
+    results = {case.id: found for case, found in looked if found is not None}
+    progress(len(results))
+    left = [case for case in cases if case.id not in results]
+    shared, own = ([case for case in left if (place(case) is not None) == has] for has in (True, False))
+    for case, found in chain(with_others(work, shared, lock), zip(own, on_all_cores(work, own), strict=True)):
         results[case.id] = found
         progress(len(results))
-    return results
+    return {case.id: results[case.id] for case in cases}
 
 
 def _key(case: Case, dataset: Dataset, hashes: Mapping[str, str]) -> str:

@@ -203,7 +203,7 @@ def test_hashes_that_are_known_are_not_computed_again(miniature, tmp_path, monke
     root = miniature()
     first = check_dataset(lambda report: open_dataset(root, report=report), root)
     asked = []
-    monkeypatch.setattr("segment.data.check.dataset.hash_scans", lambda paths: asked.extend(paths) or {})
+    monkeypatch.setattr("segment.data.check.dataset.remembered_hashes", lambda paths, memory: asked.extend(paths) or {})
     again = check_dataset(lambda report: open_dataset(root, report=report), root, hashes=first.hashes)
     assert asked == []
     assert again.hashes == first.hashes
