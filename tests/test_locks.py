@@ -18,7 +18,10 @@ def test_each_item_is_worked_on_once_by_several_processes(tmp_path):
             result.write_text(f"{item}")
         return result.read_text()
 
+    together = multiprocessing.get_context("fork").Barrier(3)
+
     def everything() -> None:
+        together.wait()
         found = dict(with_others(work, range(12), lambda item: tmp_path / "locks" / f"{item}", processes=False))
         assert found == {item: f"{item}" for item in range(12)}
 
