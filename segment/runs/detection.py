@@ -1,8 +1,7 @@
-"""How well a run detects lesions: ``detection.csv``, the FROC curves, and its part of ``summary.json``."""
+"""How well a run detects lesions: ``lesions.csv``, FROC curves in ``detection.csv``, and its part of the summary."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +14,18 @@ from segment.data.labels import MAX_LABELS
 from segment.errors import UserError
 from segment.files import plain, write_text
 from segment.metrics.detection import IOUS, RATES, Detection, Detections, detection
+from segment.runs.cells import csv_text, names_in
 from segment.text import one_line, printable
 from segment.validation import Number
 
 FILE = "detection.csv"
+LESIONS = "lesions.csv"
 KEY = "detection"
 """Key in ``summary.json``."""
 CURVE = ("score", "false_positives_per_scan", "sensitivity")
 COLUMNS = ("label", "name", *CURVE)
+MATCHES = tuple(f"iou_{iou:g}" for iou in IOUS)
+"""Columns of ``lesions.csv``: 1 if the predicted lesion matches one of the reference by at least this IoU."""
 MAX_POINTS = 1_000_000
 
 
@@ -62,19 +65,30 @@ class DetectionRecord:
     structures: dict[str, StructureRecord]
 
 
-def write_detection(path: Path, found: Mapping[str, Detections], score: str) -> dict[str, Any]:
-    """Write the FROC curves of all structures atomically.
+def write_detection(folder: Path, found: Mapping[str, Mapping[str, Detections]], score: str) -> dict[str, Any]:
+    """Write the predicted lesions of all scans, and the FROC curves of all structures, each file atomically.
 
     Points within a straight part of a curve, where only false positives are added, are left out.
 
     Args:
-        path: The CSV file.
-        found: Name of every structure to its lesions in all scans.
+        folder: The run folder.
+        found: Name of every structure to its lesions in every scan, by the scan's id.
         score: What scores them.
 
     Returns:
         The entry of ``summary.json``, see `DetectionRecord`.
     """
+    tables = []
+    for label, (name, scans) in enumerate(found.items(), 1):
+        for case, own in scans.items():
+            matches = dict(zip(MATCHES, own.right.astype(int), strict=True))
+            tables.append(pd.DataFrame({"case": case, "label": label, "name": name, "score": own.scores, **matches}))
+    write_text(folder / LESIONS, csv_text(pd.concat(tables), "%.9g"))
+    return write_pooled(folder, {name: Detections.pooled([*own.values()]) for name, own in found.items()}, score)
+
+
+def write_pooled(folder: Path, found: Mapping[str, Detections], score: str) -> dict[str, Any]:
+    """As `write_detection`, of lesions that are pooled over the scans, and without ``lesions.csv``."""
     measured = {name: detection(own) for name, own in found.items()}
     tables = []
     for label, (name, own) in enumerate(measured.items(), 1):
@@ -83,12 +97,40 @@ def write_detection(path: Path, found: Mapping[str, Detections], score: str) -> 
         curve = (own.thresholds, own.false_positives, own.sensitivity)
         table = pd.DataFrame({key: values[corners] for key, values in zip(CURVE, curve, strict=True)})
         tables.append(table.assign(label=label, name=name))
-    buffer = io.StringIO()
-    pd.concat(tables)[list(COLUMNS)].to_csv(buffer, index=False, lineterminator="\n", float_format="%.9g")
-    write_text(path, buffer.getvalue())
+    write_text(folder / FILE, csv_text(pd.concat(tables)[list(COLUMNS)], "%.9g"))
     entries = {name: _entry(found[name], own) for name, own in measured.items()}
     record: dict[str, Any] = plain({"score": score, "structures": entries})
     return record
+
+
+def pool_folds(folder: Path, folds: Mapping[Path, Mapping[str, Any] | None]) -> dict[str, Any] | None:
+    """Pool the lesions of all folds: write the curves and lesions of a cross-validation.
+
+    Args:
+        folder: Its run folder.
+        folds: The folds' run folders, each with its entry of ``summary.json``, if it has one.
+
+    Returns:
+        The entry of ``summary.json``, see `DetectionRecord`; None if a fold has no ``lesions.csv``, or if the folds
+        scored lesions differently.
+
+    Raises:
+        UserError: A file cannot be read or is not a table of lesions.
+    """
+    known = [record for path, record in folds.items() if record and (path / LESIONS).is_file()]
+    if len(known) < len(folds) or len({(record["score"], *record["structures"]) for record in known}) > 1:
+        return None
+    tables = [_read_lesions(path / LESIONS) for path in folds]
+    found = {}
+    for name in known[0]["structures"]:
+        parts = []
+        for record, table in zip(known, tables, strict=True):
+            rows, entry = table[table["name"] == name], record["structures"][name]
+            right = rows[list(MATCHES)].to_numpy(bool).T
+            parts.append(Detections(rows["score"].to_numpy(np.float64), right, entry["lesions"], entry["scans"]))
+        found[name] = Detections.pooled(parts)
+    write_text(folder / LESIONS, csv_text(pd.concat(tables), "%.9g"))
+    return write_pooled(folder, found, known[0]["score"])
 
 
 def read_detection(path: Path) -> dict[str, np.ndarray]:
@@ -106,13 +148,31 @@ def read_detection(path: Path) -> dict[str, np.ndarray]:
     try:
         table = pd.read_csv(path, encoding="utf-8", dtype={"name": str}, keep_default_na=False, nrows=MAX_POINTS + 1)
         numbers = table[list(CURVE)].to_numpy(np.float64)
-        curves = {str(name): numbers[rows].T for name, rows in table.groupby("name", sort=False).indices.items()}
+        curves = {
+            str(name): numbers[rows].T
+            for name, rows in table.groupby(names_in(table["name"]), sort=False).indices.items()
+        }
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise UserError(f"{path} cannot be read as FROC curves ({one_line(error)}).") from error
     valid = len(numbers) <= MAX_POINTS and len(curves) <= MAX_LABELS and np.isfinite(numbers).all()
     if not valid or (numbers < 0).any() or (numbers[:, 2] > 1).any():
         raise UserError(f"{path} contains a value that is not valid in a curve. Run the command again to rewrite it.")
     return curves
+
+
+def _read_lesions(path: Path) -> pd.DataFrame:
+    """The table of predicted lesions, as `write_detection` writes it."""
+    kinds: dict[str, type] = {"case": str, "name": str}
+    try:
+        table = pd.read_csv(path, encoding="utf-8", dtype=kinds, keep_default_na=False, nrows=MAX_POINTS + 1)
+        scores, matches = table["score"].to_numpy(np.float64), table[list(MATCHES)].to_numpy(np.float64)
+        valid = len(table) <= MAX_POINTS and {"case", "label", "name"} <= set(table)
+        valid = valid and ((scores >= 0) & (scores <= 1)).all() and np.isin(matches, (0, 1)).all()
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise UserError(f"{path} cannot be read as a table of lesions ({one_line(error)}).") from error
+    if not valid:
+        raise UserError(f"{path} contains a value that is not valid for a lesion. Run the command again to rewrite it.")
+    return table.assign(case=names_in(table["case"]), name=names_in(table["name"]))
 
 
 def detection_line(record: Mapping[str, Any]) -> str:

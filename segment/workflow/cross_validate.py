@@ -23,6 +23,8 @@ from segment.report.run_page import write_page
 from segment.report.tensorboard import write_board
 from segment.runs.confusion import FILE as CONFUSION
 from segment.runs.confusion import sum_confusions, write_confusion
+from segment.runs.detection import KEY as DETECTION
+from segment.runs.detection import detection_line, pool_folds
 from segment.runs.folder import RunFolder, read_run
 from segment.runs.metrics import recorded_infos
 from segment.runs.scans import TEST, joined, write_scans
@@ -102,7 +104,8 @@ def sum_up(experiment: Experiment, runs: Sequence[RunFolder], started: float) ->
     write_settings(folder, experiment.settings(runs[0].config.get("planned")))
     write_scans(folder / "scans.csv", scans)
     decision = {POSTPROCESSING: found.decision.as_dict()} if found else {}
-    write_summary(folder / "summary.json", summary | decision)
+    detected = pool_folds(folder, {run.path: run.summary.get(DETECTION) for run in runs})
+    write_summary(folder / "summary.json", summary | decision | ({DETECTION: detected} if detected else {}))
     confusion = sum_confusions([run.path / CONFUSION for run in runs])
     if confusion is not None:
         counts = confusion.to_numpy() if found is None or found.confusion is None else found.confusion
@@ -117,6 +120,8 @@ def sum_up(experiment: Experiment, runs: Sequence[RunFolder], started: float) ->
     print(f"\n{_fold_table(runs)}\n\n{text_table(summary, scans)}")
     if found:
         print(told(found.decision))
+    if detected:
+        print(detection_line(detected))
     print(f"Report  {page}\nMasks   {folder / 'predictions'}")
     return mean_dice(summary)
 

@@ -18,12 +18,15 @@ class LesionCollector:
     Args:
         labels: What the outputs stand for.
         score: What scores a lesion, see `segment.metrics.detection.detections`.
+
+    Attributes:
+        parts: Name of every structure to its lesions in each scan, by the scan's id.
     """
 
     def __init__(self, labels: Labels, score: Score) -> None:
         self.labels = labels
         self.score = score
-        self.parts: dict[str, list[Detections]] = {name: [] for name in labels.structures}
+        self.parts: dict[str, dict[str, Detections]] = {name: {} for name in labels.structures}
 
     def room(self, grid: Grid) -> np.ndarray:
         """Room on disk for the probabilities (output, *spatial) of a scan; in halves, more lesions would be equal."""
@@ -44,8 +47,4 @@ class LesionCollector:
         for index, (name, classes) in enumerate(self.labels.structures.items()):
             prediction, reference = np.isin(mask, classes) & known, np.isin(truth, classes)
             output = index if self.labels.regions else classes[0]
-            self.parts[name].append(detections(prediction, reference, probabilities[output], self.score))
-
-    def pooled(self) -> dict[str, Detections]:
-        """Name of every structure to its lesions in all scans."""
-        return {name: Detections.pooled(parts) for name, parts in self.parts.items()}
+            self.parts[name][case.id] = detections(prediction, reference, probabilities[output], self.score)

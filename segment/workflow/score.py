@@ -36,7 +36,6 @@ from segment.report.run_page import write_page
 from segment.report.tensorboard import write_board
 from segment.runs.confusion import FILE as CONFUSION
 from segment.runs.confusion import write_confusion
-from segment.runs.detection import FILE as DETECTION
 from segment.runs.detection import KEY as DETECTION_KEY
 from segment.runs.detection import detection_line, write_detection
 from segment.runs.precision_recall import calibrations, precision_line, write_curves
@@ -105,7 +104,7 @@ def score(
     summary = summarise(scans, protocol, cost, [metric.info for metric in metrics])
     summary["calibration"] = plain(calibrations([*model.labels.structures], counts.numpy()))
     if lesions is not None:
-        summary[DETECTION_KEY] = write_detection(folder / DETECTION, lesions.pooled(), lesions.score)
+        summary[DETECTION_KEY] = write_detection(folder, lesions.parts, lesions.score)
     write_summary(folder / "summary.json", summary)
     write_json(folder / "provenance.json", record)
     write_board(folder)

@@ -18,7 +18,7 @@ from segment.runs.folder import read_run
 @pytest.mark.usefixtures("without_pages_of_folds")
 def test_all_folds_are_trained_and_summarised_and_a_stopped_one_resumes(run_train, make_dataset, tmp_path, capsys):
     root = make_dataset(tmp_path / "data", n=5)
-    choices = ("folds=2", "trainer.max_steps=2")
+    choices = ("folds=2", "trainer.max_steps=2", "detection=mean")
     whole = run_train(root, "cv", *choices, "fold=all")
     parts = [whole.parent / f"cv-fold{fold}" for fold in (0, 1)]
     assert sorted(whole.parent.iterdir()) == sorted([whole, *parts])
@@ -38,6 +38,9 @@ def test_all_folds_are_trained_and_summarised_and_a_stopped_one_resumes(run_trai
     assert {file.name for file in (whole / "predictions").iterdir()} == {
         file.name for part in parts for file in (part / "predictions").iterdir()
     }
+    detected = [next(iter(read_run(part).summary["detection"]["structures"].values())) for part in (*parts, whole)]
+    for key, count in (("scans", 5), ("lesions", detected[0]["lesions"] + detected[1]["lesions"])):
+        assert detected[2][key] == count
     summed = sum(read_confusion(part / "confusion.csv") for part in parts)
     pd.testing.assert_frame_equal(read_confusion(whole / "confusion.csv"), summed)
     assert "worst" in (whole / "report.html").read_text()  # with its picture, from the masks laid together

@@ -4,6 +4,7 @@ from PIL import Image
 from segment.data.case import Case
 from segment.data.labels import Labels
 from segment.io.images import read_grid
+from segment.metrics.detection import Detections
 from segment.workflow.detection import LesionCollector
 
 
@@ -14,11 +15,11 @@ def test_lesions_of_each_label_are_scored_by_its_own_probability_without_unannot
     mask = np.array([[1, 0, 0, 2, 0, 1, 2], [0, 0, 0, 0, 0, 1, 2]], np.uint8)
     collector = LesionCollector(labels, "maximum")
     grid = read_grid(file)
-    for factor in (1, 0.5):
+    for name, factor in (("a", 1), ("b", 0.5)):
         kept = collector.room(grid)
         kept[:] = np.array([0.1, 0.7, 0.9], np.float32)[:, None, None] * factor
-        collector.add(Case("a", (file,), file), grid, mask, kept)
-    found = collector.pooled()
+        collector.add(Case(name, (file,), file), grid, mask, kept)
+    found = {name: Detections.pooled([*scans.values()]) for name, scans in collector.parts.items()}
     assert list(found) == ["low", "high"]
     for own, score in ((found["low"], 0.7), (found["high"], 0.9)):
         np.testing.assert_allclose(own.scores, [score, score / 2], rtol=1e-6)
