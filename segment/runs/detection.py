@@ -166,8 +166,8 @@ def _read_lesions(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, encoding="utf-8", dtype=kinds, keep_default_na=False, nrows=MAX_POINTS + 1)
         scores, matches = table["score"].to_numpy(np.float64), table[list(MATCHES)].to_numpy(np.float64)
-        valid = len(table) <= MAX_POINTS and {"case", "label", "name"} <= set(table)
-        valid = valid and ((scores >= 0) & (scores <= 1)).all() and np.isin(matches, (0, 1)).all()
+        named = len(table) <= MAX_POINTS and {"case", "label", "name"} <= set(table)
+        valid = named and bool(((scores >= 0) & (scores <= 1)).all() and np.isin(matches, (0, 1)).all())
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise UserError(f"{path} cannot be read as a table of lesions ({one_line(error)}).") from error
     if not valid:
