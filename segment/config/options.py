@@ -53,6 +53,32 @@ class PredictOptions:
 
 
 @dataclass
+class ServeOptions:
+    """Options of ``segment serve``; see conf/serve.yaml."""
+
+    model: str
+    port: int
+    host: str
+    engine: str | None
+    auth: str | None
+    log: str | None
+    workers: int
+    queue: int
+    timeout: float
+    stop_timeout: float
+    keep: float
+    max_upload: float
+    folder: str | None
+    checkpoint: str = field(metadata={"of": ("last", "best")})
+    postprocessing: str = field(metadata={"of": ("scored", "none")})
+    inference: dict[str, Any]
+    trust: list[str]
+    accelerator: str
+    precision: str | None
+    codes: Any
+
+
+@dataclass
 class ConvertOptions:
     """Options of ``segment convert``; see conf/convert.yaml."""
 
@@ -201,6 +227,7 @@ class FetchOptions:
 OPTIONS: dict[str, type] = {
     "train": TrainOptions,
     "predict": PredictOptions,
+    "serve": ServeOptions,
     "evaluate": EvaluateOptions,
     "convert": ConvertOptions,
     "export": ExportOptions,

@@ -2,43 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import http.client
 import shutil
-import stat
-import tarfile
 import tempfile
 import urllib.error
 import urllib.request
-import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO, Any
+from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from segment.data.archives import Limits, target_in, unpack
 from segment.errors import UserError
 
 _CHUNK = 1 << 20
 _ATTEMPTS = 4
 _TIMEOUT_S = 60
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Limits of an archive's unpacked content.
-
-    Attributes:
-        bytes: Total size of the files.
-        files: Number of entries.
-    """
-
-    bytes: int = 1 << 40
-    files: int = 1_000_000
 
 
 def download(
@@ -91,7 +75,8 @@ def download(
             unpacked = temporary / "unpacked"
             unpacked.mkdir()
             if name.lower().endswith(_ARCHIVES):
-                _unpack(part, unpacked, limits or Limits(), progress, name)
+                task = progress.add_task(f"Unpacking {name}", total=None)
+                unpack(part, unpacked, limits or Limits(), name, functools.partial(progress.advance, task))
                 unpacked = _inner(unpacked, archive_folder, name)
             else:
                 shutil.copyfile(part, unpacked / name)
@@ -175,93 +160,9 @@ def _check(part: Path, url: str, sha256: str | None, md5: str | None) -> None:
 def _inner(unpacked: Path, archive_folder: str | None, name: str) -> Path:
     """The folder of the unpacked archive that becomes the destination."""
     if archive_folder:
-        inner = _target(unpacked, archive_folder, name)
+        inner = target_in(unpacked, archive_folder, name)
         if not inner.is_dir():
             raise UserError(f"{name} has no folder {archive_folder!r}. Correct source.archive_folder.")
         return inner
     top = list(unpacked.iterdir())
     return top[0] if len(top) == 1 and top[0].is_dir() else unpacked
-
-
-@dataclass(frozen=True)
-class _Entry:
-    name: str
-    size: int
-    folder: bool
-    plain: bool  # a regular file or folder, not a link or device
-    member: Any
-
-
-def _unpack(archive: Path, folder: Path, limits: Limits, progress: Progress, name: str) -> None:
-    """Unpack regular files only, only into the folder, within the limits."""
-    room = min(limits.bytes, shutil.disk_usage(folder).free)
-    task = progress.add_task(f"Unpacking {name}", total=None)
-    written = 0
-    try:
-        with _opened(archive, name) as pack:
-            for count, entry in enumerate(_entries(pack), start=1):
-                if not entry.plain:
-                    raise UserError(
-                        f"{name} contains {entry.name!r}, a link or device; such archives are not unpacked."
-                    )
-                target = _target(folder, entry.name, name)
-                # The declared size is checked first, the actual size while writing.
-                if count > limits.files or written + entry.size > room:
-                    raise _too_large(name, limits.files, room)
-                if entry.folder:
-                    target.mkdir(parents=True, exist_ok=True)
-                elif not target.name.startswith("._"):  # macOS metadata files
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    with _content(pack, entry) as source, target.open("xb") as sink:
-                        while block := source.read(_CHUNK):
-                            written += len(block)
-                            if written > room:
-                                raise _too_large(name, limits.files, room)
-                            sink.write(block)
-                            progress.advance(task, len(block))
-    except UserError:
-        raise
-    except Exception as error:  # damaged archives raise any exception
-        raise UserError(
-            f"{name} cannot be unpacked ({error}): it is damaged or not an archive of this type."
-        ) from error
-
-
-def _too_large(name: str, files: int, room: int) -> UserError:
-    return UserError(
-        f"{name} unpacks to more than {files:,} files or {room:,} bytes; it is not the expected "
-        "archive, or the disk is too full. Nothing was kept."
-    )
-
-
-def _target(folder: Path, name: str, archive: str) -> Path:
-    """Target path of an entry; refuses names that point outside the folder."""
-    both = (PurePosixPath(name), PureWindowsPath(name))
-    if any(path.anchor or ".." in path.parts for path in both) or "\0" in name:
-        raise UserError(f"{archive} contains {name!r}, which points outside its folder; the archive is not unpacked.")
-    return folder / both[0]
-
-
-def _opened(archive: Path, name: str) -> Any:
-    return zipfile.ZipFile(archive) if name.lower().endswith(".zip") else tarfile.open(archive, mode="r:*")
-
-
-def _entries(pack: Any) -> Iterator[_Entry]:
-    if isinstance(pack, tarfile.TarFile):
-        for member in pack:
-            plain = (member.isreg() and not member.issparse()) or member.isdir()
-            yield _Entry(member.name, member.size if member.isreg() else 0, member.isdir(), plain, member)
-        return
-    for info in pack.infolist():
-        kind = stat.S_IFMT(info.external_attr >> 16)  # zero if created on a system without file modes
-        plain = kind in (0, stat.S_IFREG, stat.S_IFDIR)
-        yield _Entry(info.filename, info.file_size, info.is_dir(), plain, info)
-
-
-def _content(pack: Any, entry: _Entry) -> IO[bytes]:
-    if isinstance(pack, tarfile.TarFile):
-        source = pack.extractfile(entry.member)
-        if source is None:
-            raise tarfile.TarError(f"{entry.name} has no content")
-        return source
-    return pack.open(entry.member)

@@ -223,7 +223,12 @@ class Predictor:
 
     def read(self, images: Sequence[Path]) -> Prepared:
         """Read and prepare image files, see `prepare`."""
-        return self.prepare(read_image(images), str(images[0]))
+        return self.read_both(images)[1]
+
+    def read_both(self, images: Sequence[Path]) -> tuple[Image, Prepared]:
+        """Read image files, and prepare them, see `prepare`."""
+        image = read_image(images)
+        return image, self.prepare(image, str(images[0]))
 
     def predict_read(
         self, images: Sequence[Path], prepared: Prepared, watch: Watch | None = None, kept: np.ndarray | None = None

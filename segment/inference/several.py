@@ -12,9 +12,9 @@ from segment.inference.decision import decide_scan
 from segment.inference.held import held
 from segment.inference.model import Model, predictor_of
 from segment.inference.postprocessing import postprocessed
-from segment.inference.predictor import Predictor, Prepared
+from segment.inference.predictor import Predictor, Prepared, Watch
 from segment.inference.settings import Settings
-from segment.io.images import read_image
+from segment.io.images import Image, read_image
 
 
 class SeveralPlans:
@@ -31,17 +31,26 @@ class SeveralPlans:
 
     def read(self, images: Sequence[Path]) -> list[Prepared]:
         """Read image files once, and prepare the scan for each plan; see `Predictor.read`."""
+        return self.read_both(images)[1]
+
+    def read_both(self, images: Sequence[Path]) -> tuple[Image, list[Prepared]]:
+        """Read image files once, and prepare the scan for each plan; see `Predictor.read_both`."""
         image = read_image(images)
-        return [predictor.prepare(image, str(images[0])) for predictor in self.predictors]
+        return image, [predictor.prepare(image, str(images[0])) for predictor in self.predictors]
 
     def predict_read(
-        self, images: Sequence[Path], prepared: Sequence[Prepared], kept: np.ndarray | None = None
+        self,
+        images: Sequence[Path],
+        prepared: Sequence[Prepared],
+        watch: Watch | None = None,
+        kept: np.ndarray | None = None,
     ) -> np.ndarray:
         """Predict what `read` returned.
 
         Args:
             images: The files.
             prepared: The scan, prepared for each plan.
+            watch: As for `Predictor.mask`, called for one plan after the other.
             kept: As for `Predictor.mask`, float32; None: probabilities are held in a temporary file.
 
         Returns:
@@ -55,7 +64,7 @@ class SeveralPlans:
             kept = held((first.labels.outputs, *grid.shape), np.float32)
         try:
             for predictor, share, (image, placement) in zip(self.predictors, self.shares, prepared, strict=True):
-                predictor.add(image, placement, kept, share)
+                predictor.add(image, placement, kept, share, watch)
         except UserError as error:
             raise UserError(f"{images[0]}: {error}") from error
         decided = decide_scan(kept[: first.labels.outputs], first.labels, first.windows.decision)

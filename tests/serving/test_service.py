@@ -1,0 +1,168 @@
+"""The queue and its workers, with workers that do what a test says."""
+
+import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from served_models import OLD, Scripted, answer, client_of
+
+from segment.errors import UserError
+from segment.serving.access import read_tokens
+from segment.serving.jobs import CANCELLED
+from segment.serving.served import named_models
+
+MODELS = {"made": ""}
+
+
+def post(client, content=b"\x1f\x8bscan", path="/jobs"):
+    return client.post(path, content=content)
+
+
+def until(condition, seconds=5.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
+
+
+def test_many_clients_get_their_own_answers():
+    with client_of(Scripted(answer), MODELS, queue=100) as client, ThreadPoolExecutor(16) as pool:
+        sent = [b"\x1f\x8b" + str(number).encode() for number in range(100)]
+        received = list(pool.map(lambda content: post(client, content, "/predict").content, sent))
+    assert received == sent
+
+
+def test_a_full_queue_is_told_and_taken_up_again():
+    gate = threading.Event()
+
+    def act(link, message):
+        gate.wait()
+        answer(link, message)
+
+    with client_of(Scripted(act), MODELS, queue=2) as client:
+        jobs = [post(client) for _ in range(5)]  # three with the worker, two that wait
+        assert [job.status_code for job in jobs] == [202] * 5
+        refused = post(client, path="/predict")
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
+        gate.set()
+        until(lambda: all(client.get(f"/jobs/{job.json()['id']}").json()["state"] == "done" for job in jobs))
+        assert post(client, path="/predict").status_code == 200
+
+
+def test_a_cancelled_job_leaves_the_queue_and_its_worker():
+    told = []
+
+    def act(link, message):
+        told.append(message["event"])
+        if message["event"] == "predict":
+            link.send("predicting", id=message["id"])
+            link.send("progress", id=message["id"], share=0.5)
+        else:
+            link.send("cancelled", id=message["id"])
+
+    with client_of(Scripted(act), MODELS) as client:
+        id = post(client).json()["id"]
+        until(lambda: client.get(f"/jobs/{id}").json()["progress"] == 0.5)
+        assert client.delete(f"/jobs/{id}").json()["state"] == CANCELLED
+        until(lambda: told == ["predict", "cancel"] and not client.service.running)
+        assert not list(client.service.folder.iterdir())
+
+
+def test_a_scan_that_takes_too_long_is_told_and_its_worker_replaced(monkeypatch):
+    monkeypatch.setattr("segment.serving.service.PATIENCE", 0.1)
+    monkeypatch.setattr("segment.serving.service.TICK", 0.02)
+    hung = []
+
+    def act(link, message):
+        if message["event"] == "predict" and not hung:
+            hung.append(message["id"])
+            link.send("predicting", id=message["id"])
+        elif message.get("id") not in hung:
+            answer(link, message)
+
+    worker = Scripted(act)
+    with client_of(worker, MODELS, timeout=0.2) as client:
+        slow = post(client, path="/predict")
+        assert slow.status_code == 504
+        assert "longer than 0.2 s" in slow.json()["detail"]
+        until(lambda: worker.started == 2)
+        assert post(client, path="/predict").status_code == 200
+
+
+@pytest.mark.parametrize(("deaths", "status"), [(1, 200), (2, 503)])
+def test_scans_of_a_worker_that_ends_are_predicted_anew_or_told(deaths, status):
+    died = []
+
+    def act(link, message):
+        if len(died) < deaths:
+            died.append(message["id"])
+            raise OSError
+        answer(link, message)
+
+    def work(connection):
+        try:
+            worker(connection)
+        finally:
+            connection.close()
+
+    worker = Scripted(act)
+    with client_of(work, MODELS) as client:
+        found = post(client, path="/predict")
+        assert found.status_code == status
+        assert len(set(died)) == 1
+        assert post(client, b"\x1f\x8bnext", "/predict").content == b"\x1f\x8bnext"
+        assert "segment_worker_restarts 1.0" in client.get("/metrics").text or deaths == 2
+
+
+def test_stopping_answers_what_was_begun_and_refuses_the_rest():
+    gate = threading.Event()
+
+    def act(link, message):
+        gate.wait()
+        answer(link, message)
+
+    with client_of(Scripted(act), MODELS) as client, ThreadPoolExecutor(2) as pool:
+        begun = pool.submit(post, client, b"\x1f\x8bscan", "/predict")
+        until(lambda: client.service.running)
+        client.portal.start_task_soon(client.service.drain, 10)
+        until(lambda: client.get("/readyz").status_code == 503)
+        assert post(client).status_code == 503
+        assert client.get("/healthz").status_code == 200
+        gate.set()
+        assert begun.result().content == b"\x1f\x8bscan"
+
+
+def test_a_model_that_cannot_be_loaded_is_told():
+    def work(connection):
+        connection.send_bytes(json.dumps({"event": "unusable", "detail": "no such"}).encode())
+
+    with client_of(work, MODELS) as client:
+        until(lambda: client.service.unusable == "no such")
+        assert client.get("/readyz").status_code == 503
+
+
+def test_models_are_named_after_their_runs_or_as_asked():
+    first, second = OLD / "seed0", OLD / "seed1"
+    assert named_models(str(first / "model")) == {"seed0": str(first / "model")}
+    assert named_models(f"[{first},other={second}]") == {"seed0": str(first), "other": str(second)}
+    with pytest.raises(UserError, match="would both be served as seed0"):
+        named_models(f"[{first},{first}]")
+    with pytest.raises(UserError, match="names no model"):
+        named_models("[]")
+
+
+def test_tokens_come_from_a_file_or_the_environment(tmp_path, monkeypatch):
+    assert read_tokens(None) == ()
+    monkeypatch.setenv("SEGMENT_TOKEN", "0123456789abcdef")
+    assert read_tokens(None) == ("0123456789abcdef",)
+    file = tmp_path / "tokens"
+    for content, reason in (("", "holds no token"), ("short\n", "at least 16 letters")):
+        file.write_text(content)
+        with pytest.raises(UserError, match=reason):
+            read_tokens(file)
+    file.write_text("# ours\nabcdefghijklmnop\n\nqrstuvwxyzabcdef\n")
+    assert read_tokens(file) == ("abcdefghijklmnop", "qrstuvwxyzabcdef")
+    with pytest.raises(UserError, match="cannot be read"):
+        read_tokens(tmp_path / "missing")
