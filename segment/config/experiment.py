@@ -38,6 +38,7 @@ def read_experiment(config: DictConfig, command: Command) -> Experiment:
     requested, config = config, checked(config, command)
     make(config, "callbacks.energy")  # to report an unknown country before the data are read
     rules = _parameter_rules(config)
+    rules.check_start(config.weights is not None, config.trainer.max_steps)
     with open_dict(config):
         config.trainer.precision = precision(config.trainer.precision, config.trainer.accelerator)
     trainer = config.trainer

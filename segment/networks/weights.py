@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 # Name prefixes of classifiers, which encoders lack: torchvision's and EfficientNet-PyTorch's.
 CLASSIFIERS = ("fc.", "classifier.", "heads.", "_conv_head.", "_bn1.", "_fc.")
@@ -16,7 +15,6 @@ OLD_DENSENET = (r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.")
 # Batch counter of a BatchNorm; files from before torch 0.4.1 lack it, and it affects no result.
 COUNTER = "num_batches_tracked"
 RGB = 3
-CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def not_finite(state: Mapping[str, Tensor]) -> str | None:
@@ -62,65 +60,23 @@ def load_encoder(encoder: nn.Module, state: Mapping[str, Tensor]) -> None:
     encoder.load_state_dict(fitted)
 
 
-def resample_kernels(network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
-    """Load a whole network's weights, interpolating smaller depthwise kernels to the network's size.
-
-    UpKern (Roy et al. 2023, arXiv 2303.09975, sec. 2.4): a network with kernel 5 starts from the one trained with
-    kernel 3. As in the authors' ``upkern_load_weights``: linear along each axis, corners not aligned, values not
-    rescaled.
-
-    Args:
-        network: Receives the weights.
-        state: Name to tensor, with the network's names.
-
-    Returns:
-        Names of the tensors that were interpolated.
-
-    Raises:
-        ValueError: When a tensor does not fit; names the first. The network is then unchanged.
-    """
-    own = network.state_dict()
-    depthwise = {
-        f"{name}.weight"
-        for name, module in network.named_modules()
-        if isinstance(module, CONVOLUTIONS) and module.groups == module.in_channels > 1
-    }
-    fitted: dict[str, Tensor] = {}
-    smaller = []
-    for name, target in own.items():
-        value = state.get(name)
-        if value is None or value.shape == target.shape:
-            fitted[name] = _fit(value, target, name)
-        elif name in depthwise and _is_smaller(value, target):
-            mode = "trilinear" if target.ndim == 5 else "bilinear"
-            values = value.to(target.dtype)
-            fitted[name] = functional.interpolate(values, target.shape[2:], mode=mode, align_corners=False)
-            smaller.append(name)
-        else:
-            raise _mismatch(name, value, target)
-    for name, value in state.items():
-        if name not in own:
-            raise _mismatch(name, value, None)
-    network.load_state_dict(fitted)
-    return smaller
-
-
 def deal_channels(weight: Tensor, channels: int) -> Tensor:
-    """Adapt RGB weights to another number of channels, keeping the response to equal channels.
+    """Adapt a kernel to another number of channels, keeping the response to equal channels.
 
-    One channel gets the sum of the colours; more get the colours in turn, each divided by how often it appears (3/n
-    where n is a multiple of 3). Of two channels the second gets green, the first red and blue.
+    One channel gets the sum of all; more get them in turn, each divided by how often it appears (of RGB weights, 3/n
+    where n is a multiple of 3). Of two channels for RGB, the second gets green, the first red and blue.
 
     Args:
-        weight: (out, 3, *kernel).
+        weight: (out, in, *kernel).
         channels: Number of channels, positive.
 
     Returns:
         (out, channels, *kernel), with the same sum over the channels as ``weight``.
     """
-    index = torch.arange(max(channels, RGB))
-    share = weight.new_zeros(channels, RGB)
-    share[index % channels, index % RGB] = 1
+    given = weight.shape[1]
+    index = torch.arange(max(channels, given))
+    share = weight.new_zeros(channels, given)
+    share[index % channels, index % given] = 1
     return torch.einsum("nc,oc...->on...", share / share.sum(dim=0), weight)
 
 
@@ -158,15 +114,6 @@ def _fit(value: Tensor | None, target: Tensor, name: str, first: bool = False) -
     if is_rgb and value.shape[1] != target.shape[1]:
         value = deal_channels(value, target.shape[1])
     return inflate(value, target.shape[2]) if inflated else value
-
-
-def _is_smaller(value: Tensor, target: Tensor) -> bool:
-    """Whether the first kernel is nowhere larger and all other dimensions are equal."""
-    return (
-        value.shape[:2] == target.shape[:2]
-        and value.ndim == target.ndim
-        and all(0 < a <= b for a, b in zip(value.shape[2:], target.shape[2:], strict=True))
-    )
 
 
 def _mismatch(name: str, value: Tensor | None, target: Tensor | None) -> ValueError:

@@ -51,6 +51,8 @@ ADDED = {
     "inference.decision": "argmax",
     "loss.label_smoothing": 0.0,
     "nested": False,
+    "parameters.head_first": 0,
+    "parameters.layer_decay": 1.0,
     "plan.from": "all",
     "sampler.exact": False,
 }

@@ -11,10 +11,11 @@ import pytorch_lightning as pl
 from segment import provenance
 from segment.data.case import Case
 from segment.files import hash_files
-from segment.inference.limits import find_model
 from segment.training.callbacks.early_stopping import stopped_early
+from segment.training.pretrained import weights_file
 from segment.workflow.experiment import Experiment
 from segment.workflow.prepare import Work
+from segment.workflow.start import started_from
 
 
 def describe(experiment: Experiment, work: Work, trainer: pl.Trainer) -> dict[str, Any]:
@@ -36,6 +37,7 @@ def describe(experiment: Experiment, work: Work, trainer: pl.Trainer) -> dict[st
         "max_time": experiment.trainer.max_time,
         "stopped_early": stopped_early(trainer),
         "weights": _weights(experiment.weights),
+        "taken": started_from(experiment.output),
         "split": {"train": [case.id for case in work.train], "val": [case.id for case in work.val]},
         "cases": {case.id: _case(case, work.hashes) for case in dict.fromkeys([*work.train, *work.val])},
         "test_cases": {case.id: _case(case, work.hashes) for case in work.test},
@@ -46,7 +48,7 @@ def _weights(source: Path | None) -> dict[str, str]:
     """The weights file that the run started from, and its hash; empty for random weights or if the file is gone."""
     if source is None or not source.exists():
         return {}
-    return hash_files([source if source.is_file() else find_model(source) / "weights.safetensors"])
+    return hash_files([source if source.is_file() else weights_file(source)])
 
 
 def _case(case: Case, hashes: Mapping[str, str]) -> dict[str, Any]:

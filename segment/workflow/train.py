@@ -43,7 +43,6 @@ from segment.training.checkpoints import network_weights
 from segment.training.divergence import Diverged
 from segment.training.memory import keep_freed_memory
 from segment.training.modules.segmentation import SegmentationModule
-from segment.training.pretrained import load_weights
 from segment.workflow.experiment import Experiment, Parts, TrainerSettings
 from segment.workflow.loggers import log_final, logged
 from segment.workflow.postprocess import postprocess
@@ -52,6 +51,7 @@ from segment.workflow.processes import run_separately
 from segment.workflow.record import describe
 from segment.workflow.rescore import rescore
 from segment.workflow.score import score, with_fastest_windows
+from segment.workflow.start import STARTED, start
 from segment.workflow.trial import check_loss, check_network
 
 
@@ -103,8 +103,7 @@ def train_unfinished(experiment: Experiment, callbacks: Sequence[pl.Callback], s
     parts = experiment.build(planned(work.plan))
     module, trainer, datamodule = assemble(experiment, parts, work, callbacks)
     last = folder / "checkpoints" / "last.ckpt"
-    if experiment.weights and not last.exists():
-        print(f"Starting from {load_weights(module.network, experiment.weights)}.")
+    taken = start(experiment, parts, work, module)
     if experiment.trainer.fast_dev_run:
         trainer.fit(module, datamodule)
         print("fast_dev_run: one step and one validation scan succeeded; nothing was kept.")
@@ -114,6 +113,8 @@ def train_unfinished(experiment: Experiment, callbacks: Sequence[pl.Callback], s
     write_settings(folder, parts.settings)
     write_folds(folder / "splits.json", work.folds)
     write_plan(folder / "plan.yaml", work.decided)
+    if taken is not None:
+        write_json(folder / STARTED, taken)
     with distributed_state_restored(), logged(trainer, parts, folder) as loggers:
         fit(trainer, module, datamodule, folder)
         if not trainer.is_global_zero:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from segment.networks.encoders.classic import CLASSIC
-from segment.networks.weights import CLASSIFIERS, deal_channels, inflate, load_encoder, resample_kernels
+from segment.networks.weights import CLASSIFIERS, deal_channels, inflate, load_encoder
 
 LAYOUT = json.loads((Path(__file__).parent / "encoders" / "torchvision_layout.json").read_text())
 
@@ -219,63 +219,3 @@ def test_only_the_first_convolution_takes_other_channels():
 def test_absurd_tensor_shape_is_not_allocated():
     absurd = torch.zeros(()).expand(1 << 40, 3, 11, 11)
     assert "1099511627776" in refusal(encoder_of("alexnet", 3, 1), published("alexnet") | {"features.0.weight": absurd})
-
-
-# UpKern
-
-
-def mednext(kernel: int, dims: int) -> nn.Sequential:
-    conv = nn.Conv3d if dims == 3 else nn.Conv2d
-    up = nn.ConvTranspose3d if dims == 3 else nn.ConvTranspose2d
-    layers = [conv(4, 4, kernel, padding=kernel // 2, groups=4), nn.GroupNorm(4, 4), conv(4, 8, 1)]
-    return nn.Sequential(*layers, up(8, 8, kernel, stride=2, groups=8), conv(8, 2, 3))
-
-
-@pytest.mark.parametrize("dims", [2, 3])
-def test_small_depthwise_kernels_are_interpolated_and_the_rest_copied(dims):
-    small, large = mednext(3, dims), mednext(5, dims)
-    assert resample_kernels(large, small.state_dict()) == ["0.weight", "3.weight"]
-    old, new = small.state_dict(), large.state_dict()
-    assert all(torch.equal(new[key], old[key]) for key in new if key not in ("0.weight", "3.weight"))
-    # A step of the new kernel is 3/5 of an old one about the same centre; beyond the outer taps they go on.
-    line = torch.tensor([1.0, 2, 4])
-    small[0].weight.data[0, 0] = torch.einsum("a,b->ab", line, line) if dims == 2 else _cube(line)
-    resample_kernels(large, small.state_dict())
-    wide = torch.tensor([1.0, 1.4, 2, 3.2, 4])
-    expected = torch.einsum("a,b->ab", wide, wide) if dims == 2 else _cube(wide)
-    torch.testing.assert_close(large[0].weight[0, 0].detach(), expected)
-
-
-def _cube(line: Tensor) -> Tensor:
-    return torch.einsum("a,b,c->abc", line, line, line)
-
-
-def test_equal_kernels_are_copied():
-    source, target = mednext(3, 2), mednext(3, 2)
-    assert resample_kernels(target, source.state_dict()) == []
-    assert unchanged(target, source.state_dict())
-
-
-@pytest.mark.parametrize(
-    ("key", "shape"),
-    [
-        ("0.weight", (4, 1, 7, 7)),  # larger than the network's
-        ("0.weight", (4, 1, 3)),
-        ("0.weight", (3, 1, 3, 3)),
-        ("0.weight", (4, 1, 0, 3)),
-        ("2.weight", (8, 2, 1, 1)),
-        ("4.weight", (2, 8, 1, 1)),  # smaller, but no depthwise convolution
-        ("4.bias", (3,)),
-        ("4.bias", None),
-        ("5.bias", (3,)),
-    ],
-)
-def test_only_smaller_depthwise_kernels_may_differ(key, shape):
-    network, state = mednext(5, 2), mednext(3, 2).state_dict()
-    state[key] = shape and torch.zeros(shape)
-    if shape is None:
-        del state[key]
-    before = copy_of(network)
-    with pytest.raises(ValueError, match=re.escape(f"tensor {key!r} is {shape or 'absent'} in the weights")):
-        resample_kernels(network, state)
-    assert unchanged(network, before)

@@ -1,9 +1,13 @@
 """Freezing, learning rates and weight decay by parameter name."""
 
+import json
+from pathlib import Path
+
 import pytest
 import pytorch_lightning as pl
 import torch
 from assembled import assembled
+from safetensors.torch import load_file
 from torch import nn
 
 from segment.errors import UserError
@@ -57,6 +61,45 @@ def test_rules_that_do_not_fit_are_refused(rules, message):
 
     with pytest.raises(UserError, match=message):
         apply()
+
+
+def test_rates_decay_from_the_last_layer_of_the_encoder_to_the_first():
+    stages = nn.ModuleList(nn.Conv2d(1, 1, 1) for _ in range(2))
+    encoder = nn.ModuleDict({"downs": nn.ModuleList([nn.Identity(), nn.Conv2d(1, 1, 1)]), "stages": stages})
+    encoder["stem"] = nn.Conv2d(1, 1, 1)
+    net = nn.Module()
+    net.encoder, net.head = encoder, nn.Conv2d(1, 1, 1)
+    groups = ParameterRules(layer_decay=0.5, lr_factors={"encoder.stem": 2.0}).groups(net)
+    assert sorted(sizes(groups)) == [(0.25, None, 4), (0.5, None, 4), (1.0, None, 2)]  # stem 2/8 and first stage 1/4
+    with pytest.raises(UserError, match="has no encoder"):
+        ParameterRules(layer_decay=0.5).groups(nn.Linear(1, 1))
+
+
+def test_a_new_head_is_trained_first_also_when_resumed(run_train, make_dataset, tmp_path, monkeypatch, without_pages):
+    old, new = (make_dataset(tmp_path / str(n), layout="folders", n=3, labels=n) for n in (1, 2))
+    source = run_train(old, "source", "trainer.max_steps=2")
+    given = (
+        f"weights={source}", "parameters.head_first=3", "parameters.layer_decay=0.5", "trainer.max_steps=4",
+        "+callbacks.stop={_target_: stopping.StopAtBatch}",
+    )  # fmt: skip
+    whole = run_train(new, "whole", *given)
+    record = json.loads((whole / "weights.json").read_text())
+    assert record["parts"] == {"encoder": [16, 16], "decoder": [10, 10], "heads": [0, 2]}
+    assert json.loads((whole / "provenance.json").read_text())["taken"] == record
+    monkeypatch.setenv("STOP_AT_BATCH", "2")
+    part = run_train(new, "part", *given, "trainer.max_time=00:01:00:00")
+    held, before = weights_of(part), weights_of(source)
+    changed = {name for name in before if not torch.equal(held[name], before[name])}
+    assert changed == {"heads.0.0.weight", "heads.0.0.bias"}
+    monkeypatch.delenv("STOP_AT_BATCH")
+    run_train(new, "part", *given)
+    first, second = weights_of(whole), weights_of(part)
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+    assert not torch.equal(first["encoder.stages.0.0.conv.weight"], before["encoder.stages.0.0.conv.weight"])
+
+
+def weights_of(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "model" / "weights.safetensors")
 
 
 class Rates(pl.Callback):

@@ -1,7 +1,6 @@
 """Weights from a file or an earlier run: matching tensors are loaded; untrusted files run no code."""
 
 import os
-import re
 import zipfile
 from pathlib import Path
 
@@ -72,7 +71,7 @@ def test_file_is_loaded_into_the_encoder_only(name, tmp_path):
     source, network = Network(seed=1), Network(seed=2)
     before = state_of(network)
     path = save(state_of(source.encoder), tmp_path / name)
-    assert load_weights(network, path) == f"encoder: 7 tensors from {path}"
+    assert str(load_weights(network, path)).startswith(f"{path}: encoder 7 of 7 tensors, decoder 0 of 2 tensors, heads")
     assert equal(network.encoder, source.encoder.state_dict())
     assert equal(network, before | {f"encoder.{key}": value for key, value in source.encoder.state_dict().items()})
 
@@ -126,8 +125,8 @@ def test_weights_of_another_encoder_are_refused(name, tmp_path):
 
 
 def test_a_network_without_an_encoder_says_so(tmp_path):
-    path = save({"weight": torch.zeros(1)}, tmp_path / "a.pth")
-    assert "Linear has no encoder" in refused(nn.Linear(1, 1), path)
+    path = save({"0.weight": torch.zeros(1)}, tmp_path / "a.pth")
+    assert "a name of Linear, which has no encoder" in refused(nn.Linear(1, 1), path)
 
 
 # The folder of a run
@@ -136,41 +135,82 @@ def test_a_network_without_an_encoder_says_so(tmp_path):
 @pytest.mark.parametrize("place", ["", "model"])
 def test_run_or_model_folder_loads_the_whole_network(place, tmp_path):
     source, network = Network(seed=1), Network(seed=2)
-    text = load_weights(network, run_folder(tmp_path, source) / place)
+    text = str(load_weights(network, run_folder(tmp_path, source) / place))
     assert equal(network, source.state_dict())
-    assert text == f"network: 11 tensors from {tmp_path / 'model' / 'weights.safetensors'}"
+    file = tmp_path / "model" / "weights.safetensors"
+    assert text == f"{file}: encoder 7 of 7 tensors, decoder 2 of 2 tensors, heads 2 of 2 tensors"
 
 
 def test_heads_with_other_classes_keep_their_initial_weights(tmp_path):
     source, network = Network(seed=1), Network(classes=5, seed=2)
     before = state_of(network)
-    text = load_weights(network, run_folder(tmp_path, source))
+    text = str(load_weights(network, run_folder(tmp_path, source)))
     heads = {key: value for key, value in before.items() if key.startswith("heads.")}
     assert equal(network, source.state_dict() | heads)
-    assert text.startswith("network: 9 tensors")
-    assert "heads.0.weight (3, 4, 1, 1) -> (5, 4, 1, 1)" in text
+    assert "heads 0 of 2" in text
+    assert "new: heads.0.weight ((3, 4, 1, 1) in the weights, (5, 4, 1, 1) in the network)" in text
 
 
 @pytest.mark.parametrize(("there", "here"), [(1, 2), (2, 1)])
 def test_heads_missing_on_one_side_are_ignored(there, here, tmp_path):
     source, network = Network(heads=there, seed=1), Network(heads=here, seed=2)
     before = state_of(network)
-    text = load_weights(network, run_folder(tmp_path, source))
-    assert equal(network, before | source.state_dict())
-    assert re.search(r"initial weights \(heads\.1\.\w+ (\(3,.*\) -> absent|absent -> \(3,.*\))\)$", text)
+    found = load_weights(network, run_folder(tmp_path, source))
+    assert equal(network, before | {name: value for name, value in source.state_dict().items() if name in before})
+    names = ["heads.1.bias", "heads.1.weight"]
+    assert (sorted(found.initial), sorted(found.unused)) == ((names, []) if here > there else ([], names))
 
 
 def test_smaller_depthwise_kernels_are_interpolated(tmp_path):
     source, network = Network(seed=1), Network(kernel=5, seed=2)
-    text = load_weights(network, run_folder(tmp_path, source))
-    assert "1 of them kernels interpolated" in text
+    found = load_weights(network, run_folder(tmp_path, source))
+    assert found.adapted == {"decoder.weight": "(4, 1, 3, 3) to (4, 1, 5, 5), kernel interpolated"}
     torch.testing.assert_close(network.decoder.weight[:, :, ::2, ::2], source.decoder.weight)
     assert torch.equal(network.encoder[0].weight, source.encoder[0].weight)
 
 
+def test_what_does_not_fit_keeps_its_initial_weights_and_is_named(tmp_path):
+    source, network = Network(kernel=5, seed=1), Network(seed=2)
+    before = state_of(network)
+    found = load_weights(network, run_folder(tmp_path, source))
+    assert found.initial == {"decoder.weight": "(4, 1, 5, 5) in the weights, (4, 1, 3, 3) in the network"}
+    assert equal(network, source.state_dict() | {"decoder.weight": before["decoder.weight"]})
+
+
+def test_heads_of_other_labels_are_new_and_a_part_alone_can_be_taken(tmp_path):
+    source, network = Network(seed=1), Network(seed=2)
+    folder, before = run_folder(tmp_path, source), state_of(network)
+    labels = {"background": 0, "a": 1, "c": 2}
+    found = load_weights(network, folder, labels=labels)
+    assert dict(found.initial) == dict.fromkeys(["heads.0.weight", "heads.0.bias"], "other labels")
+    network.load_state_dict(before)
+    load_weights(network, folder, take=["encoder"], labels=labels)
+    assert equal(network, before | {f"encoder.{name}": value for name, value in source.encoder.state_dict().items()})
+    with pytest.raises(UserError, match=r"parameters\.take: 'stem' matches no"):
+        load_weights(network, folder, take=["stem"])
+
+
+def test_what_differs_between_the_descriptions_is_named(tmp_path):
+    plan = Plan((1.0, 1.0), (16, 16), 2, ("zscore",))
+    there = {"encoder": {"strides": [[1, 1], [2, 1]], "depths": 2}, "in_channels": 4}
+    save_model(tmp_path, Network(), there, plan, Labels({"background": 0, "a": 1}), ("ct",), {}, "demo")
+    found = load_weights(Network(), tmp_path, architecture={"encoder": {"strides": [[1, 1], [2, 2]], "depths": 2}})
+    assert found.differs == ["encoder.strides.1 is [2, 1] there and [2, 2] here"]
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model"])
+@pytest.mark.parametrize("prefix", ["", "network.", "module."])
+def test_whole_networks_of_other_programs_are_taken_by_their_names(key, prefix, tmp_path):
+    source, network = Network(seed=1), Network(seed=2)
+    state = {f"{prefix}{name}": value for name, value in source.state_dict().items()}
+    load_weights(network, save({key: state, "epoch": 3}, tmp_path / "model.pt"))
+    assert equal(network, source.state_dict())
+
+
 def test_another_networks_run_is_refused(tmp_path):
-    words = refused(Network(), run_folder(tmp_path, Network(kernel=5)))
-    assert "'decoder.weight' is (4, 1, 5, 5) in the weights, (4, 1, 3, 3) in the network" in words
+    other = Network()
+    other.encoder = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8))
+    assert "'encoder.0.weight' is (8, 1, 3, 3) in the weights" in refused(Network(), run_folder(tmp_path, other))
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):
@@ -223,7 +263,7 @@ def test_a_truncated_file_is_refused(suffix, part, tmp_path):
         5,
         {"0.weight": 1.0},
         {7: torch.zeros(1)},
-        {"state_dict": {"a": torch.zeros(1)}},
+        {"state_dict": {"a": 1.0}},
     ]
     + [{"0.bias": value} for value in (torch.zeros(4, device="meta"), torch.eye(4).to_sparse(), torch.zeros(4) * 1j)],
 )

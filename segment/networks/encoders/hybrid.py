@@ -145,6 +145,7 @@ class HybridViT(nn.Module):
             **transformer,
         )
         hidden = self.transformer.features[-1]
+        self.final_layers = ("transformer", "last")  # for learning rates by layer
         self.last = ConvBlock(spatial_dims, hidden, out_features, norm="batch", act="relu", bias=False)
 
     def forward(self, image: Tensor) -> list[Tensor]:
