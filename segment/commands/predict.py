@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from segment.inference.inputs import (
     PROBABILITIES,
     UNCERTAINTY,
     Scan,
+    Studies,
     check_maps,
     check_masks,
     find_scans,
@@ -36,6 +38,8 @@ from segment.inference.limits import (
     model_folders,
 )
 from segment.io.dicom.codes import read_codes
+from segment.io.dicom.web import SCHEME, fetch, is_address, parse_address, store
+from segment.io.mask_formats import OF_SERIES
 from segment.workflow.experiment import NO_COMMAND, Command
 from segment.workflow.values import require_folder
 
@@ -43,7 +47,13 @@ from segment.workflow.values import require_folder
 def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     """Predict a file or every image in a folder, by default with the settings that the model was scored with."""
     options = read_options(PredictOptions, config)
-    scans = checked_scans(options)
+    # For what is fetched from a server, and for series that are resampled to be channels.
+    with tempfile.TemporaryDirectory(prefix="segment-") as folder:
+        _predict(options, Path(folder), command)
+
+
+def _predict(options: PredictOptions, folder: Path, command: Command) -> None:
+    scans = checked_scans(options, folder)
     # Here, since torch takes seconds to import.
     from segment.inference.ensemble import ensemble
     from segment.inference.model import load_model
@@ -61,7 +71,8 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
         weights = f", weights of {'; '.join(dict.fromkeys(described))}"
         notes = ("checkpoint is best here, last for the model's scores, as requested.",)
     model, differences = ensemble(models, postprocessing_of(Path(options.model), models[0].labels))
-    scans = scans or _found(options, len(model.channels))
+    source = _source(options, folder)
+    scans = scans or _found(options, source, model.channels, folder)
     labels = model.labels.foreground
     codes = read_codes({**model.codes, **(options.codes or {})}, "codes", [*labels])
     naming = Naming(labels, codes, model.dataset, __version__)
@@ -69,7 +80,7 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
         options.inference, options.precision, options.accelerator, options.postprocessing == "scored"
     )
     settings = replace(settings, notes=(*notes, *differences, *settings.notes))
-    for note in (*settings.notes, *notes_on(Path(options.input))):
+    for note in (*settings.notes, *notes_on(source)):
         print(f"Note: {note}", file=sys.stderr)
     if settings.device.type == "cpu":
         keep_freed_memory()
@@ -82,13 +93,39 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
             settings,
             lambda name: progress.advance(task),
             command.arguments,
-            functools.partial(write_mask, kind=options.output_format, naming=naming),
+            functools.partial(write_mask, kind=_format(options), naming=naming),
             _maps(options),
         )
+    _store(options, [name for name, _ in scans if name not in failed])
     if failed:
         raise _failure(failed, len(scans), options.output)
     averaged = f", mean of {len(models)} models" if len(models) > 1 else ""
     print(f"{len(scans)} mask(s) in {options.output}, labels {model.labels.declared}{averaged}{weights}")
+
+
+def _source(options: PredictOptions, folder: Path) -> Path:
+    """The file or folder of the scans; what a server's address names is fetched."""
+    if not is_address(options.input):
+        return Path(options.input)
+    study = folder / "study"
+    study.mkdir()
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("fetching", total=None)
+        fetch(parse_address(options.input), study, lambda files: progress.update(task, completed=files))
+    return study
+
+
+def _store(options: PredictOptions, masks: Sequence[str]) -> None:
+    """Send the masks to the server that the scans came from, if that is asked for."""
+    if options.store and masks:
+        url = parse_address(options.input).url
+        store(url, [Path(options.output) / name for name in masks])
+        print(f"{len(masks)} mask(s) stored at {url}")
+
+
+def _format(options: PredictOptions) -> str:
+    """The format of the masks; what is stored on a server is DICOM."""
+    return "dicom_seg" if options.store and options.output_format == "own" else options.output_format
 
 
 def _failure(failed: Mapping[str, str], scans: int, output: str) -> UserError:
@@ -100,20 +137,38 @@ def _failure(failed: Mapping[str, str], scans: int, output: str) -> UserError:
     return UserError(f"{len(failed)} of {scans} scans could not be predicted. {' '.join(reasons)} {there}.")
 
 
-def _found(options: PredictOptions, channels: int) -> list[Scan]:
-    """The scans, with the names of masks in the format that is asked for."""
-    return renamed(find_scans(Path(options.input), channels), options.output_format)
+def _found(options: PredictOptions, source: Path, channels: Sequence[str], folder: Path) -> list[Scan]:
+    """The scans, with the names of masks in the format that is asked for, none of which would replace a file."""
+    studies = Studies(channels, options.series or {}, folder, lambda text: print(f"Note: {text}", file=sys.stderr))
+    scans = renamed(find_scans(source, len(channels), studies), _format(options))
+    check_masks(Path(options.output), scans, options.overwrite)
+    if _maps(options):
+        check_maps(scans)
+    return scans
 
 
-def checked_scans(options: PredictOptions) -> list[Scan]:
+def checked_scans(options: PredictOptions, folder: Path) -> list[Scan]:
     """Find the scans, and check what can be checked without reading the model and the scans.
 
+    Args:
+        options: The options.
+        folder: For series that are resampled to be channels.
+
     Returns:
-        The scans; empty if the model's description is damaged, which `load_model` reports.
+        The scans; empty if they are on a server, or the model's description is damaged, which `load_model` reports.
 
     Raises:
         UserError: When a value or a path is wrong.
     """
+    remote = is_address(options.input)
+    if remote:
+        parse_address(options.input)
+    if options.store and not remote:
+        raise UserError(f"store=true: is for input={SCHEME}URL?StudyInstanceUID=UID. Remove it, or give that input.")
+    if options.store and _format(options) not in OF_SERIES:
+        raise UserError(
+            f"output_format={options.output_format}: a DICOM server stores {', '.join(OF_SERIES)}. Give one of these."
+        )
     folders = [find_model(folder) for folder in model_folders(options.model)]
     if not folders:
         raise UserError(f"model={options.model}: names no model. Give a run folder, or several as model=[A,B].")
@@ -127,11 +182,7 @@ def checked_scans(options: PredictOptions) -> list[Scan]:
     require_folder("output", Path(options.output))
     channels = channels_of(folders[0])
     read_codes(options.codes or {}, "codes")
-    scans = [] if channels is None else _found(options, channels)
-    check_masks(Path(options.output), scans, options.overwrite)
-    if _maps(options):
-        check_maps(scans)
-    return scans
+    return [] if channels is None or remote else _found(options, Path(options.input), channels, folder)
 
 
 def _maps(options: PredictOptions) -> list[str]:

@@ -50,6 +50,8 @@ class PredictOptions:
     precision: str | None
     output_format: str = field(metadata={"of": ("own", *ENDINGS)})
     codes: Any
+    series: dict[str, str] | None
+    store: bool
 
 
 @dataclass

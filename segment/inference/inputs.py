@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
 from segment.data.layouts.common import image_files, split_channel
 from segment.errors import UserError
+from segment.io.dicom.channels import channel_series, described, on_grid, studies_of
 from segment.io.dicom.files import is_dicom
-from segment.io.dicom.names import named_series, notes_of
+from segment.io.dicom.names import named_series, named_studies, notes_of
 from segment.io.dicom.series import Series, contents, contents_of_folder, series_of
 from segment.io.formats import is_image_file, listed, mask_suffix, stem, suffix
 from segment.io.formats.dicom import Dicom
@@ -64,7 +66,24 @@ def check_masks(output: Path, scans: Sequence[Scan], overwrite: bool) -> None:
         )
 
 
-def find_scans(source: Path, channels: int) -> Iterator[Scan]:
+@dataclass(frozen=True)
+class Studies:
+    """How the series of a DICOM study become the channels of one scan.
+
+    Attributes:
+        channels: Names of the model's channels.
+        given: Channel to the description of its series; others are found by the channel's name.
+        folder: For series that are resampled to the grid of the first channel's.
+        say: Receives a sentence on each study.
+    """
+
+    channels: Sequence[str]
+    given: Mapping[str, str]
+    folder: Path
+    say: Callable[[str], None] = lambda text: None
+
+
+def find_scans(source: Path, channels: int, studies: Studies | None = None) -> Iterator[Scan]:
     """Find the scans in a file or folder.
 
     Args:
@@ -72,6 +91,7 @@ def find_scans(source: Path, channels: int) -> Iterator[Scan]:
             model has several channels and each file one. Or a folder with DICOM series, in it or its subfolders, or a
             file of one.
         channels: Channels of the model.
+        studies: If series of one study are the channels of one scan; None: each series is a scan.
 
     Yields:
         (name of the mask file, the scan's image files in channel order).
@@ -82,6 +102,9 @@ def find_scans(source: Path, channels: int) -> Iterator[Scan]:
     if not source.exists():
         raise UserError(f"input={source}: there is no such file or folder.")
     if series := find_series(source):
+        if studies is not None and channels > 1 and source.is_dir():
+            yield from _of_studies(source, series.values(), studies)
+            return
         for name, item in series.items():
             yield f"{name}{Dicom.mask_suffix}", [item.path]
         return
@@ -91,6 +114,29 @@ def find_scans(source: Path, channels: int) -> Iterator[Scan]:
     if not files:
         raise UserError(f"input={source}: has no image file. Formats read: {listed()}.")
     yield from _scans_of(files, channels)
+
+
+def _of_studies(source: Path, series: Iterable[Series], studies: Studies) -> Iterator[Scan]:
+    """A scan for each study, of the series that are its channels, on the grid of the first one."""
+    channels = studies.channels
+    unknown = next((name for name in studies.given if name not in channels), None)
+    if unknown is not None:
+        raise UserError(f"series.{unknown}: the model has no such channel. It has: {', '.join(channels)}.")
+    for name, items in named_studies(source, studies_of(series)).items():
+        if all(item.stack.slices[0].samples == len(channels) for item in items):  # colours
+            yield from ((f"{own}{Dicom.mask_suffix}", [item.path]) for own, item in named_series(source, items).items())
+            continue
+        try:
+            chosen = channel_series(items, channels, studies.given)
+            files = [
+                on_grid(item, chosen[0], studies.folder / name / f"{number:04d}.nii")
+                for number, item in enumerate(chosen)
+            ]
+        except ValueError as error:
+            hint = " Say which is which: 'series={CHANNEL: DESCRIPTION}'." if "fit" in str(error) else ""
+            raise UserError(f"input={source}: in the study {name!r}, {error}.{hint}") from error
+        studies.say(f"the channels of {name} are the series {described(chosen, channels)}.")
+        yield f"{name}{Dicom.mask_suffix}", files
 
 
 def _scans_of(files: Sequence[Path], channels: int) -> Iterator[Scan]:

@@ -145,14 +145,14 @@ def fold_models(folder: Path) -> list[Path]:
     return [folder / f"fold{number}" for number in sorted(filter(str.isdecimal, numbers), key=int)]
 
 
-def channels_of(model: Path) -> int | None:
-    """Number of channels of a model's scans; None if its description is damaged.
+def channels_of(model: Path) -> list[str] | None:
+    """Names of the channels of a model's scans; None if its description is damaged.
 
     Args:
         model: The model folder.
     """
     try:
-        return len(_described(model)["channels"])
+        return [str(name) for name in _described(model)["channels"]]
     except (LookupError, TypeError):
         return None
 

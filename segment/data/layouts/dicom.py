@@ -10,8 +10,9 @@ from pathlib import Path
 
 from segment.data.case import Case, Dataset
 from segment.data.labels import MAX_LABELS, Labels
-from segment.data.layouts.common import named_channels
+from segment.data.layouts.common import channel_table, named_channels
 from segment.data.layouts.made import Recipe, make_masks
+from segment.data.layouts.studies import Scans, scans_of_studies
 from segment.data.problems import WARNING, Problem, Report, raise_errors, reported
 from segment.errors import UserError
 from segment.files import file_sha256
@@ -37,6 +38,8 @@ class Archive:
         labels: Names and values of the structures.
         groups: Patient IDs to numbers, which say nothing of the patient.
         unused: Structures of the annotations that the labels do not name.
+        series: All series.
+        left: Series without annotation of patients with annotations, by case name.
     """
 
     annotated: Annotated
@@ -44,6 +47,8 @@ class Archive:
     labels: Labels
     groups: Mapping[str, str]
     unused: Sequence[str]
+    series: Sequence[Series]
+    left: Mapping[str, Series]
 
 
 def recognise(root: Path) -> bool:
@@ -70,14 +75,15 @@ def read(
 
     A series with a DICOM segmentation (SEG) or structure set (RTSTRUCT) that refers to it is a training scan; others of
     the same patient are left out, and those of patients without any annotation are test scans. Series of one patient
-    stay in one fold.
+    stay in one fold. Given the names of several channels, the series of each study become the channels of one scan,
+    see `segment.io.dicom.channels.channel_series`.
 
     Args:
         root: The folder.
         name: Name to give the data set.
         labels: Names of the structures to use, as the annotations spell them, and their values in the masks; None uses
             all structures, by name.
-        channels: Name of the channel.
+        channels: Names of the channels.
         report: Receives what is no scan as warnings, and every error; raises by default.
         cache: Folder in which masks are kept; None: the command's.
 
@@ -88,6 +94,18 @@ def read(
         UserError: If there is no series.
     """
     archive = open_archive(root, labels, report)
+    images: Scans = {name: (series.path,) for name, (series, _) in archive.annotated.items()}
+    images |= {name: (series.path,) for name, series in archive.others.items()}
+    named: Sequence[str] = ()
+    chosen = ""
+    with reported(report, "channels", "data.channels"):
+        named = channel_table(channels, "data.channels") if channels is not None else ()
+    if len(named) > 1 and archive.series[0].stack.slices[0].samples != len(named):
+        marked = {item.path: (item, files) for item, files in archive.annotated.values()}
+        annotated, others, images, chosen = scans_of_studies(root, archive.series, marked, named, cache, report)
+        archive = replace(archive, annotated=annotated, others=others)
+    else:
+        _report_unused(archive, report)
     groups = archive.groups
     recipes = list(_recipes(archive, report))
     made = make_masks(recipes, cache, report)
@@ -96,14 +114,14 @@ def read(
         if case in made:
             sources = tuple(item.path for item in files)
             group = groups.get(series.patient)
-            cases.append(Case(case, (series.path,), made[case], group, made_from=sources))
-    tests = [Case(name, (item.path,), None, groups.get(item.patient)) for name, item in archive.others.items()]
+            cases.append(Case(case, images[case], made[case], group, made_from=sources))
+    tests = [Case(name, images[name], None, groups.get(item.patient)) for name, item in archive.others.items()]
     if not archive.annotated:
         what = f"Its {len(tests)} DICOM series have neither a segmentation (SEG) nor a structure set (RTSTRUCT)."
         report(Problem("missing", str(root), what, "Put them into the folder to train; predict needs none."))
     used = named_channels(cases or tests, channels, "data.channels", report)
     return Dataset(
-        name, root, tuple(cases), archive.labels, used, tuple(tests), notice=_notice(archive) if cases else ""
+        name, root, tuple(cases), archive.labels, used, tuple(tests), notice=_notice(archive) + chosen if cases else ""
     )
 
 
@@ -141,7 +159,11 @@ def open_archive(
     table = labels or _labels(names, root, report)
     _require_names(table, names, report, key)
     unused = [name for name in names if name not in table.foreground]
-    return Archive(annotated, _unannotated(named, annotated, report), table, _groups(found.series), unused)
+    known = {series.patient for series, _ in annotated.values() if series.patient}
+    rest = {name: series for name, series in named.items() if name not in annotated}
+    left = {name: series for name, series in rest.items() if series.patient in known}
+    others = {name: series for name, series in rest.items() if name not in left}
+    return Archive(annotated, others, table, _groups(found.series), unused, found.series, left)
 
 
 def _report_left_out(found: Contents, report: Report) -> None:
@@ -203,17 +225,12 @@ def _groups(series: Iterable[Series]) -> dict[str, str]:
     return {patient: f"patient_{number}" for number, patient in enumerate(patients, start=1)}
 
 
-def _unannotated(named: Mapping[str, Series], annotated: Annotated, report: Report) -> dict[str, Series]:
-    """The series of patients without any annotation; the others' further series are reported."""
-    known = {series.patient for series, _ in annotated.values() if series.patient}
-    tests = {}
-    for name, series in named.items():
-        if name not in annotated and series.patient in known:
-            what = f"The series {name!r} has no annotation, unlike another of its patient, and is left out."
-            report(Problem("unlisted", str(series.path), what, "", WARNING))
-        elif name not in annotated:
-            tests[name] = series
-    return tests
+def _report_unused(archive: Archive, report: Report) -> None:
+    """Report the series without annotation of patients with annotations."""
+    for name, series in archive.left.items():
+        what = f"The series {name!r} has no annotation, unlike another of its patient, and is left out."
+        fix = "If the series of a study are channels of one scan, name them with data.channels."
+        report(Problem("unlisted", str(series.path), what, fix, WARNING))
 
 
 def _recipes(archive: Archive, report: Report) -> Iterator[Recipe]:

@@ -41,9 +41,24 @@ class Recipe:
 
     def path(self, folder: Path) -> Path:
         """The file of the mask, whose name depends on everything that the mask depends on."""
-        content = json.dumps([FORMAT, self.grid.shape, self.grid.affine.tolist(), *self.key])
-        digest = hashlib.blake2b(content.encode(), digest_size=12).hexdigest()
-        return folder / f"{re.sub(r'[^A-Za-z0-9_-]', '_', self.case)[:60]}-{digest}.nii.gz"
+        return _keyed(folder, self.case, [FORMAT, self.grid.shape, self.grid.affine.tolist(), *self.key])
+
+
+def _keyed(folder: Path, name: str, key: Sequence[object]) -> Path:
+    digest = hashlib.blake2b(json.dumps(key).encode(), digest_size=12).hexdigest()
+    return folder / f"{re.sub(r'[^A-Za-z0-9_-]', '_', name)[:60]}-{digest}.nii.gz"
+
+
+def cached_file(cache: Path | None, kind: str, name: str, key: Sequence[object]) -> Path:
+    """The NIfTI file in a cache for something that is made of a data set.
+
+    Args:
+        cache: Folder of the cache; None: the command's.
+        kind: Name of the folder in it.
+        name: Of a scan, or a part of one.
+        key: Whatever the file depends on, as plain values.
+    """
+    return _keyed((cache or _default_cache()) / kind, name, key)
 
 
 def make_masks(recipes: Sequence[Recipe], cache: Path | None, report: Report) -> dict[str, Path]:

@@ -30,6 +30,7 @@ ATTRIBUTES = [
     "FrameOfReferenceUID",
     "Modality",
     "SeriesNumber",
+    "SeriesDescription",
     "PatientID",
     "ImageType",
     "Rows",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from segment.io.dicom.series import Contents, Series
@@ -36,13 +37,35 @@ def named_series(root: Path, series: Sequence[Series]) -> dict[str, Series]:
                 parts = (*folder.parts, item.path.name.removesuffix(".dcm"))
             else:
                 parts = (*(folder.parts or (root.absolute().name,)), item.number or "series")
-            name = own = _UNUSUAL.sub("-", "_".join(parts)).lstrip(".-") or "series"
-            count = 1
-            while own in found:
-                count += 1
-                own = f"{name}-{count}"
-            found[own] = item
+            found[_unused(parts, found)] = item
     return dict(sorted(found.items()))
+
+
+def named_studies(root: Path, studies: Iterable[Sequence[Series]]) -> dict[str, Sequence[Series]]:
+    """Name studies after the folder that their series have in common.
+
+    Args:
+        root: The folder in which they were found.
+        studies: The series of each study.
+
+    Returns:
+        As `named_series`, counted where several studies lie in one folder.
+    """
+    found: dict[str, Sequence[Series]] = {}
+    for items in studies:
+        shared = Path(os.path.commonpath([item.path.parent for item in items])).relative_to(root)
+        found[_unused(shared.parts or (root.absolute().name,), found)] = items
+    return dict(sorted(found.items()))
+
+
+def _unused(parts: Sequence[str], known: Collection[str]) -> str:
+    """A name of folders, counted if it is known."""
+    name = own = _UNUSUAL.sub("-", "_".join(parts)).lstrip(".-") or "series"
+    count = 1
+    while own in known:
+        count += 1
+        own = f"{name}-{count}"
+    return own
 
 
 def notes_of(found: Contents) -> list[str]:

@@ -28,6 +28,7 @@ _ABOUT = (
     "Modality",
     "SeriesNumber",
     "SOPClassUID",
+    "SeriesDescription",
 )
 _SLICED = ("CT", "MR", "PT", "NM")
 _SECONDARY = "1.2.840.10008.5.1.4.1.1.7"
@@ -46,6 +47,7 @@ class Series:
         modality: Such as ``CT``.
         number: Series number, as text; may be empty.
         kind: SOP class UID of its files.
+        description: Series description, such as ``AX T2 FLAIR``; may be empty.
     """
 
     stack: Stack
@@ -56,6 +58,7 @@ class Series:
     modality: str
     number: str
     kind: str
+    description: str = ""
 
     @property
     def path(self) -> Path:
