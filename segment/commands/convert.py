@@ -13,6 +13,7 @@ from segment.config.options import ConvertOptions, read_options
 from segment.errors import UserError
 from segment.inference.inputs import notes_on
 from segment.io.dicom.codes import read_codes
+from segment.workflow.anonymize import Copying
 from segment.workflow.convert import Conversion, convert
 from segment.workflow.experiment import NO_COMMAND, Command
 from segment.workflow.values import require_folder
@@ -40,12 +41,24 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
         "ellipse" if options.boxes == "ellipse" else "box",
         options.suv,
         options.overwrite,
-        options.anonymize,
+        _copying(options),
     )
-    for note in () if work.anonymize else notes_on(work.source):
+    for note in () if work.copying else notes_on(work.source):
         print(f"Note: {note}", file=sys.stderr)
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("converting", total=None)
         written = convert(work, lambda done, total: progress.update(task, completed=done, total=total))
     print(f"{len(written)} file(s) in {options.output}")
+
+
+def _copying(options: ConvertOptions) -> Copying | None:
+    """How to write anonymous copies; None if that is not asked for."""
+    table = None if options.names_table is None else Path(options.names_table)
+    if not options.anonymize:
+        if options.names != "kept" or table is not None:
+            raise UserError("names: is for anonymous copies. Give anonymize=true too, or remove it.")
+        return None
+    if table is not None and options.names == "kept":
+        raise UserError(f"names_table={table}: names are kept. Give names=numbered too, or remove it.")
+    return Copying(options.names == "numbered", table)

@@ -93,6 +93,8 @@ class ConvertOptions:
     boxes: str = field(metadata={"of": ("box", "ellipse")})
     suv: bool
     anonymize: bool
+    names: str = field(metadata={"of": ("kept", "numbered")})
+    names_table: str | None
     overwrite: bool
 
 

@@ -15,6 +15,7 @@ from segment.io.formats import is_image_file, suffix
 from segment.io.geometry import grid_difference
 from segment.io.images import read_header, read_voxels
 from segment.privacy import dicom, itk_headers, nifti, photo, tables, tiff
+from segment.privacy.names import numbered
 from segment.privacy.values import UNEXAMINED, Field, Finding, finding, findings_in_names
 from segment.text import one_line, printable
 
@@ -108,12 +109,13 @@ class Copy:
     write: Callable[[], None]
 
 
-def copies(source: Path, output: Path) -> tuple[list[Copy], list[Path]]:
-    """Plan copies without what is told about patients, under the same names and in the same formats.
+def copies(source: Path, output: Path, number: bool = False) -> tuple[list[Copy], list[Path]]:
+    """Plan copies without what is told about patients, in the same formats.
 
     Args:
         source: A file or a folder.
         output: Folder for the copies.
+        number: Whether names are numbered, see `segment.privacy.names.numbered`; else they are kept.
 
     Returns:
         The copies, and the files that are left out: those that are no images, such as tables.
@@ -122,12 +124,14 @@ def copies(source: Path, output: Path) -> tuple[list[Copy], list[Path]]:
     folder = source.parent if source.is_file() else source
     anonymizer = dicom.Anonymizer()
     planned, left = [], []
+    own = {file: file.relative_to(folder) for file in files}
+    names = numbered(own.values()) if number else {}
     for file in files:
-        kind = _kind(file, anonymizer)
+        kind, target = _kind(file, anonymizer), output / names.get(own[file], own[file])
         if kind is not None and kind.find is not tables.find:
-            planned.append(_copy(file, output / file.relative_to(folder), kind))
+            planned.append(_copy(file, target, kind))
         elif is_image_file(file):
-            planned.append(_copy(file, output / file.relative_to(folder), _Kind((), kind.find if kind else _nothing)))
+            planned.append(_copy(file, target, _Kind((), kind.find if kind else _nothing)))
         else:
             left.append(file)
     return planned, left

@@ -32,10 +32,9 @@ from segment.io.images import read_grid, read_header, read_label, read_voxels, w
 from segment.io.mask_formats import ENDINGS, OF_SERIES
 from segment.io.masks import Naming, write_mask
 from segment.io.volumes import write_volume
-from segment.privacy.files import copies
-from segment.privacy.values import findings_in_names
 from segment.runs.predictions import FILE as PREDICTIONS
 from segment.runs.predictions import predictions_record
+from segment.workflow.anonymize import Copying, Job, anonymous_jobs
 
 IMAGES = ("nifti", "nrrd", "mha")
 """Formats of scans."""
@@ -58,7 +57,7 @@ class Conversion:
         boxes: What boxes of annotations are drawn as: ``box`` or ``ellipse``.
         suv: Whether PET becomes standardised uptake values.
         overwrite: Whether files that exist may be replaced.
-        anonymize: Whether to write copies, in their own formats, without what they tell about patients.
+        copying: To write copies, in their own formats, without what they tell about patients; None: to convert.
     """
 
     source: Path
@@ -70,20 +69,7 @@ class Conversion:
     boxes: Literal["box", "ellipse"] = "box"
     suv: bool = False
     overwrite: bool = False
-    anonymize: bool = False
-
-
-@dataclass(frozen=True)
-class Job:
-    """One file to write.
-
-    Attributes:
-        path: The file.
-        write: Writes it.
-    """
-
-    path: Path
-    write: Callable[[], None]
+    copying: Copying | None = None
 
 
 def convert(work: Conversion, advance: Callable[[int, int], None] = lambda done, total: None) -> list[Path]:
@@ -99,7 +85,7 @@ def convert(work: Conversion, advance: Callable[[int, int], None] = lambda done,
     Raises:
         UserError: If something is wrong with what is asked for, or at the end, if files could not be converted.
     """
-    jobs, inputs = _anonymous_jobs(work) if work.anonymize else (_jobs(work), _inputs(work.source))
+    jobs, inputs = (_jobs(work), _inputs(work.source)) if work.copying is None else _copies(work, work.copying)
     there = next((job.path for job in jobs if job.path.exists()), None)
     if there is not None and not work.overwrite:
         raise UserError(f"output={work.output}: {there.name} exists. Give another folder, or overwrite=true.")
@@ -129,25 +115,12 @@ def _jobs(work: Conversion) -> list[Job]:
     return _file_jobs(work) if dataset is None else _made_jobs(work, dataset)
 
 
-def _anonymous_jobs(work: Conversion) -> tuple[list[Job], list[Path]]:
-    """Copies without what files tell about patients, and the files; what is left is said."""
+def _copies(work: Conversion, copying: Copying) -> tuple[list[Job], list[Path]]:
     given = {"format": work.kind != "nifti", "reference": work.reference, "labels": work.labels, "codes": work.codes}
     unused = next((key for key, value in {**given, "suv": work.suv}.items() if value), None)
     if unused:
         raise UserError(f"{unused}: anonymize=true copies files in their own formats. Remove {unused}.")
-    planned, left = copies(work.source, work.output)
-    if not planned:
-        raise UserError(f"input={work.source}: has neither an image file nor a DICOM file. Formats read: {listed()}.")
-    folder = work.source if work.source.is_dir() else work.source.parent
-    telling = list(findings_in_names(folder, [copy.source for copy in planned]))
-    for files, what in (
-        (left, "not copied, being no image"),
-        ([item.file for item in telling], "keeps its telling name"),
-    ):
-        if files:
-            more = f", and {len(files) - 1} more" if len(files) > 1 else ""
-            print(f"Note: {files[0]}: {what}{more}.", file=sys.stderr)
-    return [Job(copy.target, copy.write) for copy in planned], [copy.source for copy in planned]
+    return anonymous_jobs(work.source, work.output, copying)
 
 
 def masks_of_annotations(

@@ -1,6 +1,7 @@
 """The commands: `check privacy=true` as text and JSON, and `convert anonymize=true`."""
 
 import json
+from pathlib import PurePath
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from segment.data import open_dataset
 from segment.errors import UserError
 from segment.io.dicom.series import contents
 from segment.io.images import read_label, write_label
+from segment.privacy.names import numbered
 
 
 @pytest.fixture
@@ -109,3 +111,44 @@ def test_what_cannot_be_copied_is_named_and_the_others_are_written(tmp_path, cap
         anonymize(source, source, "overwrite=true")
     with pytest.raises(UserError, match="format: anonymize=true copies"):
         anonymize(source, output, "format=mha")
+
+
+def test_numbered_names_keep_layouts_and_the_table_stays_outside(tmp_path, make_dataset):
+    source, output, table = tmp_path / "in", tmp_path / "out", tmp_path / "names.csv"
+    make_dataset(source, layout="folders", n=2, shape=(6, 8, 7), channels=2)
+    for file in source.rglob("case_*"):
+        file.rename(file.with_name(file.name.replace("case_a00", "Doe_Jane").replace("case_b01", "Roe_19700325")))
+    with pytest.raises(UserError, match=r"names_table=.*would go wherever"):
+        anonymize(source, output, "names=numbered", f"names_table={output / 'names.csv'}")
+    anonymize(source, output, "names=numbered", f"names_table={table}")
+    assert sorted(file.name for file in output.rglob("*.nii.gz")) == sorted(
+        f"scan_000{scan}{end}.nii.gz" for scan in (1, 2) for end in ("", "_0000", "_0001")
+    )
+    dataset = open_dataset(output, cache=tmp_path / "cache")
+    old = open_dataset(source, cache=tmp_path / "cache")
+    assert [case.id for case in dataset.cases] == ["scan_0001", "scan_0002"]
+    for before, after in zip(old.cases, dataset.cases, strict=True):
+        np.testing.assert_array_equal(read_label(before.label).array, read_label(after.label).array)
+    lines = table.read_text().splitlines()
+    assert lines[0] == "old,new"
+    assert "images/Doe_Jane_0000.nii.gz,images/scan_0001_0000.nii.gz" in lines
+    assert not any("Doe" in path.name or "Roe" in path.name for path in output.rglob("*"))
+    with pytest.raises(UserError, match="Give anonymize=true"):
+        convert.run(compose("convert", [f"input={source}", f"output={output}", "names=numbered"]))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("Doe/img.nii.gz", "folder_0001/img.nii.gz"),
+        ("Doe/t1.nii.gz", "folder_0001/t1.nii.gz"),
+        ("imagesTr/Doe_0001.nii.gz", "imagesTr/scan_0001_0001.nii.gz"),
+        ("imagesTr/Doe_1970.nii.gz", "imagesTr/scan_0001.nii.gz"),
+        ("Doe_seg.seg.nrrd", "scan_0001_seg.seg.nrrd"),
+        ("train/images/Jane.Doe-T1w.png", "train/images/scan_0001-T1w.png"),
+        ("0001.png", "scan_0001.png"),
+        ("IM0001", "scan_0001"),
+    ],
+)
+def test_what_stays_of_a_name(old, new):
+    assert str(numbered([PurePath(old)])[PurePath(old)]) == new

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from segment.errors import UserError
-from segment.io.dicom.codes import Code, code_of
+from segment.io.dicom.codes import LATERALITIES, Code, code_of
 from segment.io.dicom.files import damage_as_value_error, number, read_attributes, read_dataset, text
 from segment.io.dicom.pixels import PLAIN, decode
 from segment.io.dicom.series import Series
@@ -192,4 +192,8 @@ def _descriptions(labels: Mapping[str, int], codes: Mapping[str, Code], algorith
                 algorithm_identification=made_by,
             )
         )
+        if code.laterality:
+            side, meaning = LATERALITIES[code.laterality]
+            kind = found[-1].SegmentedPropertyTypeCodeSequence[0]
+            kind.SegmentedPropertyTypeModifierCodeSequence = [hd.sr.CodedConcept(side, "SCT", meaning)]
     return found

@@ -10,7 +10,7 @@ from pydicom.sr.codedict import codes
 
 from segment.errors import UserError
 from segment.io.dicom.annotations import annotated_series, read_annotations, structure_masks
-from segment.io.dicom.codes import Code
+from segment.io.dicom.codes import Code, read_codes
 from segment.io.dicom.segmentation import write_segmentation
 from segment.io.dicom.series import contents
 from segment.io.dicom.structures import write_structures
@@ -148,3 +148,30 @@ def _described() -> hd.seg.SegmentDescription:
         segmented_property_type=codes.SCT.Liver,
         algorithm_type="MANUAL",
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "expected"),
+    [
+        ("left_kidney", None, ("64033007", "Kidney", "Left")),
+        ("kidney_right", None, ("64033007", "Kidney", "Right")),
+        ("both lungs", None, ("39607008", "Lung", "Right and left")),
+        ("liver", None, ("10200004", "Liver", "")),
+        ("left kidney", {"value": "1", "meaning": "Left kidney"}, ("1", "Left kidney", "")),
+        ("left kidney", {"value": "1", "meaning": "Kidney"}, ("1", "Kidney", "Left")),
+        ("k2", {"value": "1", "meaning": "Kidney", "laterality": "right"}, ("1", "Kidney", "Right")),
+    ],
+)
+def test_laterality_is_a_modifier_of_the_code(tmp_path, name, given, expected):
+    make_series(tmp_path, voxels(SHAPE))
+    (series,) = contents(tmp_path).series
+    chosen = read_codes({name: given} if given else {}, "codes", [name])
+    write_segmentation(tmp_path / "seg.dcm", phantom(), series, {name: 2}, chosen, "model", "1")
+    kind = hd.seg.segread(tmp_path / "seg.dcm").SegmentSequence[0].SegmentedPropertyTypeCodeSequence[0]
+    modifiers = kind.get("SegmentedPropertyTypeModifierCodeSequence") or []
+    assert (kind.CodeValue, kind.CodeMeaning, "".join(item.CodeMeaning for item in modifiers)) == expected
+
+
+def test_a_wrong_laterality_is_refused():
+    with pytest.raises(UserError, match=r"codes\.k\.laterality=up: must be left, right, both"):
+        read_codes({"k": {"value": "1", "meaning": "Kidney", "laterality": "up"}}, "codes")
