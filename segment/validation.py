@@ -107,7 +107,8 @@ def _key(path: Sequence[int | str], content: Any) -> str:
         if isinstance(content, Mapping) and part != "[key]":
             text, content = f"{text}.{key_name(part)}" if text else key_name(part), content.get(part)
         elif isinstance(content, list | tuple):
-            text, content = f"{text}[{part}]", content[int(part)]
+            place = int(part)  # of a list that is too short, the missing entry
+            text, content = f"{text}[{place}]", content[place] if place < len(content) else None
         else:  # pydantic adds the member of a union that did not match, or that it is a key that is wrong
             break
     return text

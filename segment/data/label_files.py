@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from segment.text import printable
 _LARGEST = 1 << 26  # bytes of such a file
 _MOST = 64  # such files that are looked into, per folder
 _LONGEST = 100  # characters of a name
+_VALUE = re.compile(r"[0-9]{1,9}")
 _ITK_SNAP = re.compile(r'\s*(\d{1,9})(?:\s+\d{1,3}){3}\s+[\d.]+\s+[01]\s+[01]\s+"([^"]*)"\s*')
 
 
@@ -34,7 +36,8 @@ def named_values(folders: Iterable[Path]) -> dict[int, str]:
             names = {
                 value: " ".join(printable(name).split())[:_LONGEST] for value, name in _read(path).items() if value
             }
-            unique = {value: name for value, name in names.items() if [*names.values()].count(name) == 1}
+            counts = Counter(names.values())
+            unique = {value: name for value, name in names.items() if counts[name] == 1}
             named = {
                 value: name for value, name in unique.items() if name and name.lower() not in ("background", "ignore")
             }
@@ -61,8 +64,11 @@ def _read(path: Path) -> dict[int, str]:
         return _of_json(text)
     if path.suffix == ".tsv":
         rows = csv.DictReader(text.splitlines(), delimiter="\t")
-        listed = [(str(row.get("index", "")).strip(), row.get("name")) for row in rows]
-        return {int(index): name for index, name in listed if index.isdecimal() and name}
+        try:
+            listed = [(str(row.get("index", "")).strip(), row.get("name")) for row in rows]
+        except csv.Error:
+            return {}
+        return {int(index): name for index, name in listed if _VALUE.fullmatch(index) and name}
     matches = (_ITK_SNAP.fullmatch(line) for line in text.splitlines())
     return {int(match[1]): match[2] for match in matches if match}
 
@@ -75,7 +81,7 @@ def _of_json(text: str) -> dict[int, str]:
     content = content.get("labels", content) if isinstance(content, Mapping) else {}
     found = {}
     for key, value in content.items() if isinstance(content, Mapping) else ():
-        name, number = (value, key) if isinstance(value, str) and str(key).isdecimal() else (key, value)
-        if str(number).isdecimal() and isinstance(name, str) and not isinstance(number, bool):
+        name, number = (value, key) if isinstance(value, str) and _VALUE.fullmatch(str(key)) else (key, value)
+        if _VALUE.fullmatch(str(number)) and isinstance(name, str) and not isinstance(number, bool):
             found[int(number)] = name
     return found

@@ -39,7 +39,10 @@ def find(path: Path) -> Iterator[Field]:
         return
     lines = text.splitlines()
     delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;", key=(lines or [""])[0].count)
-    rows = list(itertools.islice(csv.reader(lines, delimiter=delimiter), _ROWS))
+    try:
+        rows = list(itertools.islice(csv.reader(lines, delimiter=delimiter), _ROWS))
+    except csv.Error:  # not a table
+        return
     for number, name in enumerate(rows[0] if rows else []):
         values = [row[number] for row in rows[1:] if number < len(row) and row[number].strip()]
         telling = (

@@ -31,6 +31,8 @@ its words in the protocol."""
 EMPTIES = ("both_empty", "missed", "invented")
 _LONGEST_NAME = 32
 
+Count = Annotated[int, Field(strict=True, ge=0, lt=1 << 53)]
+
 
 @dataclass(frozen=True)
 class Statistics:
@@ -40,7 +42,7 @@ class Statistics:
     sd: Number | None
     median: Number | None
     ci95: tuple[Number | None, Number | None] | None
-    n: Number | None
+    n: Count | None
     iqr: tuple[Number | None, Number | None] | None = None  # summaries of before 2026-12 lack it
 
 
@@ -59,8 +61,8 @@ class Figures:
 
     foreground: Scores
     labels: dict[str, Scores]
-    scans: Annotated[int, Field(strict=True)]
-    empty: dict[str, Any]
+    scans: Count
+    empty: dict[str, dict[str, Count]]
     protocol: dict[str, Any]
 
 

@@ -127,7 +127,12 @@ def test_text_is_written_atomically(tmp_path):
     target = tmp_path / "deep" / "file.txt"
     write_text(target, "first\r\n")
     assert target.read_bytes() == b"first\r\n"
-    with pytest.raises(UnicodeEncodeError):
-        write_text(target, "second \ud800")
+    with pytest.raises(TypeError):
+        write_text(target, b"second")
     assert target.read_bytes() == b"first\r\n"
     assert list(target.parent.iterdir()) == [target]
+
+
+def test_bytes_of_names_that_are_no_letters_can_be_written(tmp_path):
+    write_text(tmp_path / "page.html", "scan_\udcff")
+    assert (tmp_path / "page.html").read_text() == "scan_\\udcff"

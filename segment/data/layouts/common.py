@@ -20,6 +20,7 @@ from segment.io.formats import is_image_file, listed, stem
 from segment.io.images import count_channels, read_label, read_label_header
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
+_WHOLE = re.compile(r"-?\d{1,10}", re.ASCII)
 _LARGEST_JSON = 64 << 20
 
 PARTS = {"train": "train", "training": "train", "trainval": "train", "test": "test", "testing": "test"} | dict.fromkeys(
@@ -180,7 +181,7 @@ def label_table(labels: Mapping[Any, Any], where: Path | str, region_order: Sequ
         raise UserError(f"{where}: labels must map names to values, for example {{background: 0, liver: 1}}.")
     table: dict[str, int | list[int]] = {}
     for key, value in labels.items():
-        swapped = isinstance(value, str) and not value.strip().lstrip("-").isdigit()
+        swapped = isinstance(value, str) and not _WHOLE.fullmatch(value.strip())
         name, number = (value, key) if swapped else (key, value)
         name = str(name).lower() if str(name).lower() in ("background", "ignore") else str(name)
         if name in table:
@@ -203,7 +204,7 @@ def label_table(labels: Mapping[Any, Any], where: Path | str, region_order: Sequ
 
 def _whole(number: Any, name: str, where: Path | str) -> int:
     text = str(number).strip()
-    if isinstance(number, bool) or not text.lstrip("-").isdigit() or not -(2**31) <= int(text) < 2**31:
+    if isinstance(number, bool) or not _WHOLE.fullmatch(text) or not -(2**31) <= int(text) < 2**31:
         raise UserError(f"{where}: label {name!r} has the value {number!r}, which is not an integer. Correct it.")
     return int(text)
 

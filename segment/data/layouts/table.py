@@ -120,7 +120,7 @@ def read_rows(path: Path, report: Report = raise_errors) -> tuple[list[str], lis
         Names of the columns in lower case; line number and cells by column of every valid row.
 
     Raises:
-        UserError: It is not UTF-8 text.
+        UserError: It is not UTF-8 text, or not a table.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -130,10 +130,15 @@ def read_rows(path: Path, report: Report = raise_errors) -> tuple[list[str], lis
     start = 1 if lines and re.fullmatch("sep=.", lines[0].strip()) else 0
     separator = max(",;\t", key=lines[start].count) if len(lines) > start else ","
     reader = csv.reader(lines[start:], delimiter=separator)
-    columns = [column.strip().lower() for column in next(reader, [])]
+    try:
+        read = [(start + reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+    except csv.Error as error:
+        raise UserError(
+            f"{path}, line {start + reader.line_num}: is not a row of a table ({error}). Fix it."
+        ) from error
+    columns = [column.lower() for column in (read[0][1] if read else ())]
     rows = []
-    for cells in reader:
-        number, cells = start + reader.line_num, [cell.strip() for cell in cells]
+    for number, cells in read[1:]:
         if not any(cells):
             continue
         if len(cells) < len(columns) or any(cells[len(columns) :]):
@@ -145,7 +150,7 @@ def read_rows(path: Path, report: Report = raise_errors) -> tuple[list[str], lis
 
 
 def _image_columns(columns: Sequence[str], path: Path) -> list[str]:
-    several = sorted((c for c in columns if re.fullmatch(r"image_\d+", c)), key=lambda column: int(column[6:]))
+    several = sorted((c for c in columns if re.fullmatch(r"image_[0-9]{1,9}", c)), key=lambda column: int(column[6:]))
     images = several or [column for column in columns if column == "image"]
     for column, found in (("image", bool(images)), ("label", "label" in columns)):
         if not found:

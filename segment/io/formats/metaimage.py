@@ -8,6 +8,7 @@ from pathlib import Path
 
 from segment.io.formats.itk import HEADER_BYTES, ItkFormat, Stored, detached, incomplete
 from segment.io.formats.streams import beside
+from segment.io.formats.text_header import require_sound_meta
 
 _DATA = re.compile(rb"elementdatafile", re.IGNORECASE)
 # The preceding line must have a key and a value, since ITK reads the next line as the value of a key without one.
@@ -33,7 +34,7 @@ class MetaImage(ItkFormat):
         plain = _LOCAL.search(head)
         if plain is None or len(_DATA.findall(head)) > 1:
             raise detached(path, ".mha")
-        return _stored(path, plain.end(), head[: plain.end()])
+        return _stored(path, path, plain.end(), head[: plain.end()])
 
 
 class DetachedMetaImage(MetaImage):
@@ -49,10 +50,11 @@ class DetachedMetaImage(MetaImage):
         named = _NAMED.search(head)
         if named is None or len(_DATA.findall(head)) > 1:
             return super().stored(path)
-        return _stored(beside(path, os.fsdecode(named[1])), 0, head)
+        return _stored(path, beside(path, os.fsdecode(named[1])), 0, head)
 
 
-def _stored(file: Path, start: int, head: bytes) -> Stored:
+def _stored(path: Path, file: Path, start: int, head: bytes) -> Stored:
+    require_sound_meta(path, head)
     deflated = _COMPRESSED.search(head) is not None
     return Stored(file, start, raw=not deflated, deflated=deflated)
 

@@ -14,6 +14,7 @@ from segment.errors import UserError
 from segment.io.formats.base import Header
 from segment.io.formats.itk import HEADER_BYTES, ItkFormat, Stored, detached, incomplete
 from segment.io.formats.streams import beside
+from segment.io.formats.text_header import require_sound_nrrd
 from segment.text import printable
 
 _MOST_SEGMENTS = 4096
@@ -28,11 +29,12 @@ class Nrrd(ItkFormat):
 
     def stored(self, path: Path) -> Stored:
         """Refuse voxels in another file."""
-        fields, end = _fields(path)
+        fields, head, end = _fields(path)
         if b"datafile" in fields:
             raise detached(path, ".nrrd")
         if end is None:
             raise incomplete(path)
+        require_sound_nrrd(path, head)
         return _stored(path, end, fields)
 
 
@@ -45,13 +47,15 @@ class DetachedNrrd(Nrrd):
 
     def stored(self, path: Path) -> Stored:
         """Refuse voxels elsewhere than in one file beside the header."""
-        fields, _ = _fields(path)
+        fields, head, _ = _fields(path)
         names = fields.get(b"datafile", [])
         if not names:
             return super().stored(path)
         if len(names) > 1 or names[0].upper().startswith(b"LIST"):
             raise UserError(f"{path} stores its voxels in several files. Save it as a single .nrrd file.")
-        return _stored(beside(path, os.fsdecode(names[0])), 0, fields)
+        file = beside(path, os.fsdecode(names[0]))
+        require_sound_nrrd(path, head)
+        return _stored(file, 0, fields)
 
 
 @dataclass(frozen=True)
@@ -123,19 +127,20 @@ def _segments(path: Path, reader: Any, layers: int) -> tuple[_Segment, ...]:
     )
 
 
-def _fields(path: Path) -> tuple[dict[bytes, list[bytes]], int | None]:
-    """The values of each field of a header, and where the header ends, if it does.
+def _fields(path: Path) -> tuple[dict[bytes, list[bytes]], bytes, int | None]:
+    """The values of each field of a header, the header, and where it ends, if it does.
 
     It ends at the first empty line. Not splitlines, which recognises more line breaks than ITK.
     """
     with path.open("rb") as stream:
         head = stream.read(HEADER_BYTES)
     end = re.search(rb"\n\r?\n", head)
+    head = head[: end.start()] if end else head
     fields: dict[bytes, list[bytes]] = {}
-    for line in re.split(rb"[\r\n]", head[: end.start()] if end else head):
+    for line in re.split(rb"[\r\n]", head):
         key, _, value = line.partition(b":")
         fields.setdefault(b"".join(key.lower().split()), []).append(value.strip())
-    return fields, end.end() if end else None
+    return fields, head, end.end() if end else None
 
 
 def _stored(file: Path, start: int, fields: dict[bytes, list[bytes]]) -> Stored:

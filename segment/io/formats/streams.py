@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from segment.errors import UserError
 _GZIP = b"\x1f\x8b"
 _BLOCK = 1 << 20
 _ZLIB_OR_GZIP = 47  # zlib's number for either
+_LONGEST_NAME = 255  # bytes of a file's name
 _APART = set('/\\:*?"<>|%')  # none of them is in a plain file name; % stands for a series of files in some headers
 
 
@@ -93,7 +95,8 @@ def beside(path: Path, name: str) -> Path:
     Raises:
         UserError: If it is not a plain name of a file in the same folder, or is a link out of it.
     """
-    plain = name.isprintable() and name == name.strip() and not _APART.intersection(name) and name.strip(".")
+    fits = len(os.fsencode(name)) <= _LONGEST_NAME
+    plain = fits and name.isprintable() and name == name.strip() and not _APART.intersection(name) and name.strip(".")
     if not plain:
         raise UserError(f"{path} stores its voxels in another file than one beside it. Save it as a single file.")
     file = path.parent / name
