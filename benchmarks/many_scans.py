@@ -4,8 +4,8 @@
     python benchmarks/many_scans.py --sizes 1000 2000 --labels 3
 
 The scans are 8x8x8 voxels, so what is measured is everything but voxels: listing, hashing, splits, tables, pages.
-`start` is `train debug=fast_dev_run` until its end (every scan checked and prepared, one step, one scan validated), `again`
-the same with everything prepared. `compare` reads two runs of so many validation scans. There is no peer that does the same.
+`start` is `train debug=fast_dev_run` until its end (every scan prepared, one step, one scan validated), `again` the
+same with everything prepared. `compare` reads two runs of so many validation scans. No peer does the same.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ SMALLEST = {
         "--size 10x8x8 --window 8x8x8 --features 2 4 8 --rounds 1 --precisions fp32 --threads 1",
         r"\nMONAI 4 +\d+\.\d+ s .* labels as segment's [01]\.\d+ .*\nlimit ",
     ),
+    "many_scans": ("--sizes 4 8", r"2\.0 times the scans, processor seconds: check x \d"),
     "memory_and_waiting": (
         "--sets 10x16 --patch 16 --steps 2",
         r"10 scans of 16\^3: peak \d+ MB, .* waiting \d+\.\d+%",
@@ -59,7 +60,7 @@ def finished_run(folder: Path) -> Path:
 
 # Processes of their own, each of which imports MONAI.
 PROGRAMS = [
-    pytest.param(name, marks=[pytest.mark.slow] * (name in ("inference", "memory_and_waiting")))
+    pytest.param(name, marks=[pytest.mark.slow] * (name in ("inference", "many_scans", "memory_and_waiting")))
     for name in sorted(file.stem for file in FOLDER.glob("[!_]*.py"))
 ]
 
