@@ -36,10 +36,13 @@ def test_every_verb_works_without_a_terminal_and_in_ascii(tmp_path):
         ["plan", *data],
         ["prepare", *data, "shard=1/2"],
         ["show", "augment", *data, "plan.patch_size=[8,8,8]", "scans=1", "draws=1"],
+        ["monitor", "log=seen.jsonl", "reference=seen.jsonl"],
         ["reproduce"],
         ["list"],
     ]
     assert {command[0] for command in commands} == {*VERBS} - {"fetch", "serve"}  # one needs a server, the other is one
+    seen = {"time": "2026-11-01", "model": "m", "state": "done", "features": {"volume_Gr\u00f6\u00dfe": 1.0}}
+    (tmp_path / "seen.jsonl").write_text(f"{json.dumps(seen)}\n" * 10)
     (tmp_path / "one").mkdir()
     shutil.copy(tmp_path / "scans" / "labelsTr" / "case_0.nii.gz", tmp_path / "one")
     shutil.copy(described, tmp_path / "one")

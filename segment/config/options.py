@@ -81,6 +81,19 @@ class ServeOptions:
 
 
 @dataclass
+class MonitorOptions:
+    """Options of ``segment monitor``; see conf/monitor.yaml."""
+
+    log: str
+    reference: str
+    model: str | None
+    last: int | None
+    level: float
+    output: str | None
+    seed: int
+
+
+@dataclass
 class ConvertOptions:
     """Options of ``segment convert``; see conf/convert.yaml."""
 
@@ -232,6 +245,7 @@ OPTIONS: dict[str, type] = {
     "train": TrainOptions,
     "predict": PredictOptions,
     "serve": ServeOptions,
+    "monitor": MonitorOptions,
     "evaluate": EvaluateOptions,
     "convert": ConvertOptions,
     "export": ExportOptions,

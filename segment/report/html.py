@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,22 @@ _HEADING = re.compile(r'<h2 id="([\w-]+)">([^<]+)</h2>')
 _CONTENTS = '<nav class="contents" aria-label="Contents"></nav>'
 
 
-def render(template: str, scripts: Sequence[str] = (), allowed: Sequence[str] = (), **content: Any) -> str:
+def render(
+    template: str,
+    scripts: Sequence[str] = (),
+    allowed: Sequence[str] = (),
+    sources: Mapping[str, Sequence[str]] | None = None,
+    **content: Any,
+) -> str:
     """Render a page template.
 
-    Text is escaped; the page cannot make connections, and only the scripts given here can run.
+    Text is escaped; the page cannot make connections unless `sources` says so, and only the scripts given here can run.
 
     Args:
         template: File name of a template that extends ``base.html.j2``.
         scripts: File names of scripts to append to the page.
         allowed: Source texts of further scripts that these scripts may insert.
+        sources: Further directives of the content security policy, by name.
         **content: Variables of the template.
 
     Returns:
@@ -44,12 +51,13 @@ def render(template: str, scripts: Sequence[str] = (), allowed: Sequence[str] = 
         "script-src": hashes or ["'none'"],
         "base-uri": ["'none'"],
         "form-action": ["'none'"],
+        **(sources or {}),
     }
     page = (
         _environment()
         .get_template(template)
         .render(
-            policy="; ".join(" ".join((name, *sources)) for name, sources in policy.items()),
+            policy="; ".join(" ".join((name, *values)) for name, values in policy.items()),
             style=Markup(read_template("style.css")),
             scripts=[Markup(text) for text in texts],
             **content,

@@ -17,7 +17,7 @@ from segment.errors import UserError
 
 VARIABLE = "SEGMENT_TOKEN"
 SHORTEST = 16  # letters of a token
-OPEN = frozenset({"/healthz", "/readyz", "/ping", "/v2/health/live", "/v2/health/ready", "/", "/page.js", "/niivue.js"})
+OPEN = frozenset({"/healthz", "/readyz", "/ping", "/v2/health/live", "/v2/health/ready", "/", "/niivue.js"})
 """Paths without a token: they tell nothing of scans."""
 
 

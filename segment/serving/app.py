@@ -15,9 +15,13 @@ from segment.errors import UserError
 from segment.failures import explain_failure
 from segment.serving.access import Access, TooLarge, too_large
 from segment.serving.jobs import Job
+from segment.serving.kserve import kserve_router
 from segment.serving.log import Log
+from segment.serving.monai_label import monai_label_router
 from segment.serving.numbers import Numbers
+from segment.serving.page import page_router
 from segment.serving.plain import plain_router, refusals, refused
+from segment.serving.sagemaker import sagemaker_router
 from segment.serving.service import Busy, Service
 
 
@@ -71,7 +75,9 @@ def create_app(service: Service, rules: Rules, log: Log | None = None) -> FastAP
     app.add_middleware(Access, tokens=rules.tokens, largest=rules.largest)
     _handle_errors(app, rules.largest)
     _add_health(app, service, numbers)
-    app.include_router(plain_router(service))
+    app.include_router(page_router())
+    for router in (plain_router, sagemaker_router, kserve_router, monai_label_router):
+        app.include_router(router(service))
     return app
 
 

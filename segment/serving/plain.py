@@ -92,7 +92,9 @@ def chosen_model(service: Service, model: str | None) -> str:
     return name
 
 
-async def uploaded(request: Request, service: Service, model: str, kind: str) -> tuple[Job, Mapping[str, Any]]:
+async def uploaded(
+    request: Request, service: Service, model: str, kind: str, name: str | None = None
+) -> tuple[Job, Mapping[str, Any]]:
     """Create a job of a request's body, and queue it.
 
     Returns:
@@ -100,7 +102,7 @@ async def uploaded(request: Request, service: Service, model: str, kind: str) ->
     """
     job = service.new_job(model, kind)
     try:
-        fields = await receive(request, job, service.timeout)
+        fields = await receive(request, job, service.timeout, name)
     except BaseException:
         service.discard(job)
         raise

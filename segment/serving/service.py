@@ -160,6 +160,10 @@ class Service:
         self._uploading.discard(job)
         job.remove()
 
+    def release(self, job: Job) -> None:
+        """Keep the upload of a job that is not queued, without its place in the queue."""
+        self._uploading.discard(job)
+
     def submit(self, job: Job) -> None:
         """Queue a job whose upload is complete."""
         self._uploading.discard(job)

@@ -44,7 +44,7 @@ _STARTS = {
 _UNNAMED = re.compile(r"[^A-Za-z0-9._-]+")
 
 
-async def receive(request: Request, job: Job, seconds: float) -> FormData | None:
+async def receive(request: Request, job: Job, seconds: float, name: str | None = None) -> FormData | None:
     """Write the body of a request into the folder of a job.
 
     Args:
@@ -52,6 +52,7 @@ async def receive(request: Request, job: Job, seconds: float) -> FormData | None
             of a DICOM series, or one file for each channel in order.
         job: Its name becomes that of the scan.
         seconds: In which the body must arrive.
+        name: File name of a plain body; None: as the request says.
 
     Returns:
         The other fields of a form; None for a plain body.
@@ -64,14 +65,16 @@ async def receive(request: Request, job: Job, seconds: float) -> FormData | None
         async with asyncio.timeout(seconds):
             if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
                 return await _form(request, job, folder)
-            given = request.query_params.get("name") or _disposition(request.headers.get("content-disposition", ""))
+            given = (
+                name or request.query_params.get("name") or _disposition(request.headers.get("content-disposition", ""))
+            )
             await _body(request, folder / "part")
     except TimeoutError:
         raise HTTPException(408, f"The body did not arrive within {seconds:g} s.") from None
     except MultiPartException as error:
         raise HTTPException(422, f"The multipart body is damaged: {error.message}") from None
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    await asyncio.to_thread(_name, job, [(folder / "part", given, kind)])
+    await asyncio.to_thread(name_files, job, [(folder / "part", given, kind)])
     return None
 
 
@@ -92,7 +95,7 @@ async def _form(request: Request, job: Job, folder: Path) -> FormData:
         await asyncio.to_thread(_copy, item, target)
         parts.append((target, item.filename or "", item.content_type or ""))
     await form.close()
-    await asyncio.to_thread(_name, job, parts)
+    await asyncio.to_thread(name_files, job, parts)
     return FormData([(key, value) for key, value in form.multi_items() if isinstance(value, str)])
 
 
@@ -107,7 +110,7 @@ def _disposition(text: str) -> str:
     return found[1] if found else ""
 
 
-def _name(job: Job, parts: Sequence[tuple[Path, str, str]]) -> None:
+def name_files(job: Job, parts: Sequence[tuple[Path, str, str]]) -> None:
     """Give the files names of our own with the suffixes of their formats.
 
     Args:
