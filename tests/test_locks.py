@@ -12,16 +12,16 @@ def test_each_item_is_worked_on_once_by_several_processes(tmp_path):
     def work(item: int) -> str:
         result = tmp_path / f"result-{item}"
         if not result.exists():
-            time.sleep(0.01)
             with (tmp_path / "log").open("a") as log:
                 log.write(f"{item} {os.getpid()}\n")
+            end = time.monotonic() + 20
+            while len({row.split()[1] for row in (tmp_path / "log").read_text().splitlines()}) < 2:
+                assert time.monotonic() < end, "no other process takes an item"
+                time.sleep(0.01)
             result.write_text(f"{item}")
         return result.read_text()
 
-    together = multiprocessing.get_context("fork").Barrier(3)
-
     def everything() -> None:
-        together.wait()
         found = dict(with_others(work, range(12), lambda item: tmp_path / "locks" / f"{item}", processes=False))
         assert found == {item: f"{item}" for item in range(12)}
 
