@@ -96,7 +96,7 @@ def precision(requested: str, accelerator: str) -> str:
 
     Args:
         requested: Lightning's name, or ``auto``: bf16-mixed if the hardware is faster in it, else 32-true, or
-            16-mixed on a GPU.
+            16-mixed on a GPU of NVIDIA or AMD.
         accelerator: Lightning's name for the device.
     """
     if requested != "auto":
@@ -104,5 +104,10 @@ def precision(requested: str, accelerator: str) -> str:
     if accelerator in ("gpu", "cuda"):
         import torch  # here, since it takes a second or two; other mistakes should be reported first
 
-        return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "16-mixed"
+        if not torch.cuda.is_available():  # a Mac, whose GPU gains nothing from half precision
+            return "32-true"
+        # Older GPUs (V100, T4, RTX 20xx) only emulate bf16, slower than fp32.
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+    if accelerator == "mps":
+        return "32-true"
     return "bf16-mixed" if bf16_is_faster() else "32-true"

@@ -172,6 +172,18 @@ def overlapped(
             yield written[0]
 
 
+def read_ahead(read: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+    """Read items in order; the next one is read in a thread while the caller uses one."""
+    with ThreadPoolExecutor(1) as reader:
+        following = reader.submit(read, items[0]) if items else None
+        for index in range(len(items)):
+            assert following is not None
+            value = following.result()
+            following = reader.submit(read, items[index + 1]) if index + 1 < len(items) else None
+            yield value
+            del value  # a whole scan
+
+
 class Room:
     """A limit on the total amount, of voxels or bytes, that threads and forked processes may hold at once.
 

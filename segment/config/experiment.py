@@ -51,6 +51,7 @@ def read_experiment(config: DictConfig, command: Command) -> Experiment:
         accumulate_grad_batches=trainer.accumulate_grad_batches,
         check_val_every_n_epoch=trainer.check_val_every_n_epoch,
         fast_dev_run=int(trainer.get("fast_dev_run") or 0),
+        num_nodes=int(trainer.get("num_nodes") or 1),
     )
     return Experiment(
         name=config.name,

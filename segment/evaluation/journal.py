@@ -32,15 +32,23 @@ class Journal:
         labels: The labels of the masks.
         metrics: The metrics.
         tolerance: Tolerances of the structures.
+        others: Journals of other processes, whose scans are known too.
     """
 
     def __init__(
-        self, path: Path | None, labels: Labels, metrics: Sequence[Metric], tolerance: Mapping[str, float]
+        self,
+        path: Path | None,
+        labels: Labels,
+        metrics: Sequence[Metric],
+        tolerance: Mapping[str, float],
+        others: Sequence[Path] = (),
     ) -> None:
         self.path = path
         described = [labels.declared, list(labels.region_order), dict(tolerance), *map(_described, metrics)]
         self.settings = hashlib.sha256(repr((__version__, described)).encode()).hexdigest()
-        self.known = {} if path is None else self._read(path)
+        self.known: dict[str, dict[str, Any]] = {}
+        for known in (*others, *([path] if path else [])):
+            self.known |= self._read(known)
         self.file: TextIO | None = None
 
     def find(self, pair: tuple[str, Path, Path]) -> Scored | None:

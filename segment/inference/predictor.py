@@ -260,7 +260,11 @@ class Predictor:
             prepared, placement = prepare_image(image, self.plan)
         except ValueError as error:
             raise UserError(f"{name}: {error}. Give images like those it was trained on.") from error
-        return torch.from_numpy(prepared).to(next(self.network.parameters()).device), placement
+        return self.on_device(prepared), placement
+
+    def on_device(self, prepared: np.ndarray) -> Tensor:
+        """A prepared image on the network's device."""
+        return torch.from_numpy(prepared).to(next(self.network.parameters()).device)
 
 
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,8 @@ class AnyScale(nn.Module):
         super().__init__()
         self.loss = loss
         self.ignore = ignore
+        if ignore is not None and hasattr(loss, "together"):
+            cast("Any", loss).together = False  # a process without any annotated voxel does not call it
         members = torch.zeros(len(regions), 256)
         for row, classes in zip(members, regions, strict=True):
             row[list(classes)] = 1

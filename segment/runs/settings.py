@@ -70,6 +70,9 @@ def check_folder(folder: Path, settings: Mapping[str, Any], unknown: Collection[
         UserError: The folder contains something else; the message names the keys that differ.
     """
     path = folder / "config.yaml"
+    # Hidden files are the lock, and what a command left that was killed at its very beginning. Looked for first, since
+    # another process of the same run may write its first file, the configuration, at this moment.
+    visible = folder.is_dir() and any(not file.name.startswith(".") for file in folder.iterdir())
     if path.exists():
         changed = [row for row in differences(read_mapping(path), settings) if row[0] not in unknown]
         if changed:
@@ -79,8 +82,7 @@ def check_folder(folder: Path, settings: Mapping[str, Any], unknown: Collection[
                 f"output={folder}: contains a run of another configuration ({shown}). "
                 f"Give another output= or name=, or the same configuration to resume it.{extend}"
             )
-    # Hidden files are the lock, and what a command left that was killed at its very beginning.
-    elif folder.exists() and (not folder.is_dir() or any(not file.name.startswith(".") for file in folder.iterdir())):
+    elif visible or (folder.exists() and not folder.is_dir()):
         raise UserError(f"output={folder}: exists and is not a run folder. Give another output= or name=.")
 
 

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from segment.data.case import Case, Dataset
 from segment.preprocessing.plan import Plan
 from segment.preprocessing.store import Store
-from segment.sampling.loader import Augmentation, patch_loader
+from segment.sampling.loader import Augmentation, ScanLoader, patch_loader
 from segment.sampling.sampler import Patches, Scans
 
 
@@ -84,9 +84,7 @@ class PatchDataModule(pl.LightningDataModule):
             self.augment,
         )
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> ScanLoader:
         """Whole scans one at a time, distributed over the processes: image (channel, *spatial) and index in `val`."""
         rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        # Each scan is predicted once: Lightning's distributed sampler would repeat some to balance the ranks.
-        indices = range(rank, len(self.val), processes)
-        return DataLoader(Scans(self.store, self.val), batch_size=None, sampler=indices)
+        return ScanLoader(Scans(self.store, self.val), rank, processes)

@@ -11,10 +11,15 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from segment.sampling.sampler import Patches, SampleNumbers, collate
+from segment.parallel import read_ahead
+from segment.sampling.sampler import Patches, SampleNumbers, Scans, collate
 
 Augmentation = Callable[..., tuple[torch.Tensor, torch.Tensor]]
 """Called with image, reference, sample numbers, spacing and patch size; returns image and reference of patch size."""
+
+
+NO_SCAN = -1
+"""Index that a process without a scan gets once, since every process takes part in the first step of a validation."""
 
 
 class TimedLoader(DataLoader):
@@ -35,6 +40,37 @@ class TimedLoader(DataLoader):
             if batch is None:
                 return
             yield batch
+
+
+class ScanLoader:
+    """Whole scans of one process, one at a time; the next one is read while one is predicted.
+
+    Args:
+        scans: All scans.
+        rank: Rank of this process among ``processes``.
+        processes: Number of processes that share the scans.
+    """
+
+    def __init__(self, scans: Scans, rank: int = 0, processes: int = 1) -> None:
+        self.scans = scans
+        self.rank = rank
+        self.processes = processes
+
+    def __len__(self) -> int:
+        """The most scans of any process: Lightning waits forever where one of several processes has none."""
+        return -(-len(self.scans) // self.processes)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        # Each scan is predicted once: Lightning's distributed sampler would repeat some to balance the ranks.
+        own = range(self.rank, len(self.scans), self.processes)
+        return read_ahead(self._read, own) if own else iter([{"index": NO_SCAN}])
+
+    def _read(self, index: int) -> dict[str, Any]:
+        scan = self.scans[index]
+        image = scan["image"]
+        if torch.cuda.is_available() and isinstance(image, torch.Tensor):
+            return {**scan, "image": image.pin_memory()}
+        return scan
 
 
 class EpochCounter:

@@ -33,7 +33,9 @@ from segment.runs.summary import POSTPROCESSING, merged_protocol, read_summary, 
 from segment.text import table
 from segment.workflow.experiment import Experiment
 from segment.workflow.masks import masks_folder
+from segment.workflow.peers import Peers
 from segment.workflow.postprocess import AUTO, NONE, Postprocessed, decided, told, write_mask
+from segment.workflow.processes import this_process
 
 _SUMMED = ("wall_seconds", "train_seconds", "energy_kwh", "co2_kg")
 
@@ -55,12 +57,15 @@ def cross_validate(experiment: Experiment, train: Callable[[Experiment], object]
         raise UserError("fold=all: overfit and fast_dev_run use a single fold. Give one, such as fold=0.")
     started = time.time()
     check_folder(experiment.output, experiment.settings(written_plan(experiment.output)))
-    runs: list[Path] = []
+    process, runs = this_process(experiment.trainer), list[Path]()
     while not runs or len(runs) < count_folds(runs[0] / "splits.json"):
         one = experiment.one_fold(len(runs))
         train(one)
         runs.append(one.output)
-    return sum_up(experiment, [read_run(run) for run in runs], started)
+    peers = Peers()
+    mean = sum_up(experiment, [read_run(run) for run in runs], started) if process.rank == 0 else None
+    peers.wait()
+    return peers.told(mean)
 
 
 def sum_up(experiment: Experiment, runs: Sequence[RunFolder], started: float) -> float | None:

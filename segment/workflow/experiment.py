@@ -116,6 +116,7 @@ class TrainerSettings:
         accumulate_grad_batches: Batches per optimiser step.
         check_val_every_n_epoch: Epochs per validation.
         fast_dev_run: Number of steps of a dry run that keeps nothing; 0 for a real run.
+        num_nodes: Number of machines.
     """
 
     accelerator: str
@@ -126,6 +127,7 @@ class TrainerSettings:
     accumulate_grad_batches: int
     check_val_every_n_epoch: int
     fast_dev_run: int
+    num_nodes: int = 1
 
 
 @dataclass(frozen=True)

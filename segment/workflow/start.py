@@ -6,6 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
 from segment.files import read_mapping
 from segment.networks.transfer import HEADS
 from segment.training.modules.base import TrainingModule
@@ -38,7 +40,7 @@ def start(experiment: Experiment, parts: Parts, work: Work, module: TrainingModu
     else:
         labels, take = work.dataset.labels.declared, parts.parameters.take
         found = load_weights(module.network, experiment.weights, take, labels, parts.architecture)
-        print(f"Starting from {found}.")
+        rank_zero_only(print)(f"Starting from {found}.")
         record = asdict(found)
     names = [name for name, _ in module.network.named_parameters()]
     new = [name for name in (record or {}).get("initial", ()) if name in names]

@@ -11,13 +11,14 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from torch import nn
 
 from segment import provenance
 from segment.data.splits import write_folds
@@ -45,14 +46,15 @@ from segment.training.memory import keep_freed_memory
 from segment.training.modules.segmentation import SegmentationModule
 from segment.workflow.experiment import Experiment, Parts, TrainerSettings
 from segment.workflow.loggers import log_final, logged
+from segment.workflow.peers import Peers
 from segment.workflow.postprocess import postprocess
 from segment.workflow.prepare import Work, prepare
-from segment.workflow.processes import run_separately
+from segment.workflow.processes import Process, device_count, run_separately, this_process
 from segment.workflow.record import describe
 from segment.workflow.rescore import rescore
 from segment.workflow.score import score, with_fastest_windows
 from segment.workflow.start import STARTED, start
-from segment.workflow.trial import check_loss, check_network
+from segment.workflow.trial import check_loss, check_network, unused_parameters
 
 
 def train(experiment: Experiment, callbacks: Sequence[pl.Callback] = ()) -> float | None:
@@ -71,30 +73,41 @@ def train(experiment: Experiment, callbacks: Sequence[pl.Callback] = ()) -> floa
     started, folder = time.time(), experiment.output
     silence_libraries()
     check_folder(folder, experiment.settings(written_plan(folder)))
+    process = this_process(experiment.trainer)
     if finished(folder, experiment.trainer):
         check_result(folder)
-        with alone_in(folder):
-            rescore(experiment)
-            postprocess(experiment)
-        early = read_mapping(folder / "provenance.json").get("stopped_early")
-        state = f"finished: training stopped early {early}" if early else "finished"
-        print(f"{folder} is {state}. See {folder / 'report.html'}. For a new run, give another output= or name=.")
+        if process.rank == 0:
+            complete(experiment)
         return foreground_dice(folder)
-    if run_separately(experiment):
+    if run_separately(experiment, process):
         return None if experiment.trainer.fast_dev_run else foreground_dice(folder)
     # The processes of a training on several devices share its folder; a dry run keeps nothing.
-    shared = getattr(rank_zero_only, "rank", 0) or experiment.trainer.fast_dev_run
+    shared = process.rank > 0 or experiment.trainer.fast_dev_run
     with contextlib.nullcontext() if shared else alone_in(folder):
-        return train_unfinished(experiment, callbacks, started)
+        return train_unfinished(experiment, callbacks, started, process)
 
 
-def train_unfinished(experiment: Experiment, callbacks: Sequence[pl.Callback], started: float) -> float | None:
-    """Train as `train` does, in a run folder that is not finished and that no other process uses.
+def complete(experiment: Experiment) -> None:
+    """Add to a finished run what its experiment asks for by now, and say that it is finished."""
+    folder = experiment.output
+    with alone_in(folder):
+        rescore(experiment)
+        postprocess(experiment)
+    early = read_mapping(folder / "provenance.json").get("stopped_early")
+    state = f"finished: training stopped early {early}" if early else "finished"
+    print(f"{folder} is {state}. See {folder / 'report.html'}. For a new run, give another output= or name=.")
+
+
+def train_unfinished(
+    experiment: Experiment, callbacks: Sequence[pl.Callback], started: float, process: Process
+) -> float | None:
+    """Train as `train` does, in a run folder that is not finished and that no other training uses.
 
     Args:
         experiment: The experiment of one fold.
         callbacks: Further callbacks.
         started: When the command began, in seconds since the epoch.
+        process: This process.
     """
     folder = experiment.output
     if experiment.trainer.accelerator == "cpu":
@@ -110,29 +123,47 @@ def train_unfinished(experiment: Experiment, callbacks: Sequence[pl.Callback], s
         return None
     if last.exists():
         network_weights(last)  # to report a damaged checkpoint before the trainer reads it
-    write_settings(folder, parts.settings)
-    write_folds(folder / "splits.json", work.folds)
-    write_plan(folder / "plan.yaml", work.decided)
-    if taken is not None:
-        write_json(folder / STARTED, taken)
-    with distributed_state_restored(), logged(trainer, parts, folder) as loggers:
+    if process.rank == 0:  # the others come to the same values and wait for it before the first step
+        write_settings(folder, parts.settings)
+        write_folds(folder / "splits.json", work.folds)
+        write_plan(folder / "plan.yaml", work.decided)
+        if taken is not None:
+            write_json(folder / STARTED, taken)
+    with distributed_state_restored(process), logged(trainer, parts, folder) as loggers:
         fit(trainer, module, datamodule, folder)
-        if not trainer.is_global_zero:
-            return None
+        peers = Peers()
         if not last.exists():
             raise UserError(
                 f"trainer.max_time={experiment.trainer.max_time}: ended before the first step. Allow more time."
             )
-        module.network.load_state_dict(network_weights(last))
-        parts = with_fastest_windows(experiment, parts, work, module)
+        finish(experiment, parts, work, module, trainer, started, peers)
+        if peers.first:
+            postprocess(experiment)
+            log_final(loggers, read_summary(folder / "summary.json"), trainer.global_step)
+        peers.wait()  # else the first process would be alone in whatever follows
+    return foreground_dice(folder)
+
+
+def finish(
+    experiment: Experiment,
+    parts: Parts,
+    work: Work,
+    module: SegmentationModule,
+    trainer: pl.Trainer,
+    started: float,
+    peers: Peers,
+) -> None:
+    """Save the model of the last checkpoint, and score it together with the other processes of the training."""
+    device, record = trainer.strategy.root_device, dict[str, Any]()
+    if peers.first:
+        module.network.load_state_dict(network_weights(experiment.output / "checkpoints" / "last.ckpt"))
+        parts = with_fastest_windows(experiment, parts, work, module, device)
         save(experiment, parts, work, module)
-        record = provenance.collect(
+        record |= provenance.collect(
             experiment.seed, started, experiment.command.arguments, **describe(experiment, work, trainer)
         )
-        score(experiment, parts, work, record, cost_of(trainer))
-        postprocess(experiment)
-        log_final(loggers, read_summary(folder / "summary.json"), trainer.global_step)
-    return foreground_dice(folder)
+    parts = replace(parts, windows=peers.told(parts.windows))
+    score(experiment, parts, work, record, cost_of(trainer), device, peers)
 
 
 def cost_of(trainer: pl.Trainer) -> dict[str, Any]:
@@ -209,22 +240,31 @@ def silence_libraries() -> None:
         ".*logging interval.*",
         ".*dataloader is not resumable.*",  # it is: the sampler resumes from the number of batches done
         ".*callbacks used to create the checkpoint.*",
+        ".*Grad strides do not match bucket view strides.*",  # costs a copy of the smallest gradients
         ".*ReduceLROnPlateau conditioned on metric.*",  # before the first validation
     ):
         warnings.filterwarnings("ignore", message)
 
 
 @contextlib.contextmanager
-def distributed_state_restored() -> Iterator[None]:
-    """Undo what a multi-process strategy leaves behind, so that the next run in this process starts afresh."""
+def distributed_state_restored(process: Process) -> Iterator[None]:
+    """Undo what a multi-process strategy leaves behind, so that the next run in this process starts afresh.
+
+    Processes that torchrun or srun started stay connected for what follows.
+    """
     variables = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
     present = [key for key in variables if key in os.environ]
     try:
         yield
     finally:
-        if "LOCAL_RANK" not in present and torch.distributed.is_available() and torch.distributed.is_initialized():
+        if (
+            not process.launched
+            and "LOCAL_RANK" not in present
+            and torch.distributed.is_available()
+            and torch.distributed.is_initialized()
+        ):
             torch.distributed.destroy_process_group()
-        for key in variables:
+        for key in () if process.launched else variables:
             if key not in present:
                 os.environ.pop(key, None)
 
@@ -253,7 +293,10 @@ def assemble(
     callbacks = [ScanMetrics(work.dataset, work.val, experiment.metrics), *parts.callbacks, *further, StopOnSignal()]
     # The run's loggers are built later, since they write files; a dry run gets one that keeps nothing.
     trainer = parts.trainer(
-        callbacks=callbacks, logger=bool(experiment.trainer.fast_dev_run), default_root_dir=experiment.output
+        callbacks=callbacks,
+        logger=bool(experiment.trainer.fast_dev_run),
+        default_root_dir=experiment.output,
+        **_strategy(experiment, parts, module.network, work),
     )
     plan, extent = work.plan, None
     if parts.augment is not None:
@@ -267,6 +310,17 @@ def assemble(
         **parts.sampling,
     )
     return module, trainer, patches
+
+
+def _strategy(experiment: Experiment, parts: Parts, network: nn.Module, work: Work) -> dict[str, str]:
+    """The trainer's strategy where processes share a network, as UNETR is, of which some parameters get no gradient."""
+    if device_count(experiment.trainer) == 1 or parts.settings["trainer"].get("strategy", "auto") not in (
+        "auto",
+        "ddp",
+    ):
+        return {}
+    unused = unused_parameters(network, work.plan.patch_size, len(work.dataset.channels))
+    return {"strategy": "ddp_find_unused_parameters_true"} if unused else {}
 
 
 def planned(plan: Plan) -> dict[str, Any]:

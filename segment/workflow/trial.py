@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from segment.data.labels import Labels
 from segment.errors import UserError
-from segment.networks.check import check_outputs
+from segment.networks.check import BATCH, check_outputs
+from segment.networks.meta import meta_copy
 from segment.text import one_line, printable
 
 
@@ -35,6 +36,29 @@ def check_network(network: nn.Module, patch_size: Sequence[int], channels: int, 
         check_outputs(network, channels, outputs, patch_size)
     except ValueError as error:
         raise UserError(f"network: {type(network).__name__} {error}.") from error
+
+
+def unused_parameters(network: nn.Module, patch_size: Sequence[int], channels: int) -> list[str]:
+    """Names of the parameters that get no gradient from the outputs; only shapes are computed.
+
+    Args:
+        network: The network.
+        patch_size: Voxels of a patch in array order.
+        channels: Channels of an image.
+
+    Returns:
+        The names; empty where a network needs values, so that it cannot be told.
+    """
+    copied = meta_copy(network).train()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            outputs = copied(torch.empty(BATCH, channels, *patch_size, device="meta"))
+        torch.stack(
+            [output.sum() for output in ([outputs] if isinstance(outputs, Tensor) else outputs)]
+        ).sum().backward()
+    except Exception:  # a custom network may raise anything on tensors without values
+        return []
+    return [name for name, parameter in copied.named_parameters() if parameter.requires_grad and parameter.grad is None]
 
 
 def check_loss(loss: nn.Module, name: str, labels: Labels, dims: int) -> None:

@@ -37,7 +37,7 @@ class PrecisionRecallCurves(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Count the voxels of one scan, if a TensorBoard logger is in use."""
-        if not any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers):
+        if outputs is None or not any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers):
             return
         labels: Labels = pl_module.labels  # type: ignore[assignment]
         patches = trainer.datamodule  # type: ignore[attr-defined]

@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 import pytorch_lightning as pl
-import torch
 
 from segment.data.case import Case, Dataset
 from segment.data.labels import IGNORE
@@ -16,6 +15,7 @@ from segment.io.images import read_grid, read_label
 from segment.metrics.metric import Metric, penalty_in
 from segment.metrics.scan import score_scan
 from segment.metrics.standard import STANDARD
+from segment.training.gather import gathered
 
 
 class ScanMetrics(pl.Callback):
@@ -63,6 +63,8 @@ class ScanMetrics(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Score one scan."""
+        if outputs is None:
+            return
         case = self.cases[batch["index"]]
         labels = self.dataset.labels
         assert case.label is not None
@@ -79,11 +81,7 @@ class ScanMetrics(pl.Callback):
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the means and every scan."""
-        rows = self.rows
-        if trainer.world_size > 1:
-            shares: list[Any] = [None] * trainer.world_size
-            torch.distributed.all_gather_object(shares, rows)
-            rows = [row for share in shares for row in share]
+        rows = gathered(trainer, self.rows)
         if not rows:
             return
         means = (

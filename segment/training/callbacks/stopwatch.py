@@ -68,7 +68,7 @@ class Stopwatch(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Count a scored scan."""
-        self.scans += 1
+        self.scans += outputs is not None
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add the time of the validation."""

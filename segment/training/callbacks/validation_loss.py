@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from segment.data.labels import Labels
+from segment.training.gather import gathered
 
 _log = logging.getLogger(__name__)
 _MOST_VALUES = 1 << 25  # of probabilities whose loss is computed at once: copies of a whole scan take gigabytes
@@ -40,7 +41,7 @@ class ValidationLoss(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Compute the loss of one scan."""
-        if trainer.sanity_checking or self.impossible:
+        if outputs is None or trainer.sanity_checking or self.impossible:
             return
         patches, probabilities = trainer.datamodule, outputs.probabilities  # type: ignore[attr-defined]
         reference = torch.from_numpy(patches.store.load(patches.val[batch["index"]]).reference[...])
@@ -55,10 +56,15 @@ class ValidationLoss(pl.Callback):
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the mean over scans."""
-        if trainer.sanity_checking or self.impossible or not self.losses:
+        if trainer.sanity_checking:
             return
-        mean = torch.tensor(sum(self.losses) / len(self.losses), device=pl_module.device)
-        mean = trainer.strategy.reduce(mean, reduce_op="mean")
+        # Processes have different numbers of scans, perhaps none; and one may have found that it is impossible.
+        found = gathered(trainer, [None] if self.impossible else self.losses)
+        losses = [loss for loss in found if loss is not None]
+        self.impossible = len(losses) < len(found)
+        if self.impossible or not losses:
+            return
+        mean = torch.tensor(sum(losses) / len(losses), device=pl_module.device)
         pl_module.log("val/loss", mean, logger=False)
         for logger in trainer.loggers if mean.isfinite() else ():
             logger.log_metrics({"val/loss": float(mean)}, step=trainer.global_step)

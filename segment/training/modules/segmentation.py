@@ -19,6 +19,7 @@ from segment.losses.deep_supervision import AnyScale
 from segment.networks.padding import memory_format
 from segment.preprocessing.plan import Plan
 from segment.preprocessing.prepare import Placement
+from segment.sampling.loader import NO_SCAN
 from segment.training.divergence import Diverged
 from segment.training.modules.base import TrainingModule
 from segment.training.parameters import ParameterRules
@@ -79,8 +80,13 @@ class SegmentationModule(TrainingModule):
         self.step.add(loss, batch["case"])
         return loss
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> ScanOutput:  # type: ignore[override]
-        """Predict the mask of a whole scan on its source grid, and probabilities on the plan's grid."""
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> ScanOutput | None:  # type: ignore[override]
+        """Predict the mask of a whole scan on its source grid, and probabilities on the plan's grid.
+
+        None in a process without a scan, of which there may be fewer than processes.
+        """
+        if batch["index"] == NO_SCAN:
+            return None
         predictor = Predictor(self.network, self.plan, self.windows, self.labels)
         try:
             return predictor.predict_prepared(batch["image"], self.placements[batch["index"]])
