@@ -12,6 +12,7 @@ from segment.user_modules import leave_current_folder
 # What each verb does, and its usual keys.
 VERBS = {
     "train": ("trains and scores every validation scan", "data=NAME network=NAME fold=N"),
+    "pretrain": ("learns from images without masks", "data=NAME method=NAME network=NAME"),
     "predict": ("predicts masks of new scans on their grids", "model=RUN input=FILE_OR_FOLDER output=FOLDER"),
     "evaluate": ("scores masks from any program", "predictions=FOLDER references=FOLDER output=FOLDER"),
     "compare": ("compares runs scan by scan", "runs=[RUN,RUN,...] [output=FOLDER]"),

@@ -25,6 +25,7 @@ GROUPS = {
     "inference": "How a scan is divided into windows and predicted.",
     "logger": "Loggers. Several: `logger=[tensorboard,csv]`.",
     "loss": "Losses. Each takes logits `(batch, class, ...)` and class indices `(batch, 1, ...)`.",
+    "method": "Ways of pretraining: `segment pretrain method=NAME`.",
     "metrics": "Metrics besides Dice and IoU, which are always computed; by default `metrics=[hd95,nsd]`.",
     "network": "Networks in YAML. [Networks](../networks.md) lists their papers.",
     "optimizer": "Optimisers. Most network files select the one of their paper.",

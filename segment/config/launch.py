@@ -168,6 +168,6 @@ def check_required(config: DictConfig, verb: str) -> None:
             raise MissingMandatoryValue(f"Missing mandatory value: {key!s}")
     if verb in OPTIONS:
         read_options(OPTIONS[verb], config)
-    on_disk = verb in ("train", "plan", "prepare") and config.data.get("_target_") == ON_DISK
+    on_disk = verb in ("train", "pretrain", "plan", "prepare") and config.data.get("_target_") == ON_DISK
     if on_disk and not Path(str(config.data.root)).expanduser().exists():
         make(config, "data")  # the error says how to get it

@@ -33,6 +33,14 @@ class TrainOptions:
 
 
 @dataclass
+class PretrainOptions(TrainOptions):
+    """Options of ``segment pretrain`` besides its groups; see conf/pretrain.yaml."""
+
+    scans: str = field(metadata={"of": ("train", "all")})
+    probe: int
+
+
+@dataclass
 class PredictOptions:
     """Options of ``segment predict``; see conf/predict.yaml."""
 
@@ -243,6 +251,7 @@ class FetchOptions:
 
 OPTIONS: dict[str, type] = {
     "train": TrainOptions,
+    "pretrain": PretrainOptions,
     "predict": PredictOptions,
     "serve": ServeOptions,
     "monitor": MonitorOptions,

@@ -22,7 +22,7 @@ _NUMBER = r"-?(?:\d+\.?\d*|\.\d+)(?:[eE]-?\d+)?"
 _WORD = r"[A-Za-z](?:[A-Za-z0-9_.]*[A-Za-z0-9])?"
 # Overrides that the name need not repeat, or that do not change the configuration.
 _OMITTED = (
-    r"data\.root|fold|formats|seed|name|output|cache|trainer|sampler\.workers|logger|logger\..*|metrics|metrics\..*|postprocessing"
+    r"data\.root|method|fold|formats|seed|name|output|cache|trainer|sampler\.workers|logger|logger\..*|metrics|metrics\..*|postprocessing"
     r"|experiments/.*|nested(?==false)"
 )
 
@@ -40,6 +40,7 @@ def run_name(config: DictConfig, command: Command) -> str:
     )
     data = str(config.data.get("name") or Path(str(config.data.get("root", "data"))).name)
     subject = study or f"{data}-{choices['network']}"
+    subject = f"{choices['method']}-{subject}" if "method" in choices else subject
     omitted = re.compile(rf"\+?(?:{'' if study else 'data|network|'}{_OMITTED})=")  # a study sets data and network
     rest = [override for override in command.overrides if not omitted.match(override)]
     rest.sort(key=lambda override: ("." in override.partition("=")[0], override))  # whole choices first

@@ -107,6 +107,11 @@ def find_model(folder: Path) -> Path:
     for candidate in (folder / "model", folder):
         if (candidate / "model.json").is_file():
             return candidate
+        if (candidate / "pretrained.json").is_file():
+            raise UserError(
+                f"model={folder}: is a pretraining, which cannot segment yet. Fine-tune it: segment train data=... "
+                f"weights={folder}"
+            )
     raise UserError(
         f"model={folder}: no model.json there or in its folder model/. Give a finished run folder (runs/NAME) "
         "or a model folder."

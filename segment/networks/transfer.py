@@ -64,11 +64,12 @@ def transfer(
         What was taken and what was not.
 
     Raises:
-        ValueError: When less than half of what is to be taken, counted in numbers and without heads, fits; names the
-            first tensor that does not. The network is then unchanged.
+        ValueError: When less than half of what is to be taken, counted in numbers, without heads and in the parts that
+            the weights have, fits; names the first tensor that does not. The network is then unchanged.
     """
     own, modules = network.state_dict(), dict(network.named_modules())
     channels = _image_channels(own), _image_channels({name: state[name] for name in own if name in state})
+    parts = {name.partition(".")[0] for name in state} - {HEADS.rstrip(".")}
     result, fitted, sizes = Transfer(), dict(own), [0, 0]
     result.unused = [name for name in state if name not in own]
     for name, target in own.items():
@@ -76,7 +77,7 @@ def transfer(
         if reason := left_out(name):
             result.initial[name] = reason
             continue
-        counted = 0 if name.startswith(HEADS) else target.numel()
+        counted = target.numel() if name.partition(".")[0] in parts else 0
         sizes[1] += counted
         if value is None:
             result.initial[name] = "absent from the weights"

@@ -93,23 +93,28 @@ class Patches(Dataset):
     def __getitem__(self, sample: int) -> dict[str, Tensor | int | str]:
         """Patch number ``sample``: image (channel, *box) float32, reference (1, *box) uint8, sample, id of the case."""
         random = generator(self.seed, sample, "patch")
-        # The same numbers as without weights, where there are none.
-        chosen = (
-            random.integers(len(self.cases))
-            if self.probabilities is None
-            else random.choice(len(self.cases), p=self.probabilities)
-        )
-        case = self.cases[int(chosen)]
+        case = self._choose(random)
         scan = self.store.load(case)
-        corner = self._corner(scan, random, self._forced(sample))
+        return self._patch(case, scan, self._corner(scan, random, self._forced(sample)), sample)
+
+    def _choose(self, random: np.random.Generator) -> Case:
+        """A scan, by the weights of the sources."""
+        if self.probabilities is None:  # the same numbers as without weights
+            return self.cases[int(random.integers(len(self.cases)))]
+        return self.cases[int(random.choice(len(self.cases), p=self.probabilities))]
+
+    def _patch(self, case: Case, scan: Prepared, corner: np.ndarray, sample: int) -> dict[str, Tensor | int | str]:
+        """The box that the augmentation of a sample needs around the patch at a corner."""
         size = self.patch_size
         if self.extent is not None:
             extent = self.extent(sample)
             size = np.asarray((1, *extent) if self.sliced else extent)
         corner = corner - (size - self.patch_size) // 2
-        assert scan.reference is not None
         image = torch.from_numpy(cut(scan.image, corner, size))
-        reference = torch.from_numpy(cut(scan.reference, corner, size)[None])
+        if scan.reference is None:
+            reference = torch.zeros((1, *image.shape[1:]), dtype=torch.uint8)
+        else:
+            reference = torch.from_numpy(cut(scan.reference, corner, size)[None])
         if self.sliced:
             image, reference = image[:, 0], reference[:, 0]
         return {"image": image, "reference": reference, "sample": sample, "case": case.id}
@@ -121,12 +126,16 @@ class Patches(Dataset):
         batch = self.store.plan.batch_size
         return sample % batch >= round(batch * (1 - self.foreground))
 
-    def _corner(self, scan: Prepared, random: np.random.Generator, forced: bool | None = None) -> np.ndarray:
-        """First voxel of the patch, possibly negative if the scan is smaller than the patch (as in nnU-Net)."""
+    def _bounds(self, scan: Prepared) -> tuple[np.ndarray, np.ndarray]:
+        """Least and greatest first voxel of a patch along each axis."""
         shape = np.asarray(scan.image.shape[1:])
         missing = np.maximum(0, self.patch_size - shape)
         low = -(missing // 2)
-        high = np.maximum(low, shape - self.patch_size + (missing + 1) // 2)
+        return low, np.maximum(low, shape - self.patch_size + (missing + 1) // 2)
+
+    def _corner(self, scan: Prepared, random: np.random.Generator, forced: bool | None = None) -> np.ndarray:
+        """First voxel of the patch, possibly negative if the scan is smaller than the patch (as in nnU-Net)."""
+        low, high = self._bounds(scan)
         on_foreground, free = random.random() < self.foreground, random.integers(low, high, endpoint=True)
         on_foreground = on_foreground if forced is None else forced
         present = [[index for index in members if index in scan.locations] for members in self.structures]
@@ -168,16 +177,17 @@ def probabilities(sources: Sequence[str], weights: Mapping[str, float]) -> np.nd
     return shares / shares.sum()
 
 
-def collate(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def collate(items: Sequence[Any]) -> dict[str, Any]:
     """Make a batch of patches.
 
     Args:
-        items: Items of `Patches`.
+        items: Items of `Patches`, or of `segment.sampling.views.Views`, whose views follow each other.
 
     Returns:
         image and reference, stacked if all boxes have the same size, else a list of one tensor per sample; sample
         (batch,); case, a list of ids.
     """
+    items = [view for item in items for view in (item if isinstance(item, list) else [item])]
     batch: dict[str, Any] = {
         "sample": torch.tensor([item["sample"] for item in items]),
         "case": [item["case"] for item in items],

@@ -25,7 +25,8 @@ MAX_BYTES = 8 << 30
 PICKLED = (".pth", ".pt")
 SUFFIXES = (".safetensors", *PICKLED)
 WEIGHTS = "weights.safetensors"  # of a model folder
-DESCRIPTIONS = ("model.json", "pretrained.json")  # beside it: of a trained, of a pretrained network
+PRETRAINED = "pretrained.json"  # beside it: how a pretraining made them
+DESCRIPTIONS = ("model.json", PRETRAINED)
 NESTED = ("state_dict", "model", "network_weights")  # where MONAI's bundles, Lightning and nnU-Net keep the weights
 SHOWN = 3  # names of a kind in the printed report
 

@@ -58,14 +58,19 @@ def prepare(experiment: Experiment) -> Work:
     chosen: list[Fold] = []
 
     def training(dataset: Dataset) -> Sequence[str]:
-        chosen.extend(_folds(experiment, dataset))
+        chosen.extend(folds_of(experiment, dataset))
         return pick_fold(chosen, experiment.fold)["train"]
 
     store, decided = planned_store(experiment.data, experiment.plan, "none" if dry else "labelled", training)
     dataset = store.dataset
-    _require_patch_memory(dataset, store.plan, on_cpu=experiment.trainer.accelerator == "cpu")
+    if unlabelled := [case.id for case in dataset.cases if case.label is None]:
+        raise UserError(
+            f"{dataset.root}: {len(unlabelled)} scans have no mask (such as {unlabelled[0]}), so there is no target to "
+            "learn. 'segment pretrain' learns from images alone."
+        )
+    require_patch_memory(dataset, store.plan, on_cpu=experiment.trainer.accelerator == "cpu")
     by_id = {case.id: case for case in dataset.cases}
-    all_folds = chosen or _folds(experiment, dataset)
+    all_folds = chosen or folds_of(experiment, dataset)
     fold = pick_fold(all_folds, experiment.fold)
     train, val = ([by_id[i] for i in fold[part]] for part in ("train", "val"))
     if experiment.overfit:
@@ -77,7 +82,7 @@ def prepare(experiment: Experiment) -> Work:
     return Work(dataset, all_folds, train, val, test, store.hashes, decided, store.plan, store, origin)
 
 
-def _require_patch_memory(dataset: Dataset, plan: Plan, on_cpu: bool) -> None:
+def require_patch_memory(dataset: Dataset, plan: Plan, on_cpu: bool) -> None:
     """Refuse a batch that alone exceeds the memory; on the CPU with its first features and their gradients."""
     numbers = len(dataset.channels) + 1
     if on_cpu:
@@ -89,7 +94,7 @@ def _require_patch_memory(dataset: Dataset, plan: Plan, on_cpu: bool) -> None:
     )
 
 
-def _folds(experiment: Experiment, dataset: Dataset) -> list[Fold]:
+def folds_of(experiment: Experiment, dataset: Dataset) -> list[Fold]:
     """The folds of the data set; with ``nested``, that of the experiment is a split of its training scans."""
     found = folds(dataset, experiment.folds, file=experiment.data.splits)
     if not experiment.nested:

@@ -43,6 +43,7 @@ from segment.training.callbacks.stopping import StopOnSignal
 from segment.training.checkpoints import network_weights
 from segment.training.divergence import Diverged
 from segment.training.memory import keep_freed_memory
+from segment.training.modules.base import TrainingModule
 from segment.training.modules.segmentation import SegmentationModule
 from segment.workflow.experiment import Experiment, Parts, TrainerSettings
 from segment.workflow.loggers import log_final, logged
@@ -174,7 +175,7 @@ def cost_of(trainer: pl.Trainer) -> dict[str, Any]:
     return cost
 
 
-def fit(trainer: pl.Trainer, module: SegmentationModule, datamodule: PatchDataModule, folder: Path) -> None:
+def fit(trainer: pl.Trainer, module: TrainingModule, datamodule: PatchDataModule, folder: Path) -> None:
     """Train, from the run folder's last checkpoint if there is one.
 
     Raises:
@@ -235,6 +236,7 @@ def silence_libraries() -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for message in (
         ".*LeafSpec.*",
+        ".*have no `validation_step`.*",  # a pretraining
         ".*exists and is not empty.*",
         ".*does not have many workers.*",
         ".*logging interval.*",

@@ -44,7 +44,8 @@ def together(options: list[str]) -> list[tuple[str, ...]]:
 @pytest.mark.parametrize("options", together(OPTIONS + DEBUG + RUNS), ids="+".join)
 def test_every_option_composes_and_binds(options):
     root = ["data.root=somewhere"] if "data=auto" in options else []
-    config = composed(*options, "output=out", "name=x", *root)
+    verb = "pretrain" if any(option.startswith("method=") for option in options) else "train"
+    config = composed(*options, "output=out", "name=x", *root, verb=verb)
     check_targets(config)
     OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
 

@@ -10,7 +10,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from segment.data.case import Dataset
-from segment.data.layouts import annotated, bids, dicom, folders, msd, nnunet, patients, pattern, structures, table
+from segment.data.layouts import (
+    annotated,
+    bids,
+    dicom,
+    folders,
+    images,
+    msd,
+    nnunet,
+    patients,
+    pattern,
+    structures,
+    table,
+)
 from segment.data.layouts.common import label_table
 from segment.data.layouts.layout import Layout
 from segment.data.problems import WARNING, Problem, Report, raise_errors, reported
@@ -30,6 +42,7 @@ LAYOUTS: dict[str, Layout] = {
     "folders": folders,
     "dicom": dicom,
     "patients": patients,
+    "images": images,
 }
 
 
@@ -61,7 +74,7 @@ def open_dataset(
         root: The data set's folder (for a table also the CSV itself); nothing in it is changed.
         name: Short name; None uses the folder's name.
         layout: ``msd``, ``nnunet``, ``folders``, ``table``, ``structures``, ``bids``, ``annotated``, ``dicom``,
-            ``patients``, ``pattern``, or ``auto`` to detect it.
+            ``patients``, ``images`` (without masks, for pretraining), ``pattern``, or ``auto`` to detect it.
         labels: Label name to value in the files, or to the list of values whose union is a region, overriding the data
             set's own labels. The one called ``background`` is the background whatever its value; ``ignore`` marks
             unannotated voxels.
@@ -162,7 +175,7 @@ def _layout(path: Path, layout: str) -> Layout:
         raise UserError(f"The folder {path} is empty. Give that of the data set.")
     if table.only_csv(path):
         return table  # which says what its columns lack
-    looked = "; ".join(module.LOOKED_FOR for module in LAYOUTS.values())
+    looked = "; ".join(module.LOOKED_FOR for module in LAYOUTS.values() if module is not images)
     raise UserError(
         f"The layout of {path} is not recognised. Looked for: {looked}. Convert it to one of these, or describe its "
         "file names: data.layout=pattern data.image='{case}/image.nii.gz' data.label='{case}/mask.nii.gz'."
