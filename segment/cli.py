@@ -16,6 +16,7 @@ VERBS = {
     "predict": ("predicts masks of new scans on their grids", "model=RUN input=FILE_OR_FOLDER output=FOLDER"),
     "evaluate": ("scores masks from any program", "predictions=FOLDER references=FOLDER output=FOLDER"),
     "compare": ("compares runs scan by scan", "runs=[RUN,RUN,...] [output=FOLDER]"),
+    "efficiency": ("compares runs by their number of labels", "runs=[RUN,RUN,...] [output=FOLDER]"),
     "check": ("checks a data set", "data=NAME [format=json]"),
     "plan": ("writes a data set's plan", "data=NAME output=plan.yaml preset=nnunet"),
     "prepare": ("prepares a data set's scans, or a share", "data=NAME [shard=3/16]"),
@@ -56,7 +57,7 @@ def main() -> None:
     leave_current_folder()
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(HELP.format(verbs="\n".join(f"  {verb:<9} {what:<44} {usage}" for verb, (what, usage) in VERBS.items())))
+        print(HELP.format(verbs="\n".join(f"  {verb:<10} {what:<44} {usage}" for verb, (what, usage) in VERBS.items())))
         sys.exit(0 if arguments else 2)
     if arguments[0] == "--version":
         from segment import __version__

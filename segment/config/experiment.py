@@ -73,6 +73,7 @@ def read_experiment(config: DictConfig, command: Command) -> Experiment:
         settings=lambda planned: _resolved(_with_plan(config, planned)),
         build=lambda planned: _build(_with_plan(config, planned), rules),
         one_fold=lambda fold: _one_fold(requested, command, fold),
+        labelled=config.labelled,
     )
 
 

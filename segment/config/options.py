@@ -23,6 +23,7 @@ class TrainOptions:
     splits: str | None
     nested: bool
     weights: str | None
+    labelled: int | None
     overfit: int
     postprocessing: str = field(metadata={"of": ("auto", "none")})
     detection: str = field(metadata={"of": ("maximum", "mean", "none")})
@@ -175,6 +176,15 @@ class CompareOptions:
 
 
 @dataclass
+class EfficiencyOptions:
+    """Options of ``segment efficiency``; see conf/efficiency.yaml."""
+
+    runs: Any
+    output: str | None
+    format: str = field(metadata={"of": ("text", "json")})
+
+
+@dataclass
 class CheckOptions:
     """Options of ``segment check``; see conf/check.yaml."""
 
@@ -259,6 +269,7 @@ OPTIONS: dict[str, type] = {
     "convert": ConvertOptions,
     "export": ExportOptions,
     "compare": CompareOptions,
+    "efficiency": EfficiencyOptions,
     "check": CheckOptions,
     "plan": PlanOptions,
     "prepare": PrepareOptions,

@@ -198,6 +198,7 @@ class Experiment:
         settings: Returns the whole configuration, resolved with the planned values (None: not planned yet).
         build: Builds the components for the planned values.
         one_fold: With ``fold=all``, returns the experiment of one fold.
+        labelled: Number of the fold's training scans to train on; None for all.
     """
 
     name: str
@@ -219,3 +220,4 @@ class Experiment:
     settings: Callable[[Mapping[str, Any] | None], dict[str, Any]]
     build: Callable[[Mapping[str, Any]], Parts]
     one_fold: Callable[[int], Experiment]
+    labelled: int | None = None

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from segment.augment.counter import generator
 from segment.data.case import Case, Dataset, Fold
 from segment.data.check.dataset import Tests
 from segment.data.splits import folds, inner_fold, pick_fold
@@ -73,6 +74,8 @@ def prepare(experiment: Experiment) -> Work:
     all_folds = chosen or folds_of(experiment, dataset)
     fold = pick_fold(all_folds, experiment.fold)
     train, val = ([by_id[i] for i in fold[part]] for part in ("train", "val"))
+    if experiment.labelled is not None:
+        train = subset(train, experiment.labelled, experiment.seed)
     if experiment.overfit:
         train = val = train[: experiment.overfit]
     prepare_cases(store, list(dict.fromkeys([*train, *val])))
@@ -80,6 +83,23 @@ def prepare(experiment: Experiment) -> Work:
     origin = {"all": "all labelled scans", "train": "training scans"}[experiment.plan.origin]
     origin = origin if experiment.plan.file is None else "a file"
     return Work(dataset, all_folds, train, val, test, store.hashes, decided, store.plan, store, origin)
+
+
+def subset(cases: Sequence[Case], count: int, seed: int) -> list[Case]:
+    """The first of the cases in an order drawn from the seed: a smaller subset is a part of a larger one.
+
+    Args:
+        cases: Training scans.
+        count: How many of them.
+        seed: The run's seed.
+
+    Raises:
+        UserError: When there are fewer, or none is asked for.
+    """
+    if not 1 <= count <= len(cases):
+        raise UserError(f"labelled={count}: the fold has {len(cases)} training scans. Give a number from 1 to that.")
+    order = generator(seed, 0, "labelled").permutation(len(cases))[:count]
+    return [cases[index] for index in sorted(order)]
 
 
 def require_patch_memory(dataset: Dataset, plan: Plan, on_cpu: bool) -> None:

@@ -1,5 +1,6 @@
 """What precedes a training: checked, planned and prepared once, by as many processes as there are."""
 
+import itertools
 import sys
 
 import pytest
@@ -8,9 +9,10 @@ from segment import remembered
 from segment.commands import prepare as prepare_verb
 from segment.config.compose import compose_command
 from segment.config.experiment import read_experiment
+from segment.data.case import Case
 from segment.errors import UserError
 from segment.preprocessing import chunks, store
-from segment.workflow.prepare import Work, prepare
+from segment.workflow.prepare import Work, prepare, subset
 
 
 @pytest.mark.usefixtures("without_pages")
@@ -69,3 +71,14 @@ def test_shares_of_an_array_prepare_each_scan_once(make_dataset, tmp_path, monke
     for wrong in ("0/2", "3/2", "a"):
         with pytest.raises(UserError, match=f"shard={wrong}"):
             prepare_verb.run(*compose_command("prepare", [*given, f"shard={wrong}"]))
+
+
+def test_smaller_sets_of_labelled_scans_are_parts_of_larger_ones():
+    cases = [Case(f"scan{n}", ()) for n in range(9)]
+    for seed in (0, 1):
+        sets = [{case.id for case in subset(cases, count, seed)} for count in range(1, 10)]
+        assert [len(one) for one in sets] == list(range(1, 10))
+        assert all(small < large for small, large in itertools.pairwise(sets))
+    assert subset(cases, 4, 0) != subset(cases, 4, 1)
+    with pytest.raises(UserError, match="labelled=10: the fold has 9 training scans"):
+        subset(cases, 10, 0)
