@@ -17,6 +17,7 @@ VERBS = {
     "evaluate": ("scores masks from any program", "predictions=FOLDER references=FOLDER output=FOLDER"),
     "compare": ("compares runs scan by scan", "runs=[RUN,RUN,...] [output=FOLDER]"),
     "efficiency": ("compares runs by their number of labels", "runs=[RUN,RUN,...] [output=FOLDER]"),
+    "suggest": ("says which scans to label next", "model=RUN data=NAME n=10"),
     "check": ("checks a data set", "data=NAME [format=json]"),
     "plan": ("writes a data set's plan", "data=NAME output=plan.yaml preset=nnunet"),
     "prepare": ("prepares a data set's scans, or a share", "data=NAME [shard=3/16]"),

@@ -32,6 +32,7 @@ def test_every_verb_works_without_a_terminal_and_in_ascii(tmp_path):
         ["export", "model=run", "format=onnx", "output=exported"],
         ["evaluate", "predictions=masks", "references=one", *scores],
         ["compare", f"runs=[{OLD / 'seed0'},{OLD / 'seed1'}]", "output=comparison"],
+        ["suggest", "model=run", "data=auto", "data.root=scans/imagesTr", "data.layout=images", "n=1", "cache=cache"],
         ["check", *data],
         ["plan", *data],
         ["prepare", *data, "shard=1/2"],

@@ -185,6 +185,19 @@ class EfficiencyOptions:
 
 
 @dataclass
+class SuggestOptions:
+    """Options of ``segment suggest``; see conf/suggest.yaml."""
+
+    model: str
+    n: int
+    by: str = field(metadata={"of": ("both", "uncertainty", "coverage")})
+    accelerator: str
+    trust: list[str]
+    format: str = field(metadata={"of": ("text", "json")})
+    cache: str
+
+
+@dataclass
 class CheckOptions:
     """Options of ``segment check``; see conf/check.yaml."""
 
@@ -270,6 +283,7 @@ OPTIONS: dict[str, type] = {
     "export": ExportOptions,
     "compare": CompareOptions,
     "efficiency": EfficiencyOptions,
+    "suggest": SuggestOptions,
     "check": CheckOptions,
     "plan": PlanOptions,
     "prepare": PrepareOptions,
