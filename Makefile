@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test slow check networks docs format install clean help
+.PHONY: demo test slow check audit networks docs format install clean help
 
 help:
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' $(MAKEFILE_LIST)
@@ -25,6 +25,11 @@ check: $(VENV)/.installed-test docs ## lint, format, types, import rules, the si
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Not a part of check: it asks a server about every package, and its answer changes without a change of the code.
+audit: $(VENV)/.installed-test ## known vulnerabilities of the installed packages; asks a database on the internet
+	$(PIP) pip-audit
+	$(BIN)/pip-audit --local --skip-editable --progress-spinner off
 
 docs: $(VENV)/.installed-test ## the site in site/; warnings, such as dead links, are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

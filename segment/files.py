@@ -50,7 +50,7 @@ def _from_yaml(text: str) -> Any:
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
             raise yaml.YAMLError(f"it is nested more than {DEEPEST} deep")
-    return yaml.load(text, Loader=PlainLoader)
+    return yaml.load(text, Loader=PlainLoader)  # noqa: S506 - a subclass of the safe loader
 
 
 def _from_json(text: str) -> Any:

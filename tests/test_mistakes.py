@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from many_commands import run_all
 
+from segment.config.launch import fail
+
 OLD = Path(__file__).parent / "fixtures" / "runs_of_november_2026"
 SCANS = ["data=auto", f"data.root={OLD / 'scans'}"]
 RUN, IMAGE = OLD / "seed0", OLD / "scans" / "imagesTr" / "case_0.nii.gz"
@@ -130,3 +132,9 @@ def test_a_gpu_that_torch_cannot_use_is_refused_at_once(tmp_path):
         assert code == 2
         assert key in err
         assert "finds no GPU" in err
+
+
+def test_text_of_others_cannot_control_the_terminal(capsys):
+    with pytest.raises(SystemExit):
+        fail("a.json: \x1b[2J\x00 is not a name.")
+    assert capsys.readouterr().err == "segment: a.json: \ufffd[2J\ufffd is not a name.\n"

@@ -34,6 +34,7 @@ from segment.config.options import OPTIONS, read_options
 from segment.errors import Stopped, UserError
 from segment.failures import explain_failure
 from segment.slurm import requeue, stop_signals
+from segment.text import printable
 from segment.workflow.experiment import Command
 
 # Let exceptions propagate unlogged, also in the processes of a parallel sweep, which import this file.
@@ -145,10 +146,10 @@ def _exit_on_user_error(explain_error: Callable[[Exception], str]) -> Iterator[N
 
 
 def fail(message: str) -> NoReturn:
-    """Print one paragraph, without the middle of a very long one, and exit with code 2."""
+    """Print one paragraph, without the middle of a very long one and control characters, and exit with code 2."""
     if len(message) > LONGEST:
         message = f"{message[: LONGEST * 3 // 4].rstrip()} [...] {message[-LONGEST // 4 :].lstrip()}"
-    print(f"segment: {message}", file=sys.stderr)
+    print("segment: " + "\n".join(map(printable, message.split("\n"))), file=sys.stderr)
     sys.exit(2)
 
 

@@ -7,8 +7,10 @@ import hashlib
 import http.client
 import shutil
 import tempfile
+import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -22,6 +24,8 @@ from segment.errors import UserError
 _CHUNK = 1 << 20
 _ATTEMPTS = 4
 _TIMEOUT_S = 60
+_SLOWEST = 1000  # bytes a second, over each `_TIMEOUT_S`
+_SCHEMES = ("http", "https")
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
 
 
@@ -60,7 +64,7 @@ def download(
     if folder.exists():
         console.print(f"{folder} already exists; nothing to download.", highlight=False)
         return folder
-    if urlsplit(url).scheme not in ("http", "https"):
+    if urlsplit(url).scheme not in _SCHEMES:
         raise UserError(f"source.url {url!r} is not an http or https address. Correct it.")
     if not (sha256 or md5):
         raise UserError(f"The source {url} has neither sha256 nor md5, so it cannot be verified. Add one of them.")
@@ -113,7 +117,7 @@ def _fetch(url: str, part: Path, progress: Progress, name: str) -> None:
             if error.code < 500:
                 raise UserError(f"{url} returned {error.code} {error.reason}. Check source.url.") from error
             reason = error
-        except (OSError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
+        except (OSError, ValueError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
             reason = error
     size = part.stat().st_size if part.exists() else 0
     raise UserError(f"{url} could not be downloaded: {reason}. {size:,} bytes are kept in {part}; run again to resume.")
@@ -122,15 +126,15 @@ def _fetch(url: str, part: Path, progress: Progress, name: str) -> None:
 def _stream(url: str, part: Path, progress: Progress, task: Any) -> bool:
     """Append one response to ``part``; True if the file then has the length announced by the server."""
     received = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={received}-"} if received else {})
-    with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
+    ranges = {"Range": f"bytes={received}-"} if received else {}
+    request = urllib.request.Request(url, headers=ranges)  # noqa: S310 - `download` checks the scheme
+    with urllib.request.build_opener(_WebOnly).open(request, timeout=_TIMEOUT_S) as response:
         resumed = response.status == 206 and str(response.headers.get("Content-Range", "")).startswith(
             f"bytes {received}-"
         )
         if received and not resumed:  # the server sends the file from the start
             received = 0
-        length = response.headers.get("Content-Length")
-        total = received + int(length) if length else None
+        total = None if response.length is None else received + response.length
         free = shutil.disk_usage(part.parent).free
         if total is not None and total - received > free:
             raise UserError(
@@ -138,10 +142,33 @@ def _stream(url: str, part: Path, progress: Progress, task: Any) -> bool:
             )
         progress.update(task, total=total, completed=received)
         with part.open("ab" if received else "wb") as stream:
-            while block := response.read(_CHUNK):
+            for block in _blocks(response):
                 stream.write(block)
                 progress.advance(task, len(block))
     return total is None or part.stat().st_size == total
+
+
+def _blocks(response: Any) -> Iterator[bytes]:
+    """What a server sends, unless it sends so little that the download would not end."""
+    begun, arrived = time.monotonic(), 0
+    while block := response.read1(_CHUNK):
+        yield block
+        arrived += len(block)
+        if (passed := time.monotonic() - begun) > _TIMEOUT_S:
+            if arrived < _SLOWEST * passed:
+                raise TimeoutError(f"the server sends less than {_SLOWEST:,} bytes a second")
+            begun, arrived = time.monotonic(), 0
+
+
+class _WebOnly(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to http and https alone, and from https to no unencrypted address."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        """Refuse other schemes, which urllib follows too."""
+        scheme = urlsplit(newurl).scheme
+        if scheme not in _SCHEMES or (req.type == "https" and scheme != "https"):
+            raise UserError(f"{req.full_url} redirects to {newurl!r}, which is not followed. Correct source.url.")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _check(part: Path, url: str, sha256: str | None, md5: str | None) -> None:

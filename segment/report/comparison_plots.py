@@ -48,7 +48,7 @@ def method_intervals(comparison: Comparison, structure: str, name: str) -> Marku
             axes.plot(score.mean, row, "o", markersize=5, markerfacecolor=inside, markeredgecolor=TEXT, zorder=3)
         axes.set_xlabel(f"{short_name(structure)} {comparison.metric.heading}")
         title = f"{structure}: mean of every method with {percent(comparison.level)} interval"
-        return Markup(as_svg(figure, title, name).replace(_BACKGROUND, "var(--ground)"))
+        return Markup(as_svg(figure, title, name).replace(_BACKGROUND, "var(--ground)"))  # noqa: S704 - as in `as_svg`
 
 
 def rank_shares(comparison: Comparison) -> Markup:

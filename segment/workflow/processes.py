@@ -85,7 +85,7 @@ def run_separately(experiment: Experiment, process: Process) -> bool:
     if not experiment.command.nested or process.launched or device_count(experiment.trainer) == 1:
         return False
     command = [sys.executable, "-m", "segment.cli", *experiment.command.arguments]
-    code = subprocess.run(command, check=False).returncode
+    code = subprocess.run(command, check=False).returncode  # noqa: S603 - what the user typed, without a shell
     if code in (130, -2):
         raise KeyboardInterrupt
     if code:

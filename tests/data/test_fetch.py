@@ -1,14 +1,17 @@
+import contextlib
 import hashlib
 import http.server
 import io
 import stat
 import tarfile
 import threading
+import urllib.request
 import zipfile
 
 import pytest
 from rich.console import Console
 
+from segment.data import fetch
 from segment.data.fetch import Limits, download
 from segment.errors import UserError
 
@@ -21,6 +24,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         server = self.server
+        if address := server.redirects.get(self.path):
+            self.send_response(302)
+            self.send_header("Location", address)
+            self.end_headers()
+            return
         content = server.files.get(self.path)
         server.ranges.append(self.headers.get("Range"))
         if content is None:
@@ -36,19 +44,29 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         else:
             self.send_response(200)
-        self.send_header("Content-Length", str(len(content) - start))
+        self.send_header("Content-Length", server.length or str(len(content) - start))
         self.end_headers()
         stop = server.break_after.pop(0) if server.break_after else len(content)
-        self.wfile.write(content[start : start + stop])
+        if server.pause is None:
+            self.wfile.write(content[start : start + stop])
+            return
+        for place in range(start, start + stop):  # a byte now and then
+            with contextlib.suppress(ConnectionError):
+                self.wfile.write(content[place : place + 1])
+                self.wfile.flush()
+            if server.stopped.wait(server.pause):
+                return
 
 
 @pytest.fixture
 def server():
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
         running.files, running.ranges, running.break_after, running.resumes = {}, [], [], True
+        running.redirects, running.length, running.pause, running.stopped = {}, None, None, threading.Event()
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield running
+        running.stopped.set()
         running.shutdown()
         thread.join()
 
@@ -251,3 +269,36 @@ def test_a_damaged_archive_and_a_wrong_folder_are_named(get, tmp_path):
     with pytest.raises(UserError, match="has no folder 'Tsak'"):
         get("u.tar.gz", tar_of(GOOD), archive_folder="Tsak")
     assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize("address", ["ftp://127.0.0.1/a.bin", "file:///etc/passwd", "data:,x", "//[x"])
+def test_redirects_to_anything_but_http_are_not_followed(get, server, tmp_path, address):
+    server.redirects["/a.bin"] = address
+    with pytest.raises(UserError, match=r"redirects to|returned 302|could not be downloaded"):
+        get("a.bin", b"x")
+    assert left(tmp_path) == []
+
+
+def test_redirects_within_http_are_followed_and_never_out_of_https(get, server, tmp_path):
+    server.redirects["/a.bin"] = f"http://127.0.0.1:{server.server_port}/b.bin"
+    server.files["/b.bin"] = b"abc"
+    get("a.bin", None, sha256=hashlib.sha256(b"abc").hexdigest())
+    assert left(tmp_path) == ["set/a.bin"]
+    request = urllib.request.Request("https://example.org/a.bin")
+    with pytest.raises(UserError, match=r"redirects to 'http://example\.org/b', which is not followed"):
+        fetch._WebOnly().redirect_request(request, None, 302, "", {}, "http://example.org/b")
+
+
+@pytest.mark.parametrize("pause", [0.02, 10])
+def test_server_that_stalls_is_left(get, server, tmp_path, monkeypatch, pause):
+    monkeypatch.setattr(fetch, "_TIMEOUT_S", 0.15)
+    server.pause = pause
+    with pytest.raises(UserError, match=r"timed out|sends less than 1,000 bytes a second.* are kept in .*a\.bin\.part"):
+        get("a.bin", bytes(100_000))
+    assert left(tmp_path) == ["a.bin.part"]
+
+
+def test_length_that_is_no_number_is_ignored(get, server, tmp_path):
+    server.length = "many"
+    get("a.bin", b"abc")
+    assert left(tmp_path) == ["set/a.bin"]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import re
 import sys
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from defusedxml import ElementTree
 
 from segment.inference.engines.engine import Engine
 from segment.inference.engines.onnx_file import MAX_NODES, MAX_VALUES
@@ -100,7 +100,7 @@ def _check_layers(xml: bytes) -> None:
         text = xml.decode("utf-8")
         if "<!" in text:
             raise ValueError("it declares entities or types")
-        layers = list(ElementTree.fromstring(text.removeprefix('<?xml version="1.0"?>')).iter("layer"))
+        layers = list(ElementTree.fromstring(text.removeprefix('<?xml version="1.0"?>'), forbid_dtd=True).iter("layer"))
     except (ValueError, ElementTree.ParseError) as error:
         raise ValueError(f"it is not a network of OpenVINO ({one_line(error)[:200]})") from error
     if len(layers) > MAX_NODES:

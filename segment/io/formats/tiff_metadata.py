@@ -6,7 +6,8 @@ import math
 import re
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
+
+from defusedxml import ElementTree
 
 from segment.errors import UserError
 
@@ -57,7 +58,8 @@ def require_own_planes(path: Path, file: Any) -> None:
 
 
 def _of_ome(text: str) -> tuple[float, float, float] | None:
-    pixels = next((part for part in ElementTree.fromstring(text).iter() if part.tag.endswith("}Pixels")), None)
+    parts = ElementTree.fromstring(text, forbid_dtd=True).iter()
+    pixels = next((part for part in parts if part.tag.endswith("}Pixels")), None)
     if pixels is None:
         return None
     sizes = [_length(pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "µm")) for axis in "XYZ"]
