@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import pandas as pd
-
 from segment.errors import UserError
 from segment.files import write_text
 from segment.io.formats import listed
@@ -72,6 +70,8 @@ def anonymous_jobs(source: Path, output: Path, copying: Copying) -> tuple[list[J
         if copying.table.absolute().is_relative_to(output.absolute()):
             raise UserError(f"names_table={copying.table}: would go wherever {output} goes. Write it elsewhere.")
         pairs = [(copy.source.relative_to(folder), copy.target.relative_to(output)) for copy in planned]
+        import pandas as pd  # here, since it takes a second to import
+
         text = pd.DataFrame(pairs, columns=["old", "new"]).to_csv(index=False)
         jobs.append(Job(copying.table, partial(write_text, copying.table, text)))
     return jobs, sources
