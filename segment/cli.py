@@ -26,6 +26,7 @@ VERBS = {
     "export": ("writes a model for another engine, compared", "model=RUN format=openvino|onnx output=FOLDER"),
     "serve": ("answers requests for masks over HTTP", "model=RUN [port=8080]"),
     "monitor": ("tells whether served scans have shifted", "log=FILE reference=RUN [output=FOLDER]"),
+    "promote": ("writes a model card, unless it is worse", "model=RUN current=RUN [margin=0.01]"),
     "reproduce": ("runs a published study and compares it", "study=NAME [run=RUN] [fold=N] [budget=HOURS|steps=N]"),
     "fetch": ("downloads a data set, verifies its hash", "data=NAME [data.root=FOLDER]"),
     "list": ("lists what is available", "[networks [network=NAME]|data|studies|metrics] [format=json]"),

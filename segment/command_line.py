@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 
 # Their values need no quoting, whatever characters they contain; name= is included for a clear error message.
 PATHS = {
-    *("auth", "cache", "calibration", "data.image", "data.label", "data.root", "folder", "input", "log", "model"),
-    *("name", "output", "page", "plan", "plan.file", "predictions", "references", "runs", "splits"),
+    *("auth", "cache", "calibration", "current", "data.image", "data.label", "data.root", "folder", "input", "log"),
+    *("model", "name", "output", "page", "plan", "plan.file", "predictions", "references", "runs", "splits"),
     *("reference", "table", "weights", "write"),
 }
 LISTS = {"data.image", "references", "runs"}  # keys of one path or several

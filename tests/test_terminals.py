@@ -39,6 +39,7 @@ def test_every_verb_works_without_a_terminal_and_in_ascii(tmp_path):
         ["pretrain", *data, *TINY.split(), "method=mae", "output=made"],
         ["show", "augment", *data, "plan.patch_size=[8,8,8]", "scans=1", "draws=1"],
         ["monitor", "log=seen.jsonl", "reference=seen.jsonl"],
+        ["promote", "model=run"],
         ["reproduce"],
         ["list"],
     ]

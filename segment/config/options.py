@@ -103,6 +103,19 @@ class MonitorOptions:
 
 
 @dataclass
+class PromoteOptions:
+    """Options of ``segment promote``; see conf/promote.yaml."""
+
+    model: str
+    current: str | None
+    metric: str
+    margin: float | None
+    split: str = field(metadata={"of": ("test", "val")})
+    level: float
+    use: str | None
+
+
+@dataclass
 class ConvertOptions:
     """Options of ``segment convert``; see conf/convert.yaml."""
 
@@ -278,6 +291,7 @@ OPTIONS: dict[str, type] = {
     "predict": PredictOptions,
     "serve": ServeOptions,
     "monitor": MonitorOptions,
+    "promote": PromoteOptions,
     "evaluate": EvaluateOptions,
     "convert": ConvertOptions,
     "export": ExportOptions,

@@ -15,6 +15,7 @@ from segment.errors import UserError
 from segment.export.checks import packages_of
 from segment.export.compare import BOUNDS, Bound, Comparison, compare
 from segment.export.quantize import calibration_windows, quantize_onnx, quantize_openvino
+from segment.export.readme import NAME, readme
 from segment.export.scans import Scans
 from segment.files import file_sha256, partial_folder, plain, read_mapping, remove_leftovers, write_json
 from segment.inference.engines.onnx_file import to_onnx
@@ -83,6 +84,7 @@ def export_model(
         content["calibration"] = calibration and {"source": calibration.source, "windows": len(windows)}
         described = read_mapping(model.folder / "model.json")
         written = POSTPROCESSED if described.get("postprocessing") else EXPORTED
+        (folder / NAME).write_text(readme(model, format), encoding="utf-8")
         write_json(folder / "model.json", described | {"format": written, "export": content})
         megabytes = {
             "network": weights.stat().st_size / 1e6,

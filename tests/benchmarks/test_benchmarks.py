@@ -32,6 +32,7 @@ SMALLEST = {
     "patch_reading": ("--small 16 16 16 --large 24 16 16 --patches 8 8 8", r"whole \.npy +\d+\.\d+ ms .* x \d+\.\d+"),
     "precision_survey": ("--quick --only layer.norm", r"\nall +2 +0 +0 +\d+\.\d"),
     "preparing": ("DATA --rounds 1", r"round 1  segment +\d+\.\d s  \(check .*, plan .*, prepare .*\)"),
+    "serving": ("RUN DATA/imagesTr --requests 4 --long 8", r"0\.?\d* of segment predict; answers: 4 right;"),
     "training_step": ("--features 2 4 8 --patch 8 8 8 --batch 1 --steps 1", r"segment \d+\.\d+ s a step   ratio \d"),
 }
 
@@ -60,7 +61,9 @@ def finished_run(folder: Path) -> Path:
 
 # Processes of their own, each of which imports MONAI.
 PROGRAMS = [
-    pytest.param(name, marks=[pytest.mark.slow] * (name in ("inference", "many_scans", "memory_and_waiting")))
+    pytest.param(
+        name, marks=[pytest.mark.slow] * (name in ("inference", "many_scans", "memory_and_waiting", "serving"))
+    )
     for name in sorted(file.stem for file in FOLDER.glob("[!_]*.py"))
 ]
 

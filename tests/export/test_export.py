@@ -1,6 +1,8 @@
 """An export is compared with its network on real scans, refused beyond a bound, and written whole or not at all."""
 
+import contextlib
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,10 +46,25 @@ def test_a_3d_model_in_fewer_bits_gives_almost_the_same_masks(volumes, tmp_path,
     assert content["export"]["comparison"]["scans"] == 2
     assert content["export"]["comparison"]["agreement"] == comparison.agreement
     assert "case_" not in json.dumps(content["export"])
+    for program, ran in run_blocks(written.folder).items():
+        assert ran["logits"].shape == volumes.shapes[1], program
+        assert ran["classes"].shape == (1, *volumes.plan.patch_size), program
     image = next(IMAGES.iterdir())
     with pytest.warns(UserWarning, match="as exported"):
         mask = load_model(written.folder).predict(image).mask
     assert np.mean(mask == volumes.predict(image).mask) > 0.99
+
+
+def run_blocks(folder):
+    """Run the five lines for each program in an export's README; their variables."""
+    found = {}
+    for title, code in re.findall(r"## ([^\n]+)\n\n```python\n(.*?)```", (folder / "README.md").read_text(), re.S):
+        assert len(code.splitlines()) <= 5
+        found[title] = {}
+        with contextlib.chdir(folder):
+            exec(code, found[title])
+    assert "OpenVINO" in found
+    return found
 
 
 def test_an_export_beyond_its_bound_is_refused_and_leaves_nothing(tmp_path):

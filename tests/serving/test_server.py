@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import psutil
 import pytest
-from forked import Forked, fork_segment
 from served_models import OLD, SCAN
 
 from segment.commands import serve
@@ -19,46 +18,17 @@ from segment.config.compose import compose
 from segment.errors import UserError
 
 
-@pytest.fixture
-def server(tmp_path):
-    """Starts ``segment serve`` with more words, and waits until it is ready: the process and its address."""
-    started: list[Forked] = []
-
-    def start(*words: str) -> tuple[Forked, str]:
-        program = fork_segment(
-            "serve", f"model={OLD / 'seed0'}", "port=0", *words, folder=tmp_path, output=tmp_path / "out"
-        )
-        started.append(program)
-        deadline = time.monotonic() + 120
-        while True:
-            assert program.poll() is None, program.errors
-            assert time.monotonic() < deadline, program.errors
-            found = re.search(r"http://\S+:\d+", program.printed)
-            if found and ready(found[0]):
-                return program, found[0]
-            time.sleep(0.1)
-
-    yield start
-    for program in started:
-        if program.poll() is None:
-            program.kill()
-
-
-def ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/readyz", trust_env=False, timeout=5).is_success
-    except httpx.TransportError:
-        return False
-
-
 def post(url: str, content: bytes) -> httpx.Response:
     return httpx.post(f"{url}/predict", content=content, trust_env=False, timeout=120)
 
 
-def test_curl_and_httpx_get_masks_and_sigterm_finishes_what_was_begun(server, tmp_path):
+def test_a_folder_as_sagemaker_s_is_served_and_sigterm_finishes_what_was_begun(server, tmp_path):
     (tmp_path / "uploads").mkdir()
-    program, url = server(f"folder={tmp_path / 'uploads'}")
-    expected = post(url, SCAN.read_bytes())
+    model = tmp_path / "opt/ml/model"  # as SageMaker unpacks a model's archive
+    shutil.copytree(OLD / "seed0" / "model", model)
+    program, url = server(f"folder={tmp_path / 'uploads'}", model=model)
+    assert httpx.get(f"{url}/ping", trust_env=False, timeout=2).status_code == 200
+    expected = httpx.post(f"{url}/invocations", content=SCAN.read_bytes(), trust_env=False, timeout=120)
     assert expected.status_code == 200
     if curl := shutil.which("curl"):
         sent = [curl, "-sf", "--noproxy", "*", "-F", f"file=@{SCAN}", f"{url}/predict"]
