@@ -53,6 +53,6 @@ def readme(model: Model, format: str) -> str:
     return (
         f"# {model.dataset or 'A network'} for other programs\n\n"
         f"`{file}` maps a window {window} (batch, channel, axes) to logits {logits} of {named}.{regions}\n"
-        "Whole scans, on their own grid: `segment predict model=THIS_FOLDER input=FOLDER output=FOLDER`, or `segment serve "
-        "model=THIS_FOLDER`.\n\n" + "\n".join(blocks) + ("\n" + more if more else "")
+        "Whole scans, on their own grid: `segment predict model=THIS_FOLDER input=FOLDER output=FOLDER`, or "
+        "`segment serve model=THIS_FOLDER`.\n\n" + "\n".join(blocks) + ("\n" + more if more else "")
     ).rstrip() + "\n"

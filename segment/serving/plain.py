@@ -254,7 +254,7 @@ def _job_routes(router: APIRouter, service: Service, file_answer: dict[int | str
 
 
 def _events() -> dict[int | str, dict[str, Any]]:
-    return {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "Events."}}
+    return {200: {"content": {"text/event-stream": {}}, "description": "Events."}}
 
 
 async def _stream(job: Job) -> AsyncIterator[str]:

@@ -34,7 +34,7 @@ mask = client.infer("seed0", inputs, outputs=[triton.InferRequestedOutput("mask"
 file = triton.InferInput("file", [1], "BYTES")
 file.set_data_from_numpy(np.array([open(scan, "rb").read()], object))
 answer = client.infer("seed0", [file]).as_numpy("file")[0]
-np.savez(output, mask=mask, file=np.frombuffer(answer, np.uint8))
+np.savez(output, voxels=mask, content=np.frombuffer(answer, np.uint8))
 """
 
 
@@ -56,9 +56,9 @@ def test_tritonclient(server, tmp_path):
     assert done.returncode == 0, done.stderr
     found = np.load(tmp_path / "masks.npz")
     expected = httpx.post(f"{url}/predict", content=SCAN.read_bytes(), trust_env=False, timeout=60).content
-    assert found["file"].tobytes() == expected
+    assert found["content"].tobytes() == expected
     (tmp_path / "expected.nii.gz").write_bytes(expected)
-    np.testing.assert_array_equal(found["mask"], read_image(tmp_path / "expected.nii.gz").array[0])
+    np.testing.assert_array_equal(found["voxels"], read_image(tmp_path / "expected.nii.gz").array[0])
 
 
 @pytest.mark.slow
