@@ -152,7 +152,7 @@ NAMES = [*subjects(lambda *given, **more: Path())]
 
 @pytest.mark.parametrize("name", [name for name in NAMES if not name.endswith(HEAVY)])
 def test_changed_file_is_read_or_refused(make_dataset, tmp_path, name):
-    count = 5
+    count = 6
     judge(name, results(make_dataset, tmp_path, name, range(count)), count, len(subjects(make_dataset)[name].read))
 
 
@@ -160,6 +160,6 @@ def test_changed_file_is_read_or_refused(make_dataset, tmp_path, name):
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", NAMES)
 def test_thousands_of_changed_files_are_read_or_refused(make_dataset, tmp_path, name):
-    count = 20 if name.endswith(HEAVY) else 100  # 4,600 in all
+    count = 20 if name.endswith(HEAVY) else 100  # 3,980 in all
     found = results(make_dataset, tmp_path, name, range(1000, 1000 + count))
     judge(name, found, count, len(subjects(make_dataset)[name].read))
