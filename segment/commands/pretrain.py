@@ -14,6 +14,8 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     """Pretrain, and write what ``segment train weights=RUN`` starts from."""
     if config.fold == "all":
         raise UserError("fold=all: a pretraining has one fold. Give its number, or scans=all for all scans.")
+    if config.labelled is not None:
+        raise UserError(f"labelled={config.labelled}: a pretraining uses no masks. Leave it out, or train with it.")
     if str(config.trainer.devices) != "1":
         raise UserError(f"trainer.devices={config.trainer.devices}: a pretraining uses one device. Give 1.")
     check_output(checked(config, command))

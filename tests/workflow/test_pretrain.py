@@ -105,6 +105,7 @@ def test_scans_of_validation_are_used_on_request_and_said(run_pretrain, make_dat
     ("given", "message"),
     [
         (["fold=all"], "fold=all: a pretraining has one fold"),
+        (["labelled=2"], "labelled=2: a pretraining uses no masks"),
         (["trainer.devices=2"], r"trainer\.devices=2: a pretraining uses one device"),
         (["method=simclr", "plan.batch_size=1"], r"plan\.batch_size=1: .*Give 2 or more"),
         (["method.overlap=2"], r"method\.overlap=2: give a fraction"),
