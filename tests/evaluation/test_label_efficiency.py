@@ -8,6 +8,7 @@ import pytest
 from finished_runs import scores_like_dice, write_run
 
 from segment.errors import UserError
+from segment.evaluation.comparison.find import find_runs
 from segment.evaluation.label_efficiency import equal_labels, label_efficiency
 from segment.report.label_page import write_label_page
 from segment.runs.folder import read_run
@@ -66,3 +67,10 @@ def test_runs_that_differ_in_more_are_refused(runs, tmp_path):
         label_efficiency([*runs, other])
     with pytest.raises(UserError, match="give runs from scratch with two numbers"):
         label_efficiency(runs[:2] + runs[6:])
+
+
+def test_a_pattern_passes_over_pretrainings(runs, tmp_path):
+    made = tmp_path / "mae"
+    made.mkdir()
+    (made / "pretraining.json").write_text("{}")
+    assert find_runs(str(tmp_path / "*")) == sorted(run.path for run in runs)

@@ -32,6 +32,7 @@ def find_runs(runs: str | Sequence[str]) -> list[Path]:
         elif any(letter in item for letter in "*?["):
             # Unlike Path.glob, this skips hidden folders, such as those of sweeps.
             matches = [Path(match) for match in sorted(glob.glob(str(path)))]  # noqa: PTH207
+            matches = [match for match in matches if not (match / "pretraining.json").exists()]  # it has no scores
             paths = [match for match in matches if match.is_dir() or match.suffix == ".csv"]
             if not paths:
                 raise UserError(f"runs={item}: no run folder matches. Check the current folder.")
