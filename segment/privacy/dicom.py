@@ -17,6 +17,8 @@ from segment.io.dicom.files import (
     text,
     transfer_syntax,
 )
+from segment.privacy.burned_in import why_not
+from segment.privacy.pixels import text_boxes
 from segment.privacy.profile import ACTIONS
 from segment.privacy.values import Field, looks_like
 
@@ -118,7 +120,11 @@ class Anonymizer:
         with damage_as_value_error():
             dataset = read_dataset(path)
             if text(dataset, BURNED_IN).upper() == "YES":
-                raise UserError(f"{path}: BurnedInAnnotation=YES, and text in pixels is not removed. Leave it out.")
+                if not text_boxes(path):
+                    raise UserError(
+                        f"{path}: BurnedInAnnotation=YES, and text in pixels is not found{_why()}. Leave it out."
+                    )
+                dataset.BurnedInAnnotation = "NO"  # once it is blanked
             if not text(dataset, "SOPClassUID"):
                 raise UserError(f"{path} does not say what kind of object it is, as a DICOMDIR. Leave it out.")
             patient = text(dataset, "PatientID") or text(dataset, "PatientName")
@@ -164,6 +170,11 @@ class Anonymizer:
         if uid.startswith("1.2.840.10008."):
             return uid
         return self.uids.setdefault(uid, generate_uid(prefix=None)) if uid else generate_uid(prefix=None)
+
+
+def _why() -> str:
+    reason = why_not()
+    return f", which {reason}" if reason else ""
 
 
 def _state_method(dataset: Dataset) -> None:

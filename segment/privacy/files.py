@@ -16,7 +16,8 @@ from segment.io.geometry import grid_difference
 from segment.io.images import read_header, read_voxels
 from segment.privacy import dicom, itk_headers, nifti, photo, tables, tiff
 from segment.privacy.names import numbered
-from segment.privacy.values import UNEXAMINED, Field, Finding, finding, findings_in_names
+from segment.privacy.pixels import Boxes, blank, equal_outside, text_boxes
+from segment.privacy.values import PIXELS, UNEXAMINED, Field, Finding, finding, findings_in_names
 from segment.text import one_line, printable
 
 _LONGEST_NAME = 60  # of a field, which is part of an untrusted file
@@ -83,7 +84,12 @@ def findings_in(file: Path) -> list[Finding]:
     except Exception:  # of a damaged file, which any reader may raise
         return [Finding(file, "file", UNEXAMINED, 0)]
     named = dict.fromkeys((field[:_LONGEST_NAME], value) for field, value in fields)
-    return [finding(file, field, value) for field, value in named]
+    found = [finding(file, field, value) for field, value in named]
+    return [*found, Finding(file, "its pixels", PIXELS, 0)] if _is_picture(kind) and text_boxes(file) else found
+
+
+def _is_picture(kind: _Kind) -> bool:
+    return kind.find is not tables.find
 
 
 def _kind(file: Path, anonymizer: dicom.Anonymizer | None = None) -> _Kind | None:
@@ -154,8 +160,11 @@ def _copy(file: Path, target: Path, kind: _Kind) -> Copy:
                 if isinstance(error, OSError) and error.errno:  # such as a full disk
                     raise
                 raise UserError(f"{file} cannot be copied: it is damaged ({one_line(error)}). Leave it out.") from error
+            boxes = text_boxes(file)
+            if boxes:
+                blank(file, temporary, boxes)
             _require_clean(file, temporary, kind)
-            _require_equal(file, temporary)
+            _require_equal(file, temporary, boxes)
 
     return Copy(file, target, write)
 
@@ -168,9 +177,11 @@ def _require_clean(file: Path, copy: Path, kind: _Kind) -> None:
         )
 
 
-def _require_equal(file: Path, copy: Path) -> None:
-    """Compare the voxels, grid and type of a copy; of DICOM, the pixels as they are stored."""
-    if is_dicom(file):
+def _require_equal(file: Path, copy: Path, boxes: Boxes) -> None:
+    """Compare the voxels, grid and type of a copy; of DICOM, the stored pixels; where text was, those around it."""
+    if boxes:
+        equal = equal_outside(file, copy, boxes)
+    elif is_dicom(file):
         equal = read_dataset(file).get("PixelData") == read_dataset(copy).get("PixelData")
     else:
         before, after = read_header(file), read_header(copy)

@@ -8,6 +8,7 @@ from pathlib import Path
 from segment.data.case import Dataset
 from segment.data.problems import WARNING, Problem
 from segment.io.dicom.files import is_dicom
+from segment.privacy.burned_in import why_not
 from segment.privacy.files import examine
 from segment.privacy.values import PIXELS, UNEXAMINED, Finding
 from segment.text import printable
@@ -17,7 +18,7 @@ _FIXES = {
     "name": "Rename it.",
     "column": "Remove the column.",
     "key": "Remove the key.",
-    PIXELS: "Look at the pixels: text in them is not removed. Leave the file out.",
+    PIXELS: "Look at the pixels. `segment convert anonymize=true` blanks text in PNG and DICOM.",
     UNEXAMINED: "Look at it yourself, or convert it.",
 }
 
@@ -34,7 +35,13 @@ def judge_privacy(root: Path, dataset: Dataset | None) -> list[Problem]:
         attribute.
     """
     cases = [] if dataset is None else [*dataset.cases, *dataset.test_cases]
-    return list(_problems(examine(root, (path for case in cases for path in case.sources))))
+    reason = why_not()
+    unread = (
+        [Problem("privacy", str(root), f"Text in pixels is not looked for: it {reason}.", "", WARNING)]
+        if reason
+        else []
+    )
+    return unread + list(_problems(examine(root, (path for case in cases for path in case.sources))))
 
 
 def _problems(found: Iterable[Finding]) -> Iterator[Problem]:

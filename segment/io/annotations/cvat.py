@@ -1,4 +1,5 @@
-"""CVAT's XML ("CVAT for images 1.1"): one file for many images, with boxes, polygons, ellipses and masks.
+"""CVAT's XML ("CVAT for images 1.1", "for video 1.1"): one file for many images, with boxes, polygons, ellipses and
+masks; of a video, tracks of them.
 
 Source: https://docs.cvat.ai/docs/dataset_management/formats/format-cvat. Shapes are drawn by ``z_order``, then by their
 order in the file.
@@ -7,6 +8,7 @@ order in the file.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,19 +38,39 @@ def read(file: Path) -> Annotations:
         raise UserError(f"{file} is not CVAT's XML: its first element is <{root.tag}>, not <annotations>.")
     names = [str(label.text or "").strip() for label in root.findall("meta//labels/label/name")]
     values = {name: place for place, name in enumerate(dict.fromkeys(names), 1)}
-    return Annotations(tuple(_image(entry, file) for entry in root.findall("image")), values)
+    frames = _frames(root, file) if root.find("track") is not None else ()
+    return Annotations((*(_image(entry, file) for entry in root.findall("image")), *frames), values)
+
+
+def _frames(root: Any, file: Path) -> Iterator[Annotated]:
+    """The frames of a video that tracks are seen in, called as CVAT exports them."""
+    width, height = (str(root.findtext(f"meta//original_size/{side}") or "") for side in ("width", "height"))
+    size = size_of(width, height, file)
+    shapes: dict[int, list[tuple[str, Any]]] = {}
+    for track in root.findall("track"):
+        for shape in track:
+            (number,) = numbers([shape.get("frame", "")], file)
+            if shape.get("outside") != "1":
+                shapes.setdefault(int(number), []).append((str(track.get("label") or ""), shape))
+    for number, seen in sorted(shapes.items()):
+        yield _collected(seen, file, f"frame_{number:06d}.PNG", size)
 
 
 def _image(entry: Any, file: Path) -> Annotated:
+    size = size_of(str(entry.get("width") or ""), str(entry.get("height") or ""), file)
+    named = [(str(shape.get("label") or ""), shape) for shape in entry]
+    return _collected(named, file, str(entry.get("name") or ""), size)
+
+
+def _collected(shapes: list[tuple[str, Any]], file: Path, name: str, size: tuple[int, int] | None) -> Annotated:
+    """Shapes with their labels, drawn by their order in depth."""
     found = Collected(file)
-    for shape in sorted(entry, key=lambda shape: int(numbers([shape.get("z_order", "0")], file)[0])):
-        label = str(shape.get("label") or "")
+    for label, shape in sorted(shapes, key=lambda item: int(numbers([item[1].get("z_order", "0")], file)[0])):
         if shape.tag in _DRAWN:
             found.add(_shape(shape, label, file))
         elif shape.get("points"):
             found.skip(label, shape.tag)
-    size = size_of(str(entry.get("width") or ""), str(entry.get("height") or ""), file)
-    return found.annotated(str(entry.get("name") or ""), size)
+    return found.annotated(name, size)
 
 
 def _shape(shape: Any, label: str, file: Path) -> Shape:

@@ -154,3 +154,26 @@ def test_a_file_of_another_program_is_named(tmp_path):
     file.write_text("<svg/>")
     with pytest.raises(UserError, match=r"is not CVAT's XML: its first element is <svg>"):
         cvat.read(file)
+
+
+def test_cvats_tracks_are_shapes_of_each_frame(tmp_path):
+    """As "CVAT for video 1.1" writes them: interpolated frames are in the file, those outside are marked."""
+    (tmp_path / "a.xml").write_text(
+        """<annotations><version>1.1</version><meta><task><labels><label><name>a</name></label><label><name>b</name></label>
+        </labels><original_size><width>30</width><height>20</height></original_size></task></meta>
+        <track id="0" label="a"><box frame="0" outside="0" xtl="2" ytl="3" xbr="6" ybr="8"/>
+        <box frame="1" outside="0" xtl="3" ytl="3" xbr="7" ybr="8"/>
+        <box frame="2" outside="1" xtl="4" ytl="3" xbr="8" ybr="8"/>
+        </track><track id="1" label="b"><polygon frame="1" outside="0" points="3,3;7,3;7,5;3,5" z_order="1"/></track>
+        </annotations>"""
+    )
+    first, second = cvat.read(tmp_path / "a.xml").images
+    assert [item.image for item in (first, second)] == ["frame_000000.PNG", "frame_000001.PNG"]
+    assert first.size == (30, 20)
+    expected = np.zeros(SIZE)
+    expected[3:8, 2:6] = 1
+    np.testing.assert_array_equal(draw(first.shapes, SIZE, {"a": 1, "b": 2}), expected)
+    expected = np.zeros(SIZE)
+    expected[3:8, 3:7] = 1
+    expected[3:5, 3:7] = 2
+    np.testing.assert_array_equal(draw(second.shapes, SIZE, {"a": 1, "b": 2}), expected)
