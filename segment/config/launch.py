@@ -47,6 +47,27 @@ LONGEST = 3000  # letters of a paragraph
 CRASHED = 1  # exit code of a sweep of which a job crashed
 
 
+@contextlib.contextmanager
+def _exit_on_user_error(explain_error: Callable[[Exception], str]) -> Iterator[None]:
+    """Print one paragraph and exit when the block raises a user error or is interrupted."""
+    try:
+        yield
+    except UserError as error:
+        fail(str(error))
+    except (HydraException, OmegaConfBaseException) as error:
+        fail(explain_error(error))
+    except (KeyboardInterrupt, Stopped) as error:
+        stop = error if isinstance(error, Stopped) else Stopped(signal.SIGINT)
+        again = requeue() if stop.number == signal.SIGUSR1 else ""
+        print(f"segment: {stop} {again}".rstrip(), file=sys.stderr)
+        sys.exit(stop.code)
+    except Exception as error:
+        if (message := explain_failure(error)) is None:
+            raise
+        fail(message)
+
+
+@_exit_on_user_error(str)  # also of a signal that arrives before or after the work
 def launch(
     verb: str,
     arguments: Sequence[str],
@@ -123,26 +144,6 @@ def _catch_termination() -> None:
         for number in stop_signals():
             if number != signal.SIGINT:  # Python's own handler raises KeyboardInterrupt
                 signal.signal(number, stop)
-
-
-@contextlib.contextmanager
-def _exit_on_user_error(explain_error: Callable[[Exception], str]) -> Iterator[None]:
-    """Print one paragraph and exit when the block raises a user error or is interrupted."""
-    try:
-        yield
-    except UserError as error:
-        fail(str(error))
-    except (HydraException, OmegaConfBaseException) as error:
-        fail(explain_error(error))
-    except (KeyboardInterrupt, Stopped) as error:
-        stop = error if isinstance(error, Stopped) else Stopped(signal.SIGINT)
-        again = requeue() if stop.number == signal.SIGUSR1 else ""
-        print(f"segment: {stop} {again}".rstrip(), file=sys.stderr)
-        sys.exit(stop.code)
-    except Exception as error:
-        if (message := explain_failure(error)) is None:
-            raise
-        fail(message)
 
 
 def fail(message: str) -> NoReturn:

@@ -125,6 +125,13 @@ def seen(folder: Path, pattern: str) -> Callable[[], bool]:
     return lambda: next(folder.glob(pattern), None) is not None
 
 
+def is_handled(process: Forked, number: int) -> bool:
+    """Whether the command has begun and installed its handler of a signal."""
+    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    handled = int(next(line for line in lines if line.startswith("SigCgt")).split()[1], 16)
+    return bool(handled >> (number - 1) & 1) and bool(handled >> (signal.SIGTERM - 1) & 1)
+
+
 def killed(work: Work, length: float, kills: int, seed: str, phases: tuple[str, ...] = ()) -> int:
     """Kill a command in each phase and at random moments, let it end, and count the kills."""
     moments, done = random.Random(seed), 0
@@ -174,7 +181,7 @@ def compare(whole: Work, broken: Work) -> None:
 
 def verbs(root: Path, run: Path) -> dict[str, tuple[str, ...]]:
     return {
-        "predict": ("predict", f"model={run}", f"input={root / 'imagesTr'}"),
+        "predict": ("predict", f"model={run}", f"input={root / 'imagesTr'}", "overwrite=true"),
         "evaluate": ("evaluate", f"predictions={root / 'labelsTr'}", f"references={root / 'labelsTr'}"),
         "compare": ("compare", f"runs=[{run},{run.parent / 'copy'}]", "by=run"),
     }
@@ -204,7 +211,7 @@ def test_signals_in_each_phase_are_obeyed(root, run, tmp_path, phase, number):
         work = Work(tmp_path / "work", (*TRAIN, *VARIANTS["accumulated"], f"data.root={root}"), cached=True)
         moment = seen(work.folder, PHASES[phase])
     else:
-        work, moment = Work(tmp_path / "work", prepared(root, run, phase)), after(0.15)
+        work, moment = Work(tmp_path / "work", prepared(root, run, phase)), lambda: is_handled(process, number)
     process = work.start()
     sent = end_when(process, moment, number)
     errors = process.errors
