@@ -16,7 +16,7 @@ from segment.config.options import TrainOptions, read_options
 from segment.errors import UserError, did_you_mean
 from segment.inference.limits import ARGMAX, LAYOUTS, check_windows
 from segment.text import one_line
-from segment.workflow.values import check_files, check_run, check_sampling, check_trainer
+from segment.workflow.values import check_files, check_run, check_sampling, check_trainer, require_number
 
 WINDOWS = "segment.inference.windows.SlidingWindows"
 SAMPLING = "segment.sampling.datamodule.PatchDataModule"
@@ -53,6 +53,8 @@ def check_training(config: DictConfig) -> None:
         options.nested,
         options.postprocessing,
     )
+    if options.validation not in ("auto", "all"):
+        require_number("validation", options.validation, 1, whole=True)
     trainer = _plain(config.trainer)
     check_trainer(trainer)
     check_sampling(_plain(config.sampler), trainer["accumulate_grad_batches"])

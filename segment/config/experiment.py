@@ -60,6 +60,7 @@ def read_experiment(config: DictConfig, command: Command) -> Experiment:
         folds=config.folds,
         nested=config.nested,
         overfit=config.overfit,
+        validation=config.validation,
         postprocessing=config.postprocessing,
         detection=config.detection,
         seed=config.seed,

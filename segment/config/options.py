@@ -25,6 +25,7 @@ class TrainOptions:
     weights: str | None
     labelled: int | None
     overfit: int
+    validation: int | str
     postprocessing: str = field(metadata={"of": ("auto", "none")})
     detection: str = field(metadata={"of": ("maximum", "mean", "none")})
     seed: int

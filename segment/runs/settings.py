@@ -55,6 +55,7 @@ ADDED = {
     "parameters.layer_decay": 1.0,
     "plan.from": "all",
     "sampler.exact": False,
+    "validation": "auto",
 }
 
 

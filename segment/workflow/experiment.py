@@ -184,6 +184,8 @@ class Experiment:
         folds: Number of folds, unless a splits file defines them.
         nested: Train and score on parts of the fold's training scans; its validation scans are not used.
         overfit: Train and score on this many training scans; 0 for a real run.
+        validation: Validation scans that are predicted during training: ``auto``, ``all`` or a number; see
+            `segment.sampling.watched.watched_scans`.
         postprocessing: ``auto``: decided on the validation scans; ``none``: not decided.
         detection: What scores the lesions of the validation scans as detections, see
             `segment.metrics.detection.detections`; ``none``: they are not scored.
@@ -207,6 +209,7 @@ class Experiment:
     folds: int
     nested: bool
     overfit: int
+    validation: int | str
     postprocessing: str
     detection: Score | Literal["none"]
     seed: int

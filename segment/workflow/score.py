@@ -55,6 +55,7 @@ def score(
     cost: Mapping[str, Any],
     device: torch.device,
     peers: Peers,
+    watched: int,
 ) -> None:
     """Write predictions/, scans.csv, summary.json and all reports to a run folder, from its model.
 
@@ -69,6 +70,7 @@ def score(
         cost: The training's cost, see `segment.runs.summary.summarise`.
         device: Where this process predicts.
         peers: The processes of the training.
+        watched: Number of validation scans that were predicted during training.
     """
     folder = experiment.output
     model = load_model(folder, parts.trusted)
@@ -90,7 +92,7 @@ def score(
             _scored(experiment, work, part.pairs(own), f"{KEPT}/scores-{peers.rank}.part")
     peers.wait()
     if peers.first:
-        _write(experiment, parts, work, record, cost, scans, tests)
+        _write(experiment, parts, work, record, cost, scans, tests, watched)
         shutil.rmtree(folder / KEPT, ignore_errors=True)
 
 
@@ -127,6 +129,7 @@ def _write(
     cost: Mapping[str, Any],
     predicted: ScanPredictor,
     tests: ScanPredictor,
+    watched: int,
 ) -> None:
     """Write the tables and reports of scans that are predicted."""
     folder, dataset, metrics = experiment.output, work.dataset, experiment.metrics
@@ -149,6 +152,7 @@ def _write(
         "precision": scoring_precision(experiment.trainer.precision),
         "weights": "last",
         **tolerance_protocol(dataset.tolerance, dataset.labels.structures, metrics),
+        "validated_during_training": None if watched == len(work.val) else f"{watched} scans",
         "stopped_early": record.get("stopped_early"),
         "plan_from": work.planned_from,
         "nested": "inner split of the training scans" if experiment.nested else None,

@@ -21,11 +21,14 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from segment import provenance
+from segment.augment.counter import generator
+from segment.data.case import Case
 from segment.data.splits import write_folds
 from segment.errors import Stopped, UserError
 from segment.files import read_mapping, write_json
 from segment.inference.model import save_model
 from segment.inference.precision import scoring_precision
+from segment.inference.windows import SlidingWindows
 from segment.locks import alone_in
 from segment.metrics.standard import LEAD
 from segment.preprocessing.plan import Plan
@@ -35,6 +38,7 @@ from segment.runs.health import MARK, divergence
 from segment.runs.settings import check_folder, write_settings, written_plan
 from segment.runs.summary import read_summary
 from segment.sampling.datamodule import PatchDataModule
+from segment.sampling.watched import watched_scans
 from segment.text import one_line
 from segment.training.callbacks.cost import Cost
 from segment.training.callbacks.energy import Energy
@@ -130,6 +134,9 @@ def train_unfinished(
         write_plan(folder / "plan.yaml", work.decided)
         if taken is not None:
             write_json(folder / STARTED, taken)
+    if len(datamodule.val) < len(work.val) and process.rank == 0:
+        part = f"{len(datamodule.val)} of {len(work.val)} validation scans"
+        print(f"Note: {part} are predicted during training, all at its end (validation=all: always).", file=sys.stderr)
     with distributed_state_restored(process), logged(trainer, parts, folder) as loggers:
         fit(trainer, module, datamodule, folder)
         peers = Peers()
@@ -164,7 +171,8 @@ def finish(
             experiment.seed, started, experiment.command.arguments, **describe(experiment, work, trainer)
         )
     parts = replace(parts, windows=peers.told(parts.windows))
-    score(experiment, parts, work, record, cost_of(trainer), device, peers)
+    watched = len(trainer.datamodule.val)  # type: ignore[attr-defined]
+    score(experiment, parts, work, record, cost_of(trainer), device, peers, watched)
 
 
 def cost_of(trainer: pl.Trainer) -> dict[str, Any]:
@@ -279,6 +287,7 @@ def assemble(
     network = parts.network(**shape(work))
     check_network(network, work.plan.patch_size, len(work.dataset.channels), work.dataset.labels.outputs)
     check_loss(parts.loss, parts.loss_name, work.dataset.labels, len(work.plan.patch_size))
+    val = watched(experiment, parts, work)
     module = SegmentationModule(
         network=network,
         loss=parts.loss,
@@ -288,11 +297,11 @@ def assemble(
         plan=work.plan,
         labels=work.dataset.labels,
         windows=parts.validation_windows,
-        placements=[work.store.load(case).placement for case in work.val],
+        placements=[work.store.load(case).placement for case in val],
         seed=experiment.seed,
         parameters=parts.parameters,
     )
-    callbacks = [ScanMetrics(work.dataset, work.val, experiment.metrics), *parts.callbacks, *further, StopOnSignal()]
+    callbacks = [ScanMetrics(work.dataset, val, experiment.metrics), *parts.callbacks, *further, StopOnSignal()]
     # The run's loggers are built later, since they write files; a dry run gets one that keeps nothing.
     trainer = parts.trainer(
         callbacks=callbacks,
@@ -303,15 +312,24 @@ def assemble(
     plan, extent = work.plan, None
     if parts.augment is not None:
         extent = functools.partial(parts.augment.extent, patch_size=plan.patch_size, spacing=plan.spacing)
-    patches = PatchDataModule(
-        work.store,
-        work.train,
-        work.val,
-        seed=experiment.seed,
-        extent=extent,
-        **parts.sampling,
-    )
+    patches = PatchDataModule(work.store, work.train, val, seed=experiment.seed, extent=extent, **parts.sampling)
     return module, trainer, patches
+
+
+def watched(experiment: Experiment, parts: Parts, work: Work) -> list[Case]:
+    """The validation scans that are predicted during training; all of them are scored at its end."""
+    wanted, windows, trainer = experiment.validation, parts.validation_windows, experiment.trainer
+    if wanted == "all" or not isinstance(windows, SlidingWindows):
+        return work.val
+    if wanted == "auto":
+        counts = [windows.count(work.store.load(case).image.shape[1:], work.plan.patch_size) for case in work.val]
+        batches = experiment.steps_per_epoch * (trainer.check_val_every_n_epoch or 1)
+        patches = batches * work.plan.batch_size * (device_count(trainer) or 1)
+        chosen = watched_scans(counts, work.plan.patch_size, patches, experiment.seed)
+    else:
+        order = generator(experiment.seed, 0, "validation").permutation(len(work.val))
+        chosen = sorted(order[: int(wanted)].tolist())
+    return [work.val[index] for index in chosen]
 
 
 def _strategy(experiment: Experiment, parts: Parts, network: nn.Module, work: Work) -> dict[str, str]:

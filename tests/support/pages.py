@@ -29,7 +29,20 @@ from segment.config.compose import compose_command
 
 REPOSITORY = Path(__file__).parents[2]
 LANGUAGES = ("sh", "python", "yaml", "json", "text")
-PROGRAMS = ("cd", "cp", "export", "itksnap", "mkdir", "pip", "printf", "pre-commit", "source", "tensorboard", "wandb")
+PROGRAMS = (
+    "torchrun",
+    "cd",
+    "cp",
+    "export",
+    "itksnap",
+    "mkdir",
+    "pip",
+    "printf",
+    "pre-commit",
+    "source",
+    "tensorboard",
+    "wandb",
+)
 """Programs that pages show besides `segment`, make and Python."""
 
 _FENCE = re.compile(r"(?:<!-- (?P<declared>.*?) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S)

@@ -5,13 +5,13 @@ import dataclasses
 import json
 import multiprocessing
 import os
-import shutil
 
 import pandas as pd
 import pytest
 import torch
 from ranks import train_with
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from whole_runs import TINY
 
 from segment.config.compose import compose_command
@@ -158,4 +158,22 @@ def test_scoring_that_was_killed_goes_on_where_it_was(run_train, make_dataset, t
     assert len(predicted) == 4  # three scans; the third was interrupted
     assert predicted[2] == predicted[3]
     assert (run / "scans.csv").read_bytes() == (whole / "scans.csv").read_bytes()
-    shutil.rmtree(whole)
+
+
+def test_some_scans_are_validated_during_training_and_all_are_scored(
+    run_train, make_dataset, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("segment.training.callbacks.scan_metrics.MOST_TAGS", 7)
+    root = make_dataset(tmp_path / "data", n=6)
+    run = run_train(root, "run", "folds=2", "validation=1", "trainer.max_steps=2")
+    assert "1 of 3 validation scans are predicted during training" in capsys.readouterr().err
+    assert json.loads((run / "summary.json").read_text())["protocol"]["validated_during_training"] == "1 scans"
+    assert len(pd.read_csv(run / "scans.csv")["case"].unique()) == 3
+
+    def tags(run) -> set[str]:
+        events = EventAccumulator(str(run / "tensorboard"))
+        events.Reload()
+        return {tag for tag in events.Tags()["scalars"] if tag.startswith("scan/")}
+
+    assert len(tags(run)) == 4  # two labels, two metrics
+    assert tags(run_train(root, "all", "folds=2", "trainer.max_steps=2")) == set()

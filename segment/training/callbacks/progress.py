@@ -13,6 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from segment.training.callbacks.scan_metrics import ScanMetrics
 
+INTERVAL = 1.0  # seconds between two readings of the loss
+
 
 class TrainingProgress(ProgressBar):
     """Shows completed and total steps, loss, last validation score, elapsed and remaining time.
@@ -26,6 +28,7 @@ class TrainingProgress(ProgressBar):
         self.task: Any = None
         self.started = time.monotonic()
         self.first = 0
+        self.shown = -INTERVAL
         self.enabled = True
 
     def disable(self) -> None:
@@ -58,8 +61,13 @@ class TrainingProgress(ProgressBar):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Update the bar."""
-        if self.bar is not None:
-            self.bar.update(self.task, completed=trainer.global_step, scores=self._scores(trainer))
+        if self.bar is None:
+            return
+        now = time.monotonic()
+        if now - self.shown >= INTERVAL:  # to read the loss, the processor waits for the device
+            self.shown = now
+            self.bar.update(self.task, scores=self._scores(trainer))
+        self.bar.update(self.task, completed=trainer.global_step)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print a line if there is no terminal."""

@@ -17,13 +17,17 @@ from segment.metrics.scan import score_scan
 from segment.metrics.standard import STANDARD
 from segment.training.gather import gathered
 
+MOST_TAGS = 2000
+"""Scores of single scans that are logged at a validation; with more of them, TensorBoard becomes too slow to use."""
+
 
 class ScanMetrics(pl.Callback):
     """Scores each predicted scan against its reference on the source grid and logs the scores.
 
     Logs ``val/foreground_METRIC`` (mean over labels of the mean over scans), ``val/LABEL_METRIC`` and
-    ``scan/SCAN/LABEL_METRIC``. A structure absent in both masks has no score and is left out of the means; if all
-    are, the foreground is the worst score, since the best checkpoint cannot be chosen by NaN.
+    ``scan/SCAN/LABEL_METRIC``, unless these are more than `MOST_TAGS`; scans.csv has them at the end. A structure
+    absent in both masks has no score and is left out of the means; if all are, the foreground is the worst score, since
+    the best checkpoint cannot be chosen by NaN.
 
     Costly metrics are left to the final scoring, unless the score is followed by a callback or the schedule: on an
     accelerator, distances would take as long as the prediction.
@@ -93,7 +97,8 @@ class ScanMetrics(pl.Callback):
         pl_module.log_dict(foreground, prog_bar=True, logger=False, sync_dist=trainer.world_size > 1)
         if not trainer.sanity_checking:
             scores = foreground | scores
-            for row in rows:
+            shown = rows if sum(len(row["scores"]) for row in rows) <= MOST_TAGS else []
+            for row in shown:
                 scores |= {f"scan/{row['case']}/{row['name']}_{key}": value for key, value in row["scores"].items()}
             present = {name: float(value) for name, value in scores.items() if value == value}
             for logger in trainer.loggers:
