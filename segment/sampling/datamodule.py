@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch.utils.data import DataLoader
 
 from segment.data.case import Case, Dataset
@@ -88,3 +90,9 @@ class PatchDataModule(pl.LightningDataModule):
         """Whole scans one at a time, distributed over the processes: image (channel, *spatial) and index in `val`."""
         rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         return ScanLoader(Scans(self.store, self.val), rank, processes)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Move a batch, without the sample numbers: the augmentation reads them, and would wait for the device."""
+        host = {"sample": batch["sample"]} if "sample" in batch else {}
+        moved = {key: value for key, value in batch.items() if key not in host}
+        return super().transfer_batch_to_device(moved, device, dataloader_idx) | host

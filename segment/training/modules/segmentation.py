@@ -66,12 +66,6 @@ class SegmentationModule(TrainingModule):
         self.windows = windows
         self.placements = placements
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Move a batch, without the sample numbers: the augmentation reads them, and would wait for the device."""
-        host = {"sample": batch["sample"]} if "sample" in batch else {}
-        moved = {key: value for key, value in batch.items() if key not in host}
-        return super().transfer_batch_to_device(moved, device, dataloader_idx) | host
-
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Compute the loss of one batch of patches."""
         image, reference = batch["image"], batch["reference"]
