@@ -19,6 +19,7 @@ from segment.config.options import PredictOptions, read_options
 from segment.errors import UserError
 from segment.inference.engines.names import check_engine
 from segment.inference.inputs import (
+    CONFORMAL,
     PROBABILITIES,
     UNCERTAINTY,
     Scan,
@@ -41,7 +42,7 @@ from segment.io.dicom.codes import read_codes
 from segment.io.dicom.web import SCHEME, fetch, is_address, parse_address, store
 from segment.io.mask_formats import OF_SERIES
 from segment.workflow.experiment import NO_COMMAND, Command
-from segment.workflow.values import require_folder
+from segment.workflow.values import require_folder, require_number
 
 
 def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
@@ -95,6 +96,7 @@ def _predict(options: PredictOptions, folder: Path, command: Command) -> None:
             command.arguments,
             functools.partial(write_mask, kind=_format(options), naming=naming),
             _maps(options),
+            options.conformal,
         )
     _store(options, [name for name, _ in scans if name not in failed])
     if failed:
@@ -180,6 +182,10 @@ def checked_scans(options: PredictOptions, folder: Path) -> list[Scan]:
     check_accelerator(options.accelerator)
     check_precision(options.precision)
     require_folder("output", Path(options.output))
+    if options.conformal is not None:
+        require_number("conformal", options.conformal, 0.001, 0.999)
+        if len(folders) > 1:
+            raise UserError("conformal: each model is calibrated, not their mean. Give one model.")
     channels = channels_of(folders[0])
     read_codes(options.codes or {}, "codes")
     return [] if channels is None or remote else _found(options, Path(options.input), channels, folder)
@@ -187,5 +193,5 @@ def checked_scans(options: PredictOptions, folder: Path) -> list[Scan]:
 
 def _maps(options: PredictOptions) -> list[str]:
     """What to write beside the masks."""
-    asked = {PROBABILITIES: options.probabilities, UNCERTAINTY: options.uncertainty}
+    asked = {PROBABILITIES: options.probabilities, UNCERTAINTY: options.uncertainty, CONFORMAL: options.conformal}
     return [name for name, wanted in asked.items() if wanted]

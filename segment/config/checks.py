@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from segment.config.data import read_plan_settings, splits_of
 from segment.config.metrics import metrics_of
 from segment.config.options import TrainOptions, read_options
 from segment.errors import UserError, did_you_mean
-from segment.inference.limits import ARGMAX, LAYOUTS, check_windows
+from segment.inference.limits import THRESHOLDS, check_windows
 from segment.text import one_line
 from segment.workflow.values import check_files, check_run, check_sampling, check_trainer, require_number
 
@@ -29,6 +30,7 @@ PACKAGES = {
 # What a training logs beside the foreground's scores, and the callback that logs it if it is not always logged.
 LOGGED = {"train/loss": None, "val/loss": "validation_loss"}
 FOREGROUND = "val/foreground_"
+_CHECKED = inspect.signature(check_windows).parameters
 
 
 def check_training(config: DictConfig) -> None:
@@ -52,9 +54,12 @@ def check_training(config: DictConfig) -> None:
         options.overfit,
         options.nested,
         options.postprocessing,
+        options.calibration,
     )
     if options.validation not in ("auto", "all"):
         require_number("validation", options.validation, 1, whole=True)
+    if options.calibration == "none" and config.inference.get("decision") == THRESHOLDS:
+        raise UserError("inference.decision=thresholds: needs calibration=auto, which finds them. Add it.")
     trainer = _plain(config.trainer)
     check_trainer(trainer)
     check_sampling(_plain(config.sampler), trainer["accumulate_grad_batches"])
@@ -79,13 +84,7 @@ def check_inference(given: Mapping[str, Any]) -> None:
     values = {key: value for key, value in given.items() if value is not None}
     check_target("inference", {"_target_": WINDOWS} | values)
     try:
-        check_windows(
-            values.get("overlap", 0),
-            values.get("batch_size", 1),
-            values.get("sigma", 1),
-            values.get("layout", LAYOUTS[0]),
-            values.get("decision", ARGMAX),
-        )
+        check_windows(**{key: value for key, value in values.items() if key in _CHECKED})
     except (TypeError, ValueError) as error:
         raise UserError(f"inference: {one_line(error)}.") from error
 

@@ -17,6 +17,7 @@ from segment.config.data import read_data, read_plan_settings
 from segment.config.metrics import metrics_of
 from segment.config.run_name import checked_name, run_name
 from segment.errors import UserError
+from segment.inference.limits import ARGMAX, THRESHOLDS
 from segment.instruction_set import precision
 from segment.runs.settings import check_folder, written_plan
 from segment.training.parameters import ParameterRules
@@ -62,6 +63,7 @@ def read_experiment(config: DictConfig, command: Command) -> Experiment:
         overfit=config.overfit,
         validation=config.validation,
         postprocessing=config.postprocessing,
+        calibration=config.calibration,
         detection=config.detection,
         seed=config.seed,
         weights=None if config.weights is None else Path(config.weights),
@@ -151,6 +153,7 @@ def _build(config: DictConfig, rules: ParameterRules) -> Parts:
 
     settings = _resolved(config)
     windows = make(config, "inference")
+    found_later = {"decision": ARGMAX} if config.inference.get("decision") == THRESHOLDS else {}
     # Modules that the user's own configuration names are trusted; those that only a model file names are not.
     trusted = [node["_target_"].rpartition(".")[0] for node in _nodes(settings["network"]) if "_target_" in node]
     return Parts(
@@ -165,7 +168,7 @@ def _build(config: DictConfig, rules: ParameterRules) -> Parts:
         augment=complete(make(config, "augment")),
         windows=windows,
         inference=vars(windows) | settings["inference"],
-        validation_windows=make(config, "inference", mirror=[]),
+        validation_windows=make(config, "inference", mirror=[], **found_later),
         callbacks=[make(config, f"callbacks.{key}") for key, node in config.callbacks.items() if node],
         trainer=lambda **more: make(config, "trainer", **more),
         loggers={str(key): _later(config, f"logger.{key}") for key, node in config.logger.items() if node},

@@ -27,6 +27,7 @@ class TrainOptions:
     overfit: int
     validation: int | str
     postprocessing: str = field(metadata={"of": ("auto", "none")})
+    calibration: str = field(metadata={"of": ("auto", "none")})
     detection: str = field(metadata={"of": ("maximum", "mean", "none")})
     seed: int
     name: str | None
@@ -54,6 +55,7 @@ class PredictOptions:
     postprocessing: str = field(metadata={"of": ("scored", "none")})
     probabilities: bool
     uncertainty: bool
+    conformal: float | None
     inference: dict[str, Any]
     trust: list[str]
     accelerator: str

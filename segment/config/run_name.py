@@ -22,7 +22,7 @@ _NUMBER = r"-?(?:\d+\.?\d*|\.\d+)(?:[eE]-?\d+)?"
 _WORD = r"[A-Za-z](?:[A-Za-z0-9_.]*[A-Za-z0-9])?"
 # Overrides that the name need not repeat, or that do not change the configuration.
 _OMITTED = (
-    r"data\.root|method|fold|formats|seed|name|output|cache|trainer|sampler\.workers|logger|logger\..*|metrics|metrics\..*|postprocessing"
+    r"data\.root|method|fold|formats|seed|name|output|cache|trainer|sampler\.workers|logger|logger\..*|metrics|metrics\..*|postprocessing|calibration"
     r"|experiments/.*|nested(?==false)"
 )
 

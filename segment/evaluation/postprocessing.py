@@ -151,7 +151,7 @@ class _Search:
             found = [_difference(before, after, names) for after in own]
             best = max(range(len(steps)), key=lambda index: (found[index].is_gain, found[index].mean))
             if not np.array_equal(own[best], before, equal_nan=True):
-                difference = replace(found[best], ci95=_interval(before, own[best]))
+                difference = compared(before, own[best], names)
                 self.tried.append(Tried(steps[best], difference, difference.is_gain))
                 self.steps += [steps[best]] if difference.is_gain else []
 
@@ -200,8 +200,26 @@ def decide(pairs: Sequence[Pair], labels: Labels, advance: Callable[[float], Non
         search.run([[Step(HOLES, name)] for name in group])
     steps = tuple(search.steps)
     before, after = (search.dice(kept, ())[0] for kept in ((), steps))
-    total = replace(_difference(before, after, names), ci95=_interval(before, after))
+    total = compared(before, after, names)
     return Decision(steps, tuple(search.tried), search.count, len(pairs), total)
+
+
+def compared(before: np.ndarray, after: np.ndarray, names: Sequence[str]) -> Difference:
+    """The difference of two tables of Dice (scans, structures), after minus before, with its interval."""
+    return replace(_difference(before, after, names), ci95=_interval(before, after))
+
+
+def scan_dice(mask: np.ndarray, reference: np.ndarray, labels: Labels) -> np.ndarray:
+    """Dice (structure,) of class indices (*spatial); NaN for a structure that is in neither mask."""
+    return _ratios(_counts(mask, reference, labels))
+
+
+def _counts(mask: np.ndarray, reference: np.ndarray, labels: Labels) -> np.ndarray:
+    """Shared, predicted and reference voxels (structure, 3) of annotated parts."""
+    known = reference != IGNORE
+    table = confusion(mask[known], reference[known], len(labels))
+    counts = structure_counts(table, labels.structures).values()
+    return np.array([(one.shared, one.prediction, one.reference) for one in counts])
 
 
 def _difference(before: np.ndarray, after: np.ndarray, names: Sequence[str]) -> Difference:
@@ -228,10 +246,7 @@ class _Scan:
     def __init__(self, mask: np.ndarray, reference: np.ndarray, labels: Labels, spacing: Sequence[float]) -> None:
         self.mask, self.reference, self.labels = mask, reference, labels
         self.volume = math.prod(spacing)
-        known = reference != IGNORE
-        table = confusion(mask[known], reference[known], len(labels))
-        counts = structure_counts(table, labels.structures).values()
-        self.counts = np.array([(one.shared, one.prediction, one.reference) for one in counts])
+        self.counts = _counts(mask, reference, labels)
         self.found: tuple[str | None, _Components] | None = None  # of the structure that was asked for last
 
     def scores(self, steps: Sequence[Step]) -> list[np.ndarray]:

@@ -24,7 +24,7 @@ Scan = tuple[str, list[Path]]
 """Name of the mask file, and the scan's image files in channel order."""
 
 
-PROBABILITIES, UNCERTAINTY = "probabilities", "uncertainty"
+PROBABILITIES, UNCERTAINTY, CONFORMAL = "probabilities", "uncertainty", "conformal"
 """Folders of the maps that can be written beside the masks."""
 
 

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,18 @@ MAX_SIGMA = 10.0
 MAX_BATCH = 4096
 AUTO = "auto"  # for the batch size and the layout of windows: the fastest where the model is scored
 LAYOUTS = ("channels_last", "contiguous")
-DECISIONS = ARGMAX, DICE = "argmax", "dice"
+DECISIONS = ARGMAX, DICE, THRESHOLDS = "argmax", "dice", "thresholds"
+MAX_TEMPERATURE = 100.0  # and its inverse, the least
 
 
 def check_windows(
-    overlap: float, batch_size: int | str, sigma: float, layout: str = "channels_last", decision: str = ARGMAX
+    overlap: float = 0.5,
+    batch_size: int | str = 1,
+    sigma: float = 1,
+    layout: str = "channels_last",
+    decision: str = ARGMAX,
+    temperature: float = 1,
+    thresholds: Mapping[str, float] | None = None,
 ) -> None:
     """Check the arguments of `segment.inference.windows.SlidingWindows`.
 
@@ -47,6 +55,11 @@ def check_windows(
         raise ValueError(f"layout={layout} must be one of {', '.join((AUTO, *LAYOUTS))}")
     if decision not in DECISIONS:
         raise ValueError(f"decision={decision} must be one of {', '.join(DECISIONS)}")
+    if not 1 / MAX_TEMPERATURE <= temperature <= MAX_TEMPERATURE:
+        raise ValueError(f"temperature={temperature} must be in [{1 / MAX_TEMPERATURE}, {MAX_TEMPERATURE}]")
+    for name, value in (thresholds or {}).items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"thresholds.{name}={value} must be in [0, 1]")
 
 
 def check_accelerator(accelerator: str) -> None:

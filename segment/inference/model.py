@@ -20,6 +20,7 @@ from segment.data.labels import Labels
 from segment.errors import UserError
 from segment.files import read_mapping, write_json, written_whole
 from segment.inference.architecture import load_network
+from segment.inference.conformal import Missed
 from segment.inference.exported import FILES, Export, convert, read_engine
 from segment.inference.limits import find_model
 from segment.inference.postprocessing import MAX_STEPS, Step, check_steps
@@ -53,6 +54,7 @@ class Description:
         region_order: The value that each region writes into a mask; None without regions.
         export: For an exported network, how it was made; it has files of its own instead of weights.safetensors.
         postprocessing: Steps that its masks were scored after.
+        conformal: What conformal masks of each structure miss of the validation scans; empty if not calibrated.
     """
 
     format: Annotated[int, whole(1, FORMAT)]
@@ -67,6 +69,7 @@ class Description:
     export: Export | None = None
     postprocessing: Annotated[tuple[Step, ...], Field(max_length=MAX_STEPS)] = ()
     codes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    conformal: dict[str, Missed] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ class Model:
         export: How the network was exported; None for one in torch.
         postprocessing: Steps that its masks were scored after.
         codes: Codes of structures for DICOM, see `segment.data.case.Dataset`.
+        conformal: What conformal masks of each structure miss of the validation scans; empty if not calibrated.
         engines: Networks made of it for other engines, by engine and precision.
     """
 
@@ -105,6 +109,7 @@ class Model:
     export: Export | None = None
     postprocessing: tuple[Step, ...] = ()
     codes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    conformal: Mapping[str, Missed] = field(default_factory=dict)
     engines: dict[tuple[str, str], nn.Module] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -262,6 +267,19 @@ def save_model(
     write_json(folder / "model.json", asdict(description))
 
 
+def set_calibration(folder: Path, inference: Mapping[str, Any], missed: Mapping[str, Missed]) -> None:
+    """Write what was found on validation scans into a model folder, in place of what it had.
+
+    Args:
+        folder: The model folder.
+        inference: Arguments of the windows that were found.
+        missed: What conformal masks of each structure miss.
+    """
+    content = read_mapping(folder / "model.json", largest=MAX_JSON_BYTES)
+    own = {name: asdict(one) for name, one in missed.items()}
+    write_json(folder / "model.json", content | {"inference": {**content["inference"], **inference}, "conformal": own})
+
+
 def set_postprocessing(folder: Path, steps: Sequence[Step]) -> None:
     """Write post-processing into a model folder, in place of what it had.
 
@@ -310,6 +328,7 @@ def load_model(folder: Path, trust: Sequence[str] = ()) -> Model:
         export=described.export,
         postprocessing=described.postprocessing,
         codes=described.codes,
+        conformal=described.conformal,
     )
     if model.export:
         network: nn.Module = read_engine(folder, model.export, *model.shapes)

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from segment.data.labels import Labels
 from segment.errors import UserError
 from segment.inference.batches import FittingBatches
-from segment.inference.decision import decide, decide_scan
+from segment.inference.decision import above, decide, decide_scan, thresholds_of
 from segment.inference.held import held
-from segment.inference.limits import ARGMAX
+from segment.inference.limits import DICE, THRESHOLDS
 from segment.inference.postprocessing import Step, postprocessed
+from segment.inference.temperature import tempered
 from segment.inference.windows import SlidingWindows, assembled
 from segment.io.images import Image, read_image
 from segment.preprocessing.plan import Plan
@@ -71,6 +72,7 @@ class Predictor:
         self.labels = labels
         self.precision = precision
         self.steps = steps
+        self.thresholds = thresholds_of(windows, labels)
         members = network if isinstance(network, nn.ModuleList) else [network]
         self.forwards = [FittingBatches(member) for member in members]
 
@@ -102,7 +104,7 @@ class Predictor:
         Raises:
             UserError: When the network's values are not finite.
         """
-        if kept is None and self.windows.decision != ARGMAX:
+        if kept is None and self.windows.decision == DICE:
             kept = held((self.labels.outputs, *placement.grid.shape))
         decided = self.add(image, placement, kept, watch=watch)
         return self._finished(decided, placement, kept)
@@ -132,12 +134,14 @@ class Predictor:
         """
         axis = self._axis(image, placement)
         length = image.shape[axis + 1] if image.ndim == 4 else 1
-        restorer = Restorer(placement, self.plan, length, axis, self._decide, kept, share, self._background)
+        restorer = Restorer(
+            placement, self.plan, length, axis, self._decide, kept, share, self._background, self._tempered
+        )
         more = kept is not None and len(kept) > self.labels.outputs
         for index, plane in self._planes(image, axis, whole=False, entropies=more):
             restorer.add(index, plane)
             if watch is not None:
-                watch(axis, index, plane[: self.labels.outputs])
+                watch(axis, index, self._tempered(plane[: self.labels.outputs]))
         return restorer.result()
 
     def probabilities(self, image: Tensor, placement: Placement) -> Tensor:
@@ -181,14 +185,16 @@ class Predictor:
     def classes(self, probabilities: Tensor, placement: Placement) -> np.ndarray:
         """Class indices (*spatial) uint8 on the source grid, from probabilities on the plan's grid."""
         axis = self._axis(probabilities, placement)
-        kept = None if self.windows.decision == ARGMAX else held((len(probabilities), *placement.grid.shape))
-        decided = restore(probabilities, placement, self.plan, self._decide, axis, kept, self._background)
+        kept = held((len(probabilities), *placement.grid.shape)) if self.windows.decision == DICE else None
+        decided = restore(
+            probabilities, placement, self.plan, self._decide, axis, kept, self._background, self._tempered
+        )
         return self._finished(decided, placement, kept)
 
     def _finished(self, decided: np.ndarray, placement: Placement, kept: np.ndarray | None) -> np.ndarray:
         """The mask after a decision that needs the whole scan and after post-processing."""
-        if kept is not None and self.windows.decision != ARGMAX:
-            decided = decide_scan(kept[: self.labels.outputs], self.labels, self.windows.decision)
+        if kept is not None and self.windows.decision == DICE:
+            decided = decide_scan(kept[: self.labels.outputs], self.labels, DICE)
         return postprocessed(decided, self.steps, self.labels, placement.grid.spacing)
 
     @property
@@ -196,14 +202,26 @@ class Predictor:
         """The class of the parts of a scan that are cropped; regions are absent there."""
         return None if self.labels.regions else 0
 
-    def _decide(self, probabilities: Tensor) -> Tensor:
-        return decide(probabilities[: self.labels.outputs], self.labels)
+    def _decide(self, scores: Tensor) -> Tensor:
+        """Class indices of a plane (output, *plane) on the source grid; the most probable class has no temperature."""
+        probabilities = scores[: self.labels.outputs]
+        if self.windows.decision == THRESHOLDS:
+            return above(self._tempered(probabilities), self.thresholds, self.labels)
+        return decide(probabilities, self.labels)
+
+    def _tempered(self, scores: Tensor) -> Tensor:
+        """A plane of probabilities with the temperature of the windows; an output more than they are stays."""
+        outputs, temperature = self.labels.outputs, self.windows.temperature
+        if temperature == 1:
+            return scores
+        found = tempered(scores[:outputs], temperature, bool(self.labels.regions))
+        return found if len(scores) == outputs else torch.cat([found, scores[outputs:]])
 
     def on_source(self, probabilities: Tensor, placement: Placement) -> np.ndarray:
         """Probabilities (output, *spatial) float32 on the source grid; cropped parts are background."""
         axis = self._axis(probabilities, placement)
         kept = np.zeros((len(probabilities), *placement.grid.shape), np.float32)
-        restore(probabilities, placement, self.plan, self._decide, axis, kept, self._background)
+        restore(probabilities, placement, self.plan, self._decide, axis, kept, self._background, self._tempered)
         return kept
 
     def predict_files(self, images: Sequence[Path], watch: Watch | None = None) -> np.ndarray:

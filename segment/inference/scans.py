@@ -13,9 +13,11 @@ import numpy as np
 from segment import provenance
 from segment.errors import UserError
 from segment.files import file_sha256, remove_leftovers, write_json
+from segment.inference.conformal import conformal_masks, conformal_thresholds
 from segment.inference.held import held
-from segment.inference.inputs import PROBABILITIES, UNCERTAINTY, Scan
+from segment.inference.inputs import CONFORMAL, PROBABILITIES, UNCERTAINTY, Scan
 from segment.inference.model import Model
+from segment.inference.quality import expected_scan_dice
 from segment.inference.settings import Settings
 from segment.inference.several import predictor_with
 from segment.inference.uncertainty import uncertainty
@@ -35,6 +37,7 @@ def predict_scans(
     command: Sequence[str] = (),
     write_file: Callable[[Path, np.ndarray, Path], None] = write_label,
     maps: Collection[str] = (),
+    risk: float | None = None,
 ) -> dict[str, str]:
     """Write the mask of each scan on its own grid, then ``predictions.json``: how they were made.
 
@@ -53,13 +56,16 @@ def predict_scans(
         command: Arguments of ``segment``; by default those of this process.
         write_file: Writes a mask to a file, given a file of its scan.
         maps: What to write beside the masks, each in a folder of its name, along a fourth axis: ``probabilities`` of
-            every label or region, and ``uncertainty``, the maps of `segment.inference.uncertainty.uncertainty`.
+            every label or region, ``uncertainty``, the maps of `segment.inference.uncertainty.uncertainty` and for each
+            structure the expected Dice of the mask in the record, and ``conformal``, masks of every structure that miss
+            no more than a share of it.
+        risk: That share, see `segment.inference.conformal`.
 
     Returns:
         Name of the mask to the reason, for each scan that could not be predicted. If none could, nothing is written.
     """
     started = time.time()
-    work = _Work(model, settings, output, write_file, maps)
+    work = _Work(model, settings, output, write_file, maps, risk)
     output.mkdir(parents=True, exist_ok=True)
     remove_leftovers(output)
     for name, _ in overlapped(work.read, work.predict, work.write, scans):
@@ -71,6 +77,7 @@ def predict_scans(
         output / "predictions.json",
         {
             **_settings_record(model, settings, maps),
+            **work.conformal_record(),
             "scans": {name: how for name, how in work.made.items() if name not in failed},
             "failed": failed,
             "provenance": provenance.collect(0, started, command),
@@ -98,9 +105,14 @@ class _Work:
         output: Path,
         write_file: Callable[[Path, np.ndarray, Path], None],
         maps: Collection[str],
+        risk: float | None,
     ) -> None:
         self.model, self.output, self.write_file, self.maps = model, output, write_file, maps
         self.predictor = predictor_with(model, settings)
+        self.risk = risk
+        self.limits = np.zeros(0, np.float32)
+        if risk is not None:
+            self.limits = conformal_thresholds({} if model.members else model.conformal, risk, model.labels)
         self.made: dict[str, dict[str, Any]] = {}
         self.failed: dict[str, str] = {}
 
@@ -133,6 +145,10 @@ class _Work:
                 mask, kept = result
                 if kept is not None:
                     self._write_maps(scan, kept)
+                if kept is not None and UNCERTAINTY in self.maps:
+                    labels = self.model.labels
+                    expected = expected_scan_dice(kept[: labels.outputs], labels.encode(mask), labels)
+                    self.made[scan[0]]["expected_dice"] = {key: round(value, 4) for key, value in expected.items()}
                 self.write_file(self.output / scan[0], mask, scan[1][0])
 
     @contextlib.contextmanager
@@ -146,7 +162,8 @@ class _Work:
     def _held(self, image: Path) -> np.ndarray:
         """Room on the disk of the output for what maps of a scan are made of."""
         outputs = self.model.labels.outputs + (UNCERTAINTY in self.maps)
-        kind = np.float32 if self.model.groups else np.float16  # means of several plans are summed up
+        # Means of several plans are summed up; conformal thresholds were found among exact values.
+        kind = np.float32 if self.model.groups or CONFORMAL in self.maps else np.float16
         return held((outputs, *read_grid(image).shape), kind, self.output)
 
     def _write_maps(self, scan: Scan, kept: np.ndarray) -> None:
@@ -160,6 +177,16 @@ class _Work:
             for index in range(volumes.shape[1]):
                 found[:, index] = uncertainty(volumes[:, index], bool(labels.regions))
             write_fractions(self.output / UNCERTAINTY / name, found, grid)
+        if CONFORMAL in self.maps:
+            found = conformal_masks(volumes, self.limits, labels)
+            write_fractions(self.output / CONFORMAL / name, found, grid)
+
+    def conformal_record(self) -> dict[str, Any]:
+        """The entry ``conformal`` of the record: the risk, and the threshold of each structure; empty without masks."""
+        if self.risk is None:
+            return {}
+        thresholds = dict(zip(self.model.labels.structures, map(float, self.limits), strict=True))
+        return {CONFORMAL: {"risk": self.risk, "thresholds": thresholds}}
 
 
 def _settings_record(model: Model, settings: Settings, maps: Collection[str]) -> dict[str, Any]:

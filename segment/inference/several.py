@@ -67,7 +67,8 @@ class SeveralPlans:
                 predictor.add(image, placement, kept, share, watch)
         except UserError as error:
             raise UserError(f"{images[0]}: {error}") from error
-        decided = decide_scan(kept[: first.labels.outputs], first.labels, first.windows.decision)
+        decision, thresholds = first.windows.decision, first.thresholds if len(first.thresholds) else None
+        decided = decide_scan(kept[: first.labels.outputs], first.labels, decision, thresholds)
         return postprocessed(decided, first.steps, first.labels, grid.spacing)
 
 

@@ -7,7 +7,7 @@ memory does not grow with the length of the scan.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, combinations
 
 import torch
@@ -16,7 +16,8 @@ from torch.nn import functional
 
 from segment.augment.spatial import spatial_axes
 from segment.inference.blending import Blend, constant_places, cut
-from segment.inference.limits import ARGMAX, AUTO, check_windows
+from segment.inference.limits import ARGMAX, AUTO, THRESHOLDS, check_windows
+from segment.inference.temperature import tempered
 from segment.inference.tiling import Pass, Place, Schedule, Step, best_axis, gaussian, schedule, starts
 from segment.inference.uncertainty import entropy
 from segment.networks.padding import memory_format
@@ -45,8 +46,11 @@ class SlidingWindows:
             2021).
         layout: Memory layout of windows and weights, ``channels_last`` or ``contiguous``; ``auto``: the fastest where
             the model is scored.
-        decision: How probabilities become labels: ``argmax``, the most probable one; or ``dice``, the masks of the
-            highest expected Dice (RankSEG, Dai and Li 2023), which holds the probabilities of a scan on disk.
+        decision: How probabilities become labels: ``argmax``, the most probable one; ``thresholds``, a threshold for
+            each label; or ``dice``, the masks of the highest expected Dice (RankSEG, Dai and Li 2023), which holds the
+            probabilities of a scan on disk.
+        temperature: Of the probabilities, see `segment.inference.temperature.tempered`; 1 leaves them as they are.
+        thresholds: By structure, in [0, 1]: the least probability of its voxels, for the decision of this name.
 
     Raises:
         ValueError: When a number is out of range.
@@ -62,8 +66,10 @@ class SlidingWindows:
         average: str = "probabilities",
         layout: str = "channels_last",
         decision: str = ARGMAX,
+        temperature: float = 1,
+        thresholds: Mapping[str, float] | None = None,
     ) -> None:
-        check_windows(overlap, batch_size, sigma, layout, decision)
+        check_windows(overlap, batch_size, sigma, layout, decision, temperature, thresholds)
         if average not in AVERAGES:
             raise ValueError(f"average={average} must be one of {', '.join(AVERAGES)}")
         self.overlap = overlap
@@ -73,13 +79,19 @@ class SlidingWindows:
         self.average = average
         self.layout = layout
         self.decision = decision
+        self.temperature = temperature
+        self.thresholds = None if thresholds is None else dict(thresholds)
 
     def describe(self) -> dict[str, object]:
         """Settings to report with every score: overlap and test-time augmentation."""
         mirror = self.mirror if isinstance(self.mirror, str) else list(self.mirror)
         views = f"mirror {mirror}{' of logits' * (self.average == 'logits')}" if self.mirror else "none"
-        decision = {} if self.decision == ARGMAX else {"decision": self.decision}
-        return {"overlap": self.overlap, "test_time_augmentation": views, **decision}
+        decision = self.decision
+        if decision == THRESHOLDS:
+            decision += f" {', '.join(f'{name} {value:.3f}' for name, value in (self.thresholds or {}).items())}"
+        changed = {} if self.decision == ARGMAX else {"decision": decision}
+        changed |= {} if self.temperature == 1 else {"temperature": f"{self.temperature:.3f}"}
+        return {"overlap": self.overlap, "test_time_augmentation": views, **changed}
 
     def flips(self, dims: int) -> list[tuple[int, ...]]:
         """Spatial axes flipped in each pass; the first pass flips none."""
@@ -186,9 +198,12 @@ class SlidingWindows:
         if not entropies:
             return early, late
         return (
-            lambda logits: torch.cat([early(logits), entropy(convert(logits), regions)[None]]),
+            lambda logits: torch.cat([early(logits), entropy(self._tempered(convert(logits), regions), regions)[None]]),
             lambda means: torch.cat([late(means[:-1]), means[-1:]]),
         )
+
+    def _tempered(self, probabilities: Tensor, regions: bool) -> Tensor:
+        return tempered(probabilities, self.temperature, regions)
 
 
 class _Forward:

@@ -48,6 +48,7 @@ class Restorer:
         kept: (class, *spatial) floats in the source's shape and axis order, to which the scores are added.
         share: What scores are multiplied by before they are added.
         background: Number of the class that has all of the scores outside the kept region; None: no class.
+        convert: Changes the scores (class, *plane) of a plane before they are added.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Restorer:
         kept: np.ndarray | None = None,
         share: float = 1,
         background: int | None = None,
+        convert: Callable[[Tensor], Tensor] = lambda scores: scores,
     ) -> None:
         fixed = fixed_axis(placement, plan)
         if fixed not in (None, axis):
@@ -67,6 +69,7 @@ class Restorer:
         self.placement = placement
         self.plan = plan
         self.decide = decide
+        self.convert = convert
         self.full = np.zeros(transposed(canonical_grid(placement.grid).shape, plan), np.uint8)
         self.out = _planes(self.full[placement.slices], axis, self.full.ndim == 2)
         self.share = np.float32(share)
@@ -104,7 +107,7 @@ class Restorer:
                 scores = functional.interpolate(scores[None], self.out.shape[1:], mode="bilinear")[0]
             self.out[place] = self.decide(scores).cpu().numpy()
             if self.scores is not None:
-                self.scores[place] += scores.cpu().numpy() * self.share
+                self.scores[place] += self.convert(scores).cpu().numpy() * self.share
             self.filled += 1
         self.previous = plane
 
@@ -127,6 +130,7 @@ def restore(
     axis: int = 0,
     kept: np.ndarray | None = None,
     background: int | None = None,
+    convert: Callable[[Tensor], Tensor] = lambda scores: scores,
 ) -> np.ndarray:
     """Convert the scores of a whole scan, see `Restorer`.
 
@@ -138,6 +142,7 @@ def restore(
         axis: The axis that is interpolated first, unless `fixed_axis` decides.
         kept: As for `Restorer`.
         background: As for `Restorer`.
+        convert: As for `Restorer`.
 
     Returns:
         (*spatial) uint8 class indices in the source's shape and axis order.
@@ -145,7 +150,7 @@ def restore(
     volume = scores[:, None] if scores.ndim == 3 else scores
     fixed = fixed_axis(placement, plan)
     axis = axis if fixed is None else fixed
-    restorer = Restorer(placement, plan, volume.shape[axis + 1], axis, decide, kept, background=background)
+    restorer = Restorer(placement, plan, volume.shape[axis + 1], axis, decide, kept, 1, background, convert)
     for index, plane in enumerate(volume.unbind(axis + 1)):
         restorer.add(index, plane)
     return restorer.result()

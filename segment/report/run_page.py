@@ -27,6 +27,7 @@ from segment.runs.curves import LOSS, VALIDATION_LOSS, read_curves
 from segment.runs.folder import RunFolder, read_run
 from segment.runs.health import divergence
 from segment.runs.metrics import metric_infos
+from segment.runs.reliability import KEY as RELIABILITY
 from segment.runs.scans import mean_over_folds, parted, read_scans, scan_rows
 from segment.runs.subgroups import KEY as SUBGROUPS
 from segment.runs.summary import (
@@ -116,6 +117,7 @@ def _render(run: RunFolder) -> str:
         summary=run.summary,
         agreement=agreement(run),
         postprocessing=run.summary.get(POSTPROCESSING),
+        reliability=run.summary.get(RELIABILITY),
         subgroups=_subgroups(run, metrics),
         raters=run.summary.get(RATERS),
         error_colours=error_colours(),

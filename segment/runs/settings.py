@@ -14,9 +14,11 @@ from segment.files import read_mapping, write_text
 from segment.runs.completion import is_complete
 
 # A run may be resumed with other values of these keys and their children: they do not change its numbers, except that
-# batch and layout of windows change how they are rounded, and that post-processing is decided where it is asked for.
+# batch and layout of windows change how they are rounded, and that post-processing and calibration are decided where
+# they are asked for.
 FREE = (
     "cache",
+    "calibration",
     "formats",
     "inference.batch_size",
     "inference.layout",
@@ -45,6 +47,7 @@ MOVED = {
 }
 # Keys that configurations written before lack, with the value that they stand for; a missing key stands for null.
 ADDED = {
+    "calibration": "none",
     "data.boxes": "box",
     "detection": "none",
     "inference.average": "probabilities",

@@ -187,6 +187,7 @@ class Experiment:
         validation: Validation scans that are predicted during training: ``auto``, ``all`` or a number; see
             `segment.sampling.watched.watched_scans`.
         postprocessing: ``auto``: decided on the validation scans; ``none``: not decided.
+        calibration: ``auto``: the model is calibrated on the validation scans; ``none``: it is not.
         detection: What scores the lesions of the validation scans as detections, see
             `segment.metrics.detection.detections`; ``none``: they are not scored.
         seed: Everything random is a function of (seed, step, sample).
@@ -211,6 +212,7 @@ class Experiment:
     overfit: int
     validation: int | str
     postprocessing: str
+    calibration: str
     detection: Score | Literal["none"]
     seed: int
     weights: Path | None

@@ -32,6 +32,7 @@ from segment.runs.confusion import write_confusion
 from segment.runs.detection import KEY as DETECTION
 from segment.runs.folder import RunFolder, read_run
 from segment.runs.metrics import metric_infos
+from segment.runs.reliability import KEY as RELIABILITY
 from segment.runs.scans import joined, metric_columns, write_scans
 from segment.runs.summary import POSTPROCESSING, summarise, text_table, write_summary
 from segment.text import table
@@ -86,7 +87,7 @@ def postprocess(experiment: Experiment) -> None:
     found = decided(experiment, [run])
     protocol = run.summary["protocol"] | found.protocol
     summary = summarise(found.scans, protocol, run.summary.get("cost"), metric_infos(run.summary))
-    kept = {key: run.summary[key] for key in ("calibration", DETECTION) if key in run.summary}
+    kept = {key: run.summary[key] for key in ("calibration", RELIABILITY, DETECTION) if key in run.summary}
     (run.path / "report.html").unlink()  # the mark of a finished run: a kill from here on makes the run score all again
     if found.change:
         for split in run.scans["split"].unique():

@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -121,6 +122,13 @@ def folds_of(experiment: Experiment, dataset: Dataset) -> list[Fold]:
         return found
     inner = inner_fold(dataset, pick_fold(found, experiment.fold), experiment.folds)
     return [inner if number == experiment.fold else fold for number, fold in enumerate(found)]
+
+
+def planned(plan: Plan) -> dict[str, Any]:
+    """The plan's values for networks and losses, interpolated as ``${planned:features,DEFAULT}``."""
+    # nnU-Net gives the decoder's two coarsest resolutions zero weight.
+    heads = max(0, len(plan.features) - 3) if plan.features else None
+    return plan.as_dict() | {"deep_supervision": heads}
 
 
 def planned_store(

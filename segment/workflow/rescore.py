@@ -16,6 +16,7 @@ from segment.runs.columns import COUNTS, OPTIONAL, OVERLAPS
 from segment.runs.detection import KEY as DETECTION
 from segment.runs.folder import RunFolder, read_run
 from segment.runs.metrics import metric_infos
+from segment.runs.reliability import KEY as RELIABILITY
 from segment.runs.scans import write_scans
 from segment.runs.summary import POSTPROCESSING, summarise, text_table, write_summary
 from segment.workflow.experiment import Experiment
@@ -53,7 +54,9 @@ def rescore(experiment: Experiment) -> None:
     protocol = run.summary["protocol"] | tolerance_protocol(dataset.tolerance, dataset.labels.structures, further)
     summary = summarise(found, protocol, run.summary.get("cost"), infos)
     # Of probabilities, of which the masks tell nothing, and of masks before post-processing.
-    summary |= {key: run.summary[key] for key in ("calibration", DETECTION, POSTPROCESSING) if key in run.summary}
+    summary |= {
+        key: run.summary[key] for key in ("calibration", RELIABILITY, DETECTION, POSTPROCESSING) if key in run.summary
+    }
     (folder / "report.html").unlink()  # the mark of a finished run: a kill from here on makes the run score all again
     write_scans(folder / "scans.csv", found)
     write_summary(folder / "summary.json", summary)

@@ -32,9 +32,12 @@ from segment.runs.confusion import write_confusion
 from segment.runs.detection import KEY as DETECTION_KEY
 from segment.runs.detection import detection_line, write_detection
 from segment.runs.precision_recall import calibrations, precision_line, write_curves
+from segment.runs.reliability import EXPECTED, reliability_lines
+from segment.runs.reliability import KEY as RELIABILITY
 from segment.runs.scans import TEST, joined, write_scans
 from segment.runs.summary import summarise, text_table, write_summary
 from segment.training.modules.segmentation import SegmentationModule
+from segment.workflow.calibrated import Calibrated
 from segment.workflow.detection import LesionFinder
 from segment.workflow.experiment import Experiment, Parts
 from segment.workflow.kept import KeptScans
@@ -56,6 +59,7 @@ def score(
     device: torch.device,
     peers: Peers,
     watched: int,
+    calibrated: Calibrated | None = None,
 ) -> None:
     """Write predictions/, scans.csv, summary.json and all reports to a run folder, from its model.
 
@@ -71,6 +75,7 @@ def score(
         device: Where this process predicts.
         peers: The processes of the training.
         watched: Number of validation scans that were predicted during training.
+        calibrated: What was found on the validation scans for the model, if it was calibrated.
     """
     folder = experiment.output
     model = load_model(folder, parts.trusted)
@@ -92,7 +97,7 @@ def score(
             _scored(experiment, work, part.pairs(own), f"{KEPT}/scores-{peers.rank}.part")
     peers.wait()
     if peers.first:
-        _write(experiment, parts, work, record, cost, scans, tests, watched)
+        _write(experiment, parts, work, record, cost, scans, tests, watched, calibrated)
         shutil.rmtree(folder / KEPT, ignore_errors=True)
 
 
@@ -130,6 +135,7 @@ def _write(
     predicted: ScanPredictor,
     tests: ScanPredictor,
     watched: int,
+    calibrated: Calibrated | None,
 ) -> None:
     """Write the tables and reports of scans that are predicted."""
     folder, dataset, metrics = experiment.output, work.dataset, experiment.metrics
@@ -159,6 +165,9 @@ def _write(
     }
     summary = summarise(scans, protocol, cost, [metric.info for metric in metrics])
     summary["calibration"] = plain(calibrations(structures, counts))
+    if calibrated:
+        summary[RELIABILITY] = calibrated.record(scans)
+        calibrated.write_expected(folder / EXPECTED)
     if experiment.detection != "none":
         summary[DETECTION_KEY] = write_detection(folder, lesions, experiment.detection)
     write_summary(folder / "summary.json", summary)
@@ -168,13 +177,15 @@ def _write(
     write_page(folder)
     print(text_table(summary, scans))
     print(precision_line(structures, average_precision(counts)))
-    if experiment.detection != "none":
+    _print_end(folder, summary, dataset.notice)
+
+
+def _print_end(folder: Path, summary: Mapping[str, Any], notice: str) -> None:
+    """Say what else was scored, what to know of the data set, and what to do with the run folder."""
+    if DETECTION_KEY in summary:
         print(detection_line(summary[DETECTION_KEY]))
-    _print_end(folder, dataset.notice)
-
-
-def _print_end(folder: Path, notice: str) -> None:
-    """Say what to know of the data set, and what to do with the run folder."""
+    if RELIABILITY in summary:
+        print("\n".join(reliability_lines(summary[RELIABILITY])))
     if notice:
         print(f"Note: {notice}")
     print(f"Report  {folder / 'report.html'}\nMasks   {folder / 'predictions'}")

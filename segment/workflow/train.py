@@ -31,7 +31,6 @@ from segment.inference.precision import scoring_precision
 from segment.inference.windows import SlidingWindows
 from segment.locks import alone_in
 from segment.metrics.standard import LEAD
-from segment.preprocessing.plan import Plan
 from segment.preprocessing.plan_file import write_plan
 from segment.runs.completion import is_complete
 from segment.runs.health import MARK, divergence
@@ -49,11 +48,12 @@ from segment.training.divergence import Diverged
 from segment.training.memory import keep_freed_memory
 from segment.training.modules.base import TrainingModule
 from segment.training.modules.segmentation import SegmentationModule
+from segment.workflow.calibrate import calibrate, calibrate_finished
 from segment.workflow.experiment import Experiment, Parts, TrainerSettings
 from segment.workflow.loggers import log_final, logged
 from segment.workflow.peers import Peers
 from segment.workflow.postprocess import postprocess
-from segment.workflow.prepare import Work, prepare
+from segment.workflow.prepare import Work, planned, prepare
 from segment.workflow.processes import Process, device_count, run_separately, this_process
 from segment.workflow.record import describe
 from segment.workflow.rescore import rescore
@@ -97,6 +97,7 @@ def complete(experiment: Experiment) -> None:
     folder = experiment.output
     with alone_in(folder):
         rescore(experiment)
+        calibrate_finished(experiment)
         postprocess(experiment)
     early = read_mapping(folder / "provenance.json").get("stopped_early")
     state = f"finished: training stopped early {early}" if early else "finished"
@@ -162,7 +163,7 @@ def finish(
     peers: Peers,
 ) -> None:
     """Save the model of the last checkpoint, and score it together with the other processes of the training."""
-    device, record = trainer.strategy.root_device, dict[str, Any]()
+    device, record, calibrated = trainer.strategy.root_device, dict[str, Any](), None
     if peers.first:
         module.network.load_state_dict(network_weights(experiment.output / "checkpoints" / "last.ckpt"))
         parts = with_fastest_windows(experiment, parts, work, module, device)
@@ -170,9 +171,10 @@ def finish(
         record |= provenance.collect(
             experiment.seed, started, experiment.command.arguments, **describe(experiment, work, trainer)
         )
+        parts, calibrated = calibrate(experiment, parts, work, device)
     parts = replace(parts, windows=peers.told(parts.windows))
     watched = len(trainer.datamodule.val)  # type: ignore[attr-defined]
-    score(experiment, parts, work, record, cost_of(trainer), device, peers, watched)
+    score(experiment, parts, work, record, cost_of(trainer), device, peers, watched, calibrated)
 
 
 def cost_of(trainer: pl.Trainer) -> dict[str, Any]:
@@ -341,13 +343,6 @@ def _strategy(experiment: Experiment, parts: Parts, network: nn.Module, work: Wo
         return {}
     unused = unused_parameters(network, work.plan.patch_size, len(work.dataset.channels))
     return {"strategy": "ddp_find_unused_parameters_true"} if unused else {}
-
-
-def planned(plan: Plan) -> dict[str, Any]:
-    """The plan's values for networks and losses, interpolated as ``${planned:features,DEFAULT}``."""
-    # nnU-Net gives the decoder's two coarsest resolutions zero weight.
-    heads = max(0, len(plan.features) - 3) if plan.features else None
-    return plan.as_dict() | {"deep_supervision": heads}
 
 
 def shape(work: Work) -> dict[str, int]:

@@ -29,6 +29,7 @@ def check_run(
     overfit: int,
     nested: bool,
     postprocessing: str = "none",
+    calibration: str = "none",
 ) -> None:
     """Check which fold is trained, and the seed.
 
@@ -54,11 +55,11 @@ def check_run(
             "nested=true: chooses a configuration for one fold, whose validation scans it does not use. Give one fold, "
             "such as fold=0 or -m fold=0,1,2,3,4, and no overfit."
         )
-    if overfit and postprocessing != "none":
-        raise UserError(
-            f"postprocessing={postprocessing}: is decided on validation scans, and overfit={overfit} has none. Leave "
-            "one of them out."
-        )
+    for key, value in {"postprocessing": postprocessing, "calibration": calibration}.items():
+        if overfit and value != "none":
+            raise UserError(
+                f"{key}={value}: is decided on validation scans, and overfit={overfit} has none. Leave one of them out."
+            )
     require_number("seed", seed, 0, MAX_SEED, whole=True)
     require_number("overfit", overfit, 0, whole=True)
 
