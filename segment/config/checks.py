@@ -15,6 +15,7 @@ from segment.config.data import read_plan_settings, splits_of
 from segment.config.metrics import metrics_of
 from segment.config.options import TrainOptions, read_options
 from segment.errors import UserError, did_you_mean
+from segment.export.checks import check_prune
 from segment.inference.limits import THRESHOLDS, check_windows
 from segment.text import one_line
 from segment.workflow.values import check_files, check_run, check_sampling, check_trainer, require_number
@@ -60,6 +61,10 @@ def check_training(config: DictConfig) -> None:
         require_number("validation", options.validation, 1, whole=True)
     if options.calibration == "none" and config.inference.get("decision") == THRESHOLDS:
         raise UserError("inference.decision=thresholds: needs calibration=auto, which finds them. Add it.")
+    if options.prune is not None:
+        check_prune(options.prune)
+        if options.weights is None:
+            raise UserError(f"prune={options.prune:g}: prunes a trained network. Give weights=RUN, the run to prune.")
     trainer = _plain(config.trainer)
     check_trainer(trainer)
     check_sampling(_plain(config.sampler), trainer["accumulate_grad_batches"])

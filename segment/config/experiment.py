@@ -67,6 +67,7 @@ def read_experiment(config: DictConfig, command: Command) -> Experiment:
         detection=config.detection,
         seed=config.seed,
         weights=None if config.weights is None else Path(config.weights),
+        prune=config.prune,
         steps_per_epoch=config.sampler.steps_per_epoch,
         data=read_data(config, command),
         plan=read_plan_settings(config.plan),

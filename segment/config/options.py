@@ -24,6 +24,7 @@ class TrainOptions:
     nested: bool
     weights: str | None
     labelled: int | None
+    prune: float | None
     overfit: int
     validation: int | str
     postprocessing: str = field(metadata={"of": ("auto", "none")})

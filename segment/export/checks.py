@@ -12,6 +12,9 @@ QUANTISERS = {"onnx": "onnxruntime", "openvino": "nncf"}
 """The package that makes a network of each format int8."""
 
 
+MOST_PRUNED = 0.9  # of the channels
+
+
 def packages_of(format: str, precision: str) -> list[str]:
     """Packages that make, run and compare an export."""
     return [*CONVERSION, FORMATS[format][0], "openvino"] + [QUANTISERS[format]] * (precision == "int8")
@@ -28,6 +31,17 @@ def check_precision(format: str, precision: str) -> None:
             "precision=bf16: ONNX Runtime has no convolutions in bf16 on a CPU. Use format=openvino, or precision=fp32."
         )
     require(packages_of(format, precision), f"format={format}")
+
+
+def check_prune(ratio: float) -> None:
+    """Check that channels can be pruned.
+
+    Raises:
+        UserError: When the share is out of range, or the package is missing.
+    """
+    if not 0 < ratio <= MOST_PRUNED:
+        raise UserError(f"prune={ratio:g}: give the share of channels to remove, above 0 and at most {MOST_PRUNED}.")
+    require(["torch_pruning"], f"prune={ratio:g}")
 
 
 def check_output(output: Path, overwrite: bool) -> None:

@@ -16,12 +16,15 @@ from torch import nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
 from segment.errors import UserError
+from segment.networks.channels import resize
 from segment.networks.meta import on_meta
 from segment.networks.weights import not_finite
 from segment.user_modules import allow
 
 TRUSTED_MODULES = ("segment.networks", "monai.networks.nets")
 MAX_NUMBER = 1 << 16
+PRUNED = "_channels_"
+"""Key of a description: the channel counts of a pruned network, see `segment.networks.channels`."""
 MAX_PARTS = 5_000  # modules in a network; the largest in use have about 1,500
 
 
@@ -93,6 +96,8 @@ def build(architecture: Any, trust: tuple[str, ...] = ()) -> nn.Module:
         node = node()
     if not isinstance(node, nn.Module):
         raise UserError("the entry 'network' does not describe a network.")
+    if isinstance(architecture, Mapping) and isinstance(counts := architecture.get(PRUNED), Mapping):
+        resize(node, counts)
     return node
 
 

@@ -192,6 +192,7 @@ class Experiment:
             `segment.metrics.detection.detections`; ``none``: they are not scored.
         seed: Everything random is a function of (seed, step, sample).
         weights: A run folder or a file of weights to start from; None for random ones.
+        prune: The share of the channels of these weights that is removed before training; None: none.
         steps_per_epoch: Batches per epoch, that is per checkpoint.
         data: The data set.
         plan: How its scans are prepared and cut into patches.
@@ -216,6 +217,7 @@ class Experiment:
     detection: Score | Literal["none"]
     seed: int
     weights: Path | None
+    prune: float | None
     steps_per_epoch: int
     data: DataSource
     plan: PlanSettings

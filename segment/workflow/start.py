@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from torch import nn
 
 from segment.files import read_mapping
+from segment.networks.channels import channel_counts, resize
 from segment.networks.transfer import HEADS
 from segment.training.modules.base import TrainingModule
 from segment.training.pretrained import load_weights
@@ -16,10 +18,11 @@ from segment.workflow.experiment import Experiment, Parts
 from segment.workflow.prepare import Work
 
 STARTED = "weights.json"
+CHANNELS = "channels"  # in it, of a network that was pruned
 
 
 def start(experiment: Experiment, parts: Parts, work: Work, module: TrainingModule) -> dict[str, Any] | None:
-    """Load ``weights=`` into the network of a new run; a resumed one has its checkpoint.
+    """Load ``weights=`` into the network of a new run, and prune it if asked for; a resumed one has its checkpoint.
 
     Args:
         experiment: The experiment.
@@ -37,15 +40,35 @@ def start(experiment: Experiment, parts: Parts, work: Work, module: TrainingModu
         return None
     if (experiment.output / "checkpoints" / "last.ckpt").exists():
         record = started_from(experiment.output)
+        resize(module.network, (record or {}).get(CHANNELS, {}))
     else:
         labels, take = work.dataset.labels.declared, parts.parameters.take
         found = load_weights(module.network, experiment.weights, take, labels, parts.architecture)
         rank_zero_only(print)(f"Starting from {found}.")
         record = asdict(found)
+        if experiment.prune:
+            record[CHANNELS] = _prune(module.network, experiment.prune, work)
     names = [name for name, _ in module.network.named_parameters()]
     new = [name for name in (record or {}).get("initial", ()) if name in names]
     module.hold(new or [name for name in names if name.startswith(HEADS)])
     return record
+
+
+def _prune(network: nn.Module, ratio: float, work: Work) -> dict[str, dict[str, int]]:
+    """Remove a share of the channels of a network in place, and return the counts that are left."""
+    from segment.export.prune import prune, size_of  # here, since the package is an extra
+
+    window = (1, len(work.dataset.channels), *work.plan.patch_size)
+    smaller = prune(network, ratio, window)
+    before, after = (size_of(one, window) for one in (network, smaller))
+    counts = channel_counts(smaller)
+    resize(network, counts)
+    network.load_state_dict(smaller.state_dict())
+    rank_zero_only(print)(
+        f"Pruned: {before['parameters']:,.0f} parameters to {after['parameters']:,.0f}, {before['gflop']:.3g} GFLOP a "
+        f"window to {after['gflop']:.3g}."
+    )
+    return counts
 
 
 def started_from(folder: Path) -> dict[str, Any] | None:

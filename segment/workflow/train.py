@@ -26,11 +26,13 @@ from segment.data.case import Case
 from segment.data.splits import write_folds
 from segment.errors import Stopped, UserError
 from segment.files import read_mapping, write_json
+from segment.inference.architecture import PRUNED
 from segment.inference.model import save_model
 from segment.inference.precision import scoring_precision
 from segment.inference.windows import SlidingWindows
 from segment.locks import alone_in
 from segment.metrics.standard import LEAD
+from segment.networks.channels import channel_counts
 from segment.preprocessing.plan_file import write_plan
 from segment.runs.completion import is_complete
 from segment.runs.health import MARK, divergence
@@ -356,10 +358,11 @@ def shape(work: Work) -> dict[str, int]:
 
 def save(experiment: Experiment, parts: Parts, work: Work, module: SegmentationModule) -> None:
     """Write model/."""
+    channels = {PRUNED: channel_counts(module.network)} if experiment.prune else {}
     save_model(
         experiment.output / "model",
         module.network,
-        {**parts.architecture, **shape(work)},
+        {**parts.architecture, **shape(work), **channels},
         work.plan,
         work.dataset.labels,
         work.dataset.channels,
