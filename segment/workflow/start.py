@@ -11,6 +11,7 @@ from torch import nn
 
 from segment.files import read_mapping
 from segment.networks.channels import channel_counts, resize
+from segment.networks.padding import channels_last
 from segment.networks.transfer import HEADS
 from segment.training.modules.base import TrainingModule
 from segment.training.pretrained import load_weights
@@ -40,7 +41,9 @@ def start(experiment: Experiment, parts: Parts, work: Work, module: TrainingModu
         return None
     if (experiment.output / "checkpoints" / "last.ckpt").exists():
         record = started_from(experiment.output)
-        resize(module.network, (record or {}).get(CHANNELS, {}))
+        if counts := (record or {}).get(CHANNELS):
+            resize(module.network, counts)
+            channels_last(module.network, module.dims)
     else:
         labels, take = work.dataset.labels.declared, parts.parameters.take
         found = load_weights(module.network, experiment.weights, take, labels, parts.architecture)
@@ -48,6 +51,7 @@ def start(experiment: Experiment, parts: Parts, work: Work, module: TrainingModu
         record = asdict(found)
         if experiment.prune:
             record[CHANNELS] = _prune(module.network, experiment.prune, work)
+            channels_last(module.network, module.dims)
     names = [name for name, _ in module.network.named_parameters()]
     new = [name for name in (record or {}).get("initial", ()) if name in names]
     module.hold(new or [name for name in names if name.startswith(HEADS)])
