@@ -23,6 +23,7 @@ MAX_OVERLAP = 0.95  # 8000 windows per voxel of a 3D scan
 MAX_SIGMA = 10.0
 MAX_BATCH = 4096
 AUTO = "auto"  # for the batch size and the layout of windows: the fastest where the model is scored
+MAX_DROPOUT = 1000  # passes
 LAYOUTS = ("channels_last", "contiguous")
 DECISIONS = ARGMAX, DICE, THRESHOLDS = "argmax", "dice", "thresholds"
 MAX_TEMPERATURE = 100.0  # and its inverse, the least
@@ -36,6 +37,7 @@ def check_windows(
     decision: str = ARGMAX,
     temperature: float = 1,
     thresholds: Mapping[str, float] | None = None,
+    dropout: int = 0,
 ) -> None:
     """Check the arguments of `segment.inference.windows.SlidingWindows`.
 
@@ -57,6 +59,8 @@ def check_windows(
         raise ValueError(f"decision={decision} must be one of {', '.join(DECISIONS)}")
     if not 1 / MAX_TEMPERATURE <= temperature <= MAX_TEMPERATURE:
         raise ValueError(f"temperature={temperature} must be in [{1 / MAX_TEMPERATURE}, {MAX_TEMPERATURE}]")
+    if dropout != int(dropout) or not 0 <= dropout <= MAX_DROPOUT:
+        raise ValueError(f"dropout={dropout} must be a whole number of passes from 0 to {MAX_DROPOUT}")
     for name, value in (thresholds or {}).items():
         if not 0 <= value <= 1:
             raise ValueError(f"thresholds.{name}={value} must be in [0, 1]")

@@ -16,6 +16,7 @@ from segment.data.labels import Labels
 from segment.errors import UserError
 from segment.inference.batches import FittingBatches
 from segment.inference.decision import above, decide, decide_scan, thresholds_of
+from segment.inference.dropout import activate, require_dropout
 from segment.inference.held import held
 from segment.inference.limits import DICE, THRESHOLDS
 from segment.inference.postprocessing import Step, postprocessed
@@ -72,6 +73,8 @@ class Predictor:
         self.labels = labels
         self.precision = precision
         self.steps = steps
+        if windows.dropout:
+            require_dropout(network, windows.dropout)
         self.thresholds = thresholds_of(windows, labels)
         members = network if isinstance(network, nn.ModuleList) else [network]
         self.forwards = [FittingBatches(member) for member in members]
@@ -165,6 +168,8 @@ class Predictor:
         )
         training = self.network.training
         self.network.eval()
+        if self.windows.dropout:
+            activate(self.network)
         try:
             while True:
                 with self.precision():

@@ -6,6 +6,7 @@ memory does not grow with the length of the scan.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, combinations
@@ -16,6 +17,7 @@ from torch.nn import functional
 
 from segment.augment.spatial import spatial_axes
 from segment.inference.blending import Blend, constant_places, cut
+from segment.inference.dropout import content_of, drawn
 from segment.inference.limits import ARGMAX, AUTO, THRESHOLDS, check_windows
 from segment.inference.temperature import tempered
 from segment.inference.tiling import Pass, Place, Schedule, Step, best_axis, gaussian, schedule, starts
@@ -50,6 +52,8 @@ class SlidingWindows:
             each label; or ``dice``, the masks of the highest expected Dice (RankSEG, Dai and Li 2023), which holds the
             probabilities of a scan on disk.
         temperature: Of the probabilities, see `segment.inference.temperature.tempered`; 1 leaves them as they are.
+        dropout: Passes with the network's dropout active that replace each pass without it, see
+            `segment.inference.dropout`; 0 for none. What is dropped depends on the scan, the pass and the window alone.
         thresholds: By structure, in [0, 1]: the least probability of its voxels, for the decision of this name.
 
     Raises:
@@ -68,8 +72,9 @@ class SlidingWindows:
         decision: str = ARGMAX,
         temperature: float = 1,
         thresholds: Mapping[str, float] | None = None,
+        dropout: int = 0,
     ) -> None:
-        check_windows(overlap, batch_size, sigma, layout, decision, temperature, thresholds)
+        check_windows(overlap, batch_size, sigma, layout, decision, temperature, thresholds, dropout)
         if average not in AVERAGES:
             raise ValueError(f"average={average} must be one of {', '.join(AVERAGES)}")
         self.overlap = overlap
@@ -81,6 +86,7 @@ class SlidingWindows:
         self.decision = decision
         self.temperature = temperature
         self.thresholds = None if thresholds is None else dict(thresholds)
+        self.dropout = dropout
 
     def describe(self) -> dict[str, object]:
         """Settings to report with every score: overlap and test-time augmentation."""
@@ -91,6 +97,7 @@ class SlidingWindows:
             decision += f" {', '.join(f'{name} {value:.3f}' for name, value in (self.thresholds or {}).items())}"
         changed = {} if self.decision == ARGMAX else {"decision": decision}
         changed |= {} if self.temperature == 1 else {"temperature": f"{self.temperature:.3f}"}
+        changed |= {"dropout": f"{self.dropout} passes"} if self.dropout else {}
         return {"overlap": self.overlap, "test_time_augmentation": views, **changed}
 
     def flips(self, dims: int) -> list[tuple[int, ...]]:
@@ -124,7 +131,7 @@ class SlidingWindows:
             len(starts(max(whole, extent), extent, self.overlap))
             for whole, extent in zip(size[flat:], window, strict=True)
         ]
-        return math.prod((*size[:flat], *along, len(self.flips(len(window)))))
+        return math.prod((*size[:flat], *along, len(self.flips(len(window))), self.dropout or 1))
 
     def axis(self, size: Sequence[int], window: Sequence[int]) -> int:
         """The axis along which `planes` holds the least of a scan; 0 for slices and 2D images."""
@@ -166,12 +173,15 @@ class SlidingWindows:
             Pass(number, tuple(one + flat for one in flipped))
             for number in range(len(networks))
             for flipped in self.flips(len(window))
+            for _ in range(self.dropout or 1)
         ]
         size: Place = tuple(padded.shape[1:])  # type: ignore[assignment]
         order = schedule(size, extent, self.overlap, axis, passes, self.used_batch_size, whole)
         weights = gaussian(window, self.sigma).view(extent).to(image.device)
         blends = [Blend(size, axis, held, weights) for held in order.held]
-        forward = _Forward(networks, padded, extent, flat, self.used_layout, passes, order)
+        forward = (_Dropping if self.dropout else _Forward)(
+            networks, padded, extent, flat, self.used_layout, passes, order
+        )
         across = tuple(kept for other, kept in enumerate(inside) if other != axis)
         early, late = self._scores(regions, entropies)
         for index, total in (_in_turn if order.in_turn else _side_by_side)(order, blends, forward, early):
@@ -261,6 +271,24 @@ class _Forward:
         if number not in self.known or self.known[number][0] != content:
             self.known[number] = content, self._logits(network, [self._view(index, place)])[0]
         return self.known[number][1]
+
+
+class _Dropping(_Forward):
+    """Computes the logits of the windows of a step one by one, with dropout that depends on scan, pass and window."""
+
+    def __call__(self, step: Step) -> Iterator[tuple[int, Place, Tensor]]:
+        """As `_Forward`."""
+        for index, place in step.windows:
+            one = self.passes[index]
+            with drawn((self.content, index, *place), self.image.device):
+                logits = self._logits(self.networks[one.network], [self._view(index, place)])[0]
+            flipped = [axis + 1 for axis in one.flipped]
+            yield index, place, torch.flip(logits, flipped) if flipped else logits
+
+    @functools.cached_property
+    def content(self) -> int:
+        """A number that stands for the scan."""
+        return content_of(self.image)
 
 
 Computed = Callable[[Step], Iterator[tuple[int, Place, Tensor]]]
