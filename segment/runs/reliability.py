@@ -10,7 +10,7 @@ from segment.text import printable
 KEY = "reliability"
 """Key in ``summary.json``."""
 EXPECTED = "expected_dice.csv"
-"""Expected and real Dice of every (validation scan, label)."""
+"""Expected and real Dice of the most probable labels of every validation scan."""
 COLUMNS = ("case", "name", "dice", "expected_dice")
 
 
