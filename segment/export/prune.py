@@ -57,7 +57,7 @@ def prune(network: nn.Module, ratio: float, shape: Sequence[int]) -> nn.Module:
         state = stand_in.state_dict()
         pruned.load_state_dict({name: state[name] for name in pruned.state_dict()})
         with torch.no_grad():
-            before, after = (one.eval()(image).shape for one in (network, pruned))
+            before, after = (copy.deepcopy(one).eval()(image).shape for one in (network, pruned))
     except Exception as error:  # tracing and the forward pass raise their own kinds
         raise UserError(
             f"prune={ratio:g}: this network cannot be pruned ({one_line(error)[:300]}). Convolutional U-Nets can, such "

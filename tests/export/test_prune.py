@@ -30,8 +30,10 @@ def described(**stage) -> dict:
 def test_pruned_network_is_smaller_and_is_rebuilt_from_plain_data(tmp_path, norm):
     torch.manual_seed(0)
     architecture = described(**NORMS[norm])
-    network = build(architecture).eval()
-    smaller = prune(network, 0.5, WINDOW).eval()
+    network = build(architecture).train()
+    smaller = prune(network, 0.5, WINDOW)
+    assert all(module.training for one in (network, smaller) for module in one.modules())
+    smaller.eval()
     before, after = size_of(network, WINDOW), size_of(smaller, WINDOW)
     assert after["parameters"] < 0.4 * before["parameters"]
     assert after["gflop"] < 0.5 * before["gflop"]
