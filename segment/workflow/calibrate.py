@@ -97,7 +97,8 @@ def calibrate_finished(experiment: Experiment) -> None:
     device = torch.device("cuda" if gpu else "cpu")
     parts, found = calibrate(experiment, parts, work, device)
     record, cost = read_mapping(folder / "provenance.json"), summary.get("cost") or {}
-    score(experiment, parts, work, record, cost, device, Peers(), found)
+    watched = str(summary["protocol"].get("validated_during_training") or len(work.val)).split()[0]
+    score(experiment, parts, work, record, cost, device, Peers(), int(watched), found)
     if POSTPROCESSING in summary:
         postprocess(replace(experiment, postprocessing=POSTPROCESS))
 
