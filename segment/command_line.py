@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 
 # Their values need no quoting, whatever characters they contain; name= is included for a clear error message.
 PATHS = {
-    *("auth", "cache", "calibration", "current", "data.image", "data.label", "data.root", "folder", "input", "log"),
-    *("model", "name", "output", "page", "plan", "plan.file", "predictions", "references", "runs", "splits"),
+    *("auth", "cache", "calibration", "cascade", "current", "data.image", "data.label", "data.root", "folder"),
+    *("input", "log", "model", "name", "output", "page", "plan", "plan.file", "predictions", "references"),
+    *("roi", "runs", "splits"),
     *("reference", "table", "weights", "write"),
 }
 LISTS = {"data.image", "references", "runs"}  # keys of one path or several

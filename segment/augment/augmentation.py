@@ -25,13 +25,14 @@ class Augmentation(Protocol):
 
         Args:
             image: One (channel, *box) per sample, normalised; `extent` gives the size of the box.
-            reference: One (1, *box) per sample, uint8 class indices; 255 where not annotated.
+            reference: One (1, *box) per sample, uint8 class indices; 255 where not annotated. In the second stage of a
+                cascade (2, *box): the mask of the first stage follows and moves along.
             samples: The batch's sample numbers, unique over the whole training; they determine what is drawn.
             spacing: Voxel size in mm, one per spatial axis.
             patch_size: Voxels of the result, one per spatial axis.
 
         Returns:
-            New tensors (batch, channel, *patch) and (batch, 1, *patch).
+            New tensors (batch, channel, *patch) and (batch, 1 or 2, *patch).
         """
         ...
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from segment.augment.augmentation import Augmentation, Boxes
 from segment.augment.changes import Change
 from segment.augment.counter import field_generator, generator
+from segment.augment.previous_mask import NNUNET, PreviousMask
 from segment.augment.resampling import bspline_field, control_points, resample
 from segment.augment.spatial import Motion, Spatial, moves_in_plane, source_extent, spatial_axes
 
@@ -48,6 +49,7 @@ class Recipe(Augmentation):
         dummy_2d: Whether motion and lower resolution skip the first axis of 3D patches; ``"auto"``: where the patch is
             more than three times as long as its first axis, as in nnU-Net.
         seed: First half of the key of every random number; the second half is the sample's number.
+        previous: Changes of the first stage's mask, in the second stage of a cascade; None for none.
     """
 
     def __init__(
@@ -57,12 +59,14 @@ class Recipe(Augmentation):
         changes: Mapping[str, Change] | None = None,
         dummy_2d: bool | str = "auto",
         seed: int = 0,
+        previous: PreviousMask | None = NNUNET,
     ) -> None:
         self.spatial = spatial
         self.mirror = mirror
         self.changes = {name: change for name, change in (changes or {}).items() if change is not None}
         self.dummy_2d = dummy_2d
         self.seed = seed
+        self.previous = previous
         moves_in_plane((1, 1, 1), dummy_2d)  # raises for an unknown value
 
     def parameters(self, samples: Sequence[int], patch_size: Sequence[int], channels: int) -> list[Parameters]:
@@ -101,17 +105,18 @@ class Recipe(Augmentation):
 
         Args:
             image: One (channel, *box) per sample, normalised; the box is the patch or larger (see `extent`).
-            reference: One (1, *box) per sample, uint8 class indices; 255 (not annotated) is one more class.
+            reference: One (1, *box) per sample, uint8 class indices; 255 (not annotated) is one more class. With the
+                first stage's mask of a cascade as (2, *box).
             samples: The batch's sample numbers.
             spacing: Voxel size in mm, one per spatial axis.
             patch_size: Voxels of the result, one per spatial axis.
 
         Returns:
-            New tensors (batch, channel, *patch) and (batch, 1, *patch).
+            New tensors (batch, channel, *patch) and (batch, 1 or 2, *patch).
         """
         channels = image[0].shape[0]
         images = image[0].new_empty(len(samples), channels, *patch_size)
-        references = reference[0].new_empty(len(samples), 1, *patch_size)
+        references = reference[0].new_empty(len(samples), len(reference[0]), *patch_size)
         in_plane = moves_in_plane(patch_size, self.dummy_2d)
         for i, drawn in enumerate(self.parameters(samples, patch_size, channels)):
             moved = self.move(image[i], reference[i], drawn, spacing, patch_size)
@@ -121,6 +126,9 @@ class Recipe(Augmentation):
             for name, numbers in drawn.changes.items():
                 field = field_generator(self.seed, drawn.sample, f"augment {name}", images.device)
                 self.changes[name].apply(images[i], numbers, field, in_plane)
+            if self.previous is not None and references.shape[1] == 2:
+                mask = references[i, 1]
+                mask.copy_(torch.from_numpy(self.previous(mask.cpu().numpy(), self.seed, drawn.sample)))
         return images, references
 
     def words(self, sample: int, patch_size: Sequence[int], channels: int) -> list[str]:
@@ -144,7 +152,7 @@ class Recipe(Augmentation):
 
         Args:
             image: (channel, *box).
-            reference: (1, *box).
+            reference: (1 or 2, *box).
             drawn: The sample's parameters.
             spacing: Voxel size in mm.
             patch_size: Voxels of the result.
@@ -162,7 +170,7 @@ class Recipe(Augmentation):
         # Slices that move in plane are treated like channels.
         parts = image.reshape(-1, *image.shape[axes + 1 :]), reference.reshape(-1, *reference.shape[axes + 1 :])
         moved = resample(*parts, motion.matrix(spacing), moving, displacement)
-        return moved[0].view(image.shape[0], *patch_size), moved[1].view(1, *patch_size)
+        return moved[0].view(image.shape[0], *patch_size), moved[1].view(reference.shape[0], *patch_size)
 
     def _row(self, sample: int, patch_size: Sequence[int], channels: int) -> Parameters:
         dims = len(patch_size)

@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import Progress
 
+from segment.command_line import assign
+from segment.command_line import command as command_line
 from segment.config.options import CompareOptions, read_options, texts
 from segment.errors import UserError, did_you_mean
 from segment.evaluation.comparison.find import find_runs
+from segment.inference.limits import check_accelerator
 from segment.text import print_json
 from segment.workflow.experiment import NO_COMMAND, Command
+
+if TYPE_CHECKING:  # importing pandas and SciPy takes seconds
+    from segment.evaluation.comparison.best import Best
+    from segment.evaluation.comparison.result import Comparison
 
 BY = ("run", "configuration", "dataset")
 
@@ -24,9 +34,7 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     if folder is not None and folder.exists() and not folder.is_dir():
         raise UserError(f"output={folder}: is a file. Give a folder for the tables.")
     runs = texts("runs", options.runs) or []
-    metrics = texts("metric", options.metric) or []
-    if not metrics or len(set(metrics)) < len(metrics):
-        raise UserError(f"metric=[{','.join(metrics)}]: give different columns of scans.csv, such as [dice,hd95_mm].")
+    metrics = _metrics(options)
     by, column = _grouping(texts("by", options.by) or [], options.table)
     wished = _wished(options.detect, metrics)
     find_runs(runs)  # before pandas and SciPy are imported, which takes seconds
@@ -35,15 +43,20 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
             raise UserError("by=dataset: compares by one metric, without subgroups and without detect=.")
         _compare_datasets(runs, metrics, options, folder)
         return
+    names = texts("names", options.names)
+    members: dict[str, tuple[str, ...]] = {}
+    if options.ensembles:
+        runs, by, members = _with_ensembles(runs, metrics, by, names, options, folder, command)
+        names = [*members]
+    from segment.evaluation.comparison.best import choose_best
     from segment.evaluation.comparison.compare import compare_runs
     from segment.evaluation.comparison.subgroups import sample_size_notes, with_subgroups
-    from segment.evaluation.comparison.tables import as_json, text_report
 
     comparisons = compare_runs(
         runs,
         metrics,
         by,
-        texts("names", options.names),
+        names,
         options.common,
         options.level,
         options.resamples,
@@ -64,18 +77,78 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
         else one
         for one in comparisons
     )
+    best = choose_best(comparisons[0], members) if members else None
     if folder is not None:
         # Plotting libraries are slow to import, and a comparison that is only printed does not need them.
         from segment.report.comparison_page import write_comparison
 
         write_comparison(folder, comparisons, options.resamples, options.seed)
+    _print(comparisons, best, options, folder)
+
+
+def _print(comparisons: Sequence[Comparison], best: Best | None, options: CompareOptions, folder: Path | None) -> None:
+    """Print a comparison, and which run or ensemble is best if ensembles were asked for."""
+    from segment.evaluation.comparison.tables import as_json, text_report
+
     if options.format == "json":
         found = [as_json(comparison) for comparison in comparisons]
+        found[0] |= {"best": best.as_dict()} if best else {}
         print_json(found if isinstance(options.metric, list) else found[0])
-    else:
-        print(text_report(*comparisons), end="")
-        if folder is not None:
-            print(f"Report: {folder / 'report.html'}; tables: comparison.md, .tex, .csv and .json beside it")
+        return
+    print(text_report(*comparisons), end="")
+    if folder is not None:
+        print(f"Report: {folder / 'report.html'}; tables: comparison.md, .tex, .csv and .json beside it")
+    if best:
+        model = best.runs[0] if len(best.runs) == 1 else f"[{','.join(best.runs)}]"
+        predict = command_line("predict", assign("model", model), "input=FILE_OR_FOLDER", "output=FOLDER")
+        print(f"{best.sentence}\nPredict with it: {predict}")
+
+
+def _metrics(options: CompareOptions) -> Sequence[str]:
+    metrics = texts("metric", options.metric) or []
+    if not metrics or len(set(metrics)) < len(metrics):
+        raise UserError(f"metric=[{','.join(metrics)}]: give different columns of scans.csv, such as [dice,hd95_mm].")
+    return metrics
+
+
+def _with_ensembles(
+    runs: Sequence[str],
+    metrics: Sequence[str],
+    by: str | None,
+    names: Sequence[str] | None,
+    options: CompareOptions,
+    folder: Path | None,
+    command: Command,
+) -> tuple[list[str], str, dict[str, tuple[str, ...]]]:
+    """The runs and the ensembles of every two, how they form methods, and the runs of every method by its name."""
+    if folder is None:
+        raise UserError("ensembles=true: give output=FOLDER, where the masks of the ensembles go.")
+    if by not in (None, "run"):
+        raise UserError(f"by={by}: with ensembles=true every run is a method. Leave it out.")
+    check_accelerator(options.accelerator)
+    from segment.evaluation.comparison.methods import read_methods
+    from segment.workflow.ensembles import ensemble_metrics, write_ensembles
+
+    scored = ensemble_metrics(metrics)
+    single = read_methods(runs, metrics[0], "run", names, options.common, options.split)
+    paths = [method.runs[0].path for method in single.methods]
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("ensembles")
+        found = write_ensembles(
+            paths,
+            folder / "ensembles",
+            scored,
+            options.trust,
+            options.accelerator,
+            command.arguments,
+            lambda name, done, total: progress.update(task, description=name, completed=done, total=total),
+        )
+    titles = [method.name for method in single.methods]
+    members: dict[str, tuple[str, ...]] = {title: (str(path),) for title, path in zip(titles, paths, strict=True)}
+    for one in found:
+        title = " + ".join(titles[place] for place in one.members)
+        members[title] = tuple(str(paths[place]) for place in one.members)
+    return [*map(str, paths), *(str(one.folder) for one in found)], "run", members
 
 
 def _compare_datasets(

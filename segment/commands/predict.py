@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -44,6 +45,10 @@ from segment.io.mask_formats import OF_SERIES
 from segment.workflow.experiment import NO_COMMAND, Command
 from segment.workflow.values import require_folder, require_number
 
+if TYPE_CHECKING:  # importing torch takes seconds
+    from segment.inference.model import Model
+    from segment.inference.scans import Roi
+
 
 def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     """Predict a file or every image in a folder, by default with the settings that the model was scored with."""
@@ -74,6 +79,7 @@ def _predict(options: PredictOptions, folder: Path, command: Command) -> None:
     model, differences = ensemble(models, postprocessing_of(Path(options.model), models[0].labels))
     source = _source(options, folder)
     scans = scans or _found(options, source, model.channels, folder)
+    roi = _roi(options, model)
     labels = model.labels.foreground
     codes = read_codes({**model.codes, **(options.codes or {})}, "codes", [*labels])
     naming = Naming(labels, codes, model.dataset, __version__)
@@ -97,6 +103,7 @@ def _predict(options: PredictOptions, folder: Path, command: Command) -> None:
             functools.partial(write_mask, kind=_format(options), naming=naming),
             _maps(options),
             options.conformal,
+            roi,
         )
     _store(options, [name for name, _ in scans if name not in failed])
     if failed:
@@ -128,6 +135,23 @@ def _store(options: PredictOptions, masks: Sequence[str]) -> None:
 def _format(options: PredictOptions) -> str:
     """The format of the masks; what is stored on a server is DICOM."""
     return "dicom_seg" if options.store and options.output_format == "own" else options.output_format
+
+
+def _roi(options: PredictOptions, model: Model) -> Roi | None:
+    """The coarse model that finds the part of each scan that is predicted."""
+    if options.roi is None:
+        return None
+    from segment.inference.ensemble import ensemble
+    from segment.inference.model import load_model
+    from segment.inference.scans import Roi
+
+    coarse, _ = ensemble([load_model(folder, options.trust) for folder in model_folders(options.roi)])
+    if coarse.channels != model.channels:
+        raise UserError(
+            f"roi={options.roi}: its channels are {', '.join(coarse.channels)}, those of the model "
+            f"{', '.join(model.channels)}. Give a model of the same images."
+        )
+    return Roi(coarse, coarse.settings(None, options.precision, options.accelerator), options.roi_margin)
 
 
 def _failure(failed: Mapping[str, str], scans: int, output: str) -> UserError:
@@ -174,6 +198,9 @@ def checked_scans(options: PredictOptions, folder: Path) -> list[Scan]:
     folders = [find_model(folder) for folder in model_folders(options.model)]
     if not folders:
         raise UserError(f"model={options.model}: names no model. Give a run folder, or several as model=[A,B].")
+    for folder in model_folders(options.roi) if options.roi else ():
+        find_model(folder, "roi")
+    require_number("roi_margin", options.roi_margin, 0, 10_000)
     inference = dict(options.inference)
     if engine := inference.pop("engine", None):
         for folder in folders:

@@ -69,7 +69,7 @@ def check_training(config: DictConfig) -> None:
     check_trainer(trainer)
     check_sampling(_plain(config.sampler), trainer["accumulate_grad_batches"])
     weights = None if options.weights is None else Path(options.weights)
-    check_files(read_plan_settings(config.plan).file, weights, Path(str(config.output)))
+    check_files(read_plan_settings(config.plan).file, weights, Path(str(config.output)), options.cascade)
     check_inference(_plain(config.inference))
     _check_last_checkpoint(config)
     _check_monitors(config)

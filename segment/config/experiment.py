@@ -21,7 +21,7 @@ from segment.inference.limits import ARGMAX, THRESHOLDS
 from segment.instruction_set import precision
 from segment.runs.settings import check_folder, written_plan
 from segment.training.parameters import ParameterRules
-from segment.workflow.experiment import Command, Experiment, Parts, TrainerSettings
+from segment.workflow.experiment import CASCADE, Command, Experiment, Parts, PlanSettings, TrainerSettings
 
 PLAN = ("file", "preset", "memory", "configuration", "spacing", "patch_size", "batch_size", "normalization", "from")
 
@@ -68,9 +68,10 @@ def read_experiment(config: DictConfig, command: Command) -> Experiment:
         seed=config.seed,
         weights=None if config.weights is None else Path(config.weights),
         prune=config.prune,
+        cascade=config.cascade,
         steps_per_epoch=config.sampler.steps_per_epoch,
         data=read_data(config, command),
-        plan=read_plan_settings(config.plan),
+        plan=_plan_settings(config),
         trainer=settings,
         metrics=metrics_of(config),
         command=command,
@@ -118,6 +119,12 @@ def check_output(config: DictConfig) -> None:
     settings = _resolved(_with_plan(config, written_plan(folder)))
     # Which precision ``auto`` is, torch will tell.
     check_folder(folder, settings, ["trainer.precision"] if config.trainer.precision == "auto" else [])
+
+
+def _plan_settings(config: DictConfig) -> PlanSettings:
+    """The plan's settings; its second stage for a cascade."""
+    settings = read_plan_settings(config.plan)
+    return replace(settings, configuration=CASCADE) if config.cascade and not settings.configuration else settings
 
 
 def _steps(config: DictConfig) -> int:

@@ -25,6 +25,7 @@ class TrainOptions:
     weights: str | None
     labelled: int | None
     prune: float | None
+    cascade: str | None
     overfit: int
     validation: int | str
     postprocessing: str = field(metadata={"of": ("auto", "none")})
@@ -54,6 +55,8 @@ class PredictOptions:
     checkpoint: str = field(metadata={"of": ("last", "best")})
     overwrite: bool
     postprocessing: str = field(metadata={"of": ("scored", "none")})
+    roi: str | None
+    roi_margin: float
     probabilities: bool
     uncertainty: bool
     conformal: float | None
@@ -189,6 +192,9 @@ class CompareOptions:
     detect: Any
     resamples: int
     seed: int
+    ensembles: bool
+    trust: list[str]
+    accelerator: str
     format: str = field(metadata={"of": ("text", "json")})
 
 

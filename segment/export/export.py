@@ -18,10 +18,11 @@ from segment.export.quantize import calibration_windows, quantize_onnx, quantize
 from segment.export.readme import NAME, readme
 from segment.export.scans import Scans
 from segment.files import file_sha256, partial_folder, plain, read_mapping, remove_leftovers, write_json
+from segment.inference.description import PREVIOUS, format_for
 from segment.inference.engines.onnx_file import to_onnx
 from segment.inference.engines.open_vino import import_openvino, read_onnx
 from segment.inference.exported import FILES, Export, read_engine
-from segment.inference.model import EXPORTED, POSTPROCESSED, Model
+from segment.inference.model import Model
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,11 @@ def export_model(
         content = asdict(export) | {"comparison": plain(asdict(comparison))}
         content["calibration"] = calibration and {"source": calibration.source, "windows": len(windows)}
         described = read_mapping(model.folder / "model.json")
-        written = POSTPROCESSED if described.get("postprocessing") else EXPORTED
+        described |= {"export": content}
         (folder / NAME).write_text(readme(model, format), encoding="utf-8")
-        write_json(folder / "model.json", described | {"format": written, "export": content})
+        write_json(folder / "model.json", described | {"format": format_for(described)})
+        if model.previous:
+            shutil.copytree(model.folder / PREVIOUS, folder / PREVIOUS)
         megabytes = {
             "network": weights.stat().st_size / 1e6,
             "export": sum((folder / name).stat().st_size for name in FILES[format]) / 1e6,

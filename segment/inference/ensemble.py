@@ -11,7 +11,7 @@ from segment.errors import UserError
 from segment.inference.model import Model
 from segment.inference.postprocessing import Step
 
-PREPARATION = ("spacing", "patch_size", "normalization", "transpose", "intensities")  # of a plan
+PREPARATION = ("spacing", "patch_size", "normalization", "transpose", "intensities", "previous_stage")  # of a plan
 
 
 class Members(nn.ModuleList):
@@ -27,7 +27,8 @@ def ensemble(models: Sequence[Model], steps: tuple[Step, ...] | None = None) -> 
     """One model that predicts the mean of several.
 
     Models of one plan share the prepared scan and its windows; the means of different plans are averaged on the scan's
-    grid, every model with equal weight.
+    grid, every model with equal weight. Second stages of cascades share one mask, that of the ensemble of their first
+    stages, as in nnU-Net.
 
     Args:
         models: From `segment.inference.model.load_model`, at least one. Windows and precision of a plan are those of
@@ -94,7 +95,10 @@ def _one_plan(models: Sequence[Model]) -> tuple[Model, list[str]]:
             notes.append(f"{other.folder} was scored with other {', '.join(changed)} than {first.folder}, used here.")
     if len(models) == 1:
         return first, notes
-    return replace(first, network=Members(model.network for model in models), members=tuple(models)), notes
+    earlier = [model.previous for model in models if model.previous]
+    previous = ensemble(earlier, ())[0] if earlier else None
+    members = Members(model.network for model in models)
+    return replace(first, network=members, members=tuple(models), previous=previous), notes
 
 
 def _scored(model: Model) -> dict[str, object]:

@@ -115,8 +115,12 @@ def has_gpu(mps: bool = False) -> bool:
     return torch.cuda.is_available() or (mps and torch.backends.mps.is_available())
 
 
-def find_model(folder: Path) -> Path:
+def find_model(folder: Path, key: str = "model") -> Path:
     """Find the model folder, given the folder itself or a run folder.
+
+    Args:
+        folder: The folder.
+        key: The key that names it, in the message.
 
     Raises:
         UserError: When neither has a model.json.
@@ -130,7 +134,7 @@ def find_model(folder: Path) -> Path:
                 f"weights={folder}"
             )
     raise UserError(
-        f"model={folder}: no model.json there or in its folder model/. Give a finished run folder (runs/NAME) "
+        f"{key}={folder}: no model.json there or in its folder model/. Give a finished run folder (runs/NAME) "
         "or a model folder."
     )
 

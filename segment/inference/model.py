@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import Field
 from safetensors.torch import save_file
 from torch import nn
 
@@ -21,55 +19,32 @@ from segment.errors import UserError
 from segment.files import read_mapping, write_json, written_whole
 from segment.inference.architecture import load_network
 from segment.inference.conformal import Missed
+from segment.inference.description import (
+    CASCADED,
+    IN_TORCH,
+    MAX_JSON_BYTES,
+    PREVIOUS,
+    Description,
+    check_description,
+    check_format,
+)
 from segment.inference.exported import FILES, Export, convert, read_engine
 from segment.inference.limits import find_model
-from segment.inference.postprocessing import MAX_STEPS, Step, check_steps
-from segment.inference.precision import PRECISIONS, written_precision
+from segment.inference.postprocessing import Step, check_steps
+from segment.inference.precision import written_precision
 from segment.inference.prediction import Prediction
-from segment.inference.predictor import Predictor, context_of
-from segment.inference.settings import Settings, decide_settings, together, with_steps
+from segment.inference.predictor import FindBox, Predictor, Previous, context_of
+from segment.inference.settings import Settings, decide_settings, together, with_previous, with_steps
+from segment.inference.several import SeveralPlans
 from segment.inference.speed import fastest
 from segment.inference.windows import SlidingWindows
 from segment.io.images import read_image
 from segment.io.memory import image_of
 from segment.memory import require_memory
 from segment.networks.padding import laid_out
+from segment.preprocessing.cascade import network_channels
 from segment.preprocessing.plan import Plan
-from segment.validation import one_of, read_as, whole
-
-FORMAT = 3  # of model.json; larger numbers are from newer versions
-# What is written tells versions that would leave a part out that they cannot read it.
-IN_TORCH, EXPORTED, POSTPROCESSED = 1, 2, 3
-MAX_JSON_BYTES = 1 << 20
-
-
-@dataclass(frozen=True)
-class Description:
-    """The content of a ``model.json``; what is not listed here is as in `Model`.
-
-    Attributes:
-        format: Version of the format.
-        network: ``_target_`` description of the network with all its arguments.
-        labels: Name of each label to its value or, for a region, its values.
-        region_order: The value that each region writes into a mask; None without regions.
-        export: For an exported network, how it was made; it has files of its own instead of weights.safetensors.
-        postprocessing: Steps that its masks were scored after.
-        conformal: What conformal masks of each structure miss of the validation scans; empty if not calibrated.
-    """
-
-    format: Annotated[int, whole(1, FORMAT)]
-    dataset: str
-    network: dict[str, Any]
-    plan: Plan
-    labels: dict[str, Any]
-    channels: tuple[str, ...]
-    inference: dict[str, Any]
-    region_order: tuple[int, ...] | None = None
-    precision: Annotated[str, one_of(PRECISIONS)] | None = None
-    export: Export | None = None
-    postprocessing: Annotated[tuple[Step, ...], Field(max_length=MAX_STEPS)] = ()
-    codes: dict[str, dict[str, Any]] = field(default_factory=dict)
-    conformal: dict[str, Missed] = field(default_factory=dict)
+from segment.validation import read_as
 
 
 @dataclass(frozen=True)
@@ -92,6 +67,7 @@ class Model:
         postprocessing: Steps that its masks were scored after.
         codes: Codes of structures for DICOM, see `segment.data.case.Dataset`.
         conformal: What conformal masks of each structure miss of the validation scans; empty if not calibrated.
+        previous: The first stage, if this is the second of a cascade.
         engines: Networks made of it for other engines, by engine and precision.
     """
 
@@ -110,13 +86,14 @@ class Model:
     postprocessing: tuple[Step, ...] = ()
     codes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     conformal: Mapping[str, Missed] = field(default_factory=dict)
+    previous: Model | None = None
     engines: dict[tuple[str, str], nn.Module] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Shapes of one window (1, channel, *window) and of its logits (1, output, *window)."""
+        """Shapes of the network's input (1, channel, *window) and of its logits (1, output, *window)."""
         window = tuple(self.plan.patch_size)
-        return (1, len(self.channels), *window), (1, self.labels.outputs, *window)
+        return (1, network_channels(self.plan, self.labels), *window), (1, self.labels.outputs, *window)
 
     def settings(
         self,
@@ -137,14 +114,18 @@ class Model:
         settings = decide_settings(
             self.inference, self.precision, inference, precision, accelerator, self._fastest, self.export
         )
-        return with_steps(settings, self.postprocessing, steps)
+        settings = with_steps(settings, self.postprocessing, steps)
+        if self.previous is None:
+            return settings
+        first = {key: value for key, value in (inference or {}).items() if key != "engine"}
+        return with_previous(settings, self.previous.settings(first, precision, accelerator))
 
     def _require_window_memory(self, accelerator: str) -> None:
         """Refuse a window whose channels, first features and outputs alone exceed the memory; the file is untrusted."""
         if accelerator != "cpu" and torch.cuda.is_available():
             return
         widest = 2 * max(self.plan.features[:1], default=0)
-        numbers = math.prod(self.plan.patch_size) * (len(self.channels) + widest + self.labels.outputs)
+        numbers = math.prod(self.plan.patch_size) * (self.shapes[0][1] + widest + self.labels.outputs)
         size = " x ".join(map(str, self.plan.patch_size))
         require_memory(
             4 * numbers,
@@ -153,7 +134,7 @@ class Model:
         )
 
     def _fastest(self, windows: SlidingWindows, device: torch.device, precision: str) -> SlidingWindows:
-        shape = (len(self.channels), *self.plan.patch_size)
+        shape = self.shapes[0][1:]
         return fastest(windows, self.network.to(device), shape, device, context_of(precision, device))
 
     def predict(
@@ -193,9 +174,7 @@ class Model:
             warnings.warn(note, stacklevel=2)
         files = _files(scan) if affine is None else []
         image, name = (read_image(files), str(files[0])) if files else (image_of(scan, affine), "the scan")
-        predictor = predictor_of(
-            self, settings.windows, settings.device, settings.precision, settings.engine, settings.steps
-        )
+        predictor = predictor_of_plan(self, settings)
         prepared, placement = predictor.prepare(image, name)
         del image  # a whole scan
         try:
@@ -253,7 +232,7 @@ def save_model(
     with written_whole(folder / "weights.safetensors") as temporary:
         save_file(state, temporary)
     description = Description(
-        format=IN_TORCH,
+        format=CASCADED if plan.previous_stage else IN_TORCH,
         dataset=dataset,
         network=dict(architecture),
         plan=plan,
@@ -267,38 +246,13 @@ def save_model(
     write_json(folder / "model.json", asdict(description))
 
 
-def set_calibration(folder: Path, inference: Mapping[str, Any], missed: Mapping[str, Missed]) -> None:
-    """Write what was found on validation scans into a model folder, in place of what it had.
-
-    Args:
-        folder: The model folder.
-        inference: Arguments of the windows that were found.
-        missed: What conformal masks of each structure miss.
-    """
-    content = read_mapping(folder / "model.json", largest=MAX_JSON_BYTES)
-    own = {name: asdict(one) for name, one in missed.items()}
-    write_json(folder / "model.json", content | {"inference": {**content["inference"], **inference}, "conformal": own})
-
-
-def set_postprocessing(folder: Path, steps: Sequence[Step]) -> None:
-    """Write post-processing into a model folder, in place of what it had.
-
-    Args:
-        folder: The model folder.
-        steps: The steps; none writes the file of a model without post-processing.
-    """
-    content = read_mapping(folder / "model.json", largest=MAX_JSON_BYTES)
-    own = EXPORTED if content.get("export") else IN_TORCH
-    changed = {"format": POSTPROCESSED if steps else own, "postprocessing": [asdict(step) for step in steps]}
-    write_json(folder / "model.json", content | changed)
-
-
-def load_model(folder: Path, trust: Sequence[str] = ()) -> Model:
+def load_model(folder: Path, trust: Sequence[str] = (), first: bool = False) -> Model:
     """Build the network a model folder describes and load its weights; runs no code from the files.
 
     Args:
         folder: A run folder or a model folder.
         trust: Additional modules whose networks may be built, e.g. your own.
+        first: Whether it must be the first stage of a cascade.
 
     Raises:
         UserError: When a file is missing, damaged or from a newer version, the network is not from a trusted module, or
@@ -308,14 +262,16 @@ def load_model(folder: Path, trust: Sequence[str] = ()) -> Model:
     path = folder / "model.json"
     fix = "Copy the model folder again."
     content = read_mapping(path, fix, MAX_JSON_BYTES)
-    _check_format(path, content.get("format"))
+    check_format(path, content.get("format"))
     described = read_as(Description, content, path, unknown_keys=True, fix=fix)
     try:
         labels = Labels(described.labels, described.region_order)
-        _check(described, labels.outputs)
+        check_description(described, labels)
         check_steps(described.postprocessing, labels)
     except ValueError as error:
         raise UserError(f"{path}: {str(error).rstrip('.')}. {fix}") from error
+    if first and described.plan.previous_stage:
+        raise UserError(f"{path}: is the second stage of a cascade in place of the first. {fix}")
     model = Model(
         network=nn.Identity(),
         plan=described.plan,
@@ -329,6 +285,7 @@ def load_model(folder: Path, trust: Sequence[str] = ()) -> Model:
         postprocessing=described.postprocessing,
         codes=described.codes,
         conformal=described.conformal,
+        previous=_load_previous(folder, labels, described, trust) if described.plan.previous_stage else None,
     )
     if model.export:
         network: nn.Module = read_engine(folder, model.export, *model.shapes)
@@ -336,30 +293,58 @@ def load_model(folder: Path, trust: Sequence[str] = ()) -> Model:
     return replace(model, network=load_network(folder / "weights.safetensors", path, described.network, tuple(trust)))
 
 
-def _check_format(path: Path, written: Any) -> None:
-    """Raise for files from a newer version, in which the same keys may have another meaning."""
-    if type(written) is int and written > FORMAT:
+def _load_previous(folder: Path, labels: Labels, described: Description, trust: Sequence[str]) -> Model:
+    """The first stage of a cascade, from the folder of the second."""
+    if not (folder / PREVIOUS / "model.json").is_file():
         raise UserError(
-            f"{path}: has format {written}, but this version of segment reads formats up to {FORMAT}. Install a "
-            "newer version of segment."
+            f"{folder}: the model is the second stage of a cascade, but {PREVIOUS}/, the first stage, is missing. Copy "
+            "the whole model folder again."
         )
+    model = load_model(folder / PREVIOUS, trust, first=True)
+    if (model.labels.declared, model.channels) != (labels.declared, described.channels):
+        raise UserError(f"{folder / PREVIOUS}: has other labels or channels than the second stage beside it.")
+    return model
 
 
-def _check(model: Description, outputs: int) -> None:
-    """Raise for a description that no training writes, before it is used to prepare a scan."""
-    axes, channels = len(model.plan.spacing), len(model.channels)
-    try:
-        model.plan.check(channels)
-    except ValueError as error:
-        raise ValueError(f"plan.{error}") from error
-    for key, value in {"spatial_dims": axes, "in_channels": channels, "out_channels": outputs}.items():
-        if model.network.get(key, value) != value:
-            raise ValueError(f"network.{key} is {model.network[key]}, but the rest of the model needs {value}")
-    known = inspect.signature(SlidingWindows).parameters
-    try:  # unknown keys are reported when they are used
-        SlidingWindows(**{key: value for key, value in model.inference.items() if key in known}).flips(axes)
-    except (UserError, TypeError) as error:
-        raise ValueError(f"inference: {error}") from error
+def predictor_with(model: Model, settings: Settings, region: FindBox | None = None) -> Predictor | SeveralPlans:
+    """The predictor of a model, or of an ensemble of one or several plans.
+
+    Args:
+        model: From `segment.inference.model.load_model` or `segment.inference.ensemble.ensemble`.
+        settings: From its `segment.inference.model.Model.settings`.
+        region: Finds the part of a scan that is predicted; None: all of it.
+    """
+    pairs = zip(model.groups or (model,), settings.parts or (settings,), strict=True)
+    predictors = [predictor_of_plan(one, part, region) for one, part in pairs]
+    if len(predictors) == 1:
+        return predictors[0]
+    return SeveralPlans(predictors, [max(1, len(one.members)) for one in model.groups])
+
+
+def predictor_of_plan(model: Model, settings: Settings, region: FindBox | None = None) -> Predictor:
+    """The predictor of a model, or of an ensemble of one plan, as `predictor_with`."""
+    return predictor_of(
+        model,
+        settings.windows,
+        settings.device,
+        settings.precision,
+        settings.engine,
+        settings.steps,
+        first_stage(model, settings),
+        region,
+    )
+
+
+def first_stage(model: Model, settings: Settings) -> Previous | None:
+    """The first stage of a cascade, whose masks the second one needs; None for other models.
+
+    Args:
+        model: The model.
+        settings: From its `segment.inference.model.Model.settings`.
+    """
+    if model.previous is None or settings.previous is None:
+        return None
+    return predictor_with(model.previous, settings.previous).predict_image
 
 
 def predictor_of(
@@ -369,6 +354,8 @@ def predictor_of(
     precision: str,
     engine: str | None = None,
     steps: Sequence[Step] = (),
+    previous: Previous | None = None,
+    region: FindBox | None = None,
 ) -> Predictor:
     """Create a predictor from a loaded model.
 
@@ -379,9 +366,11 @@ def predictor_of(
         precision: Lightning's name: ``bf16-mixed`` and ``16-mixed`` run under autocast, anything else without.
         engine: What computes the network; None: torch, or the engine of an export.
         steps: Post-processing of the masks.
+        previous: The first stage, if the model is the second of a cascade.
+        region: Finds the part of a scan that is predicted; None: all of it.
     """
     network = laid_out(_network(model, engine, precision), len(model.plan.spacing), windows.used_layout).to(device)
-    return Predictor(network, model.plan, windows, model.labels, context_of(precision, device), steps)
+    return Predictor(network, model.plan, windows, model.labels, context_of(precision, device), steps, previous, region)
 
 
 def _network(model: Model, engine: str | None, precision: str) -> nn.Module:

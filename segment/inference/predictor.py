@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -23,14 +24,23 @@ from segment.inference.postprocessing import Step, postprocessed
 from segment.inference.temperature import tempered
 from segment.inference.windows import SlidingWindows, assembled
 from segment.io.images import Image, read_image
+from segment.preprocessing.cascade import OneHot
 from segment.preprocessing.plan import Plan
-from segment.preprocessing.prepare import Placement, prepare_image, require_preparable
+from segment.preprocessing.prepare import Box, Placement, prepare_image, prepare_reference, require_preparable
 from segment.preprocessing.restore import Restorer, fixed_axis, restore
 
 Watch = Callable[[int, int, Tensor], None]
 """Called with the axis, the index and the probabilities (output, *plane) of a plane."""
 Prepared = tuple[Tensor, Placement]
-"""An image (channel, *spatial) on the plan's grid and the network's device, and where it comes from."""
+"""An image (channel, *spatial) on the plan's grid and the network's device, and where it comes from.
+
+In the second stage of a cascade, the first stage's class indices are the last channel.
+"""
+Previous = Callable[[Image, str], np.ndarray]
+"""The first stage of a cascade: an image and its name in messages to class indices (*spatial) uint8 on its grid."""
+
+FindBox = Callable[[Image, str, Plan], Box | None]
+"""The part of a scan that is predicted, see `segment.preprocessing.prepare.region_of`; None for all of it."""
 
 
 class ScanOutput(NamedTuple):
@@ -56,6 +66,8 @@ class Predictor:
         labels: Meaning of the outputs.
         precision: Creates the context that the network runs in, such as Lightning's ``forward_context`` or an autocast.
         steps: Post-processing of the masks.
+        previous: The first stage, where the plan is that of a cascade's second stage and scans are to be prepared.
+        region: Finds the part of a scan that is predicted; None: all of it.
     """
 
     def __init__(
@@ -66,6 +78,8 @@ class Predictor:
         labels: Labels,
         precision: Callable[[], AbstractContextManager] = contextlib.nullcontext,
         steps: Sequence[Step] = (),
+        previous: Previous | None = None,
+        region: FindBox | None = None,
     ) -> None:
         self.network = network
         self.plan = plan
@@ -76,8 +90,12 @@ class Predictor:
         if windows.dropout:
             require_dropout(network, windows.dropout)
         self.thresholds = thresholds_of(windows, labels)
+        self.previous = previous
+        self.region = region
+        self.computing = threading.Lock()  # scans are prepared in another thread; both stages need all cores
         members = network if isinstance(network, nn.ModuleList) else [network]
-        self.forwards = [FittingBatches(member) for member in members]
+        inputs = (OneHot(member, len(labels) - 1) if plan.previous_stage else member for member in members)
+        self.forwards = [FittingBatches(member) for member in inputs]
 
     def predict_prepared(self, image: Tensor, placement: Placement) -> ScanOutput:
         """Predict a prepared image (channel, *spatial), with the probabilities of the whole scan.
@@ -141,10 +159,11 @@ class Predictor:
             placement, self.plan, length, axis, self._decide, kept, share, self._background, self._tempered
         )
         more = kept is not None and len(kept) > self.labels.outputs
-        for index, plane in self._planes(image, axis, whole=False, entropies=more):
-            restorer.add(index, plane)
-            if watch is not None:
-                watch(axis, index, self._tempered(plane[: self.labels.outputs]))
+        with self.computing:
+            for index, plane in self._planes(image, axis, whole=False, entropies=more):
+                restorer.add(index, plane)
+                if watch is not None:
+                    watch(axis, index, self._tempered(plane[: self.labels.outputs]))
         return restorer.result()
 
     def probabilities(self, image: Tensor, placement: Placement) -> Tensor:
@@ -154,7 +173,8 @@ class Predictor:
             UserError: When the network's values are not finite.
         """
         axis = self._axis(image, placement)
-        return assembled(self._planes(image, axis, whole=True), image.shape[1:], axis)
+        with self.computing:
+            return assembled(self._planes(image, axis, whole=True), image.shape[1:], axis)
 
     def _axis(self, image: Tensor, placement: Placement) -> int:
         """The axis that a scan's planes are orthogonal to."""
@@ -262,8 +282,18 @@ class Predictor:
         except UserError as error:
             raise UserError(f"{images[0]}: {error}") from error
 
+    def predict_image(self, image: Image, name: str) -> np.ndarray:
+        """Class indices (*spatial) uint8 of an image on its own grid; arguments and errors as of `prepare`."""
+        prepared = self.prepare(image, name)
+        try:
+            return self.mask(*prepared)
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from error
+
     def prepare(self, image: Image, name: str) -> Prepared:
         """Prepare an image (channel, *spatial) on the plan's grid and the network's device, and return its placement.
+
+        In the second stage of a cascade, the first stage predicts the image.
 
         Args:
             image: Image on its source grid.
@@ -279,10 +309,19 @@ class Predictor:
                 f"trained on {dims}D images with {channels}. Give images like those it was trained on."
             )
         require_preparable(image.grid, channels, self.plan, name)
+        box = None
+        if self.region is not None:
+            with self.computing:
+                box = self.region(image, name, self.plan)
         try:
-            prepared, placement = prepare_image(image, self.plan)
+            prepared, placement = prepare_image(image, self.plan, box)
         except ValueError as error:
             raise UserError(f"{name}: {error}. Give images like those it was trained on.") from error
+        if self.previous is not None:
+            with self.computing:
+                classes = self.previous(image, name)
+            mask = prepare_reference(classes, placement, self.plan)
+            prepared = np.concatenate([prepared, mask[None].astype(np.float32)])
         return self.on_device(prepared), placement
 
     def on_device(self, prepared: np.ndarray) -> Tensor:

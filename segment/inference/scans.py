@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ from segment.files import file_sha256, remove_leftovers, write_json
 from segment.inference.conformal import conformal_masks, conformal_thresholds
 from segment.inference.held import held
 from segment.inference.inputs import CONFORMAL, PROBABILITIES, UNCERTAINTY, Scan
-from segment.inference.model import Model
+from segment.inference.model import Model, predictor_with
 from segment.inference.quality import expected_scan_dice
+from segment.inference.region import Region
 from segment.inference.settings import Settings
-from segment.inference.several import predictor_with
 from segment.inference.uncertainty import uncertainty
 from segment.io.content import hash_scans
 from segment.io.formats import stem
@@ -38,6 +39,7 @@ def predict_scans(
     write_file: Callable[[Path, np.ndarray, Path], None] = write_label,
     maps: Collection[str] = (),
     risk: float | None = None,
+    roi: Roi | None = None,
 ) -> dict[str, str]:
     """Write the mask of each scan on its own grid, then ``predictions.json``: how they were made.
 
@@ -60,12 +62,13 @@ def predict_scans(
             structure the expected Dice of the mask in the record, and ``conformal``, masks of every structure that miss
             no more than a share of it.
         risk: That share, see `segment.inference.conformal`.
+        roi: The coarse model that finds the part of each scan that is predicted; None: all of it.
 
     Returns:
         Name of the mask to the reason, for each scan that could not be predicted. If none could, nothing is written.
     """
     started = time.time()
-    work = _Work(model, settings, output, write_file, maps, risk)
+    work = _Work(model, settings, output, write_file, maps, risk, roi)
     output.mkdir(parents=True, exist_ok=True)
     remove_leftovers(output)
     for name, _ in overlapped(work.read, work.predict, work.write, scans):
@@ -78,12 +81,32 @@ def predict_scans(
         {
             **_settings_record(model, settings, maps),
             **work.conformal_record(),
+            **({"roi": roi.record()} if roi else {}),
             "scans": {name: how for name, how in work.made.items() if name not in failed},
             "failed": failed,
             "provenance": provenance.collect(0, started, command),
         },
     )
     return failed
+
+
+@dataclass(frozen=True)
+class Roi:
+    """A coarse model that finds the part of a scan that is predicted, see `segment.inference.region.Region`.
+
+    Attributes:
+        model: The coarse model, of the same channels.
+        settings: Its prediction settings.
+        margin: mm around what it finds, along each axis.
+    """
+
+    model: Model
+    settings: Settings
+    margin: float
+
+    def record(self) -> dict[str, Any]:
+        """What ``predictions.json`` says of it."""
+        return {"model": _models(self.model), "margin_mm": self.margin, "predicted": _used(self.settings)}
 
 
 Result = tuple[np.ndarray, np.ndarray | None]
@@ -106,9 +129,11 @@ class _Work:
         write_file: Callable[[Path, np.ndarray, Path], None],
         maps: Collection[str],
         risk: float | None,
+        roi: Roi | None,
     ) -> None:
         self.model, self.output, self.write_file, self.maps = model, output, write_file, maps
-        self.predictor = predictor_with(model, settings)
+        region = Region(predictor_with(roi.model, roi.settings).predict_image, roi.margin).box if roi else None
+        self.predictor = predictor_with(model, settings, region)
         self.risk = risk
         self.limits = np.zeros(0, np.float32)
         if risk is not None:
@@ -192,18 +217,28 @@ class _Work:
 def _settings_record(model: Model, settings: Settings, maps: Collection[str]) -> dict[str, Any]:
     """What all masks have in common: the model, how it was scored and how it was predicted."""
     return {
-        "model": [_described(member) for member in model.members] or _described(model),
+        "model": _models(model),
         "dataset": model.dataset,
         "labels": model.labels.declared,
         "scored": [part.scored for part in settings.parts] or settings.scored,
-        "predicted": [part.used for part in settings.parts] or settings.used,
+        "predicted": _used(settings),
         "device": settings.device.type,
         "notes": settings.notes,
         **({PROBABILITIES: list(model.labels.regions or model.labels)} if PROBABILITIES in maps else {}),
     }
 
 
-def _described(model: Model) -> dict[str, str] | None:
+def _models(model: Model) -> Any:
+    """The description of a model, or those of an ensemble's members."""
+    return [_described(member) for member in model.members] or _described(model)
+
+
+def _used(settings: Settings) -> Any:
+    """The settings that a model, or each plan of an ensemble, is predicted with."""
+    return [part.used for part in settings.parts] or settings.used
+
+
+def _described(model: Model) -> dict[str, Any] | None:
     """Folder of a model, and file and hash of its weights; None for a network that was not loaded."""
     if model.folder is None:
         return None
@@ -212,4 +247,5 @@ def _described(model: Model) -> dict[str, str] | None:
         "folder": str(model.folder.absolute()),
         "weights": str(weights.absolute()),
         "sha256": file_sha256(weights),
+        **({"first_stage": _described(model.previous)} if model.previous else {}),
     }

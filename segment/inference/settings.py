@@ -34,6 +34,7 @@ class Settings:
         engine: What computes the network.
         steps: Post-processing of the masks.
         parts: The settings of each plan's models, in an ensemble of several plans.
+        previous: The settings of a cascade's first stage.
     """
 
     windows: SlidingWindows
@@ -44,12 +45,14 @@ class Settings:
     engine: str = "torch"
     steps: tuple[Step, ...] = ()
     parts: tuple[Settings, ...] = ()
+    previous: Settings | None = None
 
     @property
     def used(self) -> dict[str, Any]:
         """Settings of the prediction, with the keys of `scored`."""
         own = {"precision": self.precision, "engine": self.engine, "postprocessing": words(self.steps)}
-        return {**vars(self.windows), **own}
+        first = {"first_stage": self.previous.used} if self.previous else {}
+        return {**vars(self.windows), **own, **first}
 
 
 def decide_settings(
@@ -108,6 +111,13 @@ def with_steps(settings: Settings, scored: Sequence[Step], used: Sequence[Step])
     before = {"postprocessing": words(scored)}
     notes = different(before, {"postprocessing": words(used)}, {})
     return replace(settings, scored={**settings.scored, **before}, notes=(*settings.notes, *notes), steps=tuple(used))
+
+
+def with_previous(settings: Settings, previous: Settings) -> Settings:
+    """The settings of a cascade: those of its second stage with those of its first."""
+    notes = [f"first stage: {note}" for note in previous.notes]
+    scored = {**settings.scored, "first_stage": previous.scored}
+    return replace(settings, scored=scored, notes=(*notes, *settings.notes), previous=previous)
 
 
 def together(parts: Mapping[str, Settings], scored: Sequence[Step], used: Sequence[Step]) -> Settings:

@@ -10,10 +10,8 @@ import numpy as np
 from segment.errors import UserError
 from segment.inference.decision import decide_scan
 from segment.inference.held import held
-from segment.inference.model import Model, predictor_of
 from segment.inference.postprocessing import postprocessed
 from segment.inference.predictor import Predictor, Prepared, Watch
-from segment.inference.settings import Settings
 from segment.io.images import Image, read_image
 
 
@@ -36,7 +34,14 @@ class SeveralPlans:
     def read_both(self, images: Sequence[Path]) -> tuple[Image, list[Prepared]]:
         """Read image files once, and prepare the scan for each plan; see `Predictor.read_both`."""
         image = read_image(images)
-        return image, [predictor.prepare(image, str(images[0])) for predictor in self.predictors]
+        return image, self._prepare(image, str(images[0]))
+
+    def predict_image(self, image: Image, name: str) -> np.ndarray:
+        """As `Predictor.predict_image`."""
+        return self._predict(name, self._prepare(image, name))
+
+    def _prepare(self, image: Image, name: str) -> list[Prepared]:
+        return [predictor.prepare(image, name) for predictor in self.predictors]
 
     def predict_read(
         self,
@@ -59,6 +64,15 @@ class SeveralPlans:
         Raises:
             UserError: When the values of a network are not finite.
         """
+        return self._predict(str(images[0]), prepared, watch, kept)
+
+    def _predict(
+        self,
+        name: str,
+        prepared: Sequence[Prepared],
+        watch: Watch | None = None,
+        kept: np.ndarray | None = None,
+    ) -> np.ndarray:
         first, grid = self.predictors[0], prepared[0][1].grid
         if kept is None:
             kept = held((first.labels.outputs, *grid.shape), np.float32)
@@ -66,23 +80,7 @@ class SeveralPlans:
             for predictor, share, (image, placement) in zip(self.predictors, self.shares, prepared, strict=True):
                 predictor.add(image, placement, kept, share, watch)
         except UserError as error:
-            raise UserError(f"{images[0]}: {error}") from error
+            raise UserError(f"{name}: {error}") from error
         decision, thresholds = first.windows.decision, first.thresholds if len(first.thresholds) else None
         decided = decide_scan(kept[: first.labels.outputs], first.labels, decision, thresholds)
         return postprocessed(decided, first.steps, first.labels, grid.spacing)
-
-
-def predictor_with(model: Model, settings: Settings) -> Predictor | SeveralPlans:
-    """The predictor of a model, or of an ensemble of one or several plans.
-
-    Args:
-        model: From `segment.inference.model.load_model` or `segment.inference.ensemble.ensemble`.
-        settings: From its `segment.inference.model.Model.settings`.
-    """
-    predictors = [
-        predictor_of(one, part.windows, part.device, part.precision, part.engine, part.steps)
-        for one, part in zip(model.groups or (model,), settings.parts or (settings,), strict=True)
-    ]
-    if len(predictors) == 1:
-        return predictors[0]
-    return SeveralPlans(predictors, [max(1, len(one.members)) for one in model.groups])

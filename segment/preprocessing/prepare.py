@@ -19,6 +19,7 @@ from segment.preprocessing.plan import Plan
 from segment.preprocessing.resample import coarse_axis, resample_image, resample_labels
 
 T = TypeVar("T")
+Box = tuple[tuple[int, int], ...]
 
 MAX_GROWTH = 1000  # times as many voxels as in the file, for scans above `SMALL`: the spacing is then in another unit
 SMALL = 1 << 26
@@ -110,12 +111,13 @@ def require_preparable(grid: Grid, channels: int, plan: Plan, name: str) -> None
     )
 
 
-def prepare_image(image: Image, plan: Plan) -> tuple[np.ndarray, Placement]:
+def prepare_image(image: Image, plan: Plan, region: Box | None = None) -> tuple[np.ndarray, Placement]:
     """Orient to RAS, reorder the axes as in the plan, crop to nonzero voxels, normalise, resample.
 
     Args:
         image: (channel, *spatial) float32 on the source grid; not changed.
         plan: The plan.
+        region: From `region_of`; what lies outside is cropped after it was normalised. None: nothing.
 
     Returns:
         (channel, *spatial) float32, contiguous, on the plan's grid; and its placement.
@@ -130,7 +132,49 @@ def prepare_image(image: Image, plan: Plan) -> tuple[np.ndarray, Placement]:
     if np.may_share_memory(kept, image.array):
         kept = kept.copy()
     normalize(kept, plan)
+    if region is not None:
+        kept, placement = _cropped(kept, placement, region)
     return resample_image(kept, *_resampling(placement, plan)), placement
+
+
+def region_of(mask: np.ndarray, grid: Grid, plan: Plan, margin: float) -> Box | None:
+    """The box around the foreground of a mask, at least as large as the plan's patch where the scan is.
+
+    Args:
+        mask: (*spatial) class indices or values on the source grid; 0 is background.
+        grid: The source grid.
+        plan: The plan of the model that predicts the region.
+        margin: mm around the foreground, along each axis.
+
+    Returns:
+        (start, stop) along each axis in voxels of the scan, after orientation and the plan's transpose; None for an
+        empty mask.
+    """
+    array = transposed_axes(to_canonical(mask[None], grid), plan)
+    if not array.any():
+        return None
+    spacing = transposed(canonical_grid(grid).spacing, plan)
+    target = target_spacing(spacing, plan)
+    patch = (1, *plan.patch_size) if plan.sliced else plan.patch_size
+    found = []
+    for axis, (start, stop) in enumerate(nonzero_box(array)):
+        size, reach = array.shape[axis + 1], math.ceil(margin / spacing[axis])
+        least = math.ceil(patch[axis] * target[axis] / spacing[axis])
+        lacking = max(0, least - (stop - start + 2 * reach))
+        start, stop = start - reach - lacking // 2, stop + reach + (lacking + 1) // 2
+        # What reaches beyond one end is added at the other.
+        start, stop = start - max(0, stop - size), stop + max(0, -start)
+        found.append((max(0, start), min(size, stop)))
+    return tuple(found)
+
+
+def _cropped(image: np.ndarray, placement: Placement, region: Box) -> tuple[np.ndarray, Placement]:
+    """The part of an image (channel, *spatial) in a region, unless they do not overlap."""
+    box = tuple((max(a, c), min(b, d)) for (a, b), (c, d) in zip(placement.box, region, strict=True))
+    if any(start >= stop for start, stop in box):
+        return image, placement
+    part = tuple(slice(start - own, stop - own) for (start, stop), (own, _) in zip(box, placement.box, strict=True))
+    return np.ascontiguousarray(image[(slice(None), *part)]), Placement(placement.grid, box)
 
 
 def prepare_reference(classes: np.ndarray, placement: Placement, plan: Plan) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Cache of prepared scans on disk, keyed by their input, so that work is not repeated and no stale result is used.
 
 One folder per scan: ``image.b2nd`` and ``reference.b2nd`` (Blosc2 arrays of small compressed blocks, so that the cost
-of reading a patch is independent of the scan's size), ``locations.npy``, and ``entry.txt`` with sizes and checksums.
+of reading a patch is independent of the scan's size), ``locations.npy``, and ``entry.txt`` with sizes and checksums;
+for the second stage of a cascade also ``previous.b2nd``, the first stage's mask.
 """
 
 from __future__ import annotations
@@ -80,12 +81,20 @@ class Prepared:
         locations: For each foreground class that occurs: (n, spatial axes) int32 voxel positions, at most 10,000; if
             some voxels are unannotated, also under `ANNOTATED` those of annotated voxels of any class.
         placement: Origin of the scan.
+        previous: (*spatial) uint8 class indices, the mask of a cascade's first stage; None in other stages.
     """
 
     image: Chunked
     reference: Chunked | None
     locations: Mapping[int, np.ndarray]
     placement: Placement
+    previous: Chunked | None = None
+
+    def whole(self) -> np.ndarray:
+        """The image (channel, *spatial) float32; in a second stage, the first one's mask is the last channel."""
+        if self.previous is None:
+            return self.image[...]
+        return np.concatenate([self.image[...], self.previous[...][None].astype(np.float32)])
 
 
 class Store:
@@ -96,13 +105,22 @@ class Store:
         dataset: The data set; its labels are part of the key.
         plan: How scans are prepared.
         hashes: SHA-256 of every image and label file, by path.
+        previous: File and SHA-256 of each scan's mask by a cascade's first stage, by case id.
     """
 
-    def __init__(self, folder: Path, dataset: Dataset, plan: Plan, hashes: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        dataset: Dataset,
+        plan: Plan,
+        hashes: Mapping[str, str],
+        previous: Mapping[str, tuple[Path, str]] | None = None,
+    ) -> None:
         self.folder = folder
         self.dataset = dataset
         self.plan = plan
         self.hashes = hashes
+        self.previous = previous or {}
 
     def path(self, case: Case) -> Path:
         """Folder of a prepared scan: a function of the files' bytes and of how they are prepared."""
@@ -124,6 +142,8 @@ class Store:
         }
         if any(readers := [version_of(file) for file in case.files]):
             recipe["readers"] = readers
+        if case.id in self.previous:
+            recipe["previous"] = self.previous[case.id][1]
         return self.folder / hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:32]
 
     def prepare(self, cases: Sequence[Case], progress: Callable[[int], None] = lambda done: None) -> None:
@@ -224,7 +244,7 @@ class Store:
         }
         del prepared
         if case.label is not None:
-            reference = prepare_reference(self._classes(case, grid), placement, self.plan)
+            reference = prepare_reference(self._classes(case, case.label, grid), placement, self.plan)
             write_chunked(folder / "reference.b2nd", reference, self.plan.patch_size)
             found = find_locations(reference, len(self.dataset.labels), self.path(case).name)
             rows = np.cumsum([0, *(len(voxels) for voxels in found.values())]).tolist()
@@ -232,6 +252,9 @@ class Store:
             np.save(
                 folder / "locations.npy", np.concatenate([np.zeros((0, reference.ndim), np.int32), *found.values()])
             )
+        if case.id in self.previous:
+            mask = self._classes(case, self.previous[case.id][0], grid)
+            write_chunked(folder / "previous.b2nd", prepare_reference(mask, placement, self.plan), self.plan.patch_size)
         entry["files"] = {
             file.name: [(status := file.stat()).st_size, status.st_mtime_ns, checksum(file)]
             for file in folder.iterdir()
@@ -248,20 +271,19 @@ class Store:
             )
         return image
 
-    def _classes(self, case: Case, grid: Grid) -> np.ndarray:
-        """Class indices of a case's label file, which must have the grid of its image."""
-        assert case.label is not None
-        label = read_label(case.label, grid)
+    def _classes(self, case: Case, file: Path, grid: Grid) -> np.ndarray:
+        """Class indices of a mask of a case, which must have the grid of its image."""
+        label = read_label(file, grid)
         difference = grid_difference(grid, label.grid)
         if difference:
             raise UserError(
-                f"{case.label}: its grid differs from that of its image {case.images[0]}: {difference}. "
+                f"{file}: its grid differs from that of its image {case.images[0]}: {difference}. "
                 "Resample the mask to the image's grid."
             )
         try:
             return self.dataset.labels.encode(label.array)
         except ValueError as error:
-            raise UserError(f"{case.label}: {error}") from error
+            raise UserError(f"{file}: {error}") from error
 
     def load(self, case: Case) -> Prepared:
         """Open a prepared scan without reading its voxels; a damaged or missing one is prepared again.
@@ -284,6 +306,7 @@ class Store:
             reference=Chunked(folder / "reference.b2nd", shape[1:], np.uint8) if labelled else None,
             locations=Locations(folder / "locations.npy", rows),
             placement=Placement(grid, tuple((start, stop) for start, stop in entry["box"])),
+            previous=Chunked(folder / "previous.b2nd", shape[1:], np.uint8) if case.id in self.previous else None,
         )
 
 

@@ -72,6 +72,7 @@ class PatchDataModule(pl.LightningDataModule):
         image (batch, channel, *patch) float32, reference (batch, 1, *patch) uint8 class indices, 255 where
         unannotated; sample (batch,); case, a list of ids. Axes are in the plan's order. If a sample's augmentation
         needs a larger box and the loader does not augment, image and reference are lists of one tensor per sample.
+        In the second stage of a cascade, reference is (batch, 2, *patch): the first stage's mask follows.
         """
         if self.trainer is None:
             return patch_loader(self.patches, self.steps_per_epoch, workers=self.workers, augment=self.augment)

@@ -91,7 +91,10 @@ class Patches(Dataset):
         self.extent = extent
 
     def __getitem__(self, sample: int) -> dict[str, Tensor | int | str]:
-        """Patch number ``sample``: image (channel, *box) float32, reference (1, *box) uint8, sample, id of the case."""
+        """Patch number ``sample``: image (channel, *box) float32, reference (1, *box) uint8, sample, id of the case.
+
+        In the second stage of a cascade, the first stage's mask follows the reference: (2, *box).
+        """
         random = generator(self.seed, sample, "patch")
         case = self._choose(random)
         scan = self.store.load(case)
@@ -115,6 +118,8 @@ class Patches(Dataset):
             reference = torch.zeros((1, *image.shape[1:]), dtype=torch.uint8)
         else:
             reference = torch.from_numpy(cut(scan.reference, corner, size)[None])
+        if scan.previous is not None:
+            reference = torch.cat([reference, torch.from_numpy(cut(scan.previous, corner, size)[None])])
         if self.sliced:
             image, reference = image[:, 0], reference[:, 0]
         return {"image": image, "reference": reference, "sample": sample, "case": case.id}
@@ -234,5 +239,8 @@ class Scans(Dataset):
         return len(self.cases)
 
     def __getitem__(self, index: int) -> dict[str, Tensor | int]:
-        """Scan number ``index``: image (channel, *spatial) float32 and its index."""
-        return {"image": torch.from_numpy(self.store.load(self.cases[index]).image[...]), "index": index}
+        """Scan number ``index``: image (channel, *spatial) float32 and its index.
+
+        In the second stage of a cascade, the first stage's class indices are the last channel.
+        """
+        return {"image": torch.from_numpy(self.store.load(self.cases[index]).whole()), "index": index}

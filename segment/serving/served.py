@@ -134,9 +134,8 @@ def load_served(folder: str, how: How) -> Served:
     """
     from segment import __version__
     from segment.inference.ensemble import ensemble
-    from segment.inference.model import load_model
+    from segment.inference.model import load_model, predictor_with
     from segment.inference.postprocessing import postprocessing_of
-    from segment.inference.several import predictor_with
     from segment.io.dicom.codes import read_codes
     from segment.io.masks import Naming
     from segment.training.memory import keep_freed_memory

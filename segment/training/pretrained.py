@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from segment.errors import UserError
 from segment.files import read_mapping
-from segment.inference.model import MAX_JSON_BYTES
+from segment.inference.description import MAX_JSON_BYTES
 from segment.networks.transfer import HEADS, Transfer, named_alike, transfer
 from segment.networks.weights import load_encoder, not_finite
 from segment.runs.settings import leaves

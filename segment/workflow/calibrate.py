@@ -16,9 +16,10 @@ from segment.data.case import Case
 from segment.errors import UserError
 from segment.evaluation.calibration import Counts, Sample
 from segment.files import read_mapping
+from segment.inference.description import set_calibration, set_postprocessing
 from segment.inference.held import held
 from segment.inference.limits import ARGMAX, find_model
-from segment.inference.model import load_model, predictor_of, set_calibration, set_postprocessing
+from segment.inference.model import load_model, predictor_of
 from segment.inference.precision import scoring_precision
 from segment.inference.predictor import Predictor, Prepared
 from segment.inference.settings import windows_of

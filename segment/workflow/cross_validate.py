@@ -15,7 +15,7 @@ from segment import provenance
 from segment.data.layouts.common import image_files
 from segment.data.splits import count_folds
 from segment.errors import UserError
-from segment.files import file_sha256, read_mapping, write_json, written_whole
+from segment.files import file_sha256, linked_copy, read_mapping, write_json, written_whole
 from segment.inference.postprocessing import write_postprocessing
 from segment.io.formats import stem
 from segment.metrics.standard import LEAD
@@ -193,13 +193,7 @@ def _gather_models(target: Path, runs: Sequence[RunFolder]) -> None:
     """Put the folds' models into one folder that can be handed over; it takes no room where files can be linked."""
     shutil.rmtree(target, ignore_errors=True)
     for fold, run in enumerate(runs):
-        for file in sorted((run.path / "model").iterdir()):
-            own = target / f"fold{fold}" / file.name
-            own.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(file, own)
-            except OSError:  # another disk, or one without links
-                shutil.copyfile(file, own)
+        linked_copy(run.path / "model", target / f"fold{fold}")
 
 
 def _gather_predictions(

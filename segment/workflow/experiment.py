@@ -24,6 +24,10 @@ if TYPE_CHECKING:  # importing torch takes seconds
     from segment.training.parameters import ParameterRules
 
 
+CASCADE = "3d_cascade_fullres"
+"""The plan's configuration for the second stage of a cascade, unless another one is named."""
+
+
 @dataclass(frozen=True)
 class Command:
     """The command that is being run.
@@ -193,6 +197,8 @@ class Experiment:
         seed: Everything random is a function of (seed, step, sample).
         weights: A run folder or a file of weights to start from; None for random ones.
         prune: The share of the channels of these weights that is removed before training; None: none.
+        cascade: The run folder of the first stage's ``fold=all``, or those of its folds as ``[A,B]``, if this is the
+            second stage of a cascade.
         steps_per_epoch: Batches per epoch, that is per checkpoint.
         data: The data set.
         plan: How its scans are prepared and cut into patches.
@@ -218,6 +224,7 @@ class Experiment:
     seed: int
     weights: Path | None
     prune: float | None
+    cascade: str | None
     steps_per_epoch: int
     data: DataSource
     plan: PlanSettings

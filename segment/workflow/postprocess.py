@@ -20,8 +20,8 @@ from segment.errors import UserError
 from segment.evaluation.postprocessing import Decision, decide
 from segment.evaluation.score import Change
 from segment.files import written_whole
+from segment.inference.description import set_postprocessing
 from segment.inference.limits import find_model
-from segment.inference.model import set_postprocessing
 from segment.inference.postprocessing import postprocessed
 from segment.io.images import read_label, write_label
 from segment.report.run_page import write_page

@@ -102,7 +102,7 @@ class ScanPredictor:
         if not self.prepared:
             return self.predictor.read(case.images)
         scan = self.store.load(case)
-        return self.predictor.on_device(scan.image[...]), scan.placement
+        return self.predictor.on_device(scan.whole()), scan.placement
 
     def _predict(self, case: Case, prepared: Prepared) -> Predicted:
         labels, grid = self.store.dataset.labels, prepared[1].grid

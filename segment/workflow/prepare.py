@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -18,10 +19,13 @@ from segment.data.splits import folds, inner_fold, pick_fold
 from segment.errors import UserError
 from segment.files import writable_by_others
 from segment.memory import require_memory
+from segment.preprocessing.cascade import network_channels
 from segment.preprocessing.plan import DatasetPlan, Plan
 from segment.preprocessing.store import Store
+from segment.runs.folder import RunFolder
+from segment.workflow.cascade import FirstStage, read_first_stage
 from segment.workflow.check import checked_data
-from segment.workflow.experiment import DataSource, Experiment, PlanSettings
+from segment.workflow.experiment import CASCADE, DataSource, Experiment, PlanSettings
 from segment.workflow.plan import decide, read_decided
 
 
@@ -40,6 +44,8 @@ class Work:
         plan: The configuration of the plan that is trained.
         store: The prepared scans.
         planned_from: Where the plan comes from, in words.
+        first_stage: The first stage's runs, in the second stage of a cascade.
+        first_run: The one whose model becomes part of the second stage.
     """
 
     dataset: Dataset
@@ -52,6 +58,8 @@ class Work:
     plan: Plan
     store: Store
     planned_from: str
+    first_stage: FirstStage | None = None
+    first_run: RunFolder | None = None
 
 
 def prepare(experiment: Experiment) -> Work:
@@ -63,7 +71,16 @@ def prepare(experiment: Experiment) -> Work:
         chosen.extend(folds_of(experiment, dataset))
         return pick_fold(chosen, experiment.fold)["train"]
 
-    store, decided = planned_store(experiment.data, experiment.plan, "none" if dry else "labelled", training)
+    given = experiment.cascade
+    first_stage: list[FirstStage] = []
+
+    def masks(dataset: Dataset, hashes: Mapping[str, str]) -> Mapping[str, tuple[Path, str]]:
+        first_stage.append(read_first_stage(str(given), dataset, hashes))
+        return first_stage[0].masks
+
+    store, decided = planned_store(
+        experiment.data, experiment.plan, "none" if dry else "labelled", training, masks if given else None
+    )
     dataset = store.dataset
     if unlabelled := [case.id for case in dataset.cases if case.label is None]:
         raise UserError(
@@ -79,11 +96,18 @@ def prepare(experiment: Experiment) -> Work:
         train = subset(train, experiment.labelled, experiment.seed)
     if experiment.overfit:
         train = val = train[: experiment.overfit]
+    for stage in first_stage:
+        stage.require([*train, *val])
     prepare_cases(store, list(dict.fromkeys([*train, *val])))
     test = [case for case in dataset.test_cases if case.label and not (dry or experiment.nested)]
     origin = {"all": "all labelled scans", "train": "training scans"}[experiment.plan.origin]
     origin = origin if experiment.plan.file is None else "a file"
-    return Work(dataset, all_folds, train, val, test, store.hashes, decided, store.plan, store, origin)
+    work = Work(dataset, all_folds, train, val, test, store.hashes, decided, store.plan, store, origin)
+    if not first_stage:
+        return work
+    # Of the whole fold, also where parts of its training scans are trained and scored on.
+    validated = pick_fold(folds(dataset, experiment.folds, file=experiment.data.splits), experiment.fold)["val"]
+    return replace(work, first_stage=first_stage[0], first_run=first_stage[0].run_of(validated))
 
 
 def subset(cases: Sequence[Case], count: int, seed: int) -> list[Case]:
@@ -105,7 +129,7 @@ def subset(cases: Sequence[Case], count: int, seed: int) -> list[Case]:
 
 def require_patch_memory(dataset: Dataset, plan: Plan, on_cpu: bool) -> None:
     """Refuse a batch that alone exceeds the memory; on the CPU with its first features and their gradients."""
-    numbers = len(dataset.channels) + 1
+    numbers = network_channels(plan, dataset.labels) + 1
     if on_cpu:
         numbers += 2 * (dataset.labels.outputs + max(plan.features[:1], default=0))
     require_memory(
@@ -136,6 +160,7 @@ def planned_store(
     settings: PlanSettings,
     tests: Tests = "none",
     training: Callable[[Dataset], Sequence[str]] | None = None,
+    previous: Callable[[Dataset, Mapping[str, str]], Mapping[str, tuple[Path, str]]] | None = None,
 ) -> tuple[Store, DatasetPlan]:
     """Check and plan a data set, and open the store of its prepared scans, which may be empty.
 
@@ -144,6 +169,8 @@ def planned_store(
         settings: The user's settings of the plan.
         tests: Which test scans to check too; none of them has an influence on the plan.
         training: Returns the ids of the scans that a run trains on, if it plans from these alone (``plan.from=train``).
+        previous: Returns file and SHA-256 of the first stage's mask of each scan, given the data set and the hashes of
+            its files; None if the plan is not that of a cascade's second stage.
 
     Raises:
         UserError: When the data set is not valid, or the plan does not fit it.
@@ -163,10 +190,16 @@ def planned_store(
     else:
         decided = read_decided(settings.file, dataset)
     plan = decided.pick(settings.configuration)
-    if plan.previous_stage:
+    if plan.previous_stage and previous is None:
         raise UserError(
-            f"plan.configuration={settings.configuration}: training the second stage of a cascade is not supported. "
-            f"Choose one of {', '.join(name for name, p in decided.configurations.items() if not p.previous_stage)}."
+            f"plan.configuration={settings.configuration}: is the second stage of a cascade, which needs the masks of "
+            f"the first. Train that with plan.configuration={plan.previous_stage} fold=all, then this one with "
+            "cascade=RUN, the run folder of those folds."
+        )
+    if previous is not None and not plan.previous_stage:
+        raise UserError(
+            f"plan.configuration={settings.configuration}: is no second stage of a cascade. Leave out cascade=, or "
+            f"give plan.configuration={CASCADE}."
         )
     patch_size = settings.patch_size
     if patch_size is not None and len(patch_size) != len(plan.patch_size):
@@ -174,7 +207,8 @@ def planned_store(
             f"plan.patch_size={list(patch_size)}: the plan's configuration has patches with {len(plan.patch_size)} "
             "axes. Give as many numbers, or another plan.configuration."
         )
-    store = Store(data.cache / "prepared", dataset, plan, checked.hashes)
+    masks = previous(dataset, checked.hashes) if previous else {}
+    store = Store(data.cache / "prepared", dataset, plan, checked.hashes, masks)
     if any(map(writable_by_others, (data.cache, store.folder))):
         print(
             f"Note: other users can write to {data.cache}, and a run trains on what lies there. Take that right from "

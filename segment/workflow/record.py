@@ -38,6 +38,7 @@ def describe(experiment: Experiment, work: Work, trainer: pl.Trainer) -> dict[st
         "stopped_early": stopped_early(trainer),
         "weights": _weights(experiment.weights),
         "taken": started_from(experiment.output),
+        **({"cascade": work.first_stage.record(work.first_run)} if work.first_stage and work.first_run else {}),
         "split": {"train": [case.id for case in work.train], "val": [case.id for case in work.val]},
         "cases": {case.id: _case(case, work.hashes) for case in dict.fromkeys([*work.train, *work.val])},
         "test_cases": {case.id: _case(case, work.hashes) for case in work.test},

@@ -19,12 +19,13 @@ from segment.data.tolerance import tolerance_protocol
 from segment.evaluation.journal import Journal
 from segment.evaluation.score import Pair, score_pairs
 from segment.files import file_sha256, plain, write_json
-from segment.inference.model import load_model, predictor_of
+from segment.inference.model import first_stage, load_model, predictor_of
 from segment.inference.precision import scoring_precision
 from segment.inference.predictor import context_of
 from segment.inference.speed import fastest
 from segment.inference.windows import SlidingWindows
 from segment.metrics.precision_recall import average_precision
+from segment.preprocessing.cascade import network_channels
 from segment.report.run_page import write_page
 from segment.report.tensorboard import write_board
 from segment.runs.confusion import FILE as CONFUSION
@@ -80,7 +81,11 @@ def score(
     folder = experiment.output
     model = load_model(folder, parts.trusted)
     precision = scoring_precision(experiment.trainer.precision)
-    predictor = predictor_of(model, parts.windows, device, precision)
+    # Of validation scans, the store has the first stage's masks; test scans are predicted by both stages.
+    previous = None
+    if model.previous and work.test:
+        previous = first_stage(model, model.settings(accelerator="gpu" if device.type == "cuda" else "cpu"))
+    predictor = predictor_of(model, parts.windows, device, precision, previous=previous)
     weights = file_sha256(folder / "model" / "weights.safetensors")
     settings = weights, sorted(vars(parts.windows).items()), precision, experiment.detection, device.type, __version__
     kept = KeptScans(folder / KEPT, settings)
@@ -204,7 +209,7 @@ def with_fastest_windows(
     chosen = fastest(
         windows,
         module.network.eval().to(device),
-        (len(plan.normalization), *plan.patch_size),
+        (network_channels(plan, work.dataset.labels), *plan.patch_size),
         device,
         context_of(scoring_precision(experiment.trainer.precision), device),
         count * len(scans) // len(work.val),

@@ -33,6 +33,7 @@ from segment.inference.windows import SlidingWindows
 from segment.locks import alone_in
 from segment.metrics.standard import LEAD
 from segment.networks.channels import channel_counts
+from segment.preprocessing.cascade import network_channels
 from segment.preprocessing.plan_file import write_plan
 from segment.runs.completion import is_complete
 from segment.runs.health import MARK, divergence
@@ -51,6 +52,7 @@ from segment.training.memory import keep_freed_memory
 from segment.training.modules.base import TrainingModule
 from segment.training.modules.segmentation import SegmentationModule
 from segment.workflow.calibrate import calibrate, calibrate_finished
+from segment.workflow.cascade import include_first_stage
 from segment.workflow.experiment import Experiment, Parts, TrainerSettings
 from segment.workflow.loggers import log_final, logged
 from segment.workflow.peers import Peers
@@ -289,7 +291,7 @@ def assemble(
     """Build the network, the module, the trainer and the data module."""
     pl.seed_everything(experiment.seed, verbose=False)
     network = parts.network(**shape(work))
-    check_network(network, work.plan.patch_size, len(work.dataset.channels), work.dataset.labels.outputs)
+    check_network(network, work.plan.patch_size, shape(work)["in_channels"], work.dataset.labels.outputs)
     check_loss(parts.loss, parts.loss_name, work.dataset.labels, len(work.plan.patch_size))
     val = watched(experiment, parts, work)
     module = SegmentationModule(
@@ -351,16 +353,19 @@ def shape(work: Work) -> dict[str, int]:
     """The network arguments that the data determine."""
     return {
         "spatial_dims": len(work.plan.patch_size),
-        "in_channels": len(work.dataset.channels),
+        "in_channels": network_channels(work.plan, work.dataset.labels),
         "out_channels": work.dataset.labels.outputs,
     }
 
 
 def save(experiment: Experiment, parts: Parts, work: Work, module: SegmentationModule) -> None:
-    """Write model/."""
+    """Write model/; in the second stage of a cascade, it contains the first."""
+    folder = experiment.output / "model"
+    if work.first_run:
+        include_first_stage(work.first_run, folder)
     channels = {PRUNED: channel_counts(module.network)} if experiment.prune else {}
     save_model(
-        experiment.output / "model",
+        folder,
         module.network,
         {**parts.architecture, **shape(work), **channels},
         work.plan,

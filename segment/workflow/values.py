@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from segment.errors import UserError, did_you_mean
-from segment.inference.limits import has_gpu
+from segment.inference.limits import has_gpu, model_folders
 
 ACCELERATORS = ("cpu", "gpu", "cuda", "mps", "auto")
 # Lightning's names; the others (16-true, bf16-true, 64-true) train, but nothing is scored in them.
@@ -142,7 +142,7 @@ def read_shard(text: str | None) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def check_files(plan: Path | None, weights: Path | None, output: Path) -> None:
+def check_files(plan: Path | None, weights: Path | None, output: Path, cascade: str | None = None) -> None:
     """Check that given files exist, and that the run folder can be made.
 
     Raises:
@@ -152,6 +152,9 @@ def check_files(plan: Path | None, weights: Path | None, output: Path) -> None:
         raise UserError(f"plan={plan}: there is no such file. 'segment plan data=... output=plan.yaml' writes one.")
     if weights is not None and not weights.expanduser().exists():
         raise UserError(f"weights={weights}: does not exist. Give a file of weights or a finished run's folder.")
+    for folder in model_folders(cascade) if cascade else ():
+        if not folder.is_dir():
+            raise UserError(f"cascade={folder}: there is no such folder. Give the run folder of the first stage.")
     require_folder("output", output)
 
 

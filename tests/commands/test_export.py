@@ -11,7 +11,7 @@ from segment import api
 from segment.commands import export, predict
 from segment.config.compose import compose
 from segment.errors import UserError
-from segment.inference.model import set_postprocessing
+from segment.inference.description import set_postprocessing
 from segment.inference.postprocessing import LARGEST, Step
 
 

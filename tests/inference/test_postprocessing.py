@@ -8,7 +8,8 @@ from saved_models import edit, refused, save
 
 from segment.data.labels import Labels
 from segment.errors import UserError
-from segment.inference.model import load_model, set_postprocessing
+from segment.inference.description import set_postprocessing
+from segment.inference.model import load_model
 from segment.inference.postprocessing import HOLES, LARGEST, SMALL, Step, postprocessed
 
 ORGANS = Labels({"background": 0, "a": 1, "b": 2})
@@ -108,6 +109,6 @@ def test_hostile_steps_are_refused(tmp_path, steps, words):
 
 def test_versions_that_know_no_postprocessing_refuse_such_a_model(folder, monkeypatch):
     set_postprocessing(folder, [Step(LARGEST)])
-    monkeypatch.setattr("segment.inference.model.FORMAT", 2)
+    monkeypatch.setattr("segment.inference.description.FORMAT", 2)
     with pytest.raises(UserError, match="has format 3, but this version"):
         load_model(folder)

@@ -61,6 +61,29 @@ def tested_folds(tmp_path_factory) -> Path:
     return shared
 
 
+@pytest.fixture(scope="session")
+def two_stages(tmp_path_factory, make_dataset) -> Path:
+    """A folder that tests share and do not change: a cascade on scans larger than its patch.
+
+    ``data`` holds 4 scans; ``low`` and ``high`` sum up the folds ``low-fold0``, ``low-fold1``, ``high-fold0`` and
+    ``high-fold1`` of the first and the second stage; ``cache`` is theirs.
+    """
+    shared = tmp_path_factory.mktemp("stages")
+    root = make_dataset(shared / "data", n=4, shape=(12, 20, 22), spacing=(1.5, 1.0, 1.0))
+    with pytest.MonkeyPatch.context() as patched:
+        _leave_pages_out(patched, "cross_validate", "score")
+        train.run(*compose_command("train", stage_arguments(shared, root, "low", "plan.configuration=3d_lowres")))
+        train.run(*compose_command("train", stage_arguments(shared, root, "high", f"cascade={shared / 'low'}")))
+    return shared
+
+
+def stage_arguments(folder: Path, root: Path, name: str, *overrides: str) -> list[str]:
+    """The arguments of a stage of `two_stages` on the data at ``root``, its run ``name`` beside the others."""
+    given = [f"data.root={root}", f"name={name}", f"output={folder / name}", f"cache={folder / 'cache'}"]
+    small = ["trainer.max_steps=2", "plan.patch_size=[8,8,8]", "folds=2", "fold=all", "inference.overlap=0.25"]
+    return [*TINY, *given, *small, *overrides]
+
+
 @pytest.fixture
 def formats_restored(monkeypatch) -> Iterator[None]:
     """Forget the image formats that this test registers."""

@@ -17,6 +17,7 @@ from segment.inference.predictor import Predictor, ScanOutput
 from segment.inference.windows import SlidingWindows
 from segment.losses.deep_supervision import AnyScale
 from segment.networks.padding import memory_format
+from segment.preprocessing.cascade import one_hot
 from segment.preprocessing.plan import Plan
 from segment.preprocessing.prepare import Placement
 from segment.sampling.loader import NO_SCAN
@@ -73,6 +74,9 @@ class SegmentationModule(TrainingModule):
             with torch.autocast(self.device.type, enabled=False):
                 numbers = batch["sample"].tolist()
                 image, reference = self.augment(image, reference, numbers, self.plan.spacing, self.plan.patch_size)
+        if self.plan.previous_stage:
+            image = one_hot(torch.cat([image, reference[:, 1:].to(image.dtype)], dim=1), len(self.labels) - 1)
+            reference = reference[:, :1]
         logits = self.network(image.contiguous(memory_format=memory_format(self.dims)))
         with torch.autocast(self.device.type, enabled=False):
             loss: Tensor = self.loss(logits, reference)
