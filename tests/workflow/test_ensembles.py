@@ -53,6 +53,7 @@ def test_ensembles_are_predicted_scored_and_compared_with_their_runs(two_stages,
     # What is there is kept, what is missing is predicted again.
     (folder / "predictions" / f"{case}.nii.gz").unlink()
     kept = {file: file.stat().st_mtime_ns for file in (folder / "predictions").iterdir()}
+    capsys.readouterr()
     compared(*given, "format=json")
     found = json.loads(capsys.readouterr().out)
     assert found["best"]["name"] == best
