@@ -13,9 +13,8 @@ from torch import Tensor, nn
 
 from segment.data.case import Case
 from segment.errors import UserError
-from segment.inference.model import Model
+from segment.inference.model import Model, predictor_with
 from segment.inference.predictor import Predictor
-from segment.inference.several import predictor_with
 from segment.inference.uncertainty import entropy
 from segment.io.images import read_image
 from segment.networks.padding import pad_to_divisor
