@@ -104,6 +104,7 @@ def _predict(options: PredictOptions, folder: Path, command: Command) -> None:
             _maps(options),
             options.conformal,
             roi,
+            resume=not options.overwrite,
         )
     _store(options, [name for name, _ in scans if name not in failed])
     if failed:

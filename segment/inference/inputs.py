@@ -10,6 +10,7 @@ from pathlib import Path
 
 from segment.data.layouts.common import image_files, split_channel
 from segment.errors import UserError
+from segment.inference.journal import interrupted
 from segment.io.dicom.channels import channel_series, described, on_grid, studies_of
 from segment.io.dicom.files import is_dicom
 from segment.io.dicom.names import named_series, named_studies, notes_of
@@ -49,7 +50,7 @@ def check_masks(output: Path, scans: Sequence[Scan], overwrite: bool) -> None:
     Args:
         output: Folder of the masks; need not exist.
         scans: From `find_scans`.
-        overwrite: Whether masks that exist may be replaced.
+        overwrite: Whether masks that exist may be replaced. Those of an interrupted prediction may be there too.
 
     Raises:
         UserError: When a file would be replaced.
@@ -59,6 +60,9 @@ def check_masks(output: Path, scans: Sequence[Scan], overwrite: bool) -> None:
         if (output / name).resolve() in inputs:
             raise UserError(f"output={output}: the mask {name} would overwrite an input. Give another folder.")
     there = [name for name, _ in scans if (output / name).exists()]
+    if there and not overwrite:
+        done = interrupted(output)
+        there = [name for name in there if name not in done]
     if there and not overwrite:
         exist = f"and {len(there) - 1} more exist" if len(there) > 1 else "exists"
         raise UserError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from segment import provenance
+from segment import __version__, provenance
 from segment.errors import UserError
-from segment.files import file_sha256, remove_leftovers, write_json
+from segment.files import file_sha256, plain, remove_leftovers, write_json
 from segment.inference.conformal import conformal_masks, conformal_thresholds
 from segment.inference.held import held
 from segment.inference.inputs import CONFORMAL, PROBABILITIES, UNCERTAINTY, Scan
+from segment.inference.journal import Journal
 from segment.inference.model import Model, predictor_with
 from segment.inference.quality import expected_scan_dice
 from segment.inference.region import Region
@@ -40,10 +42,12 @@ def predict_scans(
     maps: Collection[str] = (),
     risk: float | None = None,
     roi: Roi | None = None,
+    resume: bool = True,
 ) -> dict[str, str]:
     """Write the mask of each scan on its own grid, then ``predictions.json``: how they were made.
 
-    A scan that cannot be predicted, such as a damaged file, does not stop the others.
+    A scan that cannot be predicted, such as a damaged file, does not stop the others. Until the record is written, a
+    journal keeps what is done, so that the same command goes on after an interruption.
 
     The record names the model and the hash of its weights, the windows and the precision that were used and those of
     the model's scores, and of each scan its image files, their hashes and the seconds that the network took. The next
@@ -63,30 +67,45 @@ def predict_scans(
             no more than a share of it.
         risk: That share, see `segment.inference.conformal`.
         roi: The coarse model that finds the part of each scan that is predicted; None: all of it.
+        resume: Whether masks that an interrupted call with the same settings has written are kept.
 
     Returns:
         Name of the mask to the reason, for each scan that could not be predicted. If none could, nothing is written.
+
+    Raises:
+        UserError: When the folder has masks of an interrupted prediction with other settings, and `resume` is true.
     """
     started = time.time()
     work = _Work(model, settings, output, write_file, maps, risk, roi)
-    output.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(output)
-    for name, _ in overlapped(work.read, work.predict, work.write, scans):
-        advance(name)
-    failed = {name: work.failed[name] for name, _ in scans if name in work.failed}
-    if len(failed) == len(scans):
-        return failed
-    write_json(
-        output / "predictions.json",
+    record = plain(
         {
             **_settings_record(model, settings, maps),
             **work.conformal_record(),
             **({"roi": roi.record()} if roi else {}),
-            "scans": {name: how for name, how in work.made.items() if name not in failed},
-            "failed": failed,
-            "provenance": provenance.collect(0, started, command),
-        },
+        }
     )
+    output.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(output)
+    # The command in place of the settings: a repeated one may measure other batches.
+    asked = sorted(command) or record["predicted"]
+    decided = {"model": record["model"], "roi": roi and _models(roi.model), "maps": sorted(maps), "asked": asked}
+    with Journal(output, {**decided, "version": __version__}) as journal:
+        if resume:
+            journal.require_same([name for name, _ in scans])
+        found = {name: journal.find(name, files) if resume else None for name, files in scans}
+        work.made.update({name: made for name, made in found.items() if made is not None})
+        for name in work.made:
+            advance(name)
+        left = [scan for scan in scans if scan[0] not in work.made]
+        for name, _ in overlapped(work.read, work.predict, functools.partial(work.write, journal), left):
+            advance(name)
+        failed = {name: work.failed[name] for name, _ in scans if name in work.failed}
+        if len(failed) == len(scans):
+            return failed
+        made = {name: work.made[name] for name, _ in scans if name not in failed}
+        origin = provenance.collect(0, started, command)
+        write_json(output / "predictions.json", record | {"scans": made, "failed": failed, "provenance": origin})
+        journal.remove()
     return failed
 
 
@@ -163,7 +182,7 @@ class _Work:
             return mask, kept
         return None
 
-    def write(self, scan: Scan, result: Result | None) -> None:
+    def write(self, journal: Journal, scan: Scan, result: Result | None) -> None:
         """Write what `predict` returned, the mask last."""
         if result is not None:
             with self._noted(scan):
@@ -174,7 +193,9 @@ class _Work:
                     labels = self.model.labels
                     expected = expected_scan_dice(kept[: labels.outputs], labels.encode(mask), labels)
                     self.made[scan[0]]["expected_dice"] = {key: round(value, 4) for key, value in expected.items()}
+                journal.begin(scan[0])
                 self.write_file(self.output / scan[0], mask, scan[1][0])
+                journal.add(scan[0], self.made[scan[0]])
 
     @contextlib.contextmanager
     def _noted(self, scan: Scan) -> Iterator[None]:

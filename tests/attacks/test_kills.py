@@ -181,7 +181,7 @@ def compare(whole: Work, broken: Work) -> None:
 
 def verbs(root: Path, run: Path) -> dict[str, tuple[str, ...]]:
     return {
-        "predict": ("predict", f"model={run}", f"input={root / 'imagesTr'}", "overwrite=true"),
+        "predict": ("predict", f"model={run}", f"input={root / 'imagesTr'}"),
         "evaluate": ("evaluate", f"predictions={root / 'labelsTr'}", f"references={root / 'labelsTr'}"),
         "compare": ("compare", f"runs=[{run},{run.parent / 'copy'}]", "by=run"),
     }

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -21,6 +22,7 @@ from segment.errors import UserError
 from segment.files import file_sha256
 from segment.inference import precision, speed
 from segment.inference.inputs import find_scans
+from segment.io import masks
 
 pytestmark = pytest.mark.usefixtures("without_pages")
 
@@ -80,6 +82,41 @@ def test_existing_masks_are_replaced_only_with_overwrite_and_windows_can_be_chos
     assert (tmp_path / "masks" / "case_0.nii.gz").stat().st_mtime_ns > before
     assert settings(tmp_path / "masks")["predicted"]["mirror"] == "all"
     assert "mirror is all here, [] for the model's scores" in capsys.readouterr().err
+
+
+def test_the_same_command_goes_on_after_an_interruption_and_another_does_not(tmp_path, monkeypatch, capsys):
+    given = {
+        "model": OLD / "seed0",
+        "input": OLD / "scans/imagesTr",
+        "output": tmp_path / "masks",
+        "inference": "plain",
+    }
+    whole = given | {"output": tmp_path / "whole"}
+    run("predict", predict, **whole)
+    names = sorted(settings(tmp_path / "whole")["scans"])
+    written = []
+    write = masks.write_mask
+
+    def interrupted(path: Path, *others: Any, **options: Any) -> None:
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        write(path, *others, **options)
+        written.append(path.name)
+
+    monkeypatch.setattr(masks, "write_mask", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run("predict", predict, **given)
+    assert {file.name for file in (tmp_path / "masks").iterdir()} == {*written, "predictions.part"}
+    stamps = [(tmp_path / "masks" / name).stat().st_mtime_ns for name in written]
+    monkeypatch.setattr(masks, "write_mask", write)
+    with pytest.raises(UserError, match="interrupted prediction with another model or other settings"):
+        run("predict", predict, **given | {"inference": "mirror"})
+    run("predict", predict, **given)
+    assert [(tmp_path / "masks" / name).stat().st_mtime_ns for name in written] == stamps
+    assert sorted(settings(tmp_path / "masks")["scans"]) == names
+    for name in names:
+        assert (tmp_path / "masks" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert not (tmp_path / "masks" / "predictions.part").exists()
 
 
 def settings(output: Path) -> dict:
