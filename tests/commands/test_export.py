@@ -44,7 +44,9 @@ def test_predict_takes_an_export_and_writes_the_masks_of_its_network(tested_fold
 
 def test_the_comparison_is_kept_and_names_no_scan(exported, tested_folds):
     content = json.loads((exported / "model.json").read_text())
-    assert sorted(path.name for path in exported.iterdir()) == ["model.json", "network.bin", "network.xml"]
+    assert sorted(path.name for path in exported.iterdir()) == [
+        "README.md", "model.json", "network.bin", "network.xml"
+    ]  # fmt: skip
     assert content["format"] == 2
     found = content["export"]["comparison"]
     assert found["source"] == "validation scans of the run"

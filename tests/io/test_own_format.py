@@ -146,7 +146,7 @@ def test_damaged_file_is_named_with_the_check_command(place):
 
 @pytest.mark.parametrize("verb", cli.VERBS)
 def test_every_verb_has_the_key(verb):
-    assert compose(verb, ["data=auto"] if verb in ("check", "fetch") else []).formats == []
+    assert compose(verb, ["data=auto"] if verb in ("check", "fetch", "suggest") else []).formats == []
 
 
 def test_spawned_process_knows_the_format(place):

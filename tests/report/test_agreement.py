@@ -10,7 +10,7 @@ from segment.metrics.precision_recall import THRESHOLDS
 from segment.report.agreement import agreement
 from segment.report.run_page import write_page
 from segment.runs.confusion import write_confusion
-from segment.runs.detection import write_detection
+from segment.runs.detection import write_pooled
 from segment.runs.folder import read_run
 from segment.runs.precision_recall import write_curves
 from segment.runs.summary import read_summary, write_summary
@@ -86,7 +86,7 @@ def test_detected_lesions_are_drawn_and_listed(make_run):
     found = {"Anterior": Detections(np.array([0.9, 0.8, 0.7]), hits, 4, scans=2)}
     found["Posterior"] = Detections(np.zeros(0), hits[:, :0], 0, scans=2)
     summary = read_summary(run / "summary.json")
-    write_summary(run / "summary.json", summary | {"detection": write_detection(run / "detection.csv", found, "mean")})
+    write_summary(run / "summary.json", summary | {"detection": write_pooled(run, found, "mean")})
     write_page(run)
     page = (run / "report.html").read_text()
     assert "false positives per scan" in page
