@@ -20,11 +20,13 @@ class Stopped(BaseException):
 
     Args:
         number: Number of the signal.
+        resumes: Whether the same command goes on where this one was.
     """
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, resumes: bool = True) -> None:
         super().__init__(number)
         self.number = number
+        self.resumes = resumes
 
     @property
     def code(self) -> int:
@@ -33,7 +35,7 @@ class Stopped(BaseException):
 
     def __str__(self) -> str:
         how = "interrupted" if self.number == signal.SIGINT else f"stopped by {signal.Signals(self.number).name}"
-        return f"{how}. The same command resumes from here."
+        return f"{how}. The same command resumes from here." if self.resumes else f"{how}."
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import signal
 import socket
 import sys
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from segment.errors import UserError
+from segment.errors import Stopped, UserError
 from segment.serving.access import read_tokens
 from segment.serving.served import How
 
@@ -121,8 +122,13 @@ def serve(models: Mapping[str, str], how: How, place: Place) -> None:
     service.on_unusable = functools.partial(setattr, server, "should_exit", True)
     loop = asyncio.new_event_loop()
     _say(listening, models, place, bool(tokens))
-    with asyncio.Runner(loop_factory=lambda: loop) as runner:
-        runner.run(server.serve([listening]))
+    try:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(server.serve([listening]))
+    except Stopped as stop:
+        raise Stopped(stop.number, resumes=False) from None
+    except KeyboardInterrupt:
+        raise Stopped(signal.SIGINT, resumes=False) from None
     if service.unusable:
         raise UserError(service.unusable)
 

@@ -62,7 +62,8 @@ def finished_run(folder: Path) -> Path:
 # Processes of their own, each of which imports MONAI.
 PROGRAMS = [
     pytest.param(
-        name, marks=[pytest.mark.slow] * (name in ("inference", "many_scans", "memory_and_waiting", "serving"))
+        name,
+        marks=[pytest.mark.slow] * (name in ("inference", "many_scans", "memory_and_waiting", "preparing", "serving")),
     )
     for name in sorted(file.stem for file in FOLDER.glob("[!_]*.py"))
 ]

@@ -123,7 +123,7 @@ def settings(output: Path) -> dict:
     return json.loads((output / "predictions.json").read_text())
 
 
-@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("fast", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_predict_uses_the_settings_that_the_model_was_scored_with(
     run_train, make_dataset, tmp_path, monkeypatch, capsys, fast
 ):

@@ -16,7 +16,7 @@ def views(overlap: float, shape: tuple[int, ...] = (1, 40, 30), **more) -> Views
     image = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
     plan = SimpleNamespace(sliced=False, patch_size=(8, 10), batch_size=4)
     dataset = SimpleNamespace(labels=SimpleNamespace(structures={}))
-    scan = SimpleNamespace(image=image, reference=None, locations={})
+    scan = SimpleNamespace(image=image, reference=None, previous=None, locations={})
     store = SimpleNamespace(plan=plan, dataset=dataset, load=lambda case: scan)
     return Views(store, [Case("a", ())], 3, 2, overlap, **more)  # type: ignore[arg-type]
 

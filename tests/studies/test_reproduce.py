@@ -233,6 +233,7 @@ def test_a_fold_that_diverged_is_refused_as_a_result_and_trained_anew_once_it_is
     assert tables() == before
 
 
+@pytest.mark.slow
 def test_folds_of_several_machines_are_combined(done):
     expected = tables()
     shutil.move(OUT / "tiny" / "fold0", "fold0")

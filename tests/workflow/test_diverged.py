@@ -29,7 +29,7 @@ def check_no_result(run: Path, step: int) -> dict:
     return record
 
 
-@pytest.mark.parametrize("rate", ["1e6", "1e30", "1e36"])
+@pytest.mark.parametrize("rate", ["1e6", pytest.param("1e30", marks=pytest.mark.slow), "1e36"])
 def test_far_too_high_learning_rate_ends_the_training(run_train, make_dataset, tmp_path, rate):
     root = make_dataset(tmp_path / "data", n=4)
     with pytest.raises(Diverged, match=r"diverged at step \d+ of 40: .*learning rate.*smaller optimizer\.lr"):

@@ -45,14 +45,15 @@ def assert_equal_results(folder, one: str, several: str) -> None:
     assert not (folder / several / ".scoring").exists()
 
 
-def test_more_processes_than_validation_scans_equal_one(make_dataset, tmp_path):
+@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_more_processes_than_validation_scans_equal_one(make_dataset, tmp_path, processes):
     root = make_dataset(tmp_path / "data", n=4)
     run(root, tmp_path, 1, "one")
-    run(root, tmp_path, 4, "four")
-    assert_equal_results(tmp_path, "one", "four")
-    record = json.loads((tmp_path / "four" / "provenance.json").read_text())
+    run(root, tmp_path, processes, "several")
+    assert_equal_results(tmp_path, "one", "several")
+    record = json.loads((tmp_path / "several" / "provenance.json").read_text())
     assert len(record["split"]["val"]) == 1
-    losses = [list((tmp_path / name / "tensorboard").glob("events.*")) for name in ("one", "four")]
+    losses = [list((tmp_path / name / "tensorboard").glob("events.*")) for name in ("one", "several")]
     assert len(losses[1]) == len(losses[0])  # written by the first process alone
 
 
@@ -139,6 +140,7 @@ def test_the_process_is_told_by_what_started_it(tmp_path, monkeypatch, environme
         assert this_process(trainer) == expected
 
 
+@pytest.mark.usefixtures("without_pages")
 def test_scoring_that_was_killed_goes_on_where_it_was(run_train, make_dataset, tmp_path, monkeypatch):
     root = make_dataset(tmp_path / "data", n=6)
     whole = run_train(root, "whole", "folds=2")
@@ -160,6 +162,7 @@ def test_scoring_that_was_killed_goes_on_where_it_was(run_train, make_dataset, t
     assert (run / "scans.csv").read_bytes() == (whole / "scans.csv").read_bytes()
 
 
+@pytest.mark.usefixtures("without_pages")
 def test_some_scans_are_validated_during_training_and_all_are_scored(
     run_train, make_dataset, tmp_path, monkeypatch, capsys
 ):

@@ -60,6 +60,7 @@ def test_a_further_metric_is_added_to_every_file_of_every_fold(ask, tmp_path, ca
     assert f"{folders[2]} is finished" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_run_of_before_groups_were_recorded_has_them_afterwards(ask, tmp_path):
     folders = [tmp_path / "runs" / name for name in ("cv-fold0", "cv-fold1", "cv")]
     for folder in folders:

@@ -262,6 +262,7 @@ def test_a_run_starts_from_the_weights_of_another(run_train, make_dataset, tmp_p
 
 
 @pytest.mark.usefixtures("without_pages")
+@pytest.mark.slow
 def test_published_weights_go_into_the_encoder(run_train, make_dataset, tmp_path):
     root = make_dataset(tmp_path / "data", n=4)
     encoder = (

@@ -23,6 +23,7 @@ def weights(run) -> dict[str, torch.Tensor]:
     return load_file(run / "model" / "weights.safetensors")
 
 
+@pytest.mark.slow
 def test_early_stopping_ends_at_the_same_step_after_resuming(run_train, make_dataset, tmp_path, monkeypatch, capsys):
     root = make_dataset(tmp_path / "data", layout="folders", n=3, shape=(20, 20), labels=1)
     flat = ("plan.patch_size=[16,16]", *GIVEN)

@@ -73,6 +73,7 @@ def test_energy_of_a_resumed_run_is_summed(run_train, make_dataset, tmp_path, ca
     assert [file.name for file in (tmp_path / "here").iterdir()] == [".codecarbon.config"]
 
 
+@pytest.mark.slow
 def test_energy_is_off_by_default_and_co2_needs_a_country(run_train, make_dataset, tmp_path):
     root = make_dataset(tmp_path / "data", n=4)
     assert costs(run_train(root, "plain")).keys() == MEASURED | {"peak_memory_mb", "parameters", "flops_per_step"}
