@@ -45,9 +45,11 @@ def result(run: Path) -> dict:
 
 SLOW = pytest.mark.slow
 METHODS = [
-    pytest.param("byol", "[16,16]"), pytest.param("mae", "[8,16,16]", marks=SLOW), pytest.param("genesis", "[16,16]", marks=SLOW),
+    pytest.param("byol", "[16,16]"),
+    pytest.param("mae", "[8,16,16]", marks=SLOW),
+    pytest.param("genesis", "[16,16]", marks=SLOW),
     pytest.param("simclr", "[16,16]", marks=SLOW),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("method", "patch"), METHODS)
