@@ -44,7 +44,7 @@ def call(tmp_path, monkeypatch):
     return command
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES[:2], pytest.param(NAMES[2], marks=pytest.mark.slow)])
 def test_every_verb_accepts_paths_with_any_characters(name, trained, call, segment, capsys):
     root, run = trained
     here = Path(name)

@@ -75,6 +75,7 @@ def test_rates_decay_from_the_last_layer_of_the_encoder_to_the_first():
         ParameterRules(layer_decay=0.5).groups(nn.Linear(1, 1))
 
 
+@pytest.mark.slow
 def test_a_new_head_is_trained_first_also_when_resumed(run_train, make_dataset, tmp_path, monkeypatch, without_pages):
     old, new = (make_dataset(tmp_path / str(n), layout="folders", n=3, labels=n) for n in (1, 2))
     source = run_train(old, "source", "trainer.max_steps=2")

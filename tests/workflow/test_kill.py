@@ -10,8 +10,8 @@ from forked import Forked, fork_segment
 from safetensors.torch import load_file
 
 OVERRIDES = (
-    "data=auto", "network.encoder.features=[4,8]", "network.encoder.stage.dropout=0.1", "trainer.max_steps=40",
-    "sampler.steps_per_epoch=10", "trainer.check_val_every_n_epoch=2", "trainer.precision=32-true",
+    "data=auto", "network.encoder.features=[4,8]", "network.encoder.stage.dropout=0.1", "trainer.max_steps=24",
+    "sampler.steps_per_epoch=6", "trainer.check_val_every_n_epoch=2", "trainer.precision=32-true",
     "plan.patch_size=[8,16,16]", "inference.mirror=[]",
 )  # fmt: skip
 

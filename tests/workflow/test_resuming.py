@@ -31,7 +31,7 @@ def assert_same(run: Path, other: Path) -> None:
     assert [name for name, value in first.items() if not torch.equal(value, second[name])] == []
 
 
-FAST = (("unet_small", "32-true"), ("unet", "bf16-mixed"), ("nnunet_plain", "bf16-mixed"))
+FAST = (("unet_small", "32-true"), ("unet", "bf16-mixed"))
 BOTH = [
     pytest.param(name, precision, marks=[pytest.mark.slow] * ((name, precision) not in FAST))
     for name in NETWORKS
