@@ -17,8 +17,8 @@ from segment.serving.access import Access, TooLarge, too_large
 from segment.serving.jobs import Job
 from segment.serving.kserve import kserve_router
 from segment.serving.log import Log
+from segment.serving.metrics import ServerMetrics
 from segment.serving.monai_label import monai_label_router
-from segment.serving.numbers import Numbers
 from segment.serving.page import page_router
 from segment.serving.plain import plain_router, refusals, refused
 from segment.serving.sagemaker import sagemaker_router
@@ -46,14 +46,14 @@ def create_app(service: Service, rules: Rules, log: Log | None = None) -> FastAP
         rules: What clients may do.
         log: Where each scan leaves a line; None: nowhere.
     """
-    numbers = Numbers(service)
+    server_metrics = ServerMetrics(service)
 
-    def heard(job: Job) -> None:
-        numbers.count(job)
+    def finished(job: Job) -> None:
+        server_metrics.count(job)
         if log is not None:
             log.write(job)
 
-    service.heard = heard
+    service.on_finished = finished
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -74,14 +74,14 @@ def create_app(service: Service, rules: Rules, log: Log | None = None) -> FastAP
     )
     app.add_middleware(Access, tokens=rules.tokens, largest=rules.largest)
     _handle_errors(app, rules.largest)
-    _add_health(app, service, numbers)
+    _add_health(app, service, server_metrics)
     app.include_router(page_router())
     for router in (plain_router, sagemaker_router, kserve_router, monai_label_router):
         app.include_router(router(service))
     return app
 
 
-def _add_health(app: FastAPI, service: Service, numbers: Numbers) -> None:
+def _add_health(app: FastAPI, service: Service, server_metrics: ServerMetrics) -> None:
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
         """Whether the server lives."""
@@ -102,7 +102,7 @@ def _add_health(app: FastAPI, service: Service, numbers: Numbers) -> None:
     @app.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:
         """Metrics for Prometheus."""
-        return Response(numbers.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(server_metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def _handle_errors(app: FastAPI, largest: int) -> None:

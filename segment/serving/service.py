@@ -51,12 +51,12 @@ class Process(Protocol):
 
 Start = Callable[[], tuple[Connection, Process]]
 """Starts a worker and returns the server's end of the pipe to it."""
-Heard = Callable[[Job], None]
+OnFinished = Callable[[Job], None]
 """Called with each job that is over."""
 
 
 @dataclass
-class _Hand:
+class _WorkerState:
     """A worker as the service sees it."""
 
     link: Link | None = None
@@ -77,7 +77,7 @@ class Service:
         timeout: Seconds that reading a scan, and predicting it, may take.
         keep: Seconds that an answer is kept for a client that asks for it later.
         parent: Where to put the folder of jobs; None: the system's folder of temporary files.
-        heard: Called with each job that is over.
+        on_finished: Called with each job that is over.
     """
 
     def __init__(
@@ -89,10 +89,10 @@ class Service:
         timeout: float = 600,
         keep: float = 600,
         parent: Path | None = None,
-        heard: Heard = lambda job: None,
+        on_finished: OnFinished = lambda job: None,
     ) -> None:
         self.start_worker, self.models = start, models
-        self.queue, self.timeout, self.keep, self.heard = queue, timeout, keep, heard
+        self.queue, self.timeout, self.keep, self.on_finished = queue, timeout, keep, on_finished
         self.folder = Path(tempfile.mkdtemp(prefix="segment-serve-", dir=parent))
         self.jobs: dict[str, Job] = {}
         self.described: dict[str, Any] = {}
@@ -101,14 +101,14 @@ class Service:
         self.restarts = 0
         self._uploading: set[Job] = set()
         self._waiting: deque[Job] = deque()
-        self._hands = [_Hand() for _ in range(workers)]
+        self._workers = [_WorkerState() for _ in range(workers)]
         self._tasks: set[asyncio.Task[None]] = set()
         self.on_unusable: Callable[[], None] = lambda: None
 
     @property
     def ready(self) -> bool:
         """Whether a scan would be predicted now."""
-        return not self.stopping and any(hand.ready for hand in self._hands)
+        return not self.stopping and any(worker.ready for worker in self._workers)
 
     @property
     def waiting(self) -> int:
@@ -118,12 +118,12 @@ class Service:
     @property
     def running(self) -> int:
         """Number of jobs that workers have."""
-        return sum(len(hand.jobs) for hand in self._hands)
+        return sum(len(worker.jobs) for worker in self._workers)
 
     async def begin(self) -> None:
         """Start the workers, which takes them seconds."""
-        for hand in self._hands:
-            self._begin(hand)
+        for worker in self._workers:
+            self._begin(worker)
         self._spawn(self._tick())
 
     def _spawn(self, work: Any) -> None:
@@ -131,10 +131,10 @@ class Service:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _begin(self, hand: _Hand) -> None:
-        connection, hand.process = self.start_worker()
-        hand.link = Link(connection)
-        asyncio.get_running_loop().add_reader(connection.fileno(), self._receive, hand)
+    def _begin(self, worker: _WorkerState) -> None:
+        connection, worker.process = self.start_worker()
+        worker.link = Link(connection)
+        asyncio.get_running_loop().add_reader(connection.fileno(), self._receive, worker)
 
     def new_job(self, model: str, kind: str, name: str = "scan") -> Job:
         """Create a job with an empty folder for its upload.
@@ -177,60 +177,60 @@ class Service:
             return
         self._leave(job)
         job.change(CANCELLED)
-        self.heard(job)
+        self.on_finished(job)
 
     def forget(self, job: Job) -> None:
         """Remove a job that is over, and its files, as soon as no worker has them."""
         self.jobs.pop(job.id, None)
-        if not any(job.id in hand.jobs for hand in self._hands):
+        if not any(job.id in worker.jobs for worker in self._workers):
             job.remove()
 
     def _leave(self, job: Job) -> None:
         """Take a job out of the queue, or tell its worker to leave it."""
         with contextlib.suppress(ValueError):
             self._waiting.remove(job)
-        for hand in self._hands:
-            if job.id in hand.jobs and hand.link is not None:
+        for worker in self._workers:
+            if job.id in worker.jobs and worker.link is not None:
                 job.abandoned = time.monotonic()
                 with contextlib.suppress(OSError):
-                    hand.link.send("cancel", id=job.id)
+                    worker.link.send("cancel", id=job.id)
 
     def _dispatch(self) -> None:
         """Hand out what waits. A scan that a worker ended with is alone with the next one."""
-        for hand in self._hands:
-            while self._waiting and hand.ready and hand.link is not None and self._takes(hand, self._waiting[0]):
+        for worker in self._workers:
+            while self._waiting and worker.ready and worker.link is not None and self._takes(worker, self._waiting[0]):
                 job = self._waiting.popleft()
-                hand.jobs[job.id] = job
+                worker.jobs[job.id] = job
                 try:
-                    hand.link.send("predict", id=job.id, **job.task)
+                    worker.link.send("predict", id=job.id, **job.task)
                 except OSError:  # it has ended, which its pipe will tell
                     break
 
     @staticmethod
-    def _takes(hand: _Hand, job: Job) -> bool:
-        alone = job.attempts > 0 or any(one.attempts > 0 for one in hand.jobs.values())
-        return len(hand.jobs) < (1 if alone else DEPTH)
+    def _takes(worker: _WorkerState, job: Job) -> bool:
+        alone = job.attempts > 0 or any(one.attempts > 0 for one in worker.jobs.values())
+        return len(worker.jobs) < (1 if alone else DEPTH)
 
-    def _receive(self, hand: _Hand) -> None:
+    def _receive(self, worker: _WorkerState) -> None:
         """Handle a message of a worker, or its end."""
-        assert hand.link is not None
+        assert worker.link is not None
         try:
-            message = hand.link.receive()
+            message = worker.link.receive()
         except (EOFError, OSError, ValueError):
-            self._ended(hand)
+            self._ended(worker)
             return
         event = message["event"]
         if event == "ready":
-            hand.ready, hand.pause = True, 1.0
+            worker.ready, worker.pause = True, 1.0
             self.described = dict(message["models"])
         elif event == "unusable":
             self.unusable = message["detail"]
             self.on_unusable()
-        elif (job := hand.jobs.get(message.get("id", ""))) is not None:
-            self._heard(hand, job, message)
+        elif (job := worker.jobs.get(message.get("id", ""))) is not None:
+            self._update(worker, job, message)
         self._dispatch()
 
-    def _heard(self, hand: _Hand, job: Job, message: Mapping[str, Any]) -> None:
+    def _update(self, worker: _WorkerState, job: Job, message: Mapping[str, Any]) -> None:
         """Handle a message about a job."""
         event = message["event"]
         if event in ("reading", "predicting"):
@@ -242,13 +242,13 @@ class Service:
         elif event == "progress":
             job.change(progress=message["share"])
         else:
-            del hand.jobs[job.id]
+            del worker.jobs[job.id]
             was_over = job.over
             self._finish(job, event, message)
             if was_over and job.id not in self.jobs:
                 job.remove()
             elif not was_over:
-                self.heard(job)
+                self.on_finished(job)
 
     @staticmethod
     def _finish(job: Job, event: str, message: Mapping[str, Any]) -> None:
@@ -262,14 +262,14 @@ class Service:
         elif event == "cancelled":
             job.change(CANCELLED)
 
-    def _ended(self, hand: _Hand) -> None:
+    def _ended(self, worker: _WorkerState) -> None:
         """Start another worker in place of one that has ended, and give it the jobs once more."""
-        assert hand.link is not None
-        assert hand.process is not None
-        asyncio.get_running_loop().remove_reader(hand.link.connection.fileno())
-        hand.link.close()
-        hand.process.kill()
-        lost, hand.jobs, hand.ready, hand.link = list(hand.jobs.values()), {}, False, None
+        assert worker.link is not None
+        assert worker.process is not None
+        asyncio.get_running_loop().remove_reader(worker.link.connection.fileno())
+        worker.link.close()
+        worker.process.kill()
+        lost, worker.jobs, worker.ready, worker.link = list(worker.jobs.values()), {}, False, None
         for job in reversed(lost):
             job.attempts += 1
             job.deadline = None
@@ -277,35 +277,35 @@ class Service:
                 self.forget(job) if job.id not in self.jobs else None
             elif job.attempts >= ATTEMPTS:
                 job.fail(503, f"The worker ended {job.attempts} times while it had this scan. It was not predicted.")
-                self.heard(job)
+                self.on_finished(job)
             else:
                 job.change(QUEUED)
                 self._waiting.appendleft(job)
         if not self.stopping and not self.unusable:
             self.restarts += 1
             print(f"segment: a worker ended; {len(lost)} scan(s) are predicted anew.", file=sys.stderr, flush=True)
-            self._spawn(self._begin_again(hand))
+            self._spawn(self._begin_again(worker))
 
-    async def _begin_again(self, hand: _Hand) -> None:
-        await asyncio.sleep(hand.pause)
-        hand.pause = min(MAX_PAUSE, 2 * hand.pause)
+    async def _begin_again(self, worker: _WorkerState) -> None:
+        await asyncio.sleep(worker.pause)
+        worker.pause = min(MAX_PAUSE, 2 * worker.pause)
         if not self.stopping:
-            self._begin(hand)
+            self._begin(worker)
 
     async def _tick(self) -> None:
         """End what takes too long, and remove what is kept long enough."""
         while True:
             await asyncio.sleep(TICK)
             now = time.monotonic()
-            for hand in self._hands:
-                for job in list(hand.jobs.values()):
+            for worker in self._workers:
+                for job in list(worker.jobs.values()):
                     if job.deadline is not None and now > job.deadline and not job.over:
                         self._leave(job)
                         job.fail(504, f"The scan took longer than {self.timeout:g} s. It was given up.")
-                        self.heard(job)
-                stuck = any(job.abandoned and now > job.abandoned + PATIENCE for job in hand.jobs.values())
-                if stuck and hand.process is not None and hand.link is not None:
-                    hand.process.kill()
+                        self.on_finished(job)
+                stuck = any(job.abandoned and now > job.abandoned + PATIENCE for job in worker.jobs.values())
+                if stuck and worker.process is not None and worker.link is not None:
+                    worker.process.kill()
             for job in [one for one in self.jobs.values() if one.finished and now > one.finished + self.keep]:
                 self.forget(job)
 
@@ -319,17 +319,17 @@ class Service:
             if not job.over:
                 self._leave(job)
                 job.fail(503, "The server has stopped before it predicted the scan. Send it to another one.")
-                self.heard(job)
+                self.on_finished(job)
 
     async def end(self) -> None:
         """End the workers and remove all files."""
         self.stopping = True
         for task in list(self._tasks):
             task.cancel()
-        for hand in self._hands:
-            if hand.link is not None and hand.process is not None:
-                asyncio.get_running_loop().remove_reader(hand.link.connection.fileno())
-                hand.link.close()
-                await asyncio.to_thread(hand.process.join, 2.0)
-                hand.process.kill()
+        for worker in self._workers:
+            if worker.link is not None and worker.process is not None:
+                asyncio.get_running_loop().remove_reader(worker.link.connection.fileno())
+                worker.link.close()
+                await asyncio.to_thread(worker.process.join, 2.0)
+                worker.process.kill()
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -99,6 +99,15 @@ class TrainingModule(pl.LightningModule):
             norm.eval()  # else its statistics would follow the new data
         torch.manual_seed(hash((self.seed, self.trainer.fit_loop.total_batch_idx, self.global_rank)) % 2**63)
 
+    def augmented(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Image (batch, channel, *patch) and reference (batch, 1 or 2, *patch) of a batch, augmented in fp32."""
+        image, reference = batch["image"], batch["reference"]
+        if self.augment is None:
+            return image, reference
+        with torch.autocast(self.device.type, enabled=False):
+            numbers = batch["sample"].tolist()
+            return self.augment(image, reference, numbers, self.plan.spacing, self.plan.patch_size)
+
     def configure_gradient_clipping(
         self,
         optimizer: Optimizer,

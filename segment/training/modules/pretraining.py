@@ -47,15 +47,9 @@ class Pretraining(TrainingModule):
         """The weights to start from, under the names of the network that is trained to segment."""
         raise NotImplementedError
 
-    def augmented(self, batch: dict[str, Any]) -> Tensor:
-        """The images of a batch, (batch times views, channel, *patch)."""
-        image, reference = batch["image"], batch["reference"]
-        if self.augment is not None:
-            with torch.autocast(self.device.type, enabled=False):
-                numbers = batch["sample"].tolist()
-                image, _ = self.augment(image, reference, numbers, self.plan.spacing, self.plan.patch_size)
-        result: Tensor = image.contiguous(memory_format=memory_format(self.dims))
-        return result
+    def views_of(self, batch: dict[str, Any]) -> Tensor:
+        """The augmented images of a batch, (batch times views, channel, *patch)."""
+        return self.augmented(batch)[0].contiguous(memory_format=memory_format(self.dims))
 
     def finish_step(self, loss: Tensor, batch: dict[str, Any], measures: dict[str, Tensor]) -> Tensor:
         """Log a step's loss and measures, and keep it in case it is not finite."""
@@ -125,7 +119,7 @@ class SimCLR(Pretraining):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Compute the loss of one batch."""
-        embeddings = self.network(self.augmented(batch))
+        embeddings = self.network(self.views_of(batch))
         first, second = embeddings[0::2], embeddings[1::2]
         with torch.autocast(self.device.type, enabled=False):
             loss = nt_xent(first, second, self.temperature)
@@ -176,7 +170,7 @@ class BYOL(SimCLR):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Compute the loss of one batch, both ways round."""
-        image, learner = self.augmented(batch), self._learner
+        image, learner = self.views_of(batch), self._learner
         predicted, aimed = learner.predict(image), learner.aim(image)
         with torch.autocast(self.device.type, enabled=False):
             loss = byol_loss(predicted[0::2], aimed[1::2]) + byol_loss(predicted[1::2], aimed[0::2])
@@ -243,7 +237,7 @@ class Restoration(Pretraining):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Compute the mean squared error of one batch, where it is judged."""
-        image = self.augmented(batch)
+        image = self.views_of(batch)
         pairs = [self.corrupt(one, self.seed, n) for one, n in zip(image, batch["sample"].tolist(), strict=True)]
         corrupted, mask = (torch.stack(parts) for parts in zip(*pairs, strict=True))
         restored = self.network(corrupted.contiguous(memory_format=memory_format(self.dims)))

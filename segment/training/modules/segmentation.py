@@ -69,11 +69,7 @@ class SegmentationModule(TrainingModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Compute the loss of one batch of patches."""
-        image, reference = batch["image"], batch["reference"]
-        if self.augment is not None:
-            with torch.autocast(self.device.type, enabled=False):
-                numbers = batch["sample"].tolist()
-                image, reference = self.augment(image, reference, numbers, self.plan.spacing, self.plan.patch_size)
+        image, reference = self.augmented(batch)
         if self.plan.previous_stage:
             image = one_hot(torch.cat([image, reference[:, 1:].to(image.dtype)], dim=1), len(self.labels) - 1)
             reference = reference[:, :1]

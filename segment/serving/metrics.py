@@ -15,7 +15,7 @@ SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
 MILLILITRES = (0, 0.1, 1, 5, 10, 50, 100, 500, 1000, 5000)
 
 
-class Numbers:
+class ServerMetrics:
     """The metrics of one server.
 
     Args:
