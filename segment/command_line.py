@@ -10,9 +10,8 @@ from collections.abc import Iterator, Sequence
 # Their values need no quoting, whatever characters they contain; name= is included for a clear error message.
 PATHS = {
     *("auth", "cache", "calibration", "cascade", "current", "data.image", "data.label", "data.root", "folder"),
-    *("input", "log", "model", "name", "output", "page", "plan", "plan.file", "predictions", "references"),
-    *("roi", "runs", "splits"),
-    *("reference", "table", "weights", "write"),
+    *("input", "log", "model", "name", "output", "page", "plan", "plan.file", "predictions", "pruned_run"),
+    *("reference", "references", "roi", "runs", "splits", "table", "weights", "write"),
 }
 LISTS = {"data.image", "references", "runs"}  # keys of one path or several
 _SWITCHES = {"write"}  # keys that take a folder, or true or false

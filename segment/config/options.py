@@ -149,6 +149,10 @@ class ExportOptions:
     format: str = field(metadata={"of": ("onnx", "openvino")})
     precision: str = field(metadata={"of": ("fp32", "bf16", "int8")})
     checkpoint: str = field(metadata={"of": ("last", "best")})
+    prune: float | None
+    finetune_steps: int | None
+    pruned_run: str | None
+    cache: str
     input: str | None
     calibration: str | None
     scans: int

@@ -14,10 +14,13 @@ from torch import Tensor, nn
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from segment.errors import UserError
+from segment.inference.model import Model
+from segment.metrics.standard import LEAD
 from segment.networks.channels import channel_counts, resize
 from segment.networks.describe import describe
 from segment.networks.meta import meta_copy
-from segment.text import one_line
+from segment.runs.summary import read_summary
+from segment.text import one_line, table
 
 MULTIPLE = 4  # channels are left in multiples of this, which convolutions compute without a remainder
 
@@ -99,3 +102,29 @@ def size_of(network: nn.Module, shape: Sequence[int]) -> dict[str, float]:
     """Number of parameters, and GFLOP of the forward pass of one window (1, channel, *window)."""
     found = describe(meta_copy(network).eval(), len(shape) - 2, shape[2:], shape[1])
     return {"parameters": found.parameters, "gflop": found.operations / 1e9}
+
+
+def pruned_table(whole: Model, pruned: Model) -> str:
+    """The pruned network of a run beside the whole one as text for the terminal: size, and score on the same scans.
+
+    Args:
+        whole: The model of the run that was pruned.
+        pruned: The model of the run that trained on, which says how it was pruned.
+    """
+    assert whole.folder is not None
+    assert pruned.folder is not None
+    assert pruned.pruned is not None
+    folders = [whole.folder, pruned.folder]
+    found = [read_summary(folder.absolute().parent / "summary.json") for folder in folders]
+    means = [summary["foreground"][LEAD.name]["mean"] for summary in found]
+    megabytes = [(folder / "weights.safetensors").stat().st_size / 1e6 for folder in folders]
+    scans = f"Dice, {found[1]['scans']} {found[1]['protocol']['split']} scan(s)"
+    rows = [
+        ["parameters", *(f"{count:,}" for count in pruned.pruned.parameters)],
+        ["GFLOP a window", *(f"{count:.3g}" for count in pruned.pruned.gflop)],
+        ["MB of weights", *(f"{size:.3g}" for size in megabytes)],
+        [scans, *("-" if mean is None else f"{mean:.4f}" for mean in means)],
+        ["steps after pruning", "", f"{pruned.pruned.steps:,}"],
+    ]
+    heads = [f"prune={pruned.pruned.ratio:g}", "before", "after"]
+    return table(heads, rows, left=heads[:1])

@@ -20,13 +20,32 @@ from segment.inference.precision import PRECISIONS
 from segment.inference.windows import SlidingWindows
 from segment.preprocessing.cascade import network_channels
 from segment.preprocessing.plan import Plan
-from segment.validation import one_of, whole
+from segment.validation import Number, one_of, whole
 
 FORMAT = 4  # of model.json; larger numbers are from newer versions
 # What is written tells versions that would leave a part out that they cannot read it.
 IN_TORCH, EXPORTED, POSTPROCESSED, CASCADED = 1, 2, 3, 4
 PREVIOUS = "previous"  # the model folder of a cascade's first stage, in that of the second
 MAX_JSON_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """How a network was pruned: the entry ``pruned`` of a model.json.
+
+    Attributes:
+        ratio: The share of its channels that was removed.
+        steps: Optimiser steps that it was trained for afterwards.
+        parameters: Number of them, before and after.
+        gflop: 10^9 floating point operations of one window, before and after.
+        weights: SHA-256 of the weights before.
+    """
+
+    ratio: Number
+    steps: int
+    parameters: tuple[int, int]
+    gflop: tuple[Number, Number]
+    weights: str
 
 
 @dataclass(frozen=True)
@@ -41,6 +60,7 @@ class Description:
         export: For an exported network, how it was made; it has files of its own instead of weights.safetensors.
         postprocessing: Steps that its masks were scored after.
         conformal: What conformal masks of each structure miss of the validation scans; empty if not calibrated.
+        pruned: How the network was pruned; None if it was not.
     """
 
     format: Annotated[int, whole(1, FORMAT)]
@@ -56,6 +76,7 @@ class Description:
     postprocessing: Annotated[tuple[Step, ...], Field(max_length=MAX_STEPS)] = ()
     codes: dict[str, dict[str, Any]] = field(default_factory=dict)
     conformal: dict[str, Missed] = field(default_factory=dict)
+    pruned: Pruned | None = None
 
 
 def format_for(content: Mapping[str, Any]) -> int:

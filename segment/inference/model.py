@@ -25,6 +25,7 @@ from segment.inference.description import (
     MAX_JSON_BYTES,
     PREVIOUS,
     Description,
+    Pruned,
     check_description,
     check_format,
 )
@@ -67,6 +68,7 @@ class Model:
         postprocessing: Steps that its masks were scored after.
         codes: Codes of structures for DICOM, see `segment.data.case.Dataset`.
         conformal: What conformal masks of each structure miss of the validation scans; empty if not calibrated.
+        pruned: How the network was pruned; None if it was not.
         previous: The first stage, if this is the second of a cascade.
         engines: Networks made of it for other engines, by engine and precision.
     """
@@ -86,6 +88,7 @@ class Model:
     postprocessing: tuple[Step, ...] = ()
     codes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     conformal: Mapping[str, Missed] = field(default_factory=dict)
+    pruned: Pruned | None = None
     previous: Model | None = None
     engines: dict[tuple[str, str], nn.Module] = field(default_factory=dict, repr=False, compare=False)
 
@@ -213,6 +216,7 @@ def save_model(
     dataset: str,
     precision: str = "32-true",
     codes: Mapping[str, Mapping[str, Any]] | None = None,
+    pruned: Pruned | None = None,
 ) -> None:
     """Write a model folder.
 
@@ -227,6 +231,7 @@ def save_model(
         dataset: Name of the data set.
         precision: Lightning's name for the precision it is scored in.
         codes: Codes of structures for DICOM.
+        pruned: How the network was pruned, if it was.
     """
     state = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
     with written_whole(folder / "weights.safetensors") as temporary:
@@ -242,6 +247,7 @@ def save_model(
         region_order=labels.region_order or None,
         precision=precision,
         codes={name: dict(code) for name, code in (codes or {}).items()},
+        pruned=pruned,
     )
     write_json(folder / "model.json", asdict(description))
 
@@ -285,6 +291,7 @@ def load_model(folder: Path, trust: Sequence[str] = (), first: bool = False) -> 
         postprocessing=described.postprocessing,
         codes=described.codes,
         conformal=described.conformal,
+        pruned=described.pruned,
         previous=_load_previous(folder, labels, described, trust) if described.plan.previous_stage else None,
     )
     if model.export:

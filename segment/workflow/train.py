@@ -62,7 +62,7 @@ from segment.workflow.processes import Process, device_count, run_separately, th
 from segment.workflow.record import describe
 from segment.workflow.rescore import rescore
 from segment.workflow.score import score, with_fastest_windows
-from segment.workflow.start import STARTED, start
+from segment.workflow.start import STARTED, how_pruned, start
 from segment.workflow.trial import check_loss, check_network, unused_parameters
 
 
@@ -171,7 +171,7 @@ def finish(
     if peers.first:
         module.network.load_state_dict(network_weights(experiment.output / "checkpoints" / "last.ckpt"))
         parts = with_fastest_windows(experiment, parts, work, module, device)
-        save(experiment, parts, work, module)
+        save(experiment, parts, work, module, trainer.global_step)
         record |= provenance.collect(
             experiment.seed, started, experiment.command.arguments, **describe(experiment, work, trainer)
         )
@@ -358,7 +358,7 @@ def shape(work: Work) -> dict[str, int]:
     }
 
 
-def save(experiment: Experiment, parts: Parts, work: Work, module: SegmentationModule) -> None:
+def save(experiment: Experiment, parts: Parts, work: Work, module: SegmentationModule, steps: int) -> None:
     """Write model/; in the second stage of a cascade, it contains the first."""
     folder = experiment.output / "model"
     if work.first_run:
@@ -375,4 +375,5 @@ def save(experiment: Experiment, parts: Parts, work: Work, module: SegmentationM
         work.dataset.name,
         scoring_precision(experiment.trainer.precision),
         work.dataset.codes,
+        how_pruned(experiment, steps),
     )
