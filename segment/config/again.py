@@ -27,7 +27,6 @@ from segment.config.study import STEPS, shortened
 from segment.errors import UserError
 from segment.files import read_mapping
 from segment.inference.limits import find_model
-from segment.io.formats import import_formats
 from segment.runs.settings import differences, written_plan
 from segment.workflow.experiment import Command, Experiment
 
@@ -112,6 +111,8 @@ def _check_word(word: str, run: Path, trust: Sequence[str]) -> None:
     found = _WORD.fullmatch(word)
     key, value = (found["key"] or "", found["value"] or "") if found else ("", word)
     if found and key == "formats" and set(re.findall(r"[\w.]+", value)) <= set(trust):
+        from segment.io.formats import import_formats  # here, since it imports nibabel
+
         import_formats(re.findall(r"[\w.]+", value))
         return
     safe = (
