@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
+import os
+import signal
 import sys
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
 
 from segment.config.folders import config_folders
 from segment.user_modules import leave_current_folder
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from segment.workflow.experiment import Command
 
 # What each verb does, and its usual keys.
 VERBS = {
@@ -77,15 +88,41 @@ def main() -> None:
         sys.exit(2)
     if verb in ("list", "show") and rest and "=" not in rest[0] and not rest[0].startswith("-"):
         rest[0] = f"what={rest[0]}"
-    launch = importlib.import_module("segment.config.launch")
-    # The verb's imports take seconds; a misspelt key should be reported before them.
-    launch.launch(
-        verb,
-        rest,
-        lambda config, command: importlib.import_module(f"segment.commands.{verb}").run(config, command),
-        config_folders(),
-        VERBS[verb][1],
-    )
+    with _ended_by_ctrl_c() as imported:
+        launch = importlib.import_module("segment.config.launch")
+
+        def work(config: DictConfig, command: Command) -> float | None:
+            # The verb's imports take seconds; a misspelt key should be reported before them.
+            module = importlib.import_module(f"segment.commands.{verb}")
+            imported()
+            result: float | None = module.run(config, command)
+            return result
+
+        launch.launch(verb, rest, work, config_folders(), VERBS[verb][1])
+
+
+@contextlib.contextmanager
+def _ended_by_ctrl_c() -> Iterator[Callable[[], None]]:
+    """Let Ctrl-C end the process at once while modules are imported: some of them catch KeyboardInterrupt.
+
+    Yields:
+        Call it before the work begins, which saves what it has when it is interrupted.
+    """
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        os.write(2, b"segment: interrupted.\n")
+        os._exit(128 + number)
+
+    def leave() -> None:
+        if signal.getsignal(signal.SIGINT) is end:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # nohup and `&` ignore Ctrl-C
+        signal.signal(signal.SIGINT, end)
+    try:
+        yield leave
+    finally:
+        leave()
 
 
 if __name__ == "__main__":

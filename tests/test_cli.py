@@ -25,3 +25,16 @@ def test_every_verb_has_its_file_and_configuration(verb):
     folders = [folder for scheme, folder in config_folders() if scheme == "file"]
     assert any((folder / f"{verb}.yaml").is_file() for folder in folders)
     assert callable(__import__(f"segment.commands.{verb}", fromlist=["run"]).run)
+
+
+def test_ctrl_c_during_the_imports_ends_the_command_whatever_they_catch():
+    code = (
+        "import importlib, os, signal, sys, segment.cli as c\nsys.argv = ['segment', 'check']\n"
+        "def swallow(name):\n"
+        "    try: os.kill(os.getpid(), signal.SIGINT)\n"
+        "    except BaseException: pass\n"
+        "    sys.exit(3)\n"
+        "importlib.import_module = swallow\nc.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "segment: interrupted.\n")
