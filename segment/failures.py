@@ -40,7 +40,7 @@ _FIXES = {
 _MEMORY = "Free some memory, or use a smaller plan.patch_size or plan.batch_size, or fewer workers (sampler.workers=0)."
 # What libraries say that raise their own errors: torch's writer of checkpoints, its shared memory, safetensors, blosc2.
 _SAID = (
-    (r"[^\n]*No space left on device[^\n]*", _SPACE),
+    (r"[^\n]*(?:No space left on device|was not written whole)[^\n]*", _SPACE),
     (r"[^\n]*(?:unable to (?:mmap|allocate shared memory)|insufficient shared memory|bus error)[^\n]*",
      "Enlarge /dev/shm (docker run --shm-size=8g), or use no workers (sampler.workers=0)."),
     (r"[^\n]*(?:PytorchStreamWriter failed|unexpected pos)[^\n]*", _SPACE),

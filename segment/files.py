@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import json
@@ -82,11 +83,46 @@ def written_whole(path: Path) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
+        with with_reason(temporary, path):
+            yield temporary
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def with_reason(path: Path, named: Path | None = None) -> Iterator[None]:
+    """Raise the system's error where a library hides it, such as a full disk, that kept it from writing a file.
+
+    Args:
+        path: The file that is written in the block.
+        named: What the error names; None: ``path``.
+
+    Raises:
+        OSError: When the block raises an error without its number, and a further MiB cannot be written either.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        try:
+            with path.open("ab") as file:  # at the end of what there is, or a new file
+                file.write(bytes(1 << 20))
+        except OSError as reason:
+            raise OSError(reason.errno, reason.strerror, str(named or path)) from error
+        raise
+
+
+@contextlib.contextmanager
+def where_allowed() -> Iterator[None]:
+    """End the block without an exception at the first file that this process may not write."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
 
 
 @contextlib.contextmanager
@@ -95,7 +131,8 @@ def partial_folder(parent: Path) -> Iterator[Path]:
     parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=parent, prefix=_prefix()))
     try:
-        yield temporary
+        with with_reason(temporary / "probe", parent):
+            yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

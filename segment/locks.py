@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from segment.errors import UserError
-from segment.files import PARTIAL
+from segment.files import PARTIAL, where_allowed
 from segment.text import printable
 
 
@@ -61,12 +61,15 @@ def holding(path: Path, wait: bool = True) -> Iterator[bool]:
         wait: Whether to wait until another process releases it.
 
     Yields:
-        Whether it is held; False only without waiting. On a file system without locks it always is.
+        Whether it is held; False only without waiting. On a file system without locks, or where this process may not
+        write, it always is.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = _lock(path, wait)
+    handle = None
+    with where_allowed():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = _lock(path, wait)
     try:
-        yield handle is not None
+        yield handle is not None or not os.access(path.parent, os.W_OK)
     finally:
         if handle is not None:
             _release(path, handle)
@@ -90,7 +93,8 @@ def _lock(path: Path, wait: bool) -> int | None:
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(handle), path.stat()):
                 os.ftruncate(handle, 0)
-                os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
+                with contextlib.suppress(OSError):  # a full disk, of which the next file to be written tells
+                    os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
                 return handle
         os.close(handle)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from segment.errors import UserError
-from segment.files import file_sha256, read_mapping, write_text
+from segment.files import file_sha256, read_mapping, where_allowed, write_text
 from segment.io.formats import members
 from segment.locks import holding
 from segment.remembered import state_of
@@ -64,7 +64,8 @@ def remembered_hashes(paths: Sequence[Path], memory: Path | None) -> dict[str, s
             new = _hashed(left)
             kept = {str(Path(path).absolute()): entry for path, entry in new.items() if entry[0] is not None}
             if kept:
-                write_text(memory, json.dumps(_read(memory) | kept, separators=(",", ":")))
+                with where_allowed():
+                    write_text(memory, json.dumps(_read(memory) | kept, separators=(",", ":")))
         found |= more | {path: digest for path, (_, digest) in new.items()}
     return found
 

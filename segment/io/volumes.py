@@ -9,6 +9,8 @@ import nibabel as nib
 import numpy as np
 
 from segment.files import written_whole
+from segment.io.formats import format_of
+from segment.io.formats.itk import ItkFormat
 from segment.io.geometry import Grid
 
 if TYPE_CHECKING:
@@ -35,9 +37,9 @@ def write_volume(path: Path, array: np.ndarray, grid: Grid) -> None:
             image.set_sform(grid.affine, code="scanner")
             nib.save(image, temporary)
         else:
-            import SimpleITK as sitk
-
-            sitk.WriteImage(itk_image(array[0] if len(array) == 1 else array, grid), str(temporary), True)
+            kind = format_of(path)
+            assert isinstance(kind, ItkFormat)
+            kind.write(itk_image(array[0] if len(array) == 1 else array, grid), temporary)
 
 
 def _channels_fourth(array: np.ndarray) -> np.ndarray:

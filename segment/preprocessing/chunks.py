@@ -12,6 +12,7 @@ import blosc2
 import numpy as np
 
 from segment.errors import UserError
+from segment.files import with_reason
 
 BLOCK = 1 << 12  # voxels that are decompressed together: 16 x 16 x 16, or 64 x 64
 CHUNK = 1 << 18  # maximum number of voxels that are compressed together
@@ -46,16 +47,20 @@ def write_chunked(path: Path, array: np.ndarray, patch: Sequence[int]) -> None:
         path: File to write.
         array: Any numeric array.
         patch: Typical read size: voxels along the last axes.
+
+    Raises:
+        OSError: When the file cannot be written, for example since the disk is full.
     """
     chunk, block = chunk_shape(array.shape, patch)
-    blosc2.asarray(
-        np.ascontiguousarray(array),
-        urlpath=str(path),
-        chunks=chunk,
-        blocks=block,
-        cparams={"codec": blosc2.Codec.LZ4, "clevel": 5, "nthreads": 1, "filters": [blosc2.Filter.SHUFFLE]},
-        dparams={"nthreads": 1},  # otherwise every array starts threads
-    )
+    with with_reason(path):
+        blosc2.asarray(
+            np.ascontiguousarray(array),
+            urlpath=str(path),
+            chunks=chunk,
+            blocks=block,
+            cparams={"codec": blosc2.Codec.LZ4, "clevel": 5, "nthreads": 1, "filters": [blosc2.Filter.SHUFFLE]},
+            dparams={"nthreads": 1},  # otherwise every array starts threads
+        )
 
 
 class Chunked:
