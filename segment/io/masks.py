@@ -93,7 +93,7 @@ def require_series(like: Path, kind: str) -> None:
 
 def _write_seg_nrrd(path: Path, array: np.ndarray, grid: Grid, labels: Mapping[str, int]) -> None:
     """Write a NRRD with Slicer's names and colours of the segments, all in one layer."""
-    from segment.io.formats.nrrd import SegNrrd
+    from segment.io.itk_writer import write_itk
     from segment.io.volumes import itk_image
 
     image = itk_image(array, grid)
@@ -105,4 +105,4 @@ def _write_seg_nrrd(path: Path, array: np.ndarray, grid: Grid, labels: Mapping[s
         fields["Color"] = _COLOURS[index % len(_COLOURS)]
         for key, text in fields.items():
             image.SetMetaData(f"Segment{index}_{key}", text)
-    SegNrrd().write(image, path)
+    write_itk(image, path)

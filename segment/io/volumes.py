@@ -9,9 +9,8 @@ import nibabel as nib
 import numpy as np
 
 from segment.files import written_whole
-from segment.io.formats import format_of
-from segment.io.formats.itk import ItkFormat
 from segment.io.geometry import Grid
+from segment.io.itk_writer import write_itk
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -37,9 +36,7 @@ def write_volume(path: Path, array: np.ndarray, grid: Grid) -> None:
             image.set_sform(grid.affine, code="scanner")
             nib.save(image, temporary)
         else:
-            kind = format_of(path)
-            assert isinstance(kind, ItkFormat)
-            kind.write(itk_image(array[0] if len(array) == 1 else array, grid), temporary)
+            write_itk(itk_image(array[0] if len(array) == 1 else array, grid), temporary)
 
 
 def _channels_fourth(array: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import Any
 
 import nibabel as nib
 
-from segment.io.formats.streams import is_gzipped, unpacked
+from segment.io.streams import is_gzipped, unpacked
 from segment.privacy.values import Field
 
 _TEXTS = (

@@ -12,7 +12,7 @@ import numpy as np
 
 from segment.io.formats.base import Doubt, Header, ImageFormat
 from segment.io.formats.nifti import header_of, voxels_of
-from segment.io.formats.streams import beside
+from segment.io.streams import beside
 
 _LONGEST = 540  # bytes of a header, which is NIfTI-2's
 

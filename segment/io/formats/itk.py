@@ -5,17 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from segment.errors import UserError
 from segment.io.formats.base import DEFLATE_LIMIT, Header, ImageFormat
-from segment.io.formats.streams import verify_deflated
 from segment.io.geometry import Grid
-
-if TYPE_CHECKING:
-    import SimpleITK as sitk
+from segment.io.itk_writer import write_itk
+from segment.io.streams import verify_deflated
 
 HEADER_BYTES = 1 << 20  # of a text header; one with a hundred named segments has a tenth of it
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
@@ -110,21 +108,7 @@ class ItkFormat(ImageFormat):
         image.SetSpacing(grid.spacing[::-1])
         image.SetOrigin((_LPS_TO_RAS @ grid.affine[:3, 3])[:axes].tolist())
         image.SetDirection((_LPS_TO_RAS @ grid.direction)[:axes, :axes].ravel().tolist())
-        self.write(image, path)
-
-    def write(self, image: sitk.Image, path: Path) -> None:
-        """Write an image, compressed.
-
-        Raises:
-            OSError: If it was not written whole, of which ITK says nothing when the disk is full.
-        """
-        import SimpleITK as sitk
-
-        sitk.WriteImage(image, str(path), True)
-        try:
-            verify_deflated(path, self.stored(path).start)
-        except UserError:
-            raise OSError(f"{path} was not written whole") from None
+        write_itk(image, path)
 
 
 def _affine(reader: Any) -> np.ndarray:

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 from segment.io.formats.itk import HEADER_BYTES, ItkFormat, Stored, detached, incomplete
-from segment.io.formats.streams import beside
 from segment.io.formats.text_header import require_sound_meta
+from segment.io.streams import beside
 
 _DATA = re.compile(rb"elementdatafile", re.IGNORECASE)
 # The preceding line must have a key and a value, since ITK reads the next line as the value of a key without one.

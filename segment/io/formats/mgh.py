@@ -10,7 +10,7 @@ import numpy as np
 
 from segment.io.formats.base import DEFLATE_LIMIT, Header, ImageFormat
 from segment.io.formats.nifti import header_of, voxels_of
-from segment.io.formats.streams import is_gzipped, unpacked
+from segment.io.streams import is_gzipped, unpacked
 
 
 class Mgh(ImageFormat):

@@ -13,8 +13,8 @@ from nibabel.arrayproxy import ArrayProxy
 
 from segment.errors import UserError
 from segment.io.formats.base import DEFLATE_LIMIT, Doubt, Header, ImageFormat
-from segment.io.formats.streams import is_gzipped, unpacked, verify_rest
 from segment.io.geometry import Grid, largest_distance
+from segment.io.streams import is_gzipped, unpacked, verify_rest
 
 _UNITS = {1: "metres", 3: "micrometres"}
 _LONGEST = 540  # bytes of a header, which is NIfTI-2's

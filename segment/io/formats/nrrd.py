@@ -13,8 +13,8 @@ import numpy as np
 from segment.errors import UserError
 from segment.io.formats.base import Header
 from segment.io.formats.itk import HEADER_BYTES, ItkFormat, Stored, detached, incomplete
-from segment.io.formats.streams import beside
 from segment.io.formats.text_header import require_sound_nrrd
+from segment.io.streams import beside
 from segment.text import printable
 
 _MOST_SEGMENTS = 4096
