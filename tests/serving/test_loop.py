@@ -56,6 +56,6 @@ def test_a_corrected_and_retrained_model_takes_the_place_of_the_one_before(
     promote.run(compose("promote", [f"model={new}", f"current={current}"]))
     assert "dice of 6 test scans is" in (said := capsys.readouterr().out), said
     assert (new / "MODEL_CARD.md").is_file()
-    with pytest.raises(UserError, match="not promoted: dice of 6 test scans .*worse by more than that"):
+    with pytest.raises(UserError, match=r"not promoted: dice of 6 test scans .*worse by more than that"):
         promote.run(compose("promote", [f"model={current}", f"current={new}"]))
     assert not (current / "MODEL_CARD.md").exists()
