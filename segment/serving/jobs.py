@@ -33,10 +33,16 @@ class Job:
         detail: Why it failed, one paragraph.
         mask: File of the mask.
         answer: What the worker tells about the prediction, such as seconds and volumes.
+        lasting: Nobody waits for it, so that it outlasts the server, see `segment.serving.kept`.
+        queued: `time.time` of its creation, by which the next server orders.
+        starts: How often a worker was given it by a server that did not stop in order.
+        source: The finished job whose mask it writes in another format; its folder is in that one's.
+        others: Of a finished job: those that write its mask, by format.
         attempts: How many workers have ended while they had it.
         deadline: `time.monotonic` after which the worker is taken to hang; None while it waits.
         abandoned: Given up for the client, but not yet by the worker.
         finished: `time.monotonic` of its end.
+        put_back: The server has stopped, and the next one goes on with it.
     """
 
     model: str
@@ -51,11 +57,17 @@ class Job:
     detail: str = ""
     mask: Path | None = None
     answer: dict[str, Any] = field(default_factory=dict)
+    lasting: bool = False
+    queued: float = field(default_factory=time.time)
+    starts: int = 0
+    source: Job | None = field(default=None, repr=False)
+    others: dict[str, Job] = field(default_factory=dict, repr=False)
     attempts: int = 0
     deadline: float | None = None
     abandoned: float | None = None
     created: float = field(default_factory=time.monotonic)
     finished: float | None = None
+    put_back: bool = False
     _changed: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
 
     @property
@@ -66,7 +78,8 @@ class Job:
     @property
     def task(self) -> dict[str, Any]:
         """What a worker needs to know."""
-        return {"model": self.model, "folder": str(self.folder), "kind": self.kind, "preview": self.preview}
+        told = {"model": self.model, "folder": str(self.folder), "kind": self.kind}
+        return told | {"preview": self.preview, "lasting": self.lasting, "again": self.source is not None}
 
     @property
     def described(self) -> dict[str, Any]:
@@ -75,6 +88,8 @@ class Job:
         told["progress"] = round(self.progress, 3)
         if self.state == FAILED:
             told |= {"status": self.status, "detail": self.detail}
+        if self.put_back and not self.over:
+            told["detail"] = "The server stops. The scan is predicted when it is started again."
         if self.state == DONE:
             told |= {key: self.answer[key] for key in ("seconds", "volumes_ml", "notes") if key in self.answer}
         return told
@@ -97,11 +112,11 @@ class Job:
             self.change(FAILED)
 
     async def changes(self) -> AsyncIterator[dict[str, Any]]:
-        """Yield what clients are told, now and after every change, until it is over."""
+        """Yield what clients are told, now and after every change, until it is over or the server stops."""
         while True:
             changed = self._changed
             yield self.described
-            if self.over:
+            if self.over or self.put_back:
                 return
             await changed.wait()
 

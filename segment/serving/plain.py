@@ -21,6 +21,9 @@ from segment.serving.uploads import receive
 Format = Literal["own", *ENDINGS]  # type: ignore[valid-type]
 Model = Annotated[str | None, Query(description="Name of the model; by default the first.", max_length=100)]
 Kind = Annotated[Format, Query(description="Format of the mask; `own` is that of the scan, NIfTI for DICOM.")]
+Again = Annotated[
+    Format | None, Query(description="Format of the mask; by default the one that the job was asked for.")
+]
 Name = Annotated[str | None, Query(description="File name of a scan that is sent as a plain body.", max_length=300)]
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -135,18 +138,20 @@ async def _left(request: Request) -> None:
         pass
 
 
-def mask_answer(job: Job, service: Service | None = None) -> FileResponse:
+def mask_answer(job: Job, service: Service | None = None, of: Job | None = None) -> FileResponse:
     """The mask of a job that is done as a file.
 
     Args:
         job: The job.
         service: Forgets the job once it is sent; None: it is kept.
+        of: The job that predicted it; None: this one.
     """
+    told = (of or job).answer
     assert job.mask is not None
     end = job.mask.name[len(stem(job.mask)) :]
     end = ENDINGS.get(job.kind, end)
-    headers = {"x-segment-seconds": str(job.answer["seconds"]), "x-segment-model": job.model}
-    headers["x-segment-volumes-ml"] = json.dumps(job.answer["volumes_ml"])
+    headers = {"x-segment-seconds": str(told["seconds"]), "x-segment-model": job.model}
+    headers["x-segment-volumes-ml"] = json.dumps(told["volumes_ml"])
     after = BackgroundTask(service.forget, job) if service else None
     return FileResponse(job.mask, 200, headers, "application/octet-stream", after, f"{job.name}-mask{end}")
 
@@ -183,7 +188,7 @@ def plain_router(service: Service) -> APIRouter:
         """Queue a scan; ask for its state, its events or its mask later."""
         chosen = chosen_model(service, model)
         job = service.new_job(chosen, format)
-        job.preview = preview
+        job.preview, job.lasting = preview, True
         try:
             await receive(request, job, service.timeout)
         except BaseException:
@@ -239,10 +244,21 @@ def _job_routes(router: APIRouter, service: Service, file_answer: dict[int | str
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
         return StreamingResponse(_stream(found_job(service, id)), media_type="text/event-stream", headers=headers)
 
-    @router.get("/jobs/{id}/mask", response_class=FileResponse, responses=file_answer | refusals(404, 409, 422))
-    async def mask(id: str) -> FileResponse:
-        """The mask of a job that is done."""
-        return mask_answer(done_job(service, id))
+    @router.get(
+        "/jobs/{id}/mask",
+        response_class=FileResponse,
+        responses=file_answer | refusals(404, 409, 413, 422, 429, 503, 504, 507),
+    )
+    async def mask(id: str, format: Again = None) -> FileResponse:
+        """The mask of a job that is done; in the format that the job was asked for, or in another one."""
+        job = done_job(service, id)
+        if format in (None, job.kind):
+            return mask_answer(job)
+        other = service.again(job, str(format))
+        await other.ended()
+        if other.state != DONE:
+            raise HTTPException(other.status if other.state == FAILED else 409, other.detail or "The job was removed.")
+        return mask_answer(other, of=job)
 
     @router.get("/jobs/{id}/preview", include_in_schema=False)
     async def preview(id: str) -> FileResponse:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import signal
 import socket
@@ -11,10 +12,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from segment.errors import Stopped, UserError
 from segment.serving.access import read_tokens
 from segment.serving.served import How
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from segment.serving.service import Service
 
 GB = 1e9
 LEFT = 5.0  # seconds between the last answer and the end of connections
@@ -34,7 +41,8 @@ class Place:
         stop_timeout: Seconds to finish scans after SIGTERM.
         keep: Seconds that answers of jobs are kept.
         max_upload: GB of a body; a zip file may unpack to ten times as many.
-        folder: For uploads; None: the system's folder of temporary files.
+        folder: For uploads and jobs, which the next server with it goes on with; None: the system's folder of temporary
+            files, and jobs end with the server.
         log: File of what was seen.
     """
 
@@ -79,9 +87,10 @@ def serve(models: Mapping[str, str], how: How, place: Place) -> None:
         UserError: When a package is missing, the port is taken, or a model cannot be loaded.
     """
     try:
-        import uvicorn
+        import uvicorn  # noqa: F401
 
         from segment.serving.app import Rules, create_app
+        from segment.serving.kept import lasting_folder
         from segment.serving.log import Log
         from segment.serving.service import Service
         from segment.serving.start import in_processes
@@ -93,35 +102,39 @@ def serve(models: Mapping[str, str], how: How, place: Place) -> None:
     tokens = read_tokens(place.auth)
     listening = bound(place.host, place.port)
     largest = int(place.max_upload * GB)
-    service = Service(
-        in_processes(models, how, 10 * largest),
-        models,
-        place.workers,
-        place.queue,
-        place.timeout,
-        place.keep,
-        place.folder,
-    )
-    log = None if place.log is None else Log(place.log)
+    start = in_processes(models, how, 10 * largest)
+    with contextlib.ExitStack() as held:
+        lasting = None if place.folder is None else held.enter_context(lasting_folder(place.folder))
+        service = Service(start, models, place.workers, place.queue, place.timeout, place.keep, lasting=lasting)
+        log = None if place.log is None else Log(place.log)
+        app = create_app(service, Rules(tokens, largest), log)
+        _say(listening, models, place, bool(tokens))
+        _run(app, service, listening, place.stop_timeout)
+    if service.unusable:
+        raise UserError(service.unusable)
+
+
+def _run(app: FastAPI, service: Service, listening: socket.socket, stop_timeout: float) -> None:
+    """Answer requests until the process is stopped."""
+    import uvicorn
 
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             if not service.stopping:
-                loop.call_soon_threadsafe(asyncio.ensure_future, service.drain(place.stop_timeout))
+                loop.call_soon_threadsafe(asyncio.ensure_future, service.drain(stop_timeout))
             super().handle_exit(sig, frame)
 
     config = uvicorn.Config(
-        create_app(service, Rules(tokens, largest), log),
+        app,
         log_level="warning",
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=int(place.stop_timeout + LEFT),
+        timeout_graceful_shutdown=int(stop_timeout + LEFT),
         loop="asyncio",
     )
     server = Server(config)
     service.on_unusable = functools.partial(setattr, server, "should_exit", True)
     loop = asyncio.new_event_loop()
-    _say(listening, models, place, bool(tokens))
     try:
         with asyncio.Runner(loop_factory=lambda: loop) as runner:
             runner.run(server.serve([listening]))
@@ -129,8 +142,6 @@ def serve(models: Mapping[str, str], how: How, place: Place) -> None:
         raise Stopped(stop.number, resumes=False) from None
     except KeyboardInterrupt:
         raise Stopped(signal.SIGINT, resumes=False) from None
-    if service.unusable:
-        raise UserError(service.unusable)
 
 
 def _say(listening: socket.socket, models: Mapping[str, str], place: Place, tokens: bool) -> None:

@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from segment.errors import UserError
-from segment.serving.jobs import CANCELLED, DONE, INPUT, QUEUED, RUNNING, Job
+from segment.serving.jobs import CANCELLED, DONE, FAILED, INPUT, QUEUED, RUNNING, Job
+from segment.serving.kept import kept_jobs, record
 from segment.serving.link import Link
 
 DEPTH = 3  # scans that a worker has at once: one is read, one predicted, one written
@@ -77,6 +79,8 @@ class Service:
         timeout: Seconds that reading a scan, and predicting it, may take.
         keep: Seconds that an answer is kept for a client that asks for it later.
         parent: Where to put the folder of jobs; None: the system's folder of temporary files.
+        lasting: A folder of jobs in place of that one, in which jobs that nobody waits for are left for the next
+            server, see `segment.serving.kept`.
         on_finished: Called with each job that is over.
     """
 
@@ -89,11 +93,13 @@ class Service:
         timeout: float = 600,
         keep: float = 600,
         parent: Path | None = None,
+        lasting: Path | None = None,
         on_finished: OnFinished = lambda job: None,
     ) -> None:
         self.start_worker, self.models = start, models
         self.queue, self.timeout, self.keep, self.on_finished = queue, timeout, keep, on_finished
-        self.folder = Path(tempfile.mkdtemp(prefix="segment-serve-", dir=parent))
+        self.lasting = lasting is not None
+        self.folder = lasting or Path(tempfile.mkdtemp(prefix="segment-serve-", dir=parent))
         self.jobs: dict[str, Job] = {}
         self.described: dict[str, Any] = {}
         self.unusable = ""
@@ -121,7 +127,11 @@ class Service:
         return sum(len(worker.jobs) for worker in self._workers)
 
     async def begin(self) -> None:
-        """Start the workers, which takes them seconds."""
+        """Take up the jobs of the server before, and start the workers, which takes them seconds."""
+        for job in kept_jobs(self.folder, self.models) if self.lasting else ():
+            self.jobs[job.id] = job
+            if not job.over:
+                self._waiting.append(job)
         for worker in self._workers:
             self._begin(worker)
         self._spawn(self._tick())
@@ -145,15 +155,18 @@ class Service:
         """
         if model not in self.models:
             raise UserError(f"model={model}: is not served. There are: {', '.join(self.models)}.")
-        if self.stopping:
-            raise Busy("The server is about to stop. Send the scan to another one.", 503)
-        if (before := self.waiting + len(self._uploading)) >= self.queue:
-            raise Busy(f"{before} scans are waiting already. Send it again in a while.", 429)
+        self._require_room()
         job = Job(model, self.folder, kind, name)
         job.folder = self.folder / job.id
         (job.folder / INPUT).mkdir(parents=True)
         self._uploading.add(job)
         return job
+
+    def _require_room(self) -> None:
+        if self.stopping:
+            raise Busy("The server is about to stop. Send the scan to another one.", 503)
+        if (before := self.waiting + len(self._uploading)) >= self.queue:
+            raise Busy(f"{before} scans are waiting already. Send it again in a while.", 429)
 
     def discard(self, job: Job) -> None:
         """Remove a job whose upload has failed."""
@@ -165,11 +178,33 @@ class Service:
         self._uploading.discard(job)
 
     def submit(self, job: Job) -> None:
-        """Queue a job whose upload is complete."""
+        """Queue a job whose upload is complete.
+
+        Raises:
+            OSError: When it is to outlast the server, and the disk is full.
+        """
+        if self.lasting and job.lasting:
+            record(job)
         self._uploading.discard(job)
         self.jobs[job.id] = job
         self._waiting.append(job)
         self._dispatch()
+
+    def again(self, job: Job, kind: str) -> Job:
+        """Queue, before all others, a job that writes the mask of a finished one in another format.
+
+        Raises:
+            Busy: As `new_job`.
+        """
+        other = job.others.get(kind)
+        if other is None or other.state in (FAILED, CANCELLED):
+            other = Job(job.model, job.folder / uuid.uuid4().hex, kind, job.name, source=job)
+            self._require_room()
+            other.folder.mkdir()
+            job.others[kind] = other
+            self._waiting.appendleft(other)
+            self._dispatch()
+        return other
 
     def cancel(self, job: Job) -> None:
         """Give up a job; nothing happens if it is over."""
@@ -177,13 +212,26 @@ class Service:
             return
         self._leave(job)
         job.change(CANCELLED)
-        self.on_finished(job)
+        self._tell(job)
 
     def forget(self, job: Job) -> None:
         """Remove a job that is over, and its files, as soon as no worker has them."""
         self.jobs.pop(job.id, None)
         if not any(job.id in worker.jobs for worker in self._workers):
             job.remove()
+
+    def _tell(self, job: Job) -> None:
+        """Count a job that is over, and keep its answer on disk if it is to outlast the server."""
+        if job.source is not None:
+            return
+        self.on_finished(job)
+        self._keep(job)
+
+    def _keep(self, job: Job) -> None:
+        """Note on disk what has become of a job that is to outlast the server."""
+        if self.lasting and job.lasting and job.id in self.jobs:
+            with contextlib.suppress(OSError):  # the next server does again what this one has done
+                record(job)
 
     def _leave(self, job: Job) -> None:
         """Take a job out of the queue, or tell its worker to leave it."""
@@ -201,6 +249,8 @@ class Service:
             while self._waiting and worker.ready and worker.link is not None and self._takes(worker, self._waiting[0]):
                 job = self._waiting.popleft()
                 worker.jobs[job.id] = job
+                job.starts += 1
+                self._keep(job)
                 try:
                     worker.link.send("predict", id=job.id, **job.task)
                 except OSError:  # it has ended, which its pipe will tell
@@ -248,7 +298,7 @@ class Service:
             if was_over and job.id not in self.jobs:
                 job.remove()
             elif not was_over:
-                self.on_finished(job)
+                self._tell(job)
 
     @staticmethod
     def _finish(job: Job, event: str, message: Mapping[str, Any]) -> None:
@@ -277,7 +327,7 @@ class Service:
                 self.forget(job) if job.id not in self.jobs else None
             elif job.attempts >= ATTEMPTS:
                 job.fail(503, f"The worker ended {job.attempts} times while it had this scan. It was not predicted.")
-                self.on_finished(job)
+                self._tell(job)
             else:
                 job.change(QUEUED)
                 self._waiting.appendleft(job)
@@ -302,7 +352,7 @@ class Service:
                     if job.deadline is not None and now > job.deadline and not job.over:
                         self._leave(job)
                         job.fail(504, f"The scan took longer than {self.timeout:g} s. It was given up.")
-                        self.on_finished(job)
+                        self._tell(job)
                 stuck = any(job.abandoned and now > job.abandoned + PATIENCE for job in worker.jobs.values())
                 if stuck and worker.process is not None and worker.link is not None:
                     worker.process.kill()
@@ -310,19 +360,25 @@ class Service:
                 self.forget(job)
 
     async def drain(self, seconds: float) -> None:
-        """Accept nothing more, and wait until all jobs are over, but no longer than given; tell the others."""
+        """Accept nothing more, wait for all jobs, but no longer than given, and put the others back or tell them."""
         self.stopping = True
         deadline = time.monotonic() + seconds
         while (self.waiting or self.running) and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
-        for job in list(self.jobs.values()):
-            if not job.over:
+        begun = [job for worker in self._workers for job in worker.jobs.values()]
+        for job in {*self.jobs.values(), *self._waiting, *begun}:
+            if self.lasting and job.lasting and not job.put_back and not job.over:
+                job.put_back = True
+                job.starts -= job in begun
+                self._keep(job)
+                job.change()
+            elif not job.over and not job.put_back:
                 self._leave(job)
                 job.fail(503, "The server has stopped before it predicted the scan. Send it to another one.")
-                self.on_finished(job)
+                self._tell(job)
 
     async def end(self) -> None:
-        """End the workers and remove all files."""
+        """End the workers and remove all files but those of jobs that are put back."""
         self.stopping = True
         for task in list(self._tasks):
             task.cancel()
@@ -332,4 +388,8 @@ class Service:
                 worker.link.close()
                 await asyncio.to_thread(worker.process.join, 2.0)
                 worker.process.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for place in list(self.folder.iterdir()):
+            if not self.lasting or place.name not in self.jobs or not self.jobs[place.name].lasting:
+                shutil.rmtree(place, ignore_errors=True)
+        with contextlib.suppress(OSError):  # not empty
+            self.folder.rmdir()

@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import queue
+import shutil
 import signal
 import threading
 import time
@@ -24,7 +25,7 @@ import numpy as np
 from segment.data.archives import Limits, unpack
 from segment.errors import UserError
 from segment.failures import explain_failure
-from segment.files import write_text
+from segment.files import write_text, written_whole
 from segment.io.geometry import canonical_grid, to_canonical
 from segment.io.images import Image
 from segment.memory import InsufficientMemory
@@ -34,6 +35,7 @@ from segment.serving.link import Link
 from segment.serving.served import How, Served, load_served
 
 UNREADABLE, TOO_LARGE, BROKEN, FULL = 422, 413, 500, 507
+VOXELS = "voxels.npz"
 STEP = 0.1  # seconds between two reports of progress
 MAX_FILES = 20_000  # of a zip file
 
@@ -48,6 +50,8 @@ class Task:
         folder: The job's.
         kind: Format of the mask.
         preview: Whether to make small volumes for the page's viewer.
+        lasting: Whether the mask may be asked for in other formats later.
+        again: Whether the mask was predicted, and is only to be written; the folder is then in that of its job.
     """
 
     id: str
@@ -55,6 +59,8 @@ class Task:
     folder: Path
     kind: str
     preview: bool
+    lasting: bool
+    again: bool
 
 
 class _Cancelled(Exception):
@@ -99,14 +105,15 @@ class Worker:
                 if message["event"] == "cancel":
                     self._cancelled.add(message["id"])
                 else:
-                    more = message["kind"], message["preview"]
+                    more = (message[key] for key in ("kind", "preview", "lasting", "again"))
                     self._tasks.put(Task(message["id"], message["model"], Path(message["folder"]), *more))
         self._tasks.put(None)
 
     def _read_all(self) -> None:
         with contextlib.suppress(OSError):
             while (task := self._tasks.get()) is not None:
-                scan = self._guarded(task, functools.partial(self._read_one, task))
+                step = self._write_again if task.again else self._read_one
+                scan = self._guarded(task, functools.partial(step, task))
                 if scan is not None:
                     self._read.put((task, scan))
                 del scan
@@ -167,6 +174,9 @@ class Worker:
         served = self.models[task.model]
         path = task.folder / f"mask-{name}"
         write_mask(path, mask, files[0], task.kind, served.naming)
+        if task.lasting:
+            with written_whole(task.folder / VOXELS) as temporary:
+                np.savez_compressed(temporary, mask=mask)
         if task.preview:
             write_text(task.folder / PREVIEW, json.dumps(_preview(image, served.model.labels.encode(mask))))
         found = mask_features(mask, image.grid, served.naming.labels)
@@ -180,6 +190,21 @@ class Worker:
             notes=list(served.notes),
             features=found,
         )
+
+    def _write_again(self, task: Task) -> None:
+        """Write the mask of a job that is done in another format."""
+        from segment.io.masks import write_mask
+
+        self.link.send("predicting", id=task.id)
+        served, source = self.models[task.model], task.folder.parent
+        try:
+            with np.load(source / VOXELS, allow_pickle=False) as held:
+                mask = held["mask"]
+            name, files = found_scan(source / INPUT, len(served.model.channels), task.kind, self.unpacked)
+        except OSError:
+            raise UserError("The job was removed meanwhile.") from None
+        write_mask(task.folder / f"mask-{name}", mask, files[0], task.kind, served.naming)
+        self.link.send("done", id=task.id, mask=f"mask-{name}", seconds=0, volumes_ml={}, notes=[], features={})
 
 
 class _Watch:
@@ -218,15 +243,14 @@ def found_scan(folder: Path, channels: int, kind: str, unpacked: int) -> tuple[s
     """
     from segment.inference.inputs import find_scans, renamed
 
-    files = sorted(folder.iterdir())
-    if len(files) == 1 and files[0].name.endswith(".zip"):
-        inside = folder / "zip"
+    archive, inside = folder / "scan.zip", folder / "zip"
+    if archive.exists():
+        shutil.rmtree(inside, ignore_errors=True)  # half of it, if a worker has ended here
         inside.mkdir()
-        unpack(files[0], inside, Limits(unpacked, MAX_FILES), files[0].name)
-        files[0].unlink()
-        source = inside
-    else:
-        source = files[0] if len(files) == 1 else folder
+        unpack(archive, inside, Limits(unpacked, MAX_FILES), archive.name)
+        archive.unlink()
+    files = sorted(folder.iterdir())
+    source = files[0] if len(files) == 1 else folder
     try:
         scans = renamed(find_scans(source, channels), kind)
     except UserError as error:

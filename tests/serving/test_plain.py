@@ -73,6 +73,14 @@ def test_a_job_tells_its_progress_and_keeps_its_mask_until_it_is_removed(client)
     assert [one["progress"] for one in told] == sorted(one["progress"] for one in told)
     assert client.get(place).json() == told[-1]
     assert client.get(f"{place}/mask").content == client.post("/predict", content=SCAN.read_bytes()).content
+    for kind in ("seg.nrrd", "own"):  # the mask of the job in other formats
+        asked = client.post(f"/predict?format={kind}&name=x.nii.gz", content=SCAN.read_bytes())
+        again = client.get(f"{place}/mask?format={kind}")
+        assert again.content == asked.content
+        assert again.headers["content-disposition"] == asked.headers["content-disposition"]
+        assert again.headers["x-segment-volumes-ml"] == asked.headers["x-segment-volumes-ml"]
+    refused = client.get(f"{place}/mask?format=dicom_seg")
+    assert (refused.status_code, "is not of a DICOM series" in refused.json()["detail"]) == (422, True)
     assert {"image", "prediction", "centre"} <= client.get(f"{place}/preview").json().keys()
     assert client.delete(place).status_code == 200
     assert client.get(place).status_code == 404

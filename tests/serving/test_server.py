@@ -72,6 +72,31 @@ def test_a_killed_worker_loses_no_scan(server):
     assert post(url, SCAN.read_bytes()).content == expected
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_jobs_are_predicted_by_the_next_server(number, server, tmp_path):
+    given = (f"folder={tmp_path / 'jobs'}", "stop_timeout=0.01")
+    (tmp_path / "jobs").mkdir()
+    program, url = server(*given)
+    expected = post(url, SCAN.read_bytes()).content
+    with httpx.Client(trust_env=False) as client:
+        ids = [client.post(f"{url}/jobs", content=SCAN.read_bytes()).json()["id"] for _ in range(12)]
+    os.kill(program.pid, number)
+    program.wait()
+    program, url = server(*given)
+    with httpx.Client(base_url=url, trust_env=False) as client:
+        while any(client.get(f"/jobs/{id}").json()["state"] in ("queued", "running") for id in ids):
+            time.sleep(0.1)
+        assert {client.get(f"/jobs/{id}/mask").content for id in ids} == {expected}
+        with pytest.raises(UserError, match="another server is using it"):
+            serve.run(compose("serve", [f"model={OLD / 'seed0'}", "port=0", *given]))
+        for id in ids:
+            client.delete(f"/jobs/{id}")
+    program.terminate()
+    program.wait()
+    assert not list((tmp_path / "jobs").iterdir())
+
+
 @pytest.mark.parametrize(
     ("override", "said"),
     [

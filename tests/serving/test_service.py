@@ -134,6 +134,71 @@ def test_stopping_answers_what_was_begun_and_refuses_the_rest():
         assert begun.result().content == b"\x1f\x8bscan"
 
 
+def test_jobs_that_nobody_waits_for_outlast_the_server(tmp_path):
+    gate, seen, killed = threading.Event(), [], threading.Event()
+
+    def act(link, message):
+        seen.append(message["folder"][-32:])
+        gate.wait()
+        if killed.is_set():
+            raise OSError
+        answer(link, message)
+
+    def state(client, id):
+        return client.get(f"/jobs/{id}").json()
+
+    with client_of(Scripted(answer), MODELS, lasting=tmp_path) as client:
+        done, gone = (post(client, b"\x1f\x8bdone", "/jobs?name=my scan.nii.gz").json()["id"] for _ in range(2))
+        until(lambda: state(client, done)["state"] == state(client, gone)["state"] == "done")
+        client.delete(f"/jobs/{gone}")
+    with client_of(Scripted(act), MODELS, lasting=tmp_path) as client, ThreadPoolExecutor(2) as pool:
+        ids = [post(client, b"\x1f\x8b" + str(number).encode()).json()["id"] for number in range(5)]
+        waits = pool.submit(post, client, b"\x1f\x8bwaits", "/predict")
+        until(lambda: seen and client.service.waiting == 3)
+        events = pool.submit(lambda: client.get(f"/jobs/{ids[4]}/events").text)
+        time.sleep(0.05)
+        client.portal.call(client.service.drain, 0.05)
+        assert "predicted when it is started again" in events.result()
+        assert waits.result().status_code == 503
+        assert "has stopped" in waits.result().json()["detail"]
+        killed.set()
+        gate.set()
+    assert {place.name for place in tmp_path.iterdir()} == {done, *ids}
+    (tmp_path / "left").mkdir()  # an upload of a server that was killed
+    (tmp_path / ids[0] / "mask-scan.nii.gz").write_bytes(b"half")
+    (tmp_path / ids[1] / "job.json").write_text("{")
+    killed.clear()
+    with client_of(Scripted(act), MODELS, lasting=tmp_path, keep=60) as client:
+        left = [ids[0], *ids[2:]]
+        until(lambda: all(state(client, id)["state"] == "done" for id in left))
+        assert seen[-len(left) :] == left  # in the order in which they came
+        answers = [client.get(f"/jobs/{id}/mask") for id in [*left, done]]
+        assert [one.content[2:] for one in answers] == [b"0", b"2", b"3", b"4", b"done"]
+        assert answers[-1].headers["content-disposition"].endswith('"my-scan-mask.nii.gz"')
+        assert client.get(f"/jobs/{ids[1]}").status_code == client.get(f"/jobs/{gone}").status_code == 404
+        for id in [*left, done]:
+            client.delete(f"/jobs/{id}")
+    assert not tmp_path.exists()  # since it is empty
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"), [({"starts": 5}, "ended 5 times"), ({"model": "x"}, "without the model")]
+)
+def test_a_job_that_cannot_be_taken_up_is_told(change, reason, tmp_path):
+    with client_of(Scripted(lambda link, message: None), MODELS, lasting=tmp_path) as client:
+        id = post(client).json()["id"]
+        until(lambda: client.service.running)
+        client.portal.call(client.service.drain, 0)
+    record = tmp_path / id / "job.json"
+    told = json.loads(record.read_text())
+    assert told["starts"] == 0  # of servers that stopped in order none counts
+    record.write_text(json.dumps(told | change))
+    with client_of(Scripted(answer), MODELS, lasting=tmp_path) as client:
+        found = client.get(f"/jobs/{id}").json()
+        assert (found["state"], found["status"]) == ("failed", 503)
+        assert reason in found["detail"]
+
+
 def test_a_model_that_cannot_be_loaded_is_told():
     def work(connection):
         connection.send_bytes(json.dumps({"event": "unusable", "detail": "no such"}).encode())
