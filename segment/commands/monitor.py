@@ -42,6 +42,8 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     ]
     print(table(("feature", "reference", "seen", "distance", "p corrected"), rows, left=("feature",)))
     print(found.conclusion)
+    for note in found.untested:
+        print(note)
     if options.output is not None:
         write_drift(Path(options.output), found)
         print(f"Page    {Path(options.output) / PAGE}")

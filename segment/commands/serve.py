@@ -10,7 +10,7 @@ from segment.config.checks import check_inference
 from segment.config.options import ServeOptions, read_options
 from segment.errors import UserError
 from segment.io.dicom.codes import read_codes
-from segment.serving.served import How, check_served, named_models
+from segment.serving.served import ENCODER, QUALITY, How, check_served, named_models
 from segment.serving.server import Place, serve
 from segment.workflow.experiment import NO_COMMAND, Command
 from segment.workflow.values import require_number
@@ -49,6 +49,11 @@ def _place(options: ServeOptions) -> Place:
         require_number(key, getattr(options, key), 0.001, 1e6)
     if options.folder is not None and not Path(options.folder).is_dir():
         raise UserError(f"folder={options.folder}: there is no such folder. Create it, or leave it out.")
+    for one in options.log_more:
+        if one not in (ENCODER, QUALITY):
+            raise UserError(f"log_more={one}: there is no such thing. Give {ENCODER} or {QUALITY}, or both.")
+    if options.log_more and options.log is None:
+        raise UserError("log_more: says what is logged, but there is no log. Give log=FILE too.")
     folder, log, auth = (None if path is None else Path(path) for path in (options.folder, options.log, options.auth))
     return Place(
         options.host,
@@ -62,4 +67,5 @@ def _place(options: ServeOptions) -> Place:
         options.max_upload,
         folder,
         log,
+        options.log_more,
     )

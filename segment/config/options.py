@@ -80,6 +80,7 @@ class ServeOptions:
     engine: str | None
     auth: str | None
     log: str | None
+    log_more: list[str]
     workers: int
     queue: int
     timeout: float

@@ -2,16 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping, MutableSequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from segment.io.dicom.files import damage_as_value_error, is_dicom, read_attributes, text
 from segment.io.geometry import Grid, canonical_grid, to_canonical
 from segment.io.images import Image
+from segment.privacy.values import looks_like
 
 SAMPLE = 1 << 18  # voxels of a channel that are looked at
 PERCENTILES = (1, 50, 99)
 AXES = ("z", "y", "x")
+SCANNER = {
+    "modality": "Modality",
+    "manufacturer": "Manufacturer",
+    "model": "ManufacturerModelName",
+    "field_strength": "MagneticFieldStrength",
+    "kernel": "ConvolutionKernel",
+}
+"""What is told of a scanner, and the DICOM attribute that says it."""
+_PERSONAL = (
+    "PatientName",
+    "PatientID",
+    "OtherPatientIDs",
+    "OtherPatientNames",
+    "ReferringPhysicianName",
+    "PerformingPhysicianName",
+    "OperatorsName",
+    "AccessionNumber",
+    "DeviceSerialNumber",
+)
+_SCANNER_TEXT = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._/+()\\-]{0,63}")
+_WORD = re.compile(r"\w{3,}")
 
 
 def image_features(image: Image) -> dict[str, float]:
@@ -91,3 +117,39 @@ def mask_features(mask: np.ndarray, grid: Grid, labels: Mapping[str, int]) -> di
             places = (np.arange(len(profile)) + 0.5) / len(profile)
             found[f"place_{label}_{name}"] = float((profile * places).sum() / count)
     return found
+
+
+def scanner_tags(file: Path) -> dict[str, str]:
+    """What a DICOM file says of its scanner.
+
+    A value that holds a word of a name, ID or serial number of the same file, or that looks like a name, a date or an
+    ID, is left out: some sites write such things where they do not belong.
+
+    Args:
+        file: One of the files of a scan; untrusted.
+
+    Returns:
+        Keys of `SCANNER` to texts of at most 64 plain characters; empty for other formats.
+    """
+    if not is_dicom(file):
+        return {}
+    try:
+        with damage_as_value_error():
+            told = read_attributes(file, [*SCANNER.values(), *_PERSONAL])
+            personal = {word for key in _PERSONAL for word in _WORD.findall(text(told, key).casefold())}
+            found = {name: _joined(told.get(key)) for name, key in SCANNER.items()}
+    except ValueError:  # the image was read all the same
+        return {}
+    return {name: value for name, value in found.items() if is_scanner_tag(value, personal)}
+
+
+def _joined(value: Any) -> str:
+    several = value if isinstance(value, MutableSequence) else [value]
+    return "/".join("" if one is None else str(one).strip(" \0") for one in several)
+
+
+def is_scanner_tag(value: Any, personal: Collection[str] = ()) -> bool:
+    """Whether a value can be one of a scanner, and holds none of these words in lower case."""
+    if not isinstance(value, str) or not _SCANNER_TEXT.fullmatch(value) or looks_like(value) is not None:
+        return False
+    return not any(word in value.casefold() for word in personal)

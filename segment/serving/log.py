@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from segment.errors import UserError
+from segment.serving.features import SCANNER, is_scanner_tag
 from segment.serving.jobs import DONE, Job
 from segment.text import one_line
 
@@ -24,12 +25,16 @@ class Seen:
     Attributes:
         time: When, UTC, ISO 8601 to the second.
         model: Name of the model.
-        features: Name to value; see `segment.serving.features`.
+        features: Name to value; see `segment.serving.features` and `segment.serving.details`.
+        scanner: What the file said of the scanner; see `segment.serving.features.scanner_tags`.
+        encoder: Features of the network's encoder; empty if they were not asked for.
     """
 
     time: str
     model: str
     features: dict[str, float]
+    scanner: dict[str, str] = field(default_factory=dict)
+    encoder: tuple[float, ...] = ()
 
 
 class Log:
@@ -59,6 +64,7 @@ class Log:
         if job.state == DONE:
             features = {name: float(f"{value:.6g}") for name, value in job.answer["features"].items()}
             line |= {"seconds": job.answer["seconds"], "features": features}
+            line |= {key: job.answer[key] for key in ("scanner", "encoder") if job.answer[key]}
         else:
             line["status"] = job.status
         self._stream.write(json.dumps(line, allow_nan=False) + "\n")
@@ -94,10 +100,19 @@ def _lines(path: Path) -> Iterator[Seen]:
                 content = json.loads(line)
                 if content["state"] != DONE:
                     continue
-                features = {str(name): float(value) for name, value in content["features"].items()}
-                yield Seen(str(content["time"]), str(content["model"]), features)
+                yield _seen(content)
             except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
                 raise UserError(
                     f"log={path}: line {number} is damaged ({one_line(error)[:200]}). Remove it, or give a file that "
                     "segment serve log= has written."
                 ) from None
+
+
+def _seen(content: Any) -> Seen:
+    """The scan of a line."""
+    features = {str(name): float(value) for name, value in content["features"].items()}
+    scanner = {key: value for key, value in content.get("scanner", {}).items() if key in SCANNER}
+    if not all(is_scanner_tag(value) for value in scanner.values()):
+        raise ValueError("it tells of a scanner what segment serve does not write")
+    encoder = tuple(float(value) for value in content.get("encoder", ()))
+    return Seen(str(content["time"]), str(content["model"]), features, scanner, encoder)

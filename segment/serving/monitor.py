@@ -16,9 +16,9 @@ from segment.parallel import on_all_cores
 from segment.runs.folder import RunFolder, read_run
 from segment.runs.scans import TEST
 from segment.runs.voxels import read_voxels
-from segment.serving.features import image_features, mask_features
+from segment.serving.features import image_features, mask_features, scanner_tags
 from segment.serving.log import Seen, read_log
-from segment.statistics.drift import FEWEST, Chart, Drift, control_chart, drifts, outlyingness
+from segment.statistics.drift import EXPECTED, FEWEST, Chart, Drift, Sample, control_chart, drifts, outlyingness
 
 WORST = 10
 
@@ -55,6 +55,7 @@ class Monitored:
         level: Probability of an alarm without a shift.
         first: Time of the first scan.
         last: Time of the last.
+        untested: A sentence for each part of the log that the reference has nothing for.
     """
 
     tests: Sequence[Drift]
@@ -65,6 +66,7 @@ class Monitored:
     level: float
     first: str
     last: str
+    untested: Sequence[str] = ()
 
     @property
     def alarms(self) -> list[Drift]:
@@ -103,25 +105,54 @@ def monitor(
     Raises:
         UserError: When a file cannot be read, or there are too few scans.
     """
-    ours = reference_features(reference)
-    seen = read_log(log, model)[-(last or 0) :]
+    ours, seen = reference_scans(reference), read_log(log, model)[-(last or 0) :]
     for name, count in ((f"reference={reference}", len(ours)), (f"log={log}", len(seen))):
         if count < FEWEST:
             raise UserError(f"{name}: has {count} scans, but a test needs {FEWEST}. Wait for more, or give another.")
-    names = sorted(set().union(*ours) & set().union(*(one.features for one in seen)))
+    names = common_features(ours, seen)
     if not names:
         raise UserError(f"log={log}: has no feature of reference={reference}. Give the log of a model like it.")
-    before, after = _table(ours, names), _table([one.features for one in seen], names)
+    before, after = as_sample(ours, names), as_sample(seen, names)
     tests = drifts(names, before, after, seed)
     place = {name: index for index, name in enumerate(names)}
-    shown = [test.feature for test in tests if test.feature in place]
-    charts = {name: control_chart(before[:, place[name]], after[:, place[name]]) for name in shown}
-    worst = _worst(seen, names, before, after)
-    return Monitored(tests, charts, worst, len(ours), len(seen), level, seen[0].time, seen[-1].time)
+    shown = [EXPECTED] * (EXPECTED in place) + [one.feature for one in tests if one.feature in place]
+    charts = {
+        name: control_chart(before.features[:, place[name]], after.features[:, place[name]])
+        for name in dict.fromkeys(shown)
+    }
+    worst = _worst(seen, names, before.features, after.features)
+    notes = _untested(before, after, names, seen)
+    return Monitored(tests, charts, worst, len(ours), len(seen), level, seen[0].time, seen[-1].time, notes)
 
 
-def _table(rows: Sequence[dict[str, float]], names: Sequence[str]) -> np.ndarray:
-    return np.array([[row.get(name, np.nan) for name in names] for row in rows], np.float64)
+def common_features(ours: Sequence[Seen], seen: Sequence[Seen]) -> list[str]:
+    """Names of the features that some scans of both sides have."""
+    return sorted(set().union(*(one.features for one in ours)) & set().union(*(one.features for one in seen)))
+
+
+def as_sample(scans: Sequence[Seen], names: Sequence[str]) -> Sample:
+    """The scans as tests take them; a scanner's tag that a scan lacks is a category of its own, if others have it."""
+    table = np.array([[one.features.get(name, np.nan) for name in names] for one in scans], np.float64)
+    told = {key for one in scans for key in one.scanner}
+    tags = {f"scanner_{key}": [one.scanner.get(key, "none") for one in scans] for key in told}
+    encoded = [one.encoder for one in scans if one.encoder]
+    alike = len(encoded) >= FEWEST and len({len(one) for one in encoded}) == 1
+    return Sample(table, tags, np.array(encoded, np.float64) if alike else None)
+
+
+def _untested(before: Sample, after: Sample, names: Sequence[str], seen: Sequence[Seen]) -> list[str]:
+    """What the log tells and the reference does not, in a sentence."""
+    missing = []
+    if before.encoder is None and after.encoder is not None:
+        missing.append("the encoder's features")
+    if EXPECTED not in names and any(EXPECTED in one.features for one in seen):
+        missing.append("the expected Dice")
+    if not missing:
+        return []
+    return [
+        f"Not tested, since the reference does not have them: {' and '.join(missing)}. Send its scans to segment serve "
+        "log=FILE log_more=[encoder,quality], and give reference=FILE."
+    ]
 
 
 def _worst(seen: Sequence[Seen], names: Sequence[str], before: np.ndarray, after: np.ndarray) -> list[Odd]:
@@ -137,8 +168,8 @@ def _worst(seen: Sequence[Seen], names: Sequence[str], before: np.ndarray, after
     return found
 
 
-def reference_features(reference: Path) -> list[dict[str, float]]:
-    """Features of the scans of a run, with its predicted masks, or of a log.
+def reference_scans(reference: Path) -> list[Seen]:
+    """The scans of a run, with its predicted masks, or of a log.
 
     Args:
         reference: A run folder or a file of ``segment serve log=``.
@@ -147,7 +178,7 @@ def reference_features(reference: Path) -> list[dict[str, float]]:
         UserError: When it is neither, or a scan cannot be read.
     """
     if reference.is_file():
-        return [one.features for one in read_log(reference)]
+        return read_log(reference)
     run = read_run(reference)
     try:
         labels = Labels(run.provenance["labels"], run.provenance.get("region_order"))
@@ -157,20 +188,21 @@ def reference_features(reference: Path) -> list[dict[str, float]]:
     own = run.scans[run.scans["split"] != TEST] if "split" in run.scans else run.scans
     cases = list(dict.fromkeys(own["case"]))
 
-    def features(case: str) -> dict[str, float]:
-        return _features_of(run, case, indices)
+    def seen(case: str) -> Seen:
+        return _seen(run, case, indices)
 
-    return list(on_all_cores(features, cases))
+    return list(on_all_cores(seen, cases))
 
 
-def _features_of(run: RunFolder, case: str, labels: dict[str, int]) -> dict[str, float]:
-    """Features of one scan of a run."""
+def _seen(run: RunFolder, case: str, labels: dict[str, int]) -> Seen:
+    """One scan of a run."""
     try:
         scan = read_voxels(run, case)
     except (UserError, ValueError) as error:
         raise UserError(f"reference={run.path}: its scan {case} cannot be read: {error}") from error
-    image = Image(scan.image, scan.grid)
-    return image_features(image) | mask_features(scan.prediction, scan.grid, labels)
+    features = image_features(Image(scan.image, scan.grid)) | mask_features(scan.prediction, scan.grid, labels)
+    images = run.provenance["cases"][case].get("images") or [""]
+    return Seen("", "", features, scanner_tags(Path(images[0])) if Path(images[0]).is_file() else {})
 
 
 def as_plain(found: Monitored) -> dict[str, Any]:
@@ -185,4 +217,5 @@ def as_plain(found: Monitored) -> dict[str, Any]:
             name: None if chart.first_out is None else chart.first_out + 1 for name, chart in found.charts.items()
         },
         "worst": [vars(odd) for odd in found.worst],
+        "untested": list(found.untested),
     }

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from segment.inference.several import SeveralPlans
     from segment.io.masks import Naming
 
+ENCODER, QUALITY = "encoder", "quality"
+"""What the log can tell besides; see `segment.serving.details`."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 

@@ -8,7 +8,7 @@ import functools
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -44,6 +44,7 @@ class Place:
         folder: For uploads and jobs, which the next server with it goes on with; None: the system's folder of temporary
             files, and jobs end with the server.
         log: File of what was seen.
+        log_more: What else it tells, see `segment.serving.details`.
     """
 
     host: str = "127.0.0.1"
@@ -57,6 +58,7 @@ class Place:
     max_upload: float = 2
     folder: Path | None = None
     log: Path | None = None
+    log_more: Sequence[str] = ()
 
 
 def bound(host: str, port: int) -> socket.socket:
@@ -102,7 +104,7 @@ def serve(models: Mapping[str, str], how: How, place: Place) -> None:
     tokens = read_tokens(place.auth)
     listening = bound(place.host, place.port)
     largest = int(place.max_upload * GB)
-    start = in_processes(models, how, 10 * largest)
+    start = in_processes(models, how, 10 * largest, place.log_more)
     with contextlib.ExitStack() as held:
         lasting = None if place.folder is None else held.enter_context(lasting_folder(place.folder))
         service = Service(start, models, place.workers, place.queue, place.timeout, place.keep, lasting=lasting)

@@ -288,7 +288,7 @@ class Service:
             job.deadline = time.monotonic() + self.timeout
         elif event == "read":
             job.deadline = None
-            job.answer["features"] = message["features"]
+            job.answer |= {key: message[key] for key in ("features", "scanner")}
         elif event == "progress":
             job.change(progress=message["share"])
         else:
@@ -304,8 +304,9 @@ class Service:
     def _finish(job: Job, event: str, message: Mapping[str, Any]) -> None:
         if event == "done" and not job.over:
             job.mask = job.folder / Path(str(message["mask"])).name
-            features = job.answer.pop("features", {}) | message["features"]
-            job.answer = {key: message[key] for key in ("seconds", "volumes_ml", "notes")} | {"features": features}
+            told = {key: message[key] for key in ("seconds", "volumes_ml", "notes", "encoder")}
+            features = job.answer.get("features", {}) | message["features"]
+            job.answer = {**told, "features": features, "scanner": job.answer.get("scanner", {})}
             job.change(DONE, 1.0)
         elif event == "failed":
             job.fail(int(message["status"]), str(message["detail"]))

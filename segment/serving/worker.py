@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -29,10 +29,11 @@ from segment.files import write_text, written_whole
 from segment.io.geometry import canonical_grid, to_canonical
 from segment.io.images import Image
 from segment.memory import InsufficientMemory
-from segment.serving.features import image_features, mask_features
+from segment.serving.details import encoder_features, quality_features, require_encoder, room_for_probabilities
+from segment.serving.features import image_features, mask_features, scanner_tags
 from segment.serving.jobs import INPUT, PREVIEW
 from segment.serving.link import Link
-from segment.serving.served import How, Served, load_served
+from segment.serving.served import ENCODER, QUALITY, How, Served, load_served
 
 UNREADABLE, TOO_LARGE, BROKEN, FULL = 422, 413, 500, 507
 VOXELS = "voxels.npz"
@@ -74,10 +75,15 @@ class Worker:
         link: To the server.
         models: By name.
         unpacked: Bytes that a zip file may unpack to.
+        more: What else the log tells: `ENCODER`, `QUALITY`.
+
+    Raises:
+        UserError: When a model has no encoder whose features could be told.
     """
 
-    def __init__(self, link: Link, models: Mapping[str, Served], unpacked: int) -> None:
-        self.link, self.models, self.unpacked = link, models, unpacked
+    def __init__(self, link: Link, models: Mapping[str, Served], unpacked: int, more: Collection[str] = ()) -> None:
+        self.link, self.models, self.unpacked, self.more = link, models, unpacked, more
+        self.encoders = {name: require_encoder(one, name) for name, one in models.items() if ENCODER in more}
         self._tasks: queue.Queue[Task | None] = queue.Queue()
         self._read: queue.Queue[tuple[Task, Any] | None] = queue.Queue(1)
         self._cancelled: set[str] = set()
@@ -151,7 +157,7 @@ class Worker:
         served = self.models[task.model]
         name, files = found_scan(task.folder / INPUT, len(served.model.channels), task.kind, self.unpacked)
         image, prepared = served.predictor.read_both(files)
-        self.link.send("read", id=task.id, features=image_features(image))
+        self.link.send("read", id=task.id, features=image_features(image), scanner=scanner_tags(files[0]))
         if not task.preview:  # its voxels are not needed any more
             image = Image(image.array[:0], image.grid)
         return name, files, image, prepared
@@ -163,14 +169,17 @@ class Worker:
         served, began = self.models[task.model], time.perf_counter()
         parts = prepared if isinstance(prepared, list) else [prepared]
         watch = _Watch(self.link, task.id, [part[0].shape for part in parts], lambda: self._require_wanted(task))
-        mask = served.model.labels.decode(served.predictor.predict_read(files, prepared, watch))
-        return name, files, image, mask, time.perf_counter() - began
+        kept = room_for_probabilities(served, image.grid.shape, task.folder) if QUALITY in self.more else None
+        mask = served.model.labels.decode(served.predictor.predict_read(files, prepared, watch, kept))
+        seconds = time.perf_counter() - began
+        encoder = encoder_features(self.encoders[task.model], served, prepared) if ENCODER in self.more else []
+        return name, files, image, mask, seconds, kept, encoder
 
     def _write(self, task: Task, result: Any) -> None:
         """Write the mask, and tell the server."""
         from segment.io.masks import write_mask
 
-        name, files, image, mask, seconds = result
+        name, files, image, mask, seconds, kept, encoder = result
         served = self.models[task.model]
         path = task.folder / f"mask-{name}"
         write_mask(path, mask, files[0], task.kind, served.naming)
@@ -180,6 +189,9 @@ class Worker:
         if task.preview:
             write_text(task.folder / PREVIEW, json.dumps(_preview(image, served.model.labels.encode(mask))))
         found = mask_features(mask, image.grid, served.naming.labels)
+        if kept is not None:
+            labels = served.model.labels
+            found |= quality_features(kept[: labels.outputs], labels.encode(mask), labels)
         volumes = {label: round(found[f"volume_{label}"], 3) for label in served.naming.labels}
         self.link.send(
             "done",
@@ -189,6 +201,7 @@ class Worker:
             volumes_ml=volumes,
             notes=list(served.notes),
             features=found,
+            encoder=encoder,
         )
 
     def _write_again(self, task: Task) -> None:
@@ -204,7 +217,9 @@ class Worker:
         except OSError:
             raise UserError("The job was removed meanwhile.") from None
         write_mask(task.folder / f"mask-{name}", mask, files[0], task.kind, served.naming)
-        self.link.send("done", id=task.id, mask=f"mask-{name}", seconds=0, volumes_ml={}, notes=[], features={})
+        self.link.send(
+            "done", id=task.id, mask=f"mask-{name}", seconds=0, volumes_ml={}, notes=[], features={}, encoder=[]
+        )
 
 
 class _Watch:
@@ -280,7 +295,9 @@ def _explained(error: Exception) -> tuple[int, str]:
     return BROKEN, "The server has made a mistake, which its operator finds in its log. The scan was not predicted."
 
 
-def serve_link(connection: Connection, models: Mapping[str, str], how: How, unpacked: int) -> None:
+def serve_link(
+    connection: Connection, models: Mapping[str, str], how: How, unpacked: int, more: Collection[str] = ()
+) -> None:
     """Load the models, tell the server, and work.
 
     Args:
@@ -288,25 +305,29 @@ def serve_link(connection: Connection, models: Mapping[str, str], how: How, unpa
         models: Name to folder.
         how: How they predict.
         unpacked: Bytes that a zip file may unpack to.
+        more: What else the log tells, see `Worker`.
     """
     link = Link(connection)
     try:
         loaded = {name: load_served(folder, how) for name, folder in models.items()}
+        worker = Worker(link, loaded, unpacked, more)
     except UserError as error:
         with contextlib.suppress(OSError):
             link.send("unusable", detail=str(error))
         return
     with contextlib.suppress(OSError):
         link.send("ready", models={name: served.described for name, served in loaded.items()})
-        Worker(link, loaded, unpacked).run()
+        worker.run()
 
 
-def main(connection: Connection, models: Mapping[str, str], how: How, unpacked: int) -> None:
+def main(
+    connection: Connection, models: Mapping[str, str], how: How, unpacked: int, more: Collection[str] = ()
+) -> None:
     """A worker process: the server alone decides when it ends."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_server, daemon=True).start()
-    serve_link(connection, models, how, unpacked)
+    serve_link(connection, models, how, unpacked, more)
 
 
 def _end_with_server() -> None:

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from segment.data.case import Case
 from segment.errors import UserError
+from segment.inference.encoding import features_of
 from segment.inference.model import Model, predictor_with
 from segment.inference.predictor import Predictor
 from segment.inference.uncertainty import entropy
 from segment.io.images import read_image
-from segment.networks.padding import pad_to_divisor
-from segment.networks.projection import pooled
 from segment.statistics.coverage import k_centre
 from segment.workflow.check import checked_data
 from segment.workflow.experiment import DataSource
 
 WAYS = ("both", "uncertainty", "coverage")
 SHORTLIST = 3  # times as many uncertain scans as are asked for, of which `both` covers
-MOST_PLANES = 16  # of a scan that is cut into slices
 
 
 @dataclass(frozen=True)
@@ -106,30 +102,3 @@ def _look(predictor: Any, network: nn.Module, case: Case, by: str, asked: bool) 
         probabilities = predictor.probabilities(prepared, placement)
         mean = float(entropy(probabilities.clamp(0, 1), bool(predictor.labels.regions)).mean())
     return mean, None if by == "uncertainty" else features_of(network, prepared, predictor.plan.patch_size)
-
-
-@torch.inference_mode()
-def features_of(network: nn.Module, image: Tensor, size: Sequence[int]) -> np.ndarray:
-    """Mean over windows side by side of the pooled maps of a network's encoder.
-
-    Args:
-        network: With an encoder.
-        image: (channel, *spatial), prepared; 3D images of 2D networks are cut into slices, at most 16 of them.
-        size: Voxels of a window, one number per axis of the network.
-
-    Returns:
-        (features,) float32.
-    """
-    encoder: Any = network.encoder
-    if image.ndim - 1 > len(size):
-        planes = np.unique(np.linspace(0, image.shape[1] - 1, MOST_PLANES).round().astype(int))
-        parts = [image[:, plane] for plane in planes]
-    else:
-        parts = [image]
-    found = []
-    for part in parts:
-        for corner in itertools.product(*(range(0, n, step) for n, step in zip(part.shape[1:], size, strict=True))):
-            box: Any = (slice(None), *(slice(c, c + step) for c, step in zip(corner, size, strict=True)))
-            found.append(pooled(encoder(pad_to_divisor(part[box][None], network.divisor)))[0])  # type: ignore[arg-type]
-    mean: np.ndarray = torch.stack(found).float().mean(0).cpu().numpy()
-    return mean

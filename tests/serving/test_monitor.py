@@ -8,7 +8,7 @@ import pytest
 from segment.commands import monitor
 from segment.config.compose import compose
 from segment.errors import UserError
-from segment.serving.monitor import reference_features
+from segment.serving.monitor import reference_scans
 
 
 def write(path, draw, count, shift=0.0, model="liver"):
@@ -54,8 +54,46 @@ def test_a_shift_ends_with_code_3_and_no_shift_does_not(tmp_path, capsys):
             run(*words)
 
 
+def test_scanners_encoder_and_expected_dice_are_tested_if_both_logs_have_them(tmp_path, capsys):
+    draw = np.random.default_rng(0)
+
+    def log(name, count, scanner="Avanto", dice=0.9, shift=0.0):
+        rows = []
+        for number in range(count):
+            features = {"f": draw.normal(), "expected_dice": float(np.clip(draw.normal(dice, 0.02), 0, 1))}
+            told = {"features": features, "encoder": draw.normal(shift, 1, 8).tolist(), "model": "m", "state": "done"}
+            told["scanner"] = {"model": scanner if number % 2 else "Vida", "unknown": "left out"}
+            rows.append(json.dumps({"time": "2026-11-01", "seconds": 1, **told}))
+        (tmp_path / name).write_text("\n".join(rows) + "\n")
+        return f"log={tmp_path / name}"
+
+    log("reference", 60)
+    against = f"reference={tmp_path / 'reference'}"
+    run(log("same", 40), against)
+    assert "No shift was found" in capsys.readouterr().out
+    for given, named in (
+        ({"scanner": "Trio <b>"}, None),
+        ({"scanner": "Trio"}, "scanner_model: "),
+        ({"dice": 0.86}, "expected_dice over time"),
+        ({"shift": 1.0}, "encoder"),
+    ):
+        if named is None:
+            with pytest.raises(UserError, match="line 2 is damaged"):
+                run(log("other", 40, **given), against)
+            continue
+        with pytest.raises(SystemExit):
+            run(log("other", 40, **given), against, *([f"output={tmp_path / 'page'}"] if "dice" in given else []))
+        assert named in capsys.readouterr().out.split("shifted in ")[1]
+    assert "<h3>expected_dice: outside" in (tmp_path / "page" / "drift.html").read_text()
+    rows = [json.loads(line) | {"features": {"f": draw.normal()}} for line in (tmp_path / "same").open()]
+    plain = tmp_path / "plain"
+    plain.write_text("".join(json.dumps({key: row[key] for key in row if key != "encoder"}) + "\n" for row in rows))
+    run(f"log={tmp_path / 'same'}", f"reference={plain}")
+    assert "does not have them: the encoder's features and the expected Dice." in capsys.readouterr().out
+
+
 def test_a_run_is_the_reference_with_its_predicted_masks(shared_run):
-    found = reference_features(shared_run)
+    found = reference_scans(shared_run)
     assert len(found) == 5
-    assert found[0]["spacing_z"] == 2.0
-    assert found[0]["volume_Anterior"] > 0
+    assert found[0].features["spacing_z"] == 2.0
+    assert found[0].features["volume_Anterior"] > 0

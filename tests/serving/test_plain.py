@@ -12,6 +12,9 @@ from served_models import OLD, SCAN, serving, zipped
 
 from segment.commands import predict
 from segment.config.compose import compose
+from segment.inference.encoding import features_of
+from segment.inference.model import load_model, predictor_with
+from segment.inference.quality import expected_scan_dice
 from segment.serving.app import Rules
 from segment.serving.log import Log, read_log
 
@@ -110,6 +113,59 @@ def test_the_log_holds_features_and_neither_names_nor_pixels(client):
     assert seen[-1].features["spacing_z"] == 1.5
     assert len(read_log(client.folder / "seen.jsonl", "second")) < len(seen)
     assert "Doe" not in (client.folder / "seen.jsonl").read_text()
+
+
+PLANTED = {
+    "PatientName": "Doe^Jane",
+    "PatientID": "Q7788X",
+    "PatientBirthDate": "19700203",
+    "InstitutionName": "Saint Elsewhere",
+    "StationName": "STATIONQ",
+    "DeviceSerialNumber": "SN4711",
+    "OperatorsName": "Operator^Olga",
+    "AccessionNumber": "ACC0815",
+    "StudyDescription": "knee of Jane",
+}
+
+
+def test_the_log_tells_of_scanner_encoder_and_quality_what_it_is_asked_for_and_of_nobody(tmp_path):
+    image = sitk.ReadImage(SCAN)
+    scanner = {"Manufacturer": "SIEMENS", "MagneticFieldStrength": "1.5", "ConvolutionKernel": ["B30f", "1"]}
+    written = {**PLANTED, **scanner, "ManufacturerModelName": "Avanto of Jane"}
+    files = make_series(
+        tmp_path / "series",
+        sitk.GetArrayFromImage(image).astype(np.int16),
+        spacing=image.GetSpacing()[::-1],
+        change=lambda index, dataset: [setattr(dataset, key, value) for key, value in written.items()],
+    )
+    models, place, log = {"m": str(OLD / "seed0")}, tmp_path / "seen.jsonl", Log(tmp_path / "seen.jsonl")
+    sent = [("file", (file.name, file.read_bytes())) for file in files]
+    with serving(models, more=("encoder", "quality"), log=log, parent=tmp_path) as client:
+        answers = [client.post("/predict", **body) for body in ({"files": sent}, {"content": SCAN.read_bytes()})]
+        metrics = client.get("/metrics").text
+    assert [one.status_code for one in answers] == [200, 200]
+    of_dicom, of_nifti = read_log(place)
+    assert of_dicom.scanner == {
+        "modality": "CT",
+        "manufacturer": "SIEMENS",
+        "field_strength": "1.5",
+        "kernel": "B30f/1",
+    }
+    assert of_nifti.scanner == {}
+    for secret in (*PLANTED.values(), "Jane", "Olga", "Doe"):
+        assert secret not in place.read_text() + metrics
+    model = load_model(OLD / "seed0")
+    predictor = predictor_with(model, model.settings())
+    prepared, placement = predictor.read([SCAN])
+    probabilities = predictor.on_source(predictor.probabilities(prepared, placement), placement)
+    classes = predictor.mask(prepared, placement)
+    expected = expected_scan_dice(probabilities, classes, model.labels)
+    for label, value in expected.items():
+        assert of_nifti.features[f"expected_dice_{label}"] == pytest.approx(value, abs=1e-3)
+    assert of_nifti.features["expected_dice"] == pytest.approx(np.mean(list(expected.values())), abs=1e-3)
+    entropies = -(probabilities * np.log(probabilities + 1e-9)).sum(0) / np.log(len(probabilities))
+    assert of_nifti.features["uncertainty"] == pytest.approx(entropies[classes > 0].mean(), abs=2e-3)
+    np.testing.assert_allclose(of_nifti.encoder, features_of(model.network, prepared, model.plan.patch_size), rtol=1e-3)
 
 
 def hostile(folder):

@@ -92,7 +92,7 @@ def test_jobs_are_predicted_by_the_next_server(number, server, tmp_path):
             serve.run(compose("serve", [f"model={OLD / 'seed0'}", "port=0", *given]))
         for id in ids:
             client.delete(f"/jobs/{id}")
-    program.terminate()
+    os.kill(program.pid, signal.SIGTERM)
     program.wait()
     assert not list((tmp_path / "jobs").iterdir())
 

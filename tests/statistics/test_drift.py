@@ -6,7 +6,7 @@ import pytest
 from segment.io.geometry import Grid
 from segment.io.images import Image
 from segment.serving.features import image_features, mask_features
-from segment.statistics.drift import CLASSIFIER, control_chart, drifts
+from segment.statistics.drift import CLASSIFIER, Sample, control_chart, drifts
 
 LEVEL = 0.05
 NAMES = [f"f{number}" for number in range(20)]
@@ -29,7 +29,7 @@ def false_alarms(simulations):
     alarms = 0
     for seed in range(simulations):
         draw = np.random.default_rng(seed)
-        tests = drifts(NAMES, simulated(draw, 60), simulated(draw, 40), seed)
+        tests = drifts(NAMES, Sample(simulated(draw, 60)), Sample(simulated(draw, 40)), seed)
         alarms += min(test.p_holm for test in tests) < LEVEL
     return alarms / simulations
 
@@ -50,21 +50,21 @@ def test_a_shift_of_one_feature_is_found_and_named_and_its_beginning_told():
     draw = np.random.default_rng(1)
     reference = simulated(draw, 60)
     seen = np.concatenate([simulated(draw, 20), simulated(draw, 20, shift=3)])
-    tests = drifts(NAMES, reference, seen)
+    tests = drifts(NAMES, Sample(reference), Sample(seen))
     assert tests[0].feature == "f0"
     assert tests[0].p_holm < 0.01
     assert [test.feature for test in tests if test.p_holm < LEVEL and test.feature != CLASSIFIER] == ["f0"]
     assert 21 <= control_chart(reference[:, 0], seen[:, 0]).first_out + 1 <= 26
     assert control_chart(reference[:, 5], seen[:, 5]).first_out is None
     with pytest.raises(ValueError, match="too few"):
-        drifts(NAMES, reference, seen[:9])
+        drifts(NAMES, Sample(reference), Sample(seen[:9]))
 
 
 def test_the_classifier_finds_what_no_single_feature_shows():
     draw = np.random.default_rng(2)
     count, many = 200, 30
     reference, seen = draw.normal(size=(count, many)), draw.normal(0.25, 1, size=(count, many))
-    tests = drifts(NAMES + [f"g{number}" for number in range(10)], reference, seen)
+    tests = drifts(NAMES + [f"g{number}" for number in range(10)], Sample(reference), Sample(seen))
     assert tests[0].feature == CLASSIFIER
     assert tests[0].p_holm < 1e-6
 
@@ -105,6 +105,8 @@ def test_simulated_shifts_of_scans_are_found_and_named(kind, named):
     draw = np.random.default_rng(3)
     reference, seen = [scan(draw) for _ in range(40)], [scan(draw, kind) for _ in range(20)]
     names = sorted(reference[0])
-    tables = [np.array([[row.get(name, np.nan) for name in names] for row in rows]) for rows in (reference, seen)]
+    tables = [
+        Sample(np.array([[row.get(name, np.nan) for name in names] for row in rows])) for rows in (reference, seen)
+    ]
     alarms = {test.feature for test in drifts(names, *tables) if test.p_holm < 0.01}
     assert named in alarms if kind else alarms == set()

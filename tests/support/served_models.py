@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -65,9 +65,11 @@ def client_of(
 
 
 @contextlib.contextmanager
-def serving(models: Mapping[str, str], unpacked: int = 1 << 24, **options: Any) -> Iterator[TestClient]:
+def serving(
+    models: Mapping[str, str], unpacked: int = 1 << 24, more: Collection[str] = (), **options: Any
+) -> Iterator[TestClient]:
     """A client of a server of real models."""
-    with client_of(lambda end: serve_link(end, models, How(), unpacked), models, **options) as client:
+    with client_of(lambda end: serve_link(end, models, How(), unpacked, more), models, **options) as client:
         yield client
 
 
@@ -95,9 +97,9 @@ def answer(link: Link, message: Mapping[str, Any]) -> None:
     if message["event"] == "predict":
         folder = Path(message["folder"])
         link.send("reading", id=message["id"])
-        link.send("read", id=message["id"], features={})
+        link.send("read", id=message["id"], features={}, scanner={})
         (folder / "mask-scan.nii.gz").write_bytes(next((folder / "input").iterdir()).read_bytes())
-        more = {"seconds": 0.0, "volumes_ml": {}, "notes": [], "features": {}}
+        more = {"seconds": 0.0, "volumes_ml": {}, "notes": [], "features": {}, "encoder": []}
         link.send("done", id=message["id"], mask="mask-scan.nii.gz", **more)
 
 
