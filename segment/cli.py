@@ -13,6 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from segment.config.folders import config_folders
+from segment.errors import Stopped, did_you_mean
 from segment.user_modules import leave_current_folder
 
 if TYPE_CHECKING:
@@ -79,8 +80,6 @@ def main() -> None:
         return
     verb, *rest = arguments
     if verb not in VERBS:
-        from segment.errors import did_you_mean
-
         print(
             f"segment: there is no verb {verb!r}.{did_you_mean(verb, VERBS)} 'segment --help' lists all verbs.",
             file=sys.stderr,
@@ -110,8 +109,9 @@ def _ended_by_ctrl_c() -> Iterator[Callable[[], None]]:
     """
 
     def end(number: int, frame: FrameType | None) -> NoReturn:
-        os.write(2, b"segment: interrupted.\n")
-        os._exit(128 + number)
+        stopped = Stopped(number)
+        os.write(2, f"segment: {stopped}\n".encode())
+        os._exit(stopped.code)
 
     def leave() -> None:
         if signal.getsignal(signal.SIGINT) is end:

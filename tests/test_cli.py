@@ -37,4 +37,4 @@ def test_ctrl_c_during_the_imports_ends_the_command_whatever_they_catch():
         "importlib.import_module = swallow\nc.main()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (130, "segment: interrupted.\n")
+    assert (done.returncode, done.stderr) == (130, "segment: interrupted. The same command resumes from here.\n")

@@ -1,5 +1,7 @@
 """What ITK writes is whole, or an error."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -15,7 +17,7 @@ def test_file_that_itk_leaves_short_is_an_error_and_is_removed(tmp_path, monkeyp
 
     def write_short(image, path, compressed):
         write(image, path, compressed)
-        with open(path, "r+b") as file:
+        with Path(path).open("r+b") as file:
             file.truncate(file.seek(0, 2) - lost)
 
     scan = np.random.default_rng(0).integers(0, 99, (1, 6, 7, 8), np.int16)
