@@ -97,15 +97,17 @@ def precision(requested: str, accelerator: str) -> str:
     Args:
         requested: Lightning's name, or ``auto``: bf16-mixed if the hardware is faster in it, else 32-true, or
             16-mixed on a GPU of NVIDIA or AMD.
-        accelerator: Lightning's name for the device.
+        accelerator: Lightning's name for the device; ``auto``: a GPU if there is one, a Mac's too, else the CPU.
     """
     if requested != "auto":
         return requested
-    if accelerator in ("gpu", "cuda"):
+    if accelerator in ("gpu", "cuda", "auto"):
         import torch  # here, since it takes a second or two; other mistakes should be reported first
 
-        if not torch.cuda.is_available():  # a Mac, whose GPU gains nothing from half precision
-            return "32-true"
+        if not torch.cuda.is_available():
+            if accelerator == "auto" and not torch.backends.mps.is_available():
+                return precision(requested, "cpu")
+            return "32-true"  # a Mac, whose GPU gains nothing from half precision
         # Older GPUs (V100, T4, RTX 20xx) only emulate bf16, slower than fp32.
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
     if accelerator == "mps":

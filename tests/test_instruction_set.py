@@ -165,3 +165,25 @@ def test_instruction_set_equals_that_reported_by_onednn(cap):
 def test_torch_is_imported_lazily():
     code = "import sys, segment.instruction_set, segment.provenance; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "cuda", "native_bf16", "metal", "expected"),
+    [
+        ("gpu", True, True, False, "bf16-mixed"),  # A100, H100
+        ("gpu", True, False, False, "16-mixed"),  # V100, T4: is_bf16_supported() alone says that they can
+        ("auto", True, False, False, "16-mixed"),
+        ("gpu", False, False, True, "32-true"),
+        ("auto", False, False, True, "32-true"),
+        ("mps", False, False, True, "32-true"),
+        ("auto", False, False, False, "bf16-mixed"),  # the processor
+    ],
+)
+def test_precision_auto_on_gpus(processor, monkeypatch, accelerator, cuda, native_bf16, metal, expected):
+    processor("AVX10_1_512_AMX")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or native_bf16
+    )
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: metal)
+    assert precision("auto", accelerator) == expected

@@ -166,10 +166,10 @@ class Recipe(Augmentation):
         if motion is None:
             return image, reference
         moving = tuple(patch_size[axes:])
-        displacement = self._displacement(drawn.sample, motion, moving, spacing[axes:], image.device)
+        displacement, largest = self._displacement(drawn.sample, motion, moving, spacing[axes:], image.device)
         # Slices that move in plane are treated like channels.
         parts = image.reshape(-1, *image.shape[axes + 1 :]), reference.reshape(-1, *reference.shape[axes + 1 :])
-        moved = resample(*parts, motion.matrix(spacing), moving, displacement)
+        moved = resample(*parts, motion.matrix(spacing), moving, displacement, largest)
         return moved[0].view(image.shape[0], *patch_size), moved[1].view(reference.shape[0], *patch_size)
 
     def _row(self, sample: int, patch_size: Sequence[int], channels: int) -> Parameters:
@@ -195,13 +195,14 @@ class Recipe(Augmentation):
 
     def _displacement(
         self, sample: int, motion: Motion, shape: Sequence[int], spacing: Sequence[float], device: torch.device
-    ) -> Tensor | None:
-        """Displacement field of a sample in voxels (axes, *shape), or None."""
+    ) -> tuple[Tensor | None, list[float] | None]:
+        """Displacement field of a sample in voxels (axes, *shape) and what it does not exceed along each axis."""
         if not motion.elastic_spacing * motion.elastic_strength:
-            return None
+            return None, None
         mm = np.asarray(spacing, float)
         distance = motion.elastic_spacing * (np.asarray(shape) * mm).max()
         random = generator(self.seed, sample, "augment elastic field")
         control = random.uniform(-1, 1, (len(shape), *control_points(shape, distance / mm)))
         control *= motion.elastic_strength * distance / mm.reshape(-1, *[1] * len(shape))
-        return bspline_field(control, shape, distance / mm, device)
+        largest = np.abs(control).reshape(len(shape), -1).max(axis=1).tolist()
+        return bspline_field(control, shape, distance / mm, device), largest

@@ -13,10 +13,17 @@ from torch.nn import functional
 from segment.augment.spatial import ROUNDING
 
 SLAB = 8  # planes that are processed at once on a CPU, so that their positions stay in its cache
+MOST_VOXELS = 1 << 21  # that are processed at once on another device, in about 200 MB
 
 
 def resample(
-    image: Tensor, reference: Tensor, matrix: np.ndarray, shape: Sequence[int], displacement: Tensor | None = None
+    image: Tensor,
+    reference: Tensor,
+    matrix: np.ndarray,
+    shape: Sequence[int],
+    displacement: Tensor | None = None,
+    largest: Sequence[float] | None = None,
+    at_borders: bool | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Resample image (linear) and reference (largest weight) once, at positions relative to the centre of a box.
 
@@ -29,20 +36,29 @@ def resample(
         matrix: (axes, axes): source position = matrix @ (voxel + displacement), both from the centre, in voxels.
         shape: Voxels of the result, one per axis.
         displacement: (axes, *shape) displacement in voxels of the result; None for none.
+        largest: What no displacement exceeds along each axis, in voxels; None: read from them, which waits for their
+            device.
+        at_borders: Whether only voxels near a border between classes vote, which waits for the device to count them;
+            None: on a CPU, where others take longer.
 
     Returns:
         (n, *shape) float32 and (m, *shape) uint8.
     """
-    source = image.shape[1:]
-    if _reaches_outside(matrix, shape, source, displacement):
+    source, on_cpu = image.shape[1:], image.device.type == "cpu"
+    if displacement is not None and largest is None:
+        largest = displacement.abs().flatten(1).amax(dim=1).tolist()
+    if _reaches_outside(matrix, shape, source, largest):
         # One voxel of zeros around the box represents everything outside.
         image, reference = (functional.pad(part, [1, 1] * len(shape)) for part in (image, reference))
     image, reference = image.contiguous(), reference.contiguous()
     diagonal = displacement is None and not np.any(matrix - np.diag(np.diag(matrix)))
     moved = image.new_empty(len(image), 0 if diagonal else shape[0], *shape[1:])
     labels = reference.new_zeros(len(reference), *shape)
-    classes = _Classes(reference) if bool(reference.any()) else None
-    step = SLAB if len(shape) == 3 and image.device.type == "cpu" and not diagonal else shape[0]
+    at_borders = on_cpu if at_borders is None else at_borders
+    classes = None if at_borders and not bool(reference.any()) else _Classes(reference, at_borders)
+    step = shape[0]
+    if len(shape) == 3 and not diagonal:
+        step = SLAB if on_cpu else max(1, MOST_VOXELS // (shape[1] * shape[2]))
     for start in range(0, shape[0], step):
         rows = slice(start, min(start + step, shape[0]))
         first, fractions = _cells(
@@ -72,7 +88,7 @@ def bspline_field(control: np.ndarray, shape: Sequence[int], distance: Sequence[
     Returns:
         (axes, *shape) float32, in the unit of the control points.
     """
-    field = torch.from_numpy(control.astype(np.float32)).to(device)
+    field = _sent(control, device)
     for axis, (size, step, points) in enumerate(zip(shape, distance, control.shape[1:], strict=True)):
         at = np.arange(size) / step
         first = np.floor(at).astype(int)
@@ -81,7 +97,7 @@ def bspline_field(control: np.ndarray, shape: Sequence[int], distance: Sequence[
         cubics = ((1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3)
         for k, cubic in enumerate(cubics):
             weights[np.arange(size), first + k] = cubic / 6
-        field = torch.tensordot(field, torch.from_numpy(weights).to(device), dims=([1], [1]))
+        field = torch.tensordot(field, _sent(weights, device), dims=([1], [1]))
         assert field.shape[-1] == shape[axis]
     return field
 
@@ -91,13 +107,17 @@ def control_points(shape: Sequence[int], distance: Sequence[float]) -> tuple[int
     return tuple(int((size - 1) / step) + 4 for size, step in zip(shape, distance, strict=True))
 
 
+def _sent(array: np.ndarray, device: torch.device) -> Tensor:
+    """An array as float32 on a device, without waiting for what the device does before."""
+    # Metal would read the array later, when its memory may hold something else.
+    return torch.from_numpy(array.astype(np.float32)).to(device, non_blocking=device.type != "mps")
+
+
 def _reaches_outside(
-    matrix: np.ndarray, shape: Sequence[int], source: Sequence[int], displacement: Tensor | None
+    matrix: np.ndarray, shape: Sequence[int], source: Sequence[int], largest: Sequence[float] | None
 ) -> bool:
     """Whether a position may be beyond the centres of the box's outermost voxels."""
-    reach = (np.asarray(shape) - 1) / 2
-    if displacement is not None:
-        reach = reach + displacement.abs().flatten(1).amax(dim=1).cpu().numpy()
+    reach = (np.asarray(shape) - 1) / 2 + (0 if largest is None else np.asarray(largest))
     # A single voxel has no neighbour to interpolate with.
     return min(source) < 2 or bool(np.any(np.abs(matrix) @ reach > (np.asarray(source) - 1) / 2 + 2 * ROUNDING))
 
@@ -168,14 +188,22 @@ def _linear_separable(image: Tensor, first: list[Tensor], fractions: list[Tensor
 
 
 class _Classes:
-    """Class indices of a box, prepared for look-ups between voxels: only cells at borders need a vote."""
+    """Class indices of a box, prepared for look-ups between voxels.
 
-    def __init__(self, reference: Tensor) -> None:
-        self.reference = reference
+    Args:
+        reference: (m, *source) uint8.
+        at_borders: Whether only cells at borders vote.
+    """
+
+    def __init__(self, reference: Tensor, at_borders: bool) -> None:
+        self.strides = reference.stride()[1:]
         self.voxels = reference.flatten(1)
+        self.at_borders = at_borders
+        if not at_borders:
+            return
         low = high = self.voxels
         # Cells that start in a last row or column are meaningless and never looked up.
-        for stride in reference.stride()[1:]:
+        for stride in self.strides:
             n = low.shape[1] - stride
             low = torch.minimum(low[:, :n], low[:, stride:])
             high = torch.maximum(high[:, :n], high[:, stride:])
@@ -185,21 +213,28 @@ class _Classes:
     def at(self, cell: Tensor, fractions: list[Tensor]) -> Tensor:
         """Classes in cells (indexed by their first corner), (m, *cells)."""
         index = cell.flatten()
+        parts = [part.expand(cell.shape).reshape(-1) for part in fractions]
+        if not self.at_borders:
+            return self._all_vote(index, parts).view(-1, *cell.shape)
         result = self.class_of.index_select(1, index)
         undecided = self.mixed.index_select(1, index).nonzero()
         if len(undecided):
             member, place = undecided.unbind(1)
             start = index[place].long() + member * self.voxels.shape[1]
-            member_fractions = [part.expand(cell.shape).reshape(-1)[place] for part in fractions]
-            result[member, place] = self._vote(start, member_fractions)
+            result[member, place] = self._vote(start, [part[place] for part in parts])
         return result.view(-1, *cell.shape)
+
+    def _corners(self, fractions: list[Tensor]) -> tuple[list[int], list[Tensor]]:
+        """Offset of each corner of a cell from its first one, and its linear weight."""
+        offsets, weights = [0], [torch.ones_like(fractions[0])]
+        for part, stride in zip(fractions, self.strides, strict=True):
+            offsets = [*offsets, *(offset + stride for offset in offsets)]
+            weights = [*(weight * (1 - part) for weight in weights), *(weight * part for weight in weights)]
+        return offsets, weights
 
     def _vote(self, start: Tensor, fractions: list[Tensor]) -> Tensor:
         """The class with the largest linear weight among the corners of cells."""
-        offsets, weights = [0], [torch.ones_like(fractions[0])]
-        for part, stride in zip(fractions, self.reference.stride()[1:], strict=True):
-            offsets = [*offsets, *(offset + stride for offset in offsets)]
-            weights = [*(weight * (1 - part) for weight in weights), *(weight * part for weight in weights)]
+        offsets, weights = self._corners(fractions)
         labels = [self.voxels.view(-1).index_select(0, start + offset) for offset in offsets]
         # The bonus breaks ties (to 1e-4) by the weight of the nearest voxel.
         scores = [weight * 1.0001 for weight in weights]
@@ -208,8 +243,23 @@ class _Classes:
             same = labels[i] == labels[j]
             scores[i] += torch.where(same, weights[j], nothing)
             scores[j] += torch.where(same, weights[i], nothing)
-        best, winner = scores[0], labels[0]
-        for score, label in zip(scores[1:], labels[1:], strict=True):
-            winner = torch.where(score > best, label, winner)
-            best = torch.maximum(best, score)
-        return winner
+        return _best(scores, labels)
+
+    def _all_vote(self, index: Tensor, fractions: list[Tensor]) -> Tensor:
+        """As `_vote` for all members, (m, cells), in few operations on tensors of all corners."""
+        offsets, weights = self._corners(fractions)
+        labels = torch.stack([self.voxels[:, offset:].index_select(1, index) for offset in offsets])
+        shares = torch.stack(weights)[:, None]
+        scores = [
+            ((labels == label) * shares).sum(0) + 1e-4 * share for label, share in zip(labels, shares, strict=True)
+        ]
+        return _best(scores, list(labels))
+
+
+def _best(scores: Sequence[Tensor], labels: Sequence[Tensor]) -> Tensor:
+    """The label with the highest score, the first of equal ones."""
+    best, winner = scores[0], labels[0]
+    for score, label in zip(scores[1:], labels[1:], strict=True):
+        winner = torch.where(score > best, label, winner)
+        best = torch.maximum(best, score)
+    return winner

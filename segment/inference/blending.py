@@ -69,8 +69,10 @@ def _zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
     return torch.frombuffer(memory, dtype=like.dtype).view(shape)
 
 
-def constant_places(image: Tensor, places: list[Place], window: Place) -> set[Place]:
-    """The windows in which every channel has one value throughout, such as air.
+def constant_places(image: Tensor, places: list[Place], window: Place) -> dict[Place, tuple[float, ...]]:
+    """The windows in which every channel has one value throughout, such as air, and their values.
+
+    Waits for the image's device twice, whatever the number of windows.
 
     Args:
         image: (channel, z, y, x).
@@ -84,14 +86,20 @@ def constant_places(image: Tensor, places: list[Place], window: Place) -> set[Pl
         for y in {0, window[1] - 1}
         for x in {0, window[2] - 1}
     ]
-    alike = torch.stack([(corner == corners[0]).all(dim=0) for corner in corners]).all(dim=0)
-    possible = [places[number] for number in alike.nonzero()[:, 0].tolist()]
-    return {place for place in possible if is_constant(cut(image, place, window))}
+    alike = torch.stack([(corner == corners[0]).all(dim=0) for corner in corners]).all(dim=0).tolist()
+    possible = [place for place, same in zip(places, alike, strict=True) if same]
+    if not possible:
+        return {}
+    constant = torch.stack([is_constant(cut(image, place, window)) for place in possible])
+    values = torch.stack([image[(slice(None), *place)] for place in possible])
+    # As one tensor, since each that is read is waited for; any floats that a network takes are exact in float32.
+    found = torch.cat([constant[:, None].float(), values.float()], dim=1).tolist()
+    return {place: tuple(content) for place, (same, *content) in zip(possible, found, strict=True) if same}
 
 
-def is_constant(window: Tensor) -> bool:
-    """Whether every channel of (channel, z, y, x) has one value throughout."""
-    return bool((window == window[:, :1, :1, :1]).all())
+def is_constant(window: Tensor) -> Tensor:
+    """Whether every channel of (channel, z, y, x) has one value throughout; a scalar on the window's device."""
+    return (window == window[:, :1, :1, :1]).all()
 
 
 def cut(image: Tensor, place: Place, window: Place) -> Tensor:

@@ -18,7 +18,7 @@ from segment.files import read_mapping
 from segment.inference.engines.names import FORMATS
 from segment.inference.precision import PRECISIONS
 
-ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 MAX_OVERLAP = 0.95  # 8000 windows per voxel of a 3D scan
 MAX_SIGMA = 10.0
 MAX_BATCH = 4096
@@ -77,7 +77,7 @@ def check_accelerator(accelerator: str) -> None:
             f"accelerator={accelerator}: there is no such device.{did_you_mean(accelerator, ACCELERATORS)} "
             f"There are: {', '.join(ACCELERATORS)}."
         )
-    if accelerator in ("gpu", "cuda") and not has_gpu():
+    if accelerator in ("gpu", "cuda", "mps") and not has_gpu(accelerator):
         raise UserError(
             f"accelerator={accelerator}: torch {importlib.metadata.version('torch')} finds no GPU. Predict with "
             "accelerator=cpu, or install a torch build that fits the GPU's driver."
@@ -98,11 +98,11 @@ def check_precision(precision: str | None) -> None:
 
 
 @functools.cache
-def has_gpu(mps: bool = False) -> bool:
-    """Whether torch finds a GPU; torch is imported only if its build could use one.
+def has_gpu(accelerator: str) -> bool:
+    """Whether torch finds a GPU of a kind; torch is imported only if its build could use one.
 
     Args:
-        mps: Whether Apple's count too.
+        accelerator: ``cuda``, of NVIDIA or AMD; ``mps``, Apple's; or ``gpu``, any of these.
     """
     found = importlib.util.find_spec("torch")
     version = Path(str(found.origin)).with_name("version.py") if found else Path()
@@ -112,7 +112,8 @@ def has_gpu(mps: bool = False) -> bool:
             return False
     import torch
 
-    return torch.cuda.is_available() or (mps and torch.backends.mps.is_available())
+    cuda = accelerator != "mps" and torch.cuda.is_available()
+    return cuda or (accelerator != "cuda" and torch.backends.mps.is_available())
 
 
 def find_model(folder: Path, key: str = "model") -> Path:

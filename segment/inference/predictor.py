@@ -190,20 +190,23 @@ class Predictor:
         self.network.eval()
         if self.windows.dropout:
             activate(self.network)
+        total = torch.zeros((), device=image.device)
         try:
             while True:
                 with self.precision():
                     found = next(planes, None)
                 if found is None:
-                    return
-                # Probabilities and entropies are at most 1, so their sum is finite where all of them are.
-                if not bool(torch.isfinite(found[1].sum())):
-                    raise UserError(
-                        "the network gives values that are not finite (NaN or infinite). Predict with "
-                        "precision=32-true; if that does not help, its training diverged or the image has extreme "
-                        "intensities."
-                    )
+                    break
+                # Probabilities and entropies are at most 1, so their sum is finite where all of them are. It is looked
+                # at once, since the host waits for the device to look.
+                total = total + found[1].sum()
                 yield found
+            if not bool(torch.isfinite(total)):
+                raise UserError(
+                    "the network gives values that are not finite (NaN or infinite). Predict with "
+                    "precision=32-true; if that does not help, its training diverged or the image has extreme "
+                    "intensities."
+                )
         finally:
             self.network.train(training)
 

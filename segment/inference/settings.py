@@ -71,7 +71,7 @@ def decide_settings(
         scored_in: Lightning's name of the precision it was scored in; None if unknown.
         requested: Arguments of the windows to change, and ``engine``; values of None are as scored.
         precision: Lightning's name, or auto; None: as scored, if this machine computes it fast.
-        accelerator: ``cpu``, ``gpu``, or ``auto`` for a GPU if available.
+        accelerator: As for `device_of`.
         measure: Replaces what is ``auto`` in windows that are used on a device and in a precision.
         export: How the network was exported; None for one in torch.
 
@@ -83,12 +83,11 @@ def decide_settings(
     requested = dict(requested or {})
     engine = requested.pop("engine", None) or (export.engine if export else "torch")
     check_engine(engine, export.format if export else None)
-    gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
+    device = device_of(accelerator)
     if engine in PACKAGES:
-        if accelerator in ("gpu", "cuda"):
+        if accelerator not in ("auto", "cpu"):
             raise UserError(f"accelerator={accelerator}: {engine} runs on the CPU here. Leave it out.")
-        gpu = False
-    device = torch.device("cuda" if gpu else "cpu")
+        device = torch.device("cpu")
     wanted = windows_of(inference, requested)
     chosen, reason = _precision(engine, export, scored_in, precision, device)
     windows = measure(wanted, device, chosen) if engine == "torch" else with_way(wanted, ONE_BY_ONE)
@@ -98,6 +97,24 @@ def decide_settings(
     reasons |= {"precision": reason, "engine": "as exported" if export else "as requested"}
     notes = different(scored, used, reasons)
     return Settings(windows, chosen, device, scored, tuple(notes), engine)
+
+
+def device_of(accelerator: str) -> torch.device:
+    """The device that a name stands for.
+
+    Args:
+        accelerator: ``cpu``; ``gpu``, on a Mac its own; ``cuda`` or ``mps``; or ``auto``, a GPU of NVIDIA or AMD if
+            there is one, else the CPU.
+    """
+    if accelerator in ("cuda", "gpu", "auto") and torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if accelerator in ("gpu", "mps") else "cpu")
+
+
+def on_device(settings: Settings, device: torch.device) -> Settings:
+    """The settings on one of several devices of a kind, such as ``cuda:3``, a cascade's first stage included."""
+    previous = None if settings.previous is None else on_device(settings.previous, device)
+    return replace(settings, device=device, previous=previous)
 
 
 def with_steps(settings: Settings, scored: Sequence[Step], used: Sequence[Step]) -> Settings:
@@ -147,7 +164,7 @@ def _precision(
         if requested not in (None, "auto", "32-true"):
             raise UserError(f"precision={requested}: onnxruntime computes in fp32. Leave it out, or use openvino.")
         return "32-true", "since onnxruntime computes in fp32"
-    return precision_for(scored_in, requested, "gpu" if device.type == "cuda" else "cpu")
+    return precision_for(scored_in, requested, "gpu" if device.type == "cuda" else device.type)
 
 
 def windows_of(inference: Mapping[str, Any], requested: Mapping[str, Any]) -> SlidingWindows:

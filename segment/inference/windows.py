@@ -177,7 +177,8 @@ class SlidingWindows:
         ]
         size: Place = tuple(padded.shape[1:])  # type: ignore[assignment]
         order = schedule(size, extent, self.overlap, axis, passes, self.used_batch_size, whole)
-        weights = gaussian(window, self.sigma).view(extent).to(image.device)
+        device = image.device
+        weights = gaussian(window, self.sigma).view(extent).to(device, non_blocking=device.type != "mps")
         blends = [Blend(size, axis, held, weights) for held in order.held]
         forward = (_Dropping if self.dropout else _Forward)(
             networks, padded, extent, flat, self.used_layout, passes, order
@@ -240,7 +241,7 @@ class _Forward:
         self.passes = passes
         places = sorted({place for step in order.steps for _, place in step.windows})
         self.constant = constant_places(image, places, window)
-        self.known: dict[int, tuple[list[float], Tensor]] = {}
+        self.known: dict[int, tuple[tuple[float, ...], Tensor]] = {}
 
     def __call__(self, step: Step) -> Iterator[tuple[int, Place, Tensor]]:
         """The pass, the place and the logits (output, *window) of each window, on the scan's own sides."""
@@ -266,8 +267,7 @@ class _Forward:
 
     def _known(self, network: Network, index: int, place: Place) -> Tensor:
         """Logits of a constant window; only those of a network's latest content are kept."""
-        number, (z, y, x) = self.passes[index].network, place
-        content = self.image[:, z, y, x].tolist()
+        number, content = self.passes[index].network, self.constant[place]
         if number not in self.known or self.known[number][0] != content:
             self.known[number] = content, self._logits(network, [self._view(index, place)])[0]
         return self.known[number][1]

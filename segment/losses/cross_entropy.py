@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+LEAST = 1e-20  # weight of no voxel, whose loss of 0 is divided by it
+
 
 class CrossEntropyLoss(nn.Module):
     """Cross-entropy over mutually exclusive classes, or binary cross-entropy over regions that may overlap.
@@ -38,21 +40,54 @@ class CrossEntropyLoss(nn.Module):
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
         self.register_buffer("weights", weights, persistent=False)
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, target: Tensor, known: Tensor | None = None) -> Tensor:
         """Compute the mean over voxels.
 
         Args:
             logits: (batch, output, *spatial) float.
             target: (batch, 1, *spatial) float class indices, or (batch, output, *spatial) float regions.
+            known: (batch, 1, *spatial) bool, the voxels that count; None: all of them.
         """
+        if known is not None:
+            total, weight = (part.sum() for part in self.of_samples(logits, target, known))
+            return total / weight.clamp_min(LEAST)
         if target.shape[1] == logits.shape[1]:
             return self._regions(logits, target)
         return functional.cross_entropy(logits, target[:, 0].long(), self.weights, label_smoothing=self.label_smoothing)
 
+    def of_samples(self, logits: Tensor, target: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+        """Weighted sum over the voxels that count of each sample, and the sum of their weights, both (batch,).
+
+        Args:
+            logits: As for a call.
+            target: As for a call.
+            known: As for a call.
+        """
+        if target.shape[1] == logits.shape[1]:
+            smooth = self._smooth(target)
+            losses = functional.binary_cross_entropy_with_logits(logits, smooth, reduction="none")
+            weights = torch.ones_like(losses) if self.weights is None else _along_outputs(self.weights, losses)
+            weights = weights * known
+            return (losses * weights).flatten(1).sum(1), weights.expand_as(losses).flatten(1).sum(1)
+        classes, counts = target[:, 0].long(), known[:, 0]
+        losses = functional.cross_entropy(
+            logits, classes, self.weights, reduction="none", label_smoothing=self.label_smoothing
+        )
+        weights = counts.to(losses.dtype) if self.weights is None else self.weights[classes] * counts
+        return (losses * counts).flatten(1).sum(1), weights.flatten(1).sum(1)
+
+    def _smooth(self, target: Tensor) -> Tensor:
+        return target * (1 - self.label_smoothing) + self.label_smoothing / 2 if self.label_smoothing else target
+
     def _regions(self, logits: Tensor, target: Tensor) -> Tensor:
-        smooth = target * (1 - self.label_smoothing) + self.label_smoothing / 2 if self.label_smoothing else target
+        smooth = self._smooth(target)
         if self.weights is None:
             return functional.binary_cross_entropy_with_logits(logits, smooth)
         losses = functional.binary_cross_entropy_with_logits(logits, smooth, reduction="none")
         each = losses.movedim(1, 0).flatten(1).mean(1)
         return (self.weights * each).sum() / self.weights.sum()
+
+
+def _along_outputs(weights: Tensor, losses: Tensor) -> Tensor:
+    """One weight per output, broadcastable to (batch, output, *spatial)."""
+    return weights.view(1, -1, *[1] * (losses.ndim - 2))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from segment.losses.cross_entropy import CrossEntropyLoss
+from segment.losses.dice_ce import DiceCELoss
 
 
 class AnyScale(nn.Module):
@@ -18,9 +20,10 @@ class AnyScale(nn.Module):
 
     Args:
         loss: Called with logits (batch, output, *spatial) and float class indices (batch, 1, *spatial); with regions
-            with a float target (batch, output, *spatial) of 0 and 1. Where voxels are ignored it gets the annotated
-            voxels of the whole batch flattened, (1, output, n), or those of each sample if its attribute ``batch`` is
-            False (Dice per sample); samples without an annotated voxel are then left out of the mean.
+            with a float target (batch, output, *spatial) of 0 and 1. Where voxels are ignored, our own losses get a
+            third argument, which of them count. Any other gets the annotated voxels of the whole batch flattened,
+            (1, output, n), or those of each sample if its attribute ``batch`` is False (Dice per sample); samples
+            without an annotated voxel are then left out of the mean. To select them waits for the device.
         regions: For each output, the class indices whose union it is; empty where the outputs are the classes.
         ignore: Class index of voxels to ignore; None for none.
     """
@@ -31,8 +34,6 @@ class AnyScale(nn.Module):
         super().__init__()
         self.loss = loss
         self.ignore = ignore
-        if ignore is not None and hasattr(loss, "together"):
-            cast("Any", loss).together = False  # a process without any annotated voxel does not call it
         members = torch.zeros(len(regions), 256)
         for row, classes in zip(members, regions, strict=True):
             row[list(classes)] = 1
@@ -55,6 +56,9 @@ class AnyScale(nn.Module):
         logits = logits.float()
         if self.ignore is None:
             return self._annotated(logits, reference)
+        if isinstance(self.loss, DiceCELoss | CrossEntropyLoss):
+            known = reference != self.ignore
+            return self._annotated(logits, reference * known, known)
         known = reference[:, 0] != self.ignore
         # A loss per sample stays one: its samples may have different numbers of annotated voxels.
         each = [slice(n, n + 1) for n in range(len(logits))] if not getattr(self.loss, "batch", True) else [slice(None)]
@@ -67,7 +71,7 @@ class AnyScale(nn.Module):
         ]
         return torch.stack(losses).mean() if losses else logits.sum() * 0.0
 
-    def _annotated(self, logits: Tensor, reference: Tensor) -> Tensor:
+    def _annotated(self, logits: Tensor, reference: Tensor, *known: Tensor) -> Tensor:
         if not len(self.members):
-            return self.loss(logits, reference.float())
-        return self.loss(logits, self.members.T[reference[:, 0].long()].movedim(-1, 1))
+            return self.loss(logits, reference.float(), *known)
+        return self.loss(logits, self.members.T[reference[:, 0].long()].movedim(-1, 1), *known)

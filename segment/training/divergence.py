@@ -23,19 +23,45 @@ class Step:
     Attributes:
         losses: Scalar loss of each batch.
         cases: Scan of each patch.
+        number: Its number in the training, from 1; 0 before it is complete.
+        rate: Its learning rate.
     """
 
     losses: list[Tensor] = field(default_factory=list)
     cases: list[str] = field(default_factory=list)
+    number: int = 0
+    rate: float = math.nan
+    _flags: Tensor | None = None
+    _copied: torch.cuda.Event | None = None
 
     def add(self, loss: Tensor, cases: Sequence[str]) -> None:
         """Add one batch."""
         self.losses.append(loss.detach())
         self.cases.extend(cases)
 
-    def is_finite(self, *more: Tensor) -> bool:
-        """Whether all losses and the given scalars are finite; synchronises with the device once."""
-        return bool(torch.isfinite(torch.stack([*self.losses, *more])).all())
+    def complete(self, norm: Tensor, trainer: pl.Trainer) -> None:
+        """Begin to find out whether the step is finite on all processes; does not wait for the device.
+
+        Args:
+            norm: Total norm of the gradients.
+            trainer: Its trainer.
+        """
+        self.number, self.rate = trainer.global_step + 1, _rate(trainer)
+        flags = torch.stack([torch.isfinite(torch.stack(self.losses)).all(), torch.isfinite(norm)]).float()
+        flags = trainer.strategy.reduce(flags, reduce_op="min")
+        late = flags.device.type == "cuda"
+        self._flags = flags.to("cpu", non_blocking=late)
+        if late:
+            self._copied = torch.cuda.Event()
+            self._copied.record()
+
+    def finite(self) -> tuple[bool, bool]:
+        """Whether the losses of a complete step and its gradients are finite; waits until the device has found out."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        assert self._flags is not None
+        losses, gradients = self._flags.tolist()
+        return bool(losses), bool(gradients)
 
 
 class Diverged(UserError):
@@ -51,8 +77,8 @@ class Diverged(UserError):
     """
 
     def __init__(self, reason: str, step: Step, trainer: pl.Trainer) -> None:
-        number = trainer.global_step + bool(step.losses)  # of the failing step, otherwise of the last one
-        rate = float(trainer.optimizers[0].param_groups[0].get("lr", math.nan))
+        number = step.number or trainer.global_step + bool(step.losses)  # of the failing step, else of the last one
+        rate = step.rate if step.number else _rate(trainer)
         losses = [float(loss) for loss in step.losses]
         cases = list(dict.fromkeys(step.cases))
         self.record: dict[str, Any] = {
@@ -72,3 +98,7 @@ class Diverged(UserError):
             f"{rate:.3g}, its precision {trainer.precision}{scans}. A diverged training is not a valid result. Try "
             f"{remedies}, with another name=; the same command would fail again."
         )
+
+
+def _rate(trainer: pl.Trainer) -> float:
+    return float(trainer.optimizers[0].param_groups[0].get("lr", math.nan))

@@ -22,6 +22,7 @@ from segment.files import file_sha256, plain, write_json
 from segment.inference.model import first_stage, load_model, predictor_of
 from segment.inference.precision import scoring_precision
 from segment.inference.predictor import context_of
+from segment.inference.settings import on_device
 from segment.inference.speed import fastest
 from segment.inference.windows import SlidingWindows
 from segment.metrics.precision_recall import average_precision
@@ -82,9 +83,7 @@ def score(
     model = load_model(folder, parts.trusted)
     precision = scoring_precision(experiment.trainer.precision)
     # Of validation scans, the store has the first stage's masks; test scans are predicted by both stages.
-    previous = None
-    if model.previous and work.test:
-        previous = first_stage(model, model.settings(accelerator="gpu" if device.type == "cuda" else "cpu"))
+    previous = first_stage(model, on_device(model.settings(accelerator=device.type), device)) if work.test else None
     predictor = predictor_of(model, parts.windows, device, precision, previous=previous)
     weights = file_sha256(folder / "model" / "weights.safetensors")
     settings = weights, sorted(vars(parts.windows).items()), precision, experiment.detection, device.type, __version__

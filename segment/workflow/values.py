@@ -74,7 +74,7 @@ def check_trainer(trainer: Mapping[str, Any]) -> None:
         UserError: When one of them is out of range or unknown.
     """
     require_choice("trainer.accelerator", trainer["accelerator"], ACCELERATORS)
-    if trainer["accelerator"] in ("gpu", "cuda", "mps") and not has_gpu(mps=True):
+    if trainer["accelerator"] in ("gpu", "cuda", "mps") and not has_gpu(trainer["accelerator"]):
         raise UserError(
             f"trainer.accelerator={trainer['accelerator']}: torch {importlib.metadata.version('torch')} finds no GPU. "
             "Train with trainer=cpu, or install a torch build that fits the GPU's driver."

@@ -4,6 +4,7 @@ import os
 import signal
 
 import pytorch_lightning as pl
+from pytorch_lightning.plugins import MixedPrecision
 
 
 class StopAt(pl.Callback):
@@ -64,5 +65,16 @@ class GradientNotFiniteAt(pl.Callback):
     """Spoils one gradient before the step that the environment variable NAN_AT names; the loss stays finite."""
 
     def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        if trainer.global_step + 1 == int(os.environ.get("NAN_AT", "-1")):
+            next(pl_module.network.parameters()).grad.view(-1)[0] = float("inf")
+
+
+class OverflowAt(pl.Callback):
+    """Trains in fp16, which Lightning refuses on a CPU, and lets a gradient overflow in the step that NAN_AT names."""
+
+    def setup(self, trainer, pl_module, stage):
+        trainer.strategy.precision_plugin = MixedPrecision("16-mixed", "cpu")
+
+    def on_after_backward(self, trainer, pl_module):
         if trainer.global_step + 1 == int(os.environ.get("NAN_AT", "-1")):
             next(pl_module.network.parameters()).grad.view(-1)[0] = float("inf")

@@ -10,6 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from segment.errors import UserError
 from segment.training.divergence import Diverged
+from segment.training.modules import base
+from segment.training.modules.base import TrainingModule
 
 pytestmark = pytest.mark.usefixtures("without_pages")
 
@@ -42,15 +44,18 @@ def test_far_too_high_learning_rate_ends_the_training(run_train, make_dataset, t
 
 @pytest.mark.usefixtures("without_pages")
 @pytest.mark.parametrize(
-    ("spoilt", "callbacks"),
+    ("spoilt", "callbacks", "late"),
     [
-        ("NotFiniteAt", "default"),
-        ("GradientNotFiniteAt", "ema"),
-        pytest.param("NotFiniteAt", "ema", marks=pytest.mark.slow),
-        pytest.param("GradientNotFiniteAt", "default", marks=pytest.mark.slow),
+        ("NotFiniteAt", "default", True),
+        ("GradientNotFiniteAt", "ema", False),
+        pytest.param("NotFiniteAt", "ema", False, marks=pytest.mark.slow),
+        pytest.param("GradientNotFiniteAt", "default", True, marks=pytest.mark.slow),
     ],
 )
-def test_non_finite_step_keeps_earlier_checkpoints(run_train, make_dataset, tmp_path, monkeypatch, spoilt, callbacks):
+def test_non_finite_step_keeps_earlier_checkpoints(
+    run_train, make_dataset, tmp_path, monkeypatch, spoilt, callbacks, late
+):
+    monkeypatch.setattr(TrainingModule, "judged_late", late)  # as on a GPU
     root = make_dataset(tmp_path / "data", n=4)
     given = (
         "trainer.max_steps=6", "trainer.precision=bf16-mixed", f"callbacks={callbacks}", SPOILT.format(spoilt)
@@ -58,6 +63,8 @@ def test_non_finite_step_keeps_earlier_checkpoints(run_train, make_dataset, tmp_
     whole = run_train(root, "whole", *given)
     monkeypatch.setenv("NAN_AT", "4")
     what = "its loss is nan" if spoilt == "NotFiniteAt" else r"the gradient of \S+ is not finite"
+    if late and spoilt == "GradientNotFiniteAt":
+        what = "the norm of the gradients"  # by then the gradients are those of the next step
     with pytest.raises(
         Diverged, match=rf"step 4 of 6: {what}.*precision bf16-mixed.*scans case_.*trainer\.precision=32-true"
     ):
@@ -71,6 +78,20 @@ def test_non_finite_step_keeps_earlier_checkpoints(run_train, make_dataset, tmp_
     assert not (run / "diverged.json").exists()
     first, second = (load_file(folder / "model" / "weights.safetensors") for folder in (whole, run))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_fp16_skips_steps_that_overflow_and_gives_up_where_all_do(run_train, make_dataset, tmp_path, monkeypatch):
+    root = make_dataset(tmp_path / "data", n=4)
+    given = ("trainer.max_steps=2", SPOILT.format("OverflowAt"))
+    monkeypatch.setenv("NAN_AT", "1")
+    run = run_train(root, "run", *given)
+    scaler = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["MixedPrecision"]
+    assert scaler["scale"] == 2**15  # halved once
+    assert (run / "report.html").exists()
+    monkeypatch.setattr(base, "MOST_OVERFLOWS", 1)
+    with pytest.raises(Diverged, match=r"step 1 of 2: .* 1 in a row whose gradients overflow in fp16"):
+        run_train(root, "other", *given)
+    check_no_result(tmp_path / "runs" / "other", 1)
 
 
 def test_non_finite_weights_after_a_step_end_the_training(run_train, make_dataset, tmp_path):

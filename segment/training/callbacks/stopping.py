@@ -13,9 +13,13 @@ import torch
 from segment.errors import Stopped
 from segment.slurm import stop_signals
 
+EVERY = 10  # batches
+
 
 class StopOnSignal(pl.Callback):
     """After Ctrl-C, SIGTERM or Slurm's SIGUSR1, completes the current step or a running validation, and ends.
+
+    A training of several processes goes on to the next multiple of ten batches, or to the end of the epoch.
 
     The checkpoint of that moment is that of an epoch's end, from which the training resumes bit for bit. A second
     signal ends the training at once, with the last checkpoint that exists.
@@ -52,7 +56,8 @@ class StopOnSignal(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Stop within an epoch, without the validation that Lightning adds to such a stop."""
-        if self._share(trainer):
+        # Several processes ask each other, and wait for their devices, at every tenth batch alone.
+        if (trainer.world_size == 1 or (batch_idx + 1) % EVERY == 0) and self._share(trainer):
             trainer.should_stop = True
             if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
                 trainer.limit_val_batches = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, cast
 
@@ -24,6 +25,7 @@ from segment.training.divergence import Diverged, Step
 from segment.training.monitors import monitored
 from segment.training.parameters import FACTOR, ParameterRules
 
+MOST_OVERFLOWS = 30  # each halves the scale, which starts at 2 ** 16
 MAX_RATE = 1e36  # within fp32, leaving room for the factors of optimisers
 
 
@@ -64,6 +66,8 @@ class TrainingModule(pl.LightningModule):
         self.plan = plan
         self.seed = seed
         self.step = Step()
+        self.unjudged: Step | None = None
+        self.overflows = 0
         self.stopping = False
         self.validated = False
         self.held: list[nn.Parameter] = []
@@ -105,7 +109,7 @@ class TrainingModule(pl.LightningModule):
         if self.augment is None:
             return image, reference
         with torch.autocast(self.device.type, enabled=False):
-            numbers = batch["sample"].tolist()
+            numbers = batch["sample"].tolist()  # on the host, where the data module leaves them
             return self.augment(image, reference, numbers, self.plan.spacing, self.plan.patch_size)
 
     def configure_gradient_clipping(
@@ -120,23 +124,46 @@ class TrainingModule(pl.LightningModule):
                 parameter.grad = None  # the optimiser then skips it
         parameters = [parameter for parameter in self.network.parameters() if parameter.grad is not None]
         norm = nn.utils.get_total_norm([cast("Tensor", parameter.grad) for parameter in parameters])
-        # The fp16 scaler itself detects gradients that overflow, skips their step and lowers the scale.
-        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
-        finite = self.step.is_finite() if scaled else self.step.is_finite(norm)
-        if not self.trainer.strategy.reduce_boolean_decision(finite, all=True):
-            raise Diverged(self._not_finite(), self.step, self.trainer)
+        self.step.complete(norm, self.trainer)
+        due, self.unjudged = (self.unjudged, self.step) if self.judged_late else (self.step, None)
+        self._judge(due)
         self.step = Step()
         if gradient_clip_val and gradient_clip_algorithm in (None, "norm"):
             nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
         else:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
-    def _not_finite(self) -> str:
+    @property
+    def judged_late(self) -> bool:
+        """Whether a step is judged while the next one is computed, since the host would wait for the device."""
+        return self.device.type == "cuda"
+
+    def _judge_last(self) -> None:
+        """Judge the last step before its weights are used."""
+        due, self.unjudged = self.unjudged, None
+        self._judge(due)
+
+    def _judge(self, step: Step | None) -> None:
+        """Stop where the losses or gradients of a complete step are not finite.
+
+        The scaler of fp16 itself skips steps whose gradients overflow, and lowers the scale until they do not.
+        """
+        if step is None:
+            return
+        losses, gradients = step.finite()
+        self.overflows = 0 if gradients else self.overflows + 1
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        if not losses or (not gradients and (not scaled or self.overflows == MOST_OVERFLOWS)):
+            raise Diverged(self._not_finite(step, scaled), step, self.trainer)
+
+    def _not_finite(self, step: Step, scaled: bool) -> str:
         """Describe what is not finite in the step."""
-        if not self.step.is_finite():
-            return f"its loss is {', '.join(f'{float(loss):.4g}' for loss in self.step.losses)}"
+        if not all(map(math.isfinite, losses := [float(loss) for loss in step.losses])):
+            return f"its loss is {', '.join(f'{loss:.4g}' for loss in losses)}"
+        if scaled:
+            return f"it is the last of {MOST_OVERFLOWS} in a row whose gradients overflow in fp16, however scaled"
         gradients = {name: p.grad for name, p in self.network.named_parameters() if p.grad is not None}
-        if name := not_finite(gradients):
+        if step is self.step and (name := not_finite(gradients)):
             return f"the gradient of {name} is not finite"
         return "the norm of the gradients, or a value of another process, is not finite"
 
@@ -147,9 +174,14 @@ class TrainingModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse to save weights that are not finite, which keeps the last finite checkpoint."""
+        self._judge_last()
         for key in ("state_dict", "current_model_state"):  # the latter are the weights before averaging
             if name := not_finite(checkpoint.get(key, {})):
                 raise Diverged(f"the weights {name} are not finite", self.step, self.trainer)
+
+    def on_validation_start(self) -> None:
+        """Judge the step that the weights are of."""
+        self._judge_last()
 
     def on_validation_end(self) -> None:
         """Tell a schedule that follows a score that it is new."""
