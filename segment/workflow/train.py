@@ -258,6 +258,7 @@ def silence_libraries() -> None:
         ".*callbacks used to create the checkpoint.*",
         ".*Grad strides do not match bucket view strides.*",  # costs a copy of the smallest gradients
         ".*ReduceLROnPlateau conditioned on metric.*",  # before the first validation
+        ".*lr_scheduler.step.* before .optimizer.step.*",  # fp16 skips the first steps, until its scale fits
     ):
         warnings.filterwarnings("ignore", message)
 
