@@ -2,18 +2,22 @@
 
     python benchmarks/many_scans.py                             1,000, 2,000, 5,000 and 10,000 scans
     python benchmarks/many_scans.py --sizes 1000 2000 --labels 3
+    python benchmarks/many_scans.py --tables --sizes 1000 5000 --labels 100   summary and page alone
 
 The scans are 8x8x8 voxels, so what is measured is everything but voxels: listing, hashing, splits, tables, pages.
 `start` is `train debug=fast_dev_run` until its end (every scan prepared, one step, one scan validated), `again` the
-same with everything prepared. `compare` reads two runs of so many validation scans. No peer does the same.
+same with everything prepared. `page` is the run page without pictures, `open` the shortest of five times that Chromium
+takes to draw it, if there is one. `compare` reads two runs of so many validation scans. No peer does the same.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,8 +30,11 @@ import numpy as np
 import pandas as pd
 from _machine import describe
 from comparing import make_runs
+from playwright.sync_api import sync_playwright
 
-from segment.runs.summary import summarise
+from segment.report.run_page import write_page
+from segment.runs.scans import read_scans
+from segment.runs.summary import summarise, write_summary
 
 TRAIN = ("network=unet_small", "network.encoder.features=[4,8]", "plan.patch_size=[8,8,8]", "trainer.precision=32-true",
          "debug=fast_dev_run", "name=x")  # fmt: skip
@@ -77,11 +84,36 @@ def measured(folder: Path, count: int, labels: int) -> Iterator[tuple[str, Times
         yield part, timed(folder, "train", *given, *TRAIN, f"output={folder / 'run'}")
     (folder / "runs").mkdir()
     make_runs(folder / "runs", 2, count, labels)
-    table = pd.read_csv(folder / "runs" / "run_00" / "scans.csv", dtype={"case": str})
-    start, before = time.perf_counter(), time.process_time()
-    summarise(table, {"split": "val"})
-    yield "summary", (time.perf_counter() - start, time.process_time() - before)
+    table = read_scans(folder / "runs" / "run_00" / "scans.csv")
+    yield from of_one_run(folder / "runs" / "run_00", table)
     yield "compare", timed(folder, "compare", f"runs={folder}/runs/run_*", f"output={folder / 'out'}")
+
+
+def of_one_run(run: Path, table: pd.DataFrame) -> Iterator[tuple[str, Times]]:
+    """Times of the summary of a table of scans, of its page, and of opening that in Chromium if there is one."""
+    start, before = time.perf_counter(), time.process_time()
+    summary = summarise(table, {"split": "val"})
+    yield "summary", (time.perf_counter() - start, time.process_time() - before)
+    write_summary(run / "summary.json", summary)
+    (run / "provenance.json").write_text("{}")
+    start, before = time.perf_counter(), time.process_time()
+    logging.disable()  # that there are no scans to draw
+    write_page(run)
+    yield "page", (time.perf_counter() - start, time.process_time() - before)
+    print(f"page of {table['case'].nunique()} scans: {(run / 'report.html').stat().st_size / 1e6:.1f} MB", flush=True)
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        return
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        page, times = opened.new_page(), []
+        for _ in range(5):
+            start = time.perf_counter()
+            page.goto((run / "report.html").as_uri())
+            page.evaluate("() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+            times.append(time.perf_counter() - start)
+        opened.close()
+    yield "open", (min(times), min(times))
 
 
 def main() -> None:
@@ -89,9 +121,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 2000, 5000, 10_000])
     parser.add_argument("--labels", type=int, default=2)
+    parser.add_argument("--tables", action="store_true", help="summary and page of that many rows alone")
     given = parser.parse_args()
     describe("float64")
     found: dict[int, dict[str, Times]] = {}
+    if given.tables:
+        for count in given.sizes:
+            with tempfile.TemporaryDirectory() as folder:
+                make_runs(Path(folder), 1, count, given.labels)
+                table = read_scans(Path(folder) / "run_00" / "scans.csv")
+                parts = dict(of_one_run(Path(folder) / "run_00", table))
+            line = "  ".join(f"{part} {spent:.2f} s ({busy:.2f})" for part, (spent, busy) in parts.items())
+            print(f"{count} scans x {given.labels} labels, seconds (of processors): {line}", flush=True)
+        return
     for count in given.sizes:
         with tempfile.TemporaryDirectory() as folder:
             found[count] = dict(measured(Path(folder), count, given.labels))

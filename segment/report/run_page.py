@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 from markupsafe import Markup
@@ -28,7 +29,7 @@ from segment.runs.folder import RunFolder, read_run
 from segment.runs.health import divergence
 from segment.runs.metrics import metric_infos
 from segment.runs.reliability import KEY as RELIABILITY
-from segment.runs.scans import mean_over_folds, parted, read_scans, scan_rows
+from segment.runs.scans import mean_over_folds, parted, read_scans, scan_rows, scan_tables
 from segment.runs.subgroups import KEY as SUBGROUPS
 from segment.runs.summary import (
     POSTPROCESSING,
@@ -42,6 +43,7 @@ from segment.runs.voxels import read_voxels
 from segment.text import printable
 from segment.visual.pictures import colours, planes, png
 
+_MOST_CELLS, _FEWEST_ROWS = 40_000, 100  # of the table of scans: 3 MB, which a browser opens in a second
 _NO_VIEWER = "This page has no viewer: the package ipyniivue, which provides it, is missing or incompatible."
 _COLUMNS = {"image": "image", "reference": "reference", "prediction": "prediction", "contours": "both contours"}
 _COLUMNS |= {"errors": "errors"}
@@ -292,19 +294,34 @@ def _test_scans(summary: dict[str, Any], tests: pd.DataFrame, metrics: Sequence[
 
 def _scan_table(
     scans: pd.DataFrame, metrics: Sequence[MetricInfo], names: list[str], embedded: list[str]
-) -> list[dict[str, Any]]:
-    """One entry per scan, worst first, scans without any score last; `embedded` lists the scans in the viewer."""
-    tables = {metric.name: scan_rows(scans, metric.name).reindex(columns=names) for metric in metrics}
-    status = scan_rows(scans, "status").reindex(columns=names)
-    scores, means = tables[LEAD.name], {name: table.mean(axis=1) for name, table in tables.items()}
-    ordered = means[LEAD.name].sort_values(ascending=LEAD.higher_is_better, kind="stable", na_position="last")
+) -> dict[str, Any]:
+    """``rows``, one per scan, and the number of scans, ``of``; `embedded` lists the scans in the viewer.
+
+    The worst scan is first and those without any score are last. Of many scans and labels the worst alone are shown.
+    """
+    tables = {key: wide.reindex(columns=names) for key, wide in _tables(scans, metrics).items()}
+    status = tables.pop("status")
+    means = {name: table.mean(axis=1) for name, table in tables.items()}
+    ordered = means[LEAD.name].reset_index(drop=True)
+    ordered = ordered.sort_values(ascending=LEAD.higher_is_better, kind="stable", na_position="last")
+    places = {case: place for place, case in enumerate(embedded)}
+    scores, states, own = (
+        tables[LEAD.name].to_numpy(),
+        status.to_numpy(),
+        np.stack([mean.to_numpy() for mean in means.values()], axis=1),
+    )
     rows = []
-    for key in ordered.index:
+    for row in ordered.index[: max(_FEWEST_ROWS, _MOST_CELLS // (1 + len(metrics) + len(names)))]:
         cells = [
-            {"score": plain(float(scores.loc[key, name])), "status": str(status.loc[key, name]).replace("_", " ")}
-            for name in names
+            {"score": plain(float(score)), "status": str(state).replace("_", " ")}
+            for score, state in zip(scores[row], states[row], strict=True)
         ]
-        volumes = embedded.index(key[2]) if key[2] in embedded else None
-        own = [plain(float(mean.loc[key])) for mean in means.values()]
-        rows.append({"case": printable(key[2]), "means": own, "cells": cells, "volumes": volumes})
-    return rows
+        case = status.index[row][2]
+        volumes = places.get(case)
+        rows.append({"case": printable(case), "means": plain(own[row].tolist()), "cells": cells, "volumes": volumes})
+    return {"rows": rows, "of": len(ordered)}
+
+
+def _tables(scans: pd.DataFrame, metrics: Sequence[MetricInfo]) -> dict[str, pd.DataFrame]:
+    """See `segment.runs.scans.scan_tables`: the metrics and the status."""
+    return scan_tables(scans, [*(metric.name for metric in metrics), "status"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -191,9 +191,19 @@ def scan_rows(scans: pd.DataFrame, column: str) -> pd.DataFrame:
         ``(scans, labels)``, float64 for a metric; rows in the order of the table, indexed by (split, fold, case), with
         -1 for no fold; columns are label names in the order of the class indices; NaN where a scan has no score.
     """
+    return scan_tables(scans, [column])[column]
+
+
+def scan_tables(scans: pd.DataFrame, columns: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """The `scan_rows` of several columns, for which rows and labels are found once."""
     order = scans[["label", "name"]].drop_duplicates().sort_values("label")["name"]
     keys = [scans["split"], scans["fold"].astype("Int64").fillna(-1).astype(int), scans["case"]]
     rows = scans.set_index(pd.MultiIndex.from_arrays(keys))
-    wide = rows.pivot(columns="name", values=column) if len(rows) else pd.DataFrame(columns=order)
-    wide = wide.reindex(index=rows.index.unique(), columns=list(order))
-    return wide if column == "status" else wide.astype(np.float64)
+    index = rows.index.unique()
+    wide = rows.pivot(columns="name", values=list(columns)) if len(rows) else None
+    found = {}
+    for column in columns:
+        table = pd.DataFrame(columns=order) if wide is None else wide[column]
+        table = table.reindex(index=index, columns=list(order))
+        found[column] = table if column == "status" else table.astype(np.float64)
+    return found

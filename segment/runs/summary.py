@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import pandas as pd
 from pydantic import AfterValidator, Field
 
@@ -17,10 +16,11 @@ from segment.metrics.metric import DIAGONAL, MEASURED, MetricInfo
 from segment.metrics.standard import LEAD
 from segment.runs.cost import cost_lines
 from segment.runs.detection import DetectionRecord
+from segment.runs.figures import EMPTIES, figures_of
 from segment.runs.metrics import KEY, MetricRecord, metric_info, metric_infos, record
 from segment.runs.scans import OVERLAPS, TEST, mean_over_folds, metric_columns, parted, scan_rows
 from segment.runs.volumes import volume_agreement
-from segment.statistics.bootstrap import FEWEST_SCANS, bootstrap_interval, mean_of_means
+from segment.statistics.bootstrap import FEWEST_SCANS
 from segment.text import printable, table
 from segment.validation import Number, read_as
 
@@ -28,7 +28,6 @@ POSTPROCESSING = "postprocessing"
 """Key of what was decided about post-processing, as `segment.evaluation.postprocessing.Decision.as_dict` says; also of
 its words in the protocol."""
 
-EMPTIES = ("both_empty", "missed", "invented")
 _LONGEST_NAME = 32
 
 Count = Annotated[int, Field(strict=True, ge=0, lt=1 << 53)]
@@ -124,7 +123,7 @@ def summarise(
     infos = {column: metric_info({}, column) for column in columns} | {info.name: info for info in metrics}
     own, tests = parted(scans)
     summary = {
-        **_figures(own, columns),
+        **figures_of(own, columns),
         KEY: record(infos[column] for column in columns),
         "volumes": volume_agreement(own),
         "protocol": dict(protocol),
@@ -134,25 +133,8 @@ def summarise(
         averaged = mean_over_folds(tests, {column: infos[column].perfect for column in columns})
         folds = tests["fold"].nunique()
         models = {} if folds < 2 else {"scores": f"mean over the models of {folds} folds"}
-        summary[TEST] = _figures(averaged, columns) | {"protocol": {**protocol, "split": TEST, **models}}
+        summary[TEST] = figures_of(averaged, columns) | {"protocol": {**protocol, "split": TEST, **models}}
     return plain(summary)
-
-
-def _figures(scans: pd.DataFrame, columns: Sequence[str]) -> dict[str, Any]:
-    """Statistics and counts over the scans of one split."""
-    tables = {column: scan_rows(scans, column) for column in columns}
-    names = [str(name) for name in tables[LEAD.name].columns]
-    return {
-        "foreground": {metric: _statistics(table.to_numpy()) for metric, table in tables.items()},
-        "labels": {
-            name: {metric: _statistics(table[[name]].to_numpy()) for metric, table in tables.items()} for name in names
-        },
-        "scans": len(tables[LEAD.name]),
-        "empty": {
-            status: {name: int(((scans["name"] == name) & (scans["status"] == status)).sum()) for name in names}
-            for status in EMPTIES
-        },
-    }
 
 
 def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
@@ -339,20 +321,6 @@ def _penalties(infos: Sequence[MetricInfo]) -> str:
         if info.penalty != LEAD.penalty
     ]
     return ", ".join([f"{LEAD.penalty:g}", *others])
-
-
-def _statistics(values: np.ndarray) -> dict[str, Any]:
-    """Mean, spread and interval of scores (scans, labels); NaN where undefined."""
-    per_scan = pd.DataFrame(values).mean(axis=1).dropna()
-    interval = bootstrap_interval(values)
-    return {
-        "mean": mean_of_means(values),
-        "sd": float(per_scan.std(ddof=1)),
-        "median": float(per_scan.median()),
-        "iqr": [float(per_scan.quantile(share)) for share in (0.25, 0.75)] if len(per_scan) else None,
-        "ci95": None if interval is None else list(interval),
-        "n": len(per_scan),
-    }
 
 
 def _numbers(scores: Mapping[str, Any]) -> tuple[str, str, str]:

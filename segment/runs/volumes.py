@@ -51,8 +51,9 @@ def volume_agreement(scans: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """
     differences, unit = volume_differences(scans), volume_unit(scans)
     found = {}
-    for name in scans.sort_values("label", kind="stable")["name"].unique():
-        own = differences[differences["name"] == name]
+    groups = dict(iter(differences.groupby("name", sort=False)))
+    for name in scans[["label", "name"]].drop_duplicates().sort_values("label", kind="stable")["name"]:
+        own = groups.get(name, differences[:0])
         correlations = intraclass_correlations(own[["reference", "predicted"]].to_numpy()) or (None, None)
         found[str(name)] = {
             "n": len(own),

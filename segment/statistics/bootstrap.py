@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from scipy.special import ndtr, ndtri
 FEWEST_SCANS = 5
 """Fewest scans of a label that some scans lack, for an interval of the foreground."""
 
+_FEW_SCANS = 200
 _VALUES_AT_ONCE = 4_000_000
 
 
@@ -65,16 +66,62 @@ def bootstrap_interval(
     Returns:
         Low and high end; None with fewer than two scored scans, which have no spread, and with `scarce_labels`.
     """
-    table = _as_table(values)
-    table = table[np.isfinite(table).any(axis=1)][:, np.isfinite(table).any(axis=0)]
-    if len(table) < 2 or scarce_labels(np.isfinite(table).sum(axis=0), len(table)).any():
-        return None
-    sums, present = np.nan_to_num(table), np.isfinite(table).astype(np.float64)
-    blocks = resample_weights(len(table), resamples, seed)
-    drawn = np.concatenate([_ratio(weights @ sums, weights @ present).mean(axis=-1) for weights in blocks])
-    without_one = _ratio(sums.sum(axis=0) - sums, present.sum(axis=0) - present).mean(axis=-1)
-    ((low, high),) = bca_intervals(np.array([mean_of_means(table)]), drawn[None], without_one[None], level)
-    return float(low), float(high)
+    return bootstrap_intervals([_as_table(values)], level, resamples, seed)[0]
+
+
+def bootstrap_intervals(
+    tables: Sequence[np.ndarray], level: float = 0.95, resamples: int = 10_000, seed: int = 12345
+) -> list[tuple[float, float] | None]:
+    """`bootstrap_interval` of many tables of the same scans, whose resamples are drawn once.
+
+    Where more than 200 scans, but not all, score a table, all scans are resampled in place of those alone, so that the
+    number of those varies between resamples as in a new sample of scans.
+
+    Args:
+        tables: Scores ``(scans, labels)``; NaN where there is no score.
+        level: As for `bootstrap_interval`.
+        resamples: As for `bootstrap_interval`.
+        seed: As for `bootstrap_interval`.
+    """
+    found: list[tuple[float, float] | None] = [None] * len(tables)
+    together: dict[bytes, list[int]] = {}
+    for place, table in enumerate(tables):
+        scored = np.isfinite(table).any(axis=1)
+        known = np.isfinite(table[:, np.isfinite(table).any(axis=0)]).sum(axis=0)
+        if scored.sum() < 2 or scarce_labels(known, int(scored.sum())).any():
+            continue
+        drawn_from = scored if scored.sum() <= _FEW_SCANS else np.ones_like(scored)
+        together.setdefault(drawn_from.tobytes(), []).append(place)
+    for key, places in together.items():
+        rows = np.frombuffer(key, bool)
+        own = [table[rows][:, np.isfinite(table).any(axis=0)] for table in (tables[place] for place in places)]
+        for place, table, drawn in zip(places, own, _resampled(own, resamples, seed), strict=True):
+            table = table[np.isfinite(table).any(axis=1)]
+            sums, present = np.nan_to_num(table), np.isfinite(table).astype(np.float64)
+            without_one = _ratio(sums.sum(axis=0) - sums, present.sum(axis=0) - present).mean(axis=-1)
+            estimate = np.array([mean_of_means(table)])
+            ((low, high),) = bca_intervals(estimate, drawn[None], without_one[None], level)
+            found[place] = float(low), float(high)
+    return found
+
+
+def _resampled(tables: Sequence[np.ndarray], resamples: int, seed: int) -> list[np.ndarray]:
+    """`mean_of_means` of every resample ``(resamples,)`` of each table ``(scans, labels)`` of the same scans."""
+    # A label's scores are its own and part of the foreground's, and most metrics have scores of the same scans.
+    every, members = _distinct([column for table in tables for column in table.T])
+    present, patterns = _distinct(list(np.isfinite(every).T.astype(np.float64)))
+    sums = np.nan_to_num(every)
+    blocks = resample_weights(len(every), resamples, seed)
+    drawn = np.concatenate([_ratio(weights @ sums, (weights @ present)[:, patterns]) for weights in blocks])
+    ends = np.cumsum([table.shape[1] for table in tables])[:-1]
+    return [drawn[:, own].mean(axis=-1) for own in np.split(np.array(members), ends)]
+
+
+def _distinct(columns: Sequence[np.ndarray]) -> tuple[np.ndarray, list[int]]:
+    """The different ones of some columns, (rows, different), and which of them each column is."""
+    first: dict[bytes, int] = {}
+    places = [first.setdefault(column.tobytes(), len(first)) for column in columns]
+    return np.stack([columns[places.index(place)] for place in range(len(first))], axis=1), places
 
 
 def bca_intervals(estimates: np.ndarray, drawn: np.ndarray, without_one: np.ndarray, level: float) -> np.ndarray:

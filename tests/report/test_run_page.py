@@ -15,7 +15,7 @@ import pytest
 from finished_runs import diverge, write_losses
 from PIL import Image
 
-from segment.report import viewer
+from segment.report import run_page, viewer
 from segment.report.notable import notable_cases
 from segment.report.run_page import write_page
 from segment.runs.folder import read_run
@@ -182,6 +182,20 @@ def test_statuses_and_scans_without_scores_are_shown(make_run, page_of):
         "gone 0.0000 0.0000 missed 0.0000 both empty –" in text
     )  # foreground Dice, foreground IoU, Dice of each label
     assert text.index("gone 0.0000") < text.index("scan_1 0.8") < text.index("empty – – both empty – both empty –")
+
+
+def test_page_of_many_scans_lists_the_worst(make_run, monkeypatch):
+    run = make_run()
+    write_page(run)
+    text = (run / "report.html").read_text()
+    scans = len(read_run(run).scans["case"].unique())
+    monkeypatch.setattr(run_page, "_MOST_CELLS", 1)
+    monkeypatch.setattr(run_page, "_FEWEST_ROWS", 1)
+    write_page(run)
+    short = (run / "report.html").read_text()
+    assert f"The 1 worst of {scans} scans are listed." in short
+    assert "worst of" not in text
+    assert short.count("<tr") == text.count("<tr") - (scans - 1)
 
 
 def test_page_works_without_pictures_notice_and_provenance(make_run, page_of):

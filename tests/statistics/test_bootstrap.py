@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.stats import bootstrap
 
-from segment.statistics.bootstrap import FEWEST_SCANS, bootstrap_interval, mean_of_means
+from segment.statistics.bootstrap import FEWEST_SCANS, bootstrap_interval, bootstrap_intervals, mean_of_means
 
 SCORES = st.floats(0, 1) | st.just(np.nan)
 
@@ -96,3 +96,23 @@ def test_equal_scores_give_an_empty_interval_and_the_seed_determines_it():
     scores = np.random.default_rng(0).random(20)
     assert bootstrap_interval(scores) == bootstrap_interval(scores)
     assert bootstrap_interval(scores, seed=1) != bootstrap_interval(scores, seed=2)
+
+
+def test_intervals_of_many_tables_are_those_of_each_alone():
+    random = np.random.default_rng(0)
+    values = random.normal(0.8, 0.1, (60, 4))
+    values[random.random((60, 4)) < [0, 0.3, 0.9, 1.0]] = np.nan
+    tables = [values, *(values[:, [label]] for label in range(4)), 2 * values[:, :1], values[:1]]
+    together = bootstrap_intervals(tables, resamples=500)
+    assert together[-1] is None
+    for found, table in zip(together, tables, strict=True):
+        assert found == pytest.approx(bootstrap_interval(table, resamples=500))
+
+
+def test_a_label_of_many_of_the_scans_has_the_interval_of_its_own_scores():
+    scores = np.random.default_rng(1).beta(8, 2, 600)
+    among = np.full(1000, np.nan)
+    among[::5], among[1::5], among[2::5] = np.split(scores, 3)
+    alone, found = (bootstrap_interval(values) for values in (scores, among))
+    width = alone[1] - alone[0]
+    assert found == pytest.approx(alone, abs=0.05 * width)
