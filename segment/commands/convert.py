@@ -41,6 +41,8 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
         "ellipse" if options.boxes == "ellipse" else "box",
         options.suv,
         options.overwrite,
+        options.deface,
+        None if options.face_pictures is None else Path(options.face_pictures),
         _copying(options),
     )
     for note in () if work.copying else notes_on(work.source):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import tempfile
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -27,6 +29,7 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     from segment.export.export import export_model
     from segment.export.prune import pruned_table
     from segment.export.scans import scans_to_calibrate, scans_to_compare
+    from segment.inference.inputs import Studies
     from segment.inference.model import load_model
     from segment.training.checkpoints import best_model
 
@@ -40,15 +43,21 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
         whole, model = model, load_model(pruning.output, options.trust)
         print(pruned_table(whole, model))
     given, calibration = (None if path is None else Path(path) for path in (options.input, options.calibration))
-    written = export_model(
-        model,
-        Path(options.output),
-        options.format,
-        options.precision,
-        scans_to_compare(model, given, options.scans),
-        scans_to_calibrate(model, calibration, given, options.scans) if options.precision == "int8" else None,
-        options.agreement,
-    )
+    with tempfile.TemporaryDirectory(prefix="segment-") as folder:
+        studies = Studies(
+            model.channels, options.series or {}, Path(folder), lambda text: print(f"Note: {text}", file=sys.stderr)
+        )
+        written = export_model(
+            model,
+            Path(options.output),
+            options.format,
+            options.precision,
+            scans_to_compare(model, given, options.scans, studies),
+            scans_to_calibrate(model, calibration, given, options.scans, studies)
+            if options.precision == "int8"
+            else None,
+            options.agreement,
+        )
     print(comparison_table(written.comparison, written.seconds, written.megabytes))
     print(f"Export  {options.output}: {options.format}, {options.precision}")
     print(

@@ -135,6 +135,8 @@ class ConvertOptions:
     codes: Any
     boxes: str = field(metadata={"of": ("box", "ellipse")})
     suv: bool
+    deface: bool
+    face_pictures: str | None
     anonymize: bool
     names: str = field(metadata={"of": ("kept", "numbered")})
     names_table: str | None
@@ -156,6 +158,7 @@ class ExportOptions:
     cache: str
     input: str | None
     calibration: str | None
+    series: dict[str, str] | None
     scans: int
     agreement: float | None
     overwrite: bool

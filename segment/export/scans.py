@@ -11,7 +11,7 @@ import numpy as np
 
 from segment.errors import UserError
 from segment.files import read_mapping
-from segment.inference.inputs import find_scans
+from segment.inference.inputs import Studies, find_scans
 from segment.inference.model import Model
 from segment.preprocessing.plan import Plan
 
@@ -34,22 +34,25 @@ class Scans:
         return f"{len(self.scans)} {self.source}"
 
 
-def scans_to_compare(model: Model, given: Path | None, count: int) -> Scans:
+def scans_to_compare(model: Model, given: Path | None, count: int, studies: Studies | None = None) -> Scans:
     """Choose the scans that an export is compared on.
 
     Args:
         model: The model.
         given: File or folder of scans; None for the validation scans of the run that contains the model.
         count: How many, evenly among them.
+        studies: How series of DICOM become the channels of given scans; None: each is a scan.
 
     Returns:
         The scans; noise if no file is given and the run's are not there.
     """
-    found = _given(model, given, count) or _of_run(model, "val", count)
+    found = _given(model, given, count, "input", studies) or _of_run(model, "val", count)
     return found or Scans(NOISE, [noise(model.plan, len(model.channels))])
 
 
-def scans_to_calibrate(model: Model, given: Path | None, compared: Path | None, count: int) -> Scans:
+def scans_to_calibrate(
+    model: Model, given: Path | None, compared: Path | None, count: int, studies: Studies | None = None
+) -> Scans:
     """Choose the scans that int8 is calibrated on.
 
     Args:
@@ -57,11 +60,16 @@ def scans_to_calibrate(model: Model, given: Path | None, compared: Path | None, 
         given: File or folder of scans; None for the training scans of the run that contains the model.
         compared: File or folder of the scans to compare on, used if there are no others.
         count: How many, evenly among them.
+        studies: How series of DICOM become the channels of given scans; None: each is a scan.
 
     Raises:
         UserError: When there are none: the range of a network's values on noise is not that on scans.
     """
-    found = _given(model, given, count) or _of_run(model, "train", count) or _given(model, compared, count)
+    found = (
+        _given(model, given, count, "calibration", studies)
+        or _of_run(model, "train", count)
+        or _given(model, compared, count, "input", studies)
+    )
     if found is None:
         raise UserError(
             "precision=int8: is calibrated on scans, and those that the model was trained on are not there. Give some: "
@@ -86,10 +94,10 @@ def noise(plan: Plan, channels: int) -> tuple[np.ndarray, np.ndarray]:
     return (voxels if channels > 1 else voxels[..., 0]), affine
 
 
-def _given(model: Model, source: Path | None, count: int) -> Scans | None:
+def _given(model: Model, source: Path | None, count: int, key: str, studies: Studies | None) -> Scans | None:
     if source is None:
         return None
-    scans = [(files,) for _, files in find_scans(source, len(model.channels))]
+    scans = [(files,) for _, files in find_scans(source, len(model.channels), studies, key)]
     return Scans("given scans", evenly(scans, count))
 
 

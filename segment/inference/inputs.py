@@ -87,7 +87,7 @@ class Studies:
     say: Callable[[str], None] = lambda text: None
 
 
-def find_scans(source: Path, channels: int, studies: Studies | None = None) -> Iterator[Scan]:
+def find_scans(source: Path, channels: int, studies: Studies | None = None, key: str = "input") -> Iterator[Scan]:
     """Find the scans in a file or folder.
 
     Args:
@@ -96,6 +96,7 @@ def find_scans(source: Path, channels: int, studies: Studies | None = None) -> I
             file of one.
         channels: Channels of the model.
         studies: If series of one study are the channels of one scan; None: each series is a scan.
+        key: What the user gave the source as, for errors.
 
     Yields:
         (name of the mask file, the scan's image files in channel order).
@@ -104,23 +105,23 @@ def find_scans(source: Path, channels: int, studies: Studies | None = None) -> I
         UserError: When the file does not exist, the folder has no image, or a scan lacks a channel.
     """
     if not source.exists():
-        raise UserError(f"input={source}: there is no such file or folder.")
+        raise UserError(f"{key}={source}: there is no such file or folder.")
     if series := find_series(source):
         if studies is not None and channels > 1 and source.is_dir():
-            yield from _of_studies(source, series.values(), studies)
+            yield from _of_studies(source, series.values(), studies, key)
             return
         for name, item in series.items():
             yield f"{name}{Dicom.mask_suffix}", [item.path]
         return
     if source.is_file() and not is_image_file(source):
-        raise UserError(f"input={source}: is not an image file. Formats read: {listed()}.")
+        raise UserError(f"{key}={source}: is not an image file. Formats read: {listed()}.")
     files = [source] if source.is_file() else image_files(source)
     if not files:
-        raise UserError(f"input={source}: has no image file. Formats read: {listed()}.")
+        raise UserError(f"{key}={source}: has no image file. Formats read: {listed()}.")
     yield from _scans_of(files, channels)
 
 
-def _of_studies(source: Path, series: Iterable[Series], studies: Studies) -> Iterator[Scan]:
+def _of_studies(source: Path, series: Iterable[Series], studies: Studies, key: str) -> Iterator[Scan]:
     """A scan for each study, of the series that are its channels, on the grid of the first one."""
     channels = studies.channels
     unknown = next((name for name in studies.given if name not in channels), None)
@@ -138,7 +139,7 @@ def _of_studies(source: Path, series: Iterable[Series], studies: Studies) -> Ite
             ]
         except ValueError as error:
             hint = " Say which is which: 'series={CHANNEL: DESCRIPTION}'." if "fit" in str(error) else ""
-            raise UserError(f"input={source}: in the study {name!r}, {error}.{hint}") from error
+            raise UserError(f"{key}={source}: in the study {name!r}, {error}.{hint}") from error
         studies.say(f"the channels of {name} are the series {described(chosen, channels)}.")
         yield f"{name}{Dicom.mask_suffix}", files
 

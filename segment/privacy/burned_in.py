@@ -103,15 +103,14 @@ def _words(view: np.ndarray, level: int) -> Iterator[tuple[float, Word]]:
     """The words of what is brighter than a level and of the size of characters."""
     import pytesseract
     from PIL import Image
-    from scipy.ndimage import binary_dilation
 
     kept, height = _characters(view > level)
     if not kept.any():
         return
-    shown = np.where(binary_dilation(kept, iterations=2), 255 - view, 255)
-    scale = min(max(_HEIGHT / height, 0.5), 4, _LARGEST / max(view.shape))
+    shown, (top, left) = _isolated(view, kept, round(height))
+    scale = min(max(_HEIGHT / height, 0.5), 4, _LARGEST / max(shown.shape))
     size = (max(1, round(shown.shape[1] * scale)), max(1, round(shown.shape[0] * scale)))
-    larger = Image.fromarray(shown.astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    larger = Image.fromarray(shown).resize(size, Image.Resampling.BICUBIC)
     try:
         table = pytesseract.image_to_data(
             larger, config="--psm 11", output_type=pytesseract.Output.DICT, timeout=_SECONDS
@@ -125,9 +124,22 @@ def _words(view: np.ndarray, level: int) -> Iterator[tuple[float, Word]]:
         return
     for text, confidence, x, y, width, tall in found:
         if float(confidence) >= _DOUBTFUL and any(map(str.isalnum, text)):
-            first, start = int(y / scale), int(x / scale)
+            first, start = top + int(y / scale), left + int(x / scale)
             box = (first, first + int(tall / scale) + 1, start, start + int(width / scale) + 1)
             yield total, Word(_ZERO.sub("0", text), _within(box, view.shape))
+
+
+def _isolated(view: np.ndarray, kept: np.ndarray, margin: int) -> tuple[np.ndarray, tuple[int, int]]:
+    """Characters, black on white, without what is farther from them, and where the cut-out begins."""
+    from scipy.ndimage import binary_dilation
+
+    near = binary_dilation(kept, iterations=2)
+    low, high = np.median(view[near & ~kept]), np.median(view[kept])
+    stretched = np.clip((view - low) * (255 / max(1, high - low)), 0, 255)
+    rows, columns = (np.flatnonzero(near.any(axis)) for axis in (1, 0))
+    box = tuple(slice(max(0, where[0] - margin), where[-1] + 1 + margin) for where in (rows, columns))
+    shown = np.pad(np.where(near, 255 - stretched, 255)[box], margin, constant_values=255)
+    return shown.astype(np.uint8), (box[0].start - margin, box[1].start - margin)
 
 
 def _characters(mask: np.ndarray) -> tuple[np.ndarray, float]:
@@ -146,10 +158,11 @@ def _characters(mask: np.ndarray) -> tuple[np.ndarray, float]:
     wanted = np.zeros(count + 1, bool)
     wanted[chosen] = True
     middle = float(np.median(heights))
-    for number, part in enumerate(find_objects(labelled), start=1):  # points and commas beside them
+    for number, part in enumerate(find_objects(labelled), start=1):  # points, commas and hyphens beside them
         if not wanted[number] and max(axis.stop - axis.start for axis in part) < middle:
             around = tuple(slice(max(0, axis.start - int(middle)), axis.stop + int(middle)) for axis in part)
-            wanted[number] = part[0].stop - part[0].start >= 2 and bool(wanted[labelled[around]].any())
+            high, wide = (axis.stop - axis.start for axis in part)
+            wanted[number] = (high >= 2 or wide >= 3) and bool(wanted[labelled[around]].any())
     return wanted[labelled], middle
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 Field = tuple[str, str]
 """Name of a header's field, and its value as text."""
 
-NAME, DATE, ID, PLACE, TEXT, PIXELS, UNEXAMINED = (
+NAME, DATE, ID, PLACE, TEXT, PIXELS, FACE, UNEXAMINED = (
     *("a name", "a date or time", "an ID", "a place", "free text"),
-    *("burned-in text", "content that was not examined"),
+    *("burned-in text", "a face that can be rendered", "content that was not examined"),
 )
 
 # Two leading zeros are those of a counter.

@@ -27,7 +27,7 @@ from segment.io.dicom.series import Annotation, Series, contents
 from segment.io.dicom.suv import suv_factor
 from segment.io.formats import listed, stem, suffix
 from segment.io.formats.dicom import Dicom
-from segment.io.geometry import grid_difference
+from segment.io.geometry import Grid, grid_difference
 from segment.io.images import read_grid, read_header, read_label, read_voxels, write_label
 from segment.io.mask_formats import ENDINGS, OF_SERIES
 from segment.io.masks import Naming, write_mask
@@ -35,6 +35,7 @@ from segment.io.volumes import write_volume
 from segment.runs.predictions import FILE as PREDICTIONS
 from segment.runs.predictions import predictions_record
 from segment.workflow.anonymize import Copying, Job, anonymous_jobs
+from segment.workflow.deface import check_defacing, defaced
 
 IMAGES = ("nifti", "nrrd", "mha")
 """Formats of scans."""
@@ -57,6 +58,8 @@ class Conversion:
         boxes: What boxes of annotations are drawn as: ``box`` or ``ellipse``.
         suv: Whether PET becomes standardised uptake values.
         overwrite: Whether files that exist may be replaced.
+        deface: Whether faces are removed from scans of heads.
+        pictures: Folder for a picture of each of these before and after, which shows the face; None: none is drawn.
         copying: To write copies, in their own formats, without what they tell about patients; None: to convert.
     """
 
@@ -69,6 +72,8 @@ class Conversion:
     boxes: Literal["box", "ellipse"] = "box"
     suv: bool = False
     overwrite: bool = False
+    deface: bool = False
+    pictures: Path | None = None
     copying: Copying | None = None
 
 
@@ -106,17 +111,26 @@ def convert(work: Conversion, advance: Callable[[int, int], None] = lambda done,
 
 
 def _jobs(work: Conversion) -> list[Job]:
+    if work.deface:
+        check_defacing(work.kind in IMAGES, work.output, work.pictures)
+    elif work.pictures is not None:
+        raise UserError(f"face_pictures={work.pictures}: is for deface=true. Give that too, or remove it.")
     if _only_annotations(work.source):
+        if work.deface:
+            raise UserError(f"deface=true: {work.source} holds masks, which show no face. Remove it.")
         return _dicom_mask_jobs(work)
     series = find_series(work.source)
     if series:
         return _series_jobs(work, series)
     dataset = _annotated(work)
+    if work.deface and dataset is not None:
+        raise UserError(f"deface=true: of {work.source}, masks alone are written, which show no face. Remove it.")
     return _file_jobs(work) if dataset is None else _made_jobs(work, dataset)
 
 
 def _copies(work: Conversion, copying: Copying) -> tuple[list[Job], list[Path]]:
     given = {"format": work.kind != "nifti", "reference": work.reference, "labels": work.labels, "codes": work.codes}
+    given |= {"deface": work.deface, "face_pictures": work.pictures}
     unused = next((key for key, value in {**given, "suv": work.suv}.items() if value), None)
     if unused:
         raise UserError(f"{unused}: anonymize=true copies files in their own formats. Remove {unused}.")
@@ -217,7 +231,8 @@ def _series_job(work: Conversion, path: Path, series: Series) -> Job:
         factor = suv_factor(series) if work.suv else 1.0
         header = read_header(series.path)
         array = read_voxels(series.path, header, None)
-        write_volume(path, array if factor == 1 else array * factor, header.grid)
+        array = array if factor == 1 else array * factor
+        write_volume(path, _shown(work, series.path, path, array, header.grid), header.grid)
 
     return Job(path, write)
 
@@ -286,17 +301,26 @@ def _file_jobs(work: Conversion) -> list[Job]:
     if work.suv:
         raise UserError("suv=true: is for DICOM series of PET. Remove it.")
     if work.kind in IMAGES:
-        return [_copy_job(file, work.output / f"{stem(file)}{ENDINGS[work.kind]}") for file in files]
+        return [_copy_job(work, file, work.output / f"{stem(file)}{ENDINGS[work.kind]}") for file in files]
     naming = _naming(work, files)
     return [_mask_job(file, work, naming) for file in files]
 
 
-def _copy_job(file: Path, path: Path) -> Job:
+def _copy_job(work: Conversion, file: Path, path: Path) -> Job:
     def write() -> None:
         header = read_header(file)
-        write_volume(path, read_voxels(file, header, None), header.grid)
+        array = read_voxels(file, header, None)
+        write_volume(path, _shown(work, file, path, array, header.grid), header.grid)
 
     return Job(path, write)
+
+
+def _shown(work: Conversion, file: Path, path: Path, array: np.ndarray, grid: Grid) -> np.ndarray:
+    """A scan as it is to be written: without its face, if that is asked for."""
+    if not work.deface:
+        return array
+    picture = None if work.pictures is None else work.pictures / f"{stem(path)}.png"
+    return defaced(file, array, grid, picture)
 
 
 def _mask_job(file: Path, work: Conversion, naming: Naming) -> Job:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_dicom import make_series
 from saved_models import save
 
 from segment.errors import UserError
@@ -15,6 +16,7 @@ from segment.export.checks import check_output, check_precision
 from segment.export.compare import Bound, Comparison
 from segment.export.export import export_model
 from segment.export.scans import NOISE, evenly, noise, scans_to_calibrate, scans_to_compare
+from segment.inference.inputs import Studies
 from segment.inference.model import load_model
 from segment.instruction_set import onednn_isa
 from segment.preprocessing.plan import Intensity, Plan
@@ -123,6 +125,8 @@ def test_scans_are_those_given_else_those_of_the_run(tested_folds, tmp_path):
     assert str(scans_to_calibrate(alone, None, given, 9)) == "3 given scans"
     with pytest.raises(UserError, match=r"precision=int8: is calibrated on scans.*calibration="):
         scans_to_calibrate(alone, None, None, 9)
+    with pytest.raises(UserError, match=r"calibration=.*nowhere: there is no such file"):
+        scans_to_calibrate(alone, tmp_path / "nowhere", given, 9)
     assert evenly([*range(10)], 3) == [0, 3, 6]
     assert evenly([*range(5)], 4) == [0, 1, 2, 3]
     assert evenly([], 4) == []
@@ -146,3 +150,24 @@ def test_what_cannot_be_exported_is_said(monkeypatch):
     check_precision("openvino", "fp32")
     with pytest.raises(UserError, match=r"format=openvino: needs nncf.*pip install 'segment\[export\]'"):
         check_precision("openvino", "int8")
+
+
+def test_series_of_a_study_are_the_channels_that_int8_is_calibrated_on(tmp_path):
+    model = load_model(OLD / "seed0")
+    two = replace(model, channels=("T1", "T2"))
+    for patient in "AB":
+        for number, description in enumerate(("t2", "t1 mprage")):
+
+            def change(index, dataset, patient=patient, description=description):
+                dataset.StudyInstanceUID, dataset.FrameOfReferenceUID = f"2.25.{ord(patient)}", "2.25.1"
+                dataset.SeriesDescription, dataset.Modality = description, "MR"
+
+            make_series(tmp_path / "in" / patient / description, seed=number, patient=patient, change=change)
+    studies = Studies(two.channels, {}, tmp_path / "resampled")
+    found = scans_to_calibrate(two, tmp_path / "in", None, 9, studies)
+    assert [[path.parent.name for path in files] for (files,) in found.scans] == [["t1 mprage", "t2"]] * 2
+    wrong = Studies(two.channels, {"T9": "t2"}, tmp_path / "resampled")
+    with pytest.raises(UserError, match=r"series\.T9: the model has no such channel"):
+        scans_to_compare(two, tmp_path / "in", 9, wrong)
+    with pytest.raises(UserError, match=r"calibration=.*: in the study 'A', no series fits the channel 'DWI'"):
+        scans_to_calibrate(two, tmp_path / "in", None, 9, Studies(["T1", "DWI"], {}, tmp_path))

@@ -78,13 +78,25 @@ def test_more_than_95_percent_of_the_characters_of_made_captions_are_read(capsys
     cases = [
         (background, CAPTIONS[(number + size) % 4], size, value)
         for number, background in enumerate(BACKGROUNDS)
-        for size in (14, 16, 20, 24, 32)
+        for size in (12, 14, 16, 20, 24, 32)
         for value in (255, 190)
     ]
     found = rate(cases)
     with capsys.disabled():
         print(f"\ncharacters of {len(cases)} captions read right: {100 * found:.1f} %")
     assert found > 0.95
+
+
+@pytest.mark.slow
+@needs_tesseract
+@pytest.mark.parametrize("background", BACKGROUNDS)
+@pytest.mark.parametrize("size", [12, 16, 32])
+def test_blanked_captions_are_not_read_again(background, size):
+    image = np.array(captioned(BACKGROUNDS[background](), CAPTIONS[1], size, 190))
+    for word in find_text(image):
+        top, bottom, left, right = word.box
+        image[top:bottom, left:right] = image.min()
+    assert find_text(image) == []
 
 
 @needs_tesseract

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from segment.data.case import Dataset
 from segment.data.problems import WARNING, Problem
-from segment.io.dicom.files import is_dicom
+from segment.errors import UserError
+from segment.io.dicom.files import is_dicom, walk
+from segment.io.dicom.series import contents
+from segment.io.formats import is_image_file
 from segment.privacy.burned_in import why_not
+from segment.privacy.faces import shows_face
 from segment.privacy.files import examine
-from segment.privacy.values import PIXELS, UNEXAMINED, Finding
+from segment.privacy.values import FACE, PIXELS, UNEXAMINED, Finding
 from segment.text import printable
 
 _COPY = "Write copies without it: `segment convert anonymize=true input=FOLDER output=FOLDER`."
@@ -18,6 +23,7 @@ _FIXES = {
     "name": "Rename it.",
     "column": "Remove the column.",
     "key": "Remove the key.",
+    FACE: "Remove it: `segment convert deface=true input=FOLDER output=FOLDER`.",
     PIXELS: "Look at the pixels. `segment convert anonymize=true` blanks text in PNG and DICOM.",
     UNEXAMINED: "Look at it yourself, or convert it.",
 }
@@ -41,7 +47,23 @@ def judge_privacy(root: Path, dataset: Dataset | None) -> list[Problem]:
         if reason
         else []
     )
-    return unread + list(_problems(examine(root, (path for case in cases for path in case.sources))))
+    examined = examine(root, (path for case in cases for path in case.sources))
+    scans = [path for case in cases for path in case.images] or _scans_below(root)
+    return unread + list(_problems([*examined, *_faces(scans)]))
+
+
+def _scans_below(root: Path) -> list[Path]:
+    """The image files and the DICOM series of a folder that is no data set."""
+    files = [root] if root.is_file() else [file for file in walk(root) if is_image_file(file) and not is_dicom(file)]
+    series = contents(root).series if root.is_dir() and any(is_dicom(file) for file in walk(root)) else ()
+    return [*files, *(item.path for item in series)]
+
+
+def _faces(scans: Iterable[Path]) -> Iterator[Finding]:
+    for path in scans:
+        with suppress(UserError):  # a damaged file, which is reported otherwise
+            if shows_face(path):
+                yield Finding(path, "its voxels", FACE, 0)
 
 
 def _problems(found: Iterable[Finding]) -> Iterator[Problem]:

@@ -7,7 +7,6 @@ Decathlon folder and read like any other.
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from segment.data.case import Dataset
 from segment.data.layouts import open_dataset
 from segment.data.synthetic.made import create_once
 from segment.errors import UserError
+from segment.io.template import brain_map
 
 VERSION = 1
 LABELS = {"background": 0, "csf_other": 1, "grey_matter": 2, "white_matter": 3}
@@ -28,7 +28,6 @@ NOTICE = (
     "The demo scans are random deformations of one template (MNI152), not patients: figures on them say nothing about "
     "clinical performance."
 )
-_FILE = "mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
 _BOX = (slice(22, 175), slice(23, 213), slice(0, 161))  # the brain in the template's voxels, with a margin
 _CENTRE = np.array([0.0, -18.0, 4.0])  # middle of the brain in MNI mm
 _EXTENT = np.array([138.0, 174.0, 148.0])  # its size in mm: left-right, back-front, down-up
@@ -131,18 +130,13 @@ class Template:
 
 
 def brain_template() -> Template:
-    """Read the template from the nilearn package without importing it, which would take seconds."""
-    spec = importlib.util.find_spec("nilearn")
-    folder = Path(spec.origin).parent / "datasets" / "data" if spec and spec.origin else Path("nilearn")
+    """The template, cropped and smoothed as by scanning it."""
     maps: list[np.ndarray] = []
     affine = np.eye(4)
     for part in ("t1", "gm", "wm"):
-        path = folder / _FILE.format(part)
-        if not path.is_file():
-            raise UserError(f"The demo set needs {path.name} from the package nilearn, which is missing. Install it.")
-        image: Any = nib.load(path)
-        maps.append(np.asarray(image.dataobj)[_BOX].astype(np.float32) / 255)
-        affine = image.affine @ nib.affines.from_matvec(np.eye(3), [axis.start for axis in _BOX])
+        whole, placed = brain_map(part, "The demo set")
+        maps.append(whole[_BOX].astype(np.float32) / 255)
+        affine = placed @ nib.affines.from_matvec(np.eye(3), [axis.start for axis in _BOX])
     brain = ndimage.binary_fill_holes(maps[0] > 0).astype(np.float32)
     smooth = [ndimage.gaussian_filter(part, _BLUR_MM) for part in (maps[0], brain, maps[1], maps[2])]
     return Template(np.stack(smooth), affine)
