@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from segment.data.layouts.common import image_files, split_channel
+from segment.data.layouts.common import ARCHIVES, image_files, split_channel
 from segment.errors import UserError
 from segment.inference.journal import interrupted
 from segment.io.dicom.channels import channel_series, described, on_grid, studies_of
@@ -117,7 +117,7 @@ def find_scans(source: Path, channels: int, studies: Studies | None = None, key:
         raise UserError(f"{key}={source}: is not an image file. Formats read: {listed()}.")
     files = [source] if source.is_file() else image_files(source)
     if not files:
-        raise UserError(f"{key}={source}: has no image file. Formats read: {listed()}.")
+        raise no_images(key, source)
     yield from _scans_of(files, channels)
 
 
@@ -199,13 +199,37 @@ def renamed(scans: Iterable[Scan], kind: str) -> list[Scan]:
     return found
 
 
+def no_images(key: str, source: Path) -> UserError:
+    """The error about a folder without images, which says where some are.
+
+    Args:
+        key: What the user gave the folder as.
+        source: The folder.
+    """
+    inside = sorted(source.iterdir()) if source.is_dir() else []
+    folder = next((path for path in inside if path.is_dir() and image_files(path)), None)
+    if folder is not None:
+        return UserError(f"{key}={source}: has no image file itself; its folder {folder.name!r} has. Give {folder}.")
+    packed = next((path for path in inside if path.name.lower().endswith(ARCHIVES)), None)
+    if packed is not None:
+        return UserError(f"{key}={source}: has no image file, but the archive {packed.name}. Unpack it.")
+    return UserError(f"{key}={source}: has neither an image file nor a DICOM series. Formats read: {listed()}.")
+
+
 def notes_on(source: Path) -> list[str]:
-    """Sentences about the files of a DICOM folder that are no scan; none for other folders.
+    """Sentences about the files of a folder that are no scan, or DICOM beside images of other formats.
 
     Args:
         source: As for `find_scans`.
     """
-    return notes_of(contents(source)) if source.is_dir() and find_series(source) else []
+    if not source.is_dir():
+        return []
+    if find_series(source):
+        return notes_of(contents(source))
+    others = [path for path in source.iterdir() if suffix(path) in (*Dicom.suffixes, "") and is_dicom(path)]
+    if not others or not image_files(source):
+        return []
+    return [f"{source}: its {len(others)} DICOM file(s) are left out, since images of other formats lie beside them."]
 
 
 def find_series(source: Path) -> dict[str, Series]:

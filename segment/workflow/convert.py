@@ -20,12 +20,12 @@ from segment.data.layouts.dicom import Archive, open_archive
 from segment.data.problems import WARNING, Problem, raise_errors
 from segment.errors import UserError
 from segment.files import read_mapping, write_text
-from segment.inference.inputs import find_series
+from segment.inference.inputs import find_series, no_images
 from segment.io.dicom.annotations import read_annotations
 from segment.io.dicom.codes import Code, require_structures
 from segment.io.dicom.series import Annotation, Series, contents
 from segment.io.dicom.suv import suv_factor
-from segment.io.formats import listed, stem, suffix
+from segment.io.formats import stem, suffix
 from segment.io.formats.dicom import Dicom
 from segment.io.geometry import Grid, grid_difference
 from segment.io.images import read_grid, read_header, read_label, read_voxels, write_label
@@ -297,7 +297,7 @@ def _file_jobs(work: Conversion) -> list[Job]:
         raise UserError(f"input={work.source}: there is no such file or folder.")
     files = _inputs(work.source)
     if not files:
-        raise UserError(f"input={work.source}: has neither an image file nor a DICOM series. Formats read: {listed()}.")
+        raise no_images("input", work.source)
     if work.suv:
         raise UserError("suv=true: is for DICOM series of PET. Remove it.")
     if work.kind in IMAGES:

@@ -73,6 +73,7 @@ def test_captions_are_read():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @needs_tesseract
 def test_more_than_95_percent_of_the_characters_of_made_captions_are_read(capsys):
     cases = [

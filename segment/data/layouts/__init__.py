@@ -23,12 +23,13 @@ from segment.data.layouts import (
     structures,
     table,
 )
-from segment.data.layouts.common import label_table
+from segment.data.layouts.common import ARCHIVES, label_table
 from segment.data.layouts.layout import Layout
 from segment.data.problems import WARNING, Problem, Report, raise_errors, reported
 from segment.data.tolerance import tolerances
 from segment.errors import UserError, did_you_mean
 from segment.io.dicom.codes import read_codes
+from segment.io.formats import is_image_file
 
 # In the order in which they are tried: nnU-Net's dataset.json may also contain MSD's keys, a table may list the files
 # of images/ and labels/, and YOLO's annotations lie in labels/.
@@ -173,6 +174,11 @@ def _layout(path: Path, layout: str) -> Layout:
             return module
     if path.is_dir() and not any(path.iterdir()):
         raise UserError(f"The folder {path} is empty. Give that of the data set.")
+    if path.is_file() and is_image_file(path):
+        raise UserError(f"{path} is one image. Give the folder of the data set.")
+    packed = [file.name for file in path.iterdir() if file.name.lower().endswith(ARCHIVES)] if path.is_dir() else []
+    if packed and not any(file.is_dir() for file in path.iterdir()):
+        raise UserError(f"{path} holds {min(packed)}, an archive. Unpack it.")
     if table.only_csv(path):
         return table  # which says what its columns lack
     looked = "; ".join(module.LOOKED_FOR for module in LAYOUTS.values() if module is not images)

@@ -61,6 +61,9 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
+
+
 def image_files(folder: Path) -> list[Path]:
     """List the image files of one folder by name, without hidden files (macOS's ``._*``).
 
@@ -259,7 +262,8 @@ def found_labels(cases: Iterable[Case], report: Report = raise_errors, root: Pat
             continue
         values |= present
     if not values - {0}:
-        what = f"The masks next to {last} contain only 0."
+        none = "No scan has a mask, in which labels could be found."
+        what = none if last is None else f"The masks next to {last} contain only 0."
         report(Problem("labels", "data.labels", what, "Give the labels' values with data.labels."))
         values = {1}
     above = [] if first is None or root is None else [folder for folder in first.parents if folder.is_relative_to(root)]
