@@ -9,9 +9,12 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import Progress
 
-from segment.config.options import ConvertOptions, read_options
+from segment.command_line import assign
+from segment.command_line import command as command_line
+from segment.config.options import MODEL, ConvertOptions, read_options
 from segment.errors import UserError
 from segment.inference.inputs import notes_on
+from segment.inference.nnunet_folders import is_nnunet
 from segment.io.dicom.codes import read_codes
 from segment.workflow.anonymize import Copying
 from segment.workflow.convert import Conversion, convert
@@ -31,6 +34,11 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
         if path is not None and not Path(path).exists():
             raise UserError(f"{key}={path}: there is no such file or folder.")
     require_folder("output", Path(options.output))
+    if options.format == MODEL:
+        _convert_model(options)
+        return
+    if is_nnunet(Path(options.input)):
+        raise UserError(f"input={options.input}: is a model of nnU-Net's. Give format={MODEL}.")
     work = Conversion(
         Path(options.input),
         Path(options.output),
@@ -52,6 +60,20 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
         task = progress.add_task("converting", total=None)
         written = convert(work, lambda done, total: progress.update(task, completed=done, total=total))
     print(f"{len(written)} file(s) in {options.output}")
+
+
+def _convert_model(options: ConvertOptions) -> None:
+    """Write the model folders of a results folder of nnU-Net's."""
+    unused = ("reference", "labels", "codes", "suv", "anonymize")
+    if given := next((key for key in unused if getattr(options, key)), None):
+        raise UserError(f"{given}: is for images and masks, not for format={MODEL}. Remove it.")
+    from segment.inference.nnunet.convert import convert_models  # torch takes seconds to import
+
+    written = convert_models(Path(options.input), Path(options.output), options.overwrite)
+    print(f"{len(written)} model(s) in {options.output}")
+    print(
+        f"Predict {command_line('predict', assign('model', options.output), 'input=FILE_OR_FOLDER', 'output=FOLDER')}"
+    )
 
 
 def _copying(options: ConvertOptions) -> Copying | None:

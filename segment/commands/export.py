@@ -15,6 +15,7 @@ from segment.config.options import ExportOptions, read_options
 from segment.errors import UserError
 from segment.export.checks import check_output, check_precision, check_prune
 from segment.inference.limits import find_model, format_of
+from segment.inference.nnunet_folders import is_nnunet
 from segment.workflow.experiment import NO_COMMAND, Command, Experiment
 from segment.workflow.values import require_folder, require_number
 
@@ -82,6 +83,11 @@ def check_options(options: ExportOptions) -> None:
         UserError: When a value or a path is wrong, or a package is missing.
     """
     folder = find_model(Path(options.model))
+    if is_nnunet(folder):
+        raise UserError(
+            f"model={options.model}: is nnU-Net's. Convert it first: "
+            f"{command_line('convert', assign('input', options.model), 'output=FOLDER', 'format=model')}"
+        )
     if format_of(folder):
         raise UserError(f"model={options.model}: is an export itself. Give the run folder that it was exported from.")
     check_precision(options.format, options.precision)

@@ -12,6 +12,8 @@ from segment.errors import UserError, did_you_mean
 from segment.io.mask_formats import ENDINGS
 
 Options = TypeVar("Options")
+MODEL = "model"
+"""Format of ``segment convert`` for model folders out of those of other programs."""
 
 
 @dataclass
@@ -129,7 +131,7 @@ class ConvertOptions:
 
     input: str
     output: str
-    format: str = field(metadata={"of": tuple(ENDINGS)})
+    format: str = field(metadata={"of": (*ENDINGS, MODEL)})
     reference: str | None
     labels: Any
     codes: Any

@@ -29,7 +29,7 @@ MAX_PARTS = 5_000  # modules in a network; the largest in use have about 1,500
 
 
 @contextlib.contextmanager
-def _limited_modules() -> Iterator[None]:
+def limited_modules() -> Iterator[None]:
     """Stop a construction that would never end."""
     count = itertools.count(1)
 
@@ -58,7 +58,7 @@ def load_network(weights: Path, path: Path, architecture: Any, trust: tuple[str,
     """
     try:
         # On the meta device nothing is allocated: a description that does not fit the weights costs no memory.
-        with on_meta(), _limited_modules():
+        with on_meta(), limited_modules():
             expected = build(architecture, trust).state_dict()
         shapes = {name: list(value.shape) for name, value in expected.items()}
     except UserError as error:

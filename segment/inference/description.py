@@ -9,22 +9,24 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
+from safetensors.torch import save_file
+from torch import nn
 
 from segment.data.labels import Labels
 from segment.errors import UserError
-from segment.files import read_mapping, write_json
+from segment.files import read_mapping, write_json, written_whole
 from segment.inference.conformal import Missed
 from segment.inference.exported import Export
 from segment.inference.postprocessing import MAX_STEPS, Step
 from segment.inference.precision import PRECISIONS
 from segment.inference.windows import SlidingWindows
 from segment.preprocessing.cascade import network_channels
-from segment.preprocessing.plan import Plan
+from segment.preprocessing.plan import STORED, Plan
 from segment.validation import Number, one_of, whole
 
-FORMAT = 4  # of model.json; larger numbers are from newer versions
+FORMAT = 5  # of model.json; larger numbers are from newer versions
 # What is written tells versions that would leave a part out that they cannot read it.
-IN_TORCH, EXPORTED, POSTPROCESSED, CASCADED = 1, 2, 3, 4
+IN_TORCH, EXPORTED, POSTPROCESSED, CASCADED, AS_STORED = 1, 2, 3, 4, 5
 PREVIOUS = "previous"  # the model folder of a cascade's first stage, in that of the second
 MAX_JSON_BYTES = 1 << 20
 
@@ -81,6 +83,8 @@ class Description:
 
 def format_for(content: Mapping[str, Any]) -> int:
     """The least format of a model.json with this content."""
+    if content["plan"].get("orientation") == STORED:
+        return AS_STORED
     if content["plan"].get("previous_stage"):
         return CASCADED
     return POSTPROCESSED if content.get("postprocessing") else EXPORTED if content.get("export") else IN_TORCH
@@ -111,6 +115,21 @@ def check_description(model: Description, labels: Labels) -> None:
         SlidingWindows(**{key: value for key, value in model.inference.items() if key in known}).flips(axes)
     except (UserError, TypeError) as error:
         raise ValueError(f"inference: {error}") from error
+
+
+def write_model(folder: Path, network: nn.Module, description: Description) -> None:
+    """Write a model folder.
+
+    Args:
+        folder: Created if missing.
+        network: Source of the weights.
+        description: The content of its model.json; the format is the least one that it needs.
+    """
+    state = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
+    with written_whole(folder / "weights.safetensors") as temporary:
+        save_file(state, temporary)
+    content = asdict(description)
+    write_json(folder / "model.json", content | {"format": format_for(content)})
 
 
 def set_calibration(folder: Path, inference: Mapping[str, Any], missed: Mapping[str, Missed]) -> None:

@@ -11,7 +11,9 @@ from segment.errors import UserError
 from segment.inference.model import Model
 from segment.inference.postprocessing import Step
 
-PREPARATION = ("spacing", "patch_size", "normalization", "transpose", "intensities", "previous_stage")  # of a plan
+PREPARATION = (
+    *("spacing", "patch_size", "normalization", "transpose", "intensities", "previous_stage", "orientation"),
+)  # of a plan
 
 
 class Members(nn.ModuleList):

@@ -16,6 +16,7 @@ from typing import Any
 from segment.errors import UserError, did_you_mean
 from segment.files import read_mapping
 from segment.inference.engines.names import FORMATS
+from segment.inference.nnunet_folders import DATASET, channel_names, explain, fold_folders, is_fold, read_dataset
 from segment.inference.precision import PRECISIONS
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
@@ -25,6 +26,8 @@ MAX_BATCH = 4096
 AUTO = "auto"  # for the batch size and the layout of windows: the fastest where the model is scored
 MAX_DROPOUT = 1000  # passes
 LAYOUTS = ("channels_last", "contiguous")
+TILINGS = MONAI, NNUNET = "monai", "nnunet"
+PROBABILITIES, LOGITS = AVERAGES = ("probabilities", "logits")
 DECISIONS = ARGMAX, DICE, THRESHOLDS = "argmax", "dice", "thresholds"
 MAX_TEMPERATURE = 100.0  # and its inverse, the least
 
@@ -117,7 +120,7 @@ def has_gpu(accelerator: str) -> bool:
 
 
 def find_model(folder: Path, key: str = "model") -> Path:
-    """Find the model folder, given the folder itself or a run folder.
+    """Find the model folder, given the folder itself, a run folder or a results folder of nnU-Net with one fold.
 
     Args:
         folder: The folder.
@@ -134,9 +137,16 @@ def find_model(folder: Path, key: str = "model") -> Path:
                 f"model={folder}: is a pretraining, which cannot segment yet. Fine-tune it: segment train data=... "
                 f"weights={folder}"
             )
+    folds = [folder] if is_fold(folder) else fold_folders(folder)
+    if len(folds) == 1:
+        return folds[0]
+    if folds:
+        raise UserError(f"{key}={folder}: has {len(folds)} folds. Give one of them: {', '.join(map(str, folds))}.")
+    if problem := explain(folder):
+        raise UserError(f"{key}={folder}: {problem}")
     raise UserError(
-        f"{key}={folder}: no model.json there or in its folder model/. Give a finished run folder (runs/NAME) "
-        "or a model folder."
+        f"{key}={folder}: no model.json there or in its folder model/. Give a finished run folder (runs/NAME), "
+        "a model folder or a results folder of nnU-Net."
     )
 
 
@@ -144,8 +154,8 @@ def model_folders(text: str) -> list[Path]:
     """The folders that ``model=`` names.
 
     Args:
-        text: A run or model folder; the folder of a ``fold=all`` or its ``model/``, whose folds are meant; or several
-            as ``[A,B]``.
+        text: A run or model folder; the folder of a ``fold=all`` or its ``model/``, or a results folder of nnU-Net,
+            whose folds are meant; or several as ``[A,B]``.
     """
     several = text.startswith("[") and text.endswith("]") and not Path(text).exists()
     named = [part.strip().strip("'\"") for part in text[1:-1].split(",")] if several else [text]
@@ -157,6 +167,8 @@ def _folds(folder: Path) -> list[Path]:
     record = folder / "provenance.json"
     if any((place / "model.json").is_file() for place in (folder, folder / "model")):
         return [folder]
+    if folds := fold_folders(folder):
+        return folds
     copies = [found for place in (folder / "model", folder) if (found := fold_models(place))]
     runs = read_mapping(record).get("runs") if record.is_file() else None
     if isinstance(runs, list) and all(isinstance(run, dict) and "folder" in run for run in runs):
@@ -178,6 +190,8 @@ def channels_of(model: Path) -> list[str] | None:
     Args:
         model: The model folder.
     """
+    if is_fold(model):
+        return list(channel_names(read_dataset(model), model.parent / DATASET))
     try:
         return [str(name) for name in _described(model)["channels"]]
     except (LookupError, TypeError):

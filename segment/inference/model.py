@@ -6,21 +6,19 @@ import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from segment.data.labels import Labels
 from segment.errors import UserError
-from segment.files import read_mapping, write_json, written_whole
+from segment.files import read_mapping
 from segment.inference.architecture import load_network
 from segment.inference.conformal import Missed
 from segment.inference.description import (
-    CASCADED,
     IN_TORCH,
     MAX_JSON_BYTES,
     PREVIOUS,
@@ -28,9 +26,12 @@ from segment.inference.description import (
     Pruned,
     check_description,
     check_format,
+    write_model,
 )
 from segment.inference.exported import FILES, Export, convert, read_engine
 from segment.inference.limits import find_model
+from segment.inference.nnunet.checkpoint import read_fold
+from segment.inference.nnunet_folders import FINAL, PLANS, is_fold
 from segment.inference.postprocessing import Step, check_steps
 from segment.inference.precision import written_precision
 from segment.inference.prediction import Prediction
@@ -46,6 +47,8 @@ from segment.networks.padding import laid_out
 from segment.preprocessing.cascade import network_channels
 from segment.preprocessing.plan import Plan
 from segment.validation import read_as
+
+FIX = "Copy the model folder again."
 
 
 @dataclass(frozen=True)
@@ -181,7 +184,7 @@ class Model:
         prepared, placement = predictor.prepare(image, name)
         del image  # a whole scan
         try:
-            predicted = predictor.probabilities(prepared, placement) if probabilities else None
+            predicted = predictor.scores(prepared, placement) if probabilities else None
             mask = predictor.mask(prepared, placement) if predicted is None else predictor.classes(predicted, placement)
         except UserError as error:
             raise UserError(f"{name}: {error}") from error
@@ -233,11 +236,8 @@ def save_model(
         codes: Codes of structures for DICOM.
         pruned: How the network was pruned, if it was.
     """
-    state = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
-    with written_whole(folder / "weights.safetensors") as temporary:
-        save_file(state, temporary)
     description = Description(
-        format=CASCADED if plan.previous_stage else IN_TORCH,
+        format=IN_TORCH,
         dataset=dataset,
         network=dict(architecture),
         plan=plan,
@@ -249,14 +249,14 @@ def save_model(
         codes={name: dict(code) for name, code in (codes or {}).items()},
         pruned=pruned,
     )
-    write_json(folder / "model.json", asdict(description))
+    write_model(folder, network, description)
 
 
 def load_model(folder: Path, trust: Sequence[str] = (), first: bool = False) -> Model:
     """Build the network a model folder describes and load its weights; runs no code from the files.
 
     Args:
-        folder: A run folder or a model folder.
+        folder: A run folder, a model folder, or a fold in a results folder of nnU-Net.
         trust: Additional modules whose networks may be built, e.g. your own.
         first: Whether it must be the first stage of a cascade.
 
@@ -265,20 +265,35 @@ def load_model(folder: Path, trust: Sequence[str] = (), first: bool = False) -> 
             the weights do not fit it or are not finite.
     """
     folder = find_model(folder)
+    if is_fold(folder):
+        described, own = read_fold(folder)
+        return replace(_described(folder, folder.parent / PLANS, described, trust), network=own, weights=folder / FINAL)
     path = folder / "model.json"
-    fix = "Copy the model folder again."
-    content = read_mapping(path, fix, MAX_JSON_BYTES)
+    content = read_mapping(path, FIX, MAX_JSON_BYTES)
     check_format(path, content.get("format"))
-    described = read_as(Description, content, path, unknown_keys=True, fix=fix)
+    described = read_as(Description, content, path, unknown_keys=True, fix=FIX)
+    model = _described(folder, path, described, trust)
+    if first and described.plan.previous_stage:
+        raise UserError(f"{path}: is the second stage of a cascade in place of the first. {FIX}")
+    if model.export:
+        network: nn.Module = read_engine(folder, model.export, *model.shapes)
+        return replace(model, network=network, weights=folder / FILES[model.export.format][-1])
+    return replace(model, network=load_network(folder / "weights.safetensors", path, described.network, tuple(trust)))
+
+
+def _described(folder: Path, path: Path, described: Description, trust: Sequence[str]) -> Model:
+    """The model of a description, without its network.
+
+    Raises:
+        UserError: When the description is damaged; names the file it is from.
+    """
     try:
         labels = Labels(described.labels, described.region_order)
         check_description(described, labels)
         check_steps(described.postprocessing, labels)
     except ValueError as error:
-        raise UserError(f"{path}: {str(error).rstrip('.')}. {fix}") from error
-    if first and described.plan.previous_stage:
-        raise UserError(f"{path}: is the second stage of a cascade in place of the first. {fix}")
-    model = Model(
+        raise UserError(f"{path}: {str(error).rstrip('.')}. {FIX}") from error
+    return Model(
         network=nn.Identity(),
         plan=described.plan,
         labels=labels,
@@ -294,10 +309,6 @@ def load_model(folder: Path, trust: Sequence[str] = (), first: bool = False) -> 
         pruned=described.pruned,
         previous=_load_previous(folder, labels, described, trust) if described.plan.previous_stage else None,
     )
-    if model.export:
-        network: nn.Module = read_engine(folder, model.export, *model.shapes)
-        return replace(model, network=network, weights=folder / FILES[model.export.format][-1])
-    return replace(model, network=load_network(folder / "weights.safetensors", path, described.network, tuple(trust)))
 
 
 def _load_previous(folder: Path, labels: Labels, described: Description, trust: Sequence[str]) -> Model:

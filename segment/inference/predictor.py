@@ -19,7 +19,7 @@ from segment.inference.batches import FittingBatches
 from segment.inference.decision import above, decide, decide_scan, thresholds_of
 from segment.inference.dropout import activate, require_dropout
 from segment.inference.held import held
-from segment.inference.limits import DICE, THRESHOLDS
+from segment.inference.limits import DICE, PROBABILITIES, THRESHOLDS
 from segment.inference.postprocessing import Step, postprocessed
 from segment.inference.temperature import tempered
 from segment.inference.windows import SlidingWindows, assembled
@@ -103,8 +103,9 @@ class Predictor:
         Raises:
             UserError: When the network's values are not finite.
         """
-        probabilities = self.probabilities(image, placement)
-        return ScanOutput(self.classes(probabilities, placement), probabilities)
+        scores = self.scores(image, placement)
+        mask = self.classes(scores, placement)
+        return ScanOutput(mask, self._probabilities(scores))
 
     def mask(
         self, image: Tensor, placement: Placement, watch: Watch | None = None, kept: np.ndarray | None = None
@@ -172,6 +173,14 @@ class Predictor:
         Raises:
             UserError: When the network's values are not finite.
         """
+        return self._probabilities(self.scores(image, placement))
+
+    def scores(self, image: Tensor, placement: Placement) -> Tensor:
+        """What `classes` and `on_source` restore: probabilities, or logits where the windows say ``restore=logits``.
+
+        Raises:
+            UserError: When the network's values are not finite.
+        """
         axis = self._axis(image, placement)
         with self.computing:
             return assembled(self._planes(image, axis, whole=True), image.shape[1:], axis)
@@ -197,7 +206,7 @@ class Predictor:
                     found = next(planes, None)
                 if found is None:
                     break
-                # Probabilities and entropies are at most 1, so their sum is finite where all of them are. It is looked
+                # Entropies and probabilities are at most 1, logits small: their sum is finite where all are. It is looked
                 # at once, since the host waits for the device to look.
                 total = total + found[1].sum()
                 yield found
@@ -210,13 +219,11 @@ class Predictor:
         finally:
             self.network.train(training)
 
-    def classes(self, probabilities: Tensor, placement: Placement) -> np.ndarray:
-        """Class indices (*spatial) uint8 on the source grid, from probabilities on the plan's grid."""
-        axis = self._axis(probabilities, placement)
-        kept = held((len(probabilities), *placement.grid.shape)) if self.windows.decision == DICE else None
-        decided = restore(
-            probabilities, placement, self.plan, self._decide, axis, kept, self._background, self._tempered
-        )
+    def classes(self, scores: Tensor, placement: Placement) -> np.ndarray:
+        """Class indices (*spatial) uint8 on the source grid, from `scores` on the plan's grid."""
+        axis = self._axis(scores, placement)
+        kept = held((len(scores), *placement.grid.shape)) if self.windows.decision == DICE else None
+        decided = restore(scores, placement, self.plan, self._decide, axis, kept, self._background, self._tempered)
         return self._finished(decided, placement, kept)
 
     def _finished(self, decided: np.ndarray, placement: Placement, kept: np.ndarray | None) -> np.ndarray:
@@ -232,24 +239,28 @@ class Predictor:
 
     def _decide(self, scores: Tensor) -> Tensor:
         """Class indices of a plane (output, *plane) on the source grid; the most probable class has no temperature."""
-        probabilities = scores[: self.labels.outputs]
+        scores = scores[: self.labels.outputs]
         if self.windows.decision == THRESHOLDS:
-            return above(self._tempered(probabilities), self.thresholds, self.labels)
-        return decide(probabilities, self.labels)
+            return above(self._tempered(scores), self.thresholds, self.labels)
+        return decide(self._probabilities(scores), self.labels)
+
+    def _probabilities(self, scores: Tensor) -> Tensor:
+        """Probabilities of the windows' scores (output, ...), see `SlidingWindows.probabilities`."""
+        return self.windows.probabilities(scores, bool(self.labels.regions))
 
     def _tempered(self, scores: Tensor) -> Tensor:
         """A plane of probabilities with the temperature of the windows; an output more than they are stays."""
         outputs, temperature = self.labels.outputs, self.windows.temperature
-        if temperature == 1:
+        if temperature == 1 and self.windows.restore == PROBABILITIES:
             return scores
-        found = tempered(scores[:outputs], temperature, bool(self.labels.regions))
+        found = tempered(self._probabilities(scores[:outputs]), temperature, bool(self.labels.regions))
         return found if len(scores) == outputs else torch.cat([found, scores[outputs:]])
 
-    def on_source(self, probabilities: Tensor, placement: Placement) -> np.ndarray:
-        """Probabilities (output, *spatial) float32 on the source grid; cropped parts are background."""
-        axis = self._axis(probabilities, placement)
-        kept = np.zeros((len(probabilities), *placement.grid.shape), np.float32)
-        restore(probabilities, placement, self.plan, self._decide, axis, kept, self._background, self._tempered)
+    def on_source(self, scores: Tensor, placement: Placement) -> np.ndarray:
+        """Probabilities (output, *spatial) float32 on the source grid, of `scores`; cropped parts are background."""
+        axis = self._axis(scores, placement)
+        kept = np.zeros((len(scores), *placement.grid.shape), np.float32)
+        restore(scores, placement, self.plan, self._decide, axis, kept, self._background, self._tempered)
         return kept
 
     def predict_files(self, images: Sequence[Path], watch: Watch | None = None) -> np.ndarray:

@@ -11,7 +11,7 @@ import torch
 from segment.errors import UserError, did_you_mean
 from segment.inference.engines.names import PACKAGES, PRECISIONS, check_engine
 from segment.inference.exported import Export
-from segment.inference.limits import AUTO, check_accelerator, check_precision
+from segment.inference.limits import AUTO, LOGITS, check_accelerator, check_precision
 from segment.inference.postprocessing import Step, words
 from segment.inference.precision import precision_for
 from segment.inference.speed import with_way
@@ -175,6 +175,8 @@ def windows_of(inference: Mapping[str, Any], requested: Mapping[str, Any]) -> Sl
     """
     arguments = {key: value for key, value in inference.items() if not key.startswith("_")}
     arguments |= {key: value for key, value in requested.items() if value is not None and not key.startswith("_")}
+    if arguments.get("average") != LOGITS and requested.get("restore") is None:
+        arguments.pop("restore", None)  # a model's own, which needs the average that was replaced
     known = SlidingWindows().__dict__
     for key in arguments:
         if key not in known:

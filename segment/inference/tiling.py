@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, product
 
+import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
+
+from segment.inference.limits import MONAI, NNUNET
 
 Place = tuple[int, int, int]
 """First voxel of a window along each axis."""
 
 SMALLEST_WEIGHT = 1e-3
+NNUNET_LARGEST = 10  # of nnU-Net's weights, so that half precision holds the smaller ones
 FAVOURED = 0.8  # another axis than the first is used if it holds less than this share
 
 
@@ -58,27 +64,51 @@ class Schedule:
     in_turn: bool
 
 
-def starts(size: int, window: int, overlap: float) -> list[int]:
-    """First voxels of the windows along an axis, as MONAI places them: the last window ends with the scan."""
+def starts(size: int, window: int, overlap: float, tiling: str = MONAI) -> list[int]:
+    """First voxels of the windows along an axis.
+
+    Args:
+        size: Voxels of the scan, at least those of a window.
+        window: Voxels of a window.
+        overlap: Fraction of a window that overlaps the next.
+        tiling: ``monai``: at a fixed distance, but the last window ends with the scan; ``nnunet``: as few as have this
+            overlap, at equal distances.
+    """
+    if tiling == NNUNET:
+        count = math.ceil((size - window) / (window * (1 - overlap))) + 1
+        return [round((size - window) / max(1, count - 1) * number) for number in range(count)]
     step = max(1, int(window * (1 - overlap)))
     return [*range(0, size - window, step), size - window]
 
 
-def gaussian(window: Sequence[int], sigma: float) -> Tensor:
-    """Weights of a window's voxels, as MONAI computes them.
+def gaussian(window: Sequence[int], sigma: float, tiling: str = MONAI) -> Tensor:
+    """Weights of a window's voxels.
 
     Args:
         window: Voxels along each axis.
         sigma: Standard deviation in window lengths.
+        tiling: ``monai``: at least 0.001 of the largest; ``nnunet``: the voxel behind the centre has the largest, and
+            they are rounded to half precision.
 
     Returns:
-        (*window) float32, at least 0.001.
+        (*window) float32, above 0.
     """
+    if tiling == NNUNET:
+        return _nnunet_gaussian(window, sigma)
     weights = torch.ones(())
     for size in window:
         positions = torch.arange(-(size - 1) / 2.0, (size - 1) / 2.0 + 1, dtype=torch.float)
         weights = weights.unsqueeze(-1) * torch.exp(positions**2 / (-2 * (sigma * size) ** 2))
     return weights.clamp_(min=max(float(weights.min()), SMALLEST_WEIGHT))
+
+
+def _nnunet_gaussian(window: Sequence[int], sigma: float) -> Tensor:
+    weights = np.zeros(tuple(window))
+    weights[tuple(size // 2 for size in window)] = 1
+    weights = ndimage.gaussian_filter(weights, [size * sigma for size in window], mode="constant")
+    halved = torch.from_numpy(weights / (weights.max() / NNUNET_LARGEST)).half()
+    halved[halved == 0] = halved[halved > 0].min()
+    return halved.float()
 
 
 def best_axis(size: Sequence[int], window: Sequence[int]) -> int:
@@ -101,6 +131,7 @@ def schedule(
     passes: Sequence[Pass],
     batch_size: int,
     whole: bool = False,
+    tiling: str = MONAI,
 ) -> Schedule:
     """Order the windows of all passes.
 
@@ -115,8 +146,11 @@ def schedule(
         passes: The passes.
         batch_size: Windows that are computed together.
         whole: Whether the whole result is held anyway.
+        tiling: As of `starts`.
     """
-    places = [_places(size, window, overlap, axis, one.flipped) for one in passes]
+    along = [starts(*extents, overlap, tiling) for extents in zip(size, window, strict=True)]
+    # nnU-Net mirrors each window where it lies, MONAI the scan.
+    places = [_places(size, window, along, axis, () if tiling == NNUNET else one.flipped) for one in passes]
     one_by_one = [(index, place) for index, some in enumerate(places) for place in some]
     in_turn = _planned(one_by_one, size, window, axis, passes, batch_size, in_turn=True)
     if len(passes) == 1 or whole:
@@ -127,13 +161,13 @@ def schedule(
 
 
 def _places(
-    size: Sequence[int], window: Sequence[int], overlap: float, axis: int, flipped: Sequence[int]
+    size: Sequence[int], window: Sequence[int], along: Sequence[Sequence[int]], axis: int, flipped: Sequence[int]
 ) -> list[Place]:
     """Places of a pass. Those of a mirrored one are the places on the mirrored scan, seen from the scan itself."""
-    along = [starts(whole, extent, overlap) for whole, extent in zip(size, window, strict=True)]
-    for one in flipped:
-        along[one] = [size[one] - window[one] - start for start in along[one]]
-    z, y, x = along
+    z, y, x = (
+        [size[one] - window[one] - start for start in found] if one in flipped else found
+        for one, found in enumerate(along)
+    )
     return sorted(product(z, y, x), key=lambda place: place[axis])
 
 

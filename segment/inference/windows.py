@@ -6,7 +6,6 @@ memory does not grow with the length of the scan.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, combinations
@@ -16,19 +15,34 @@ from torch import Tensor
 from torch.nn import functional
 
 from segment.augment.spatial import spatial_axes
-from segment.inference.blending import Blend, constant_places, cut
-from segment.inference.dropout import content_of, drawn
-from segment.inference.limits import ARGMAX, AUTO, THRESHOLDS, check_windows
+from segment.inference.blending import Blend
+from segment.inference.forward import Dropping, Forward, Network
+from segment.inference.limits import (
+    ARGMAX,
+    AUTO,
+    AVERAGES,
+    LOGITS,
+    MONAI,
+    PROBABILITIES,
+    THRESHOLDS,
+    TILINGS,
+    check_windows,
+)
 from segment.inference.temperature import tempered
-from segment.inference.tiling import Pass, Place, Schedule, Step, best_axis, gaussian, schedule, starts
+from segment.inference.tiling import (
+    Pass,
+    Place,
+    Schedule,
+    Step,
+    best_axis,
+    gaussian,
+    schedule,
+    starts,
+)
 from segment.inference.uncertainty import entropy
-from segment.networks.padding import memory_format
 
-AVERAGES = ("probabilities", "logits")
 UNMEASURED = (4, "channels_last")  # in place of auto during a training, whose weights have this layout
 
-Network = Callable[[Tensor], Tensor]
-"""Maps (n, channel, *window) to logits (n, output, *window)."""
 Score = Callable[[Tensor], Tensor]
 
 
@@ -55,6 +69,10 @@ class SlidingWindows:
         dropout: Passes with the network's dropout active that replace each pass without it, see
             `segment.inference.dropout`; 0 for none. What is dropped depends on the scan, the pass and the window alone.
         thresholds: By structure, in [0, 1]: the least probability of its voxels, for the decision of this name.
+        tiling: Where windows lie and how they are weighted: ``monai``, or ``nnunet`` for windows at equal distances and
+            weights in half precision, as nnU-Net 2 computes them.
+        restore: What is interpolated onto the grid of the scan: ``probabilities``, or ``logits`` as in nnU-Net, which
+            needs the same of `average`.
 
     Raises:
         ValueError: When a number is out of range.
@@ -73,10 +91,16 @@ class SlidingWindows:
         temperature: float = 1,
         thresholds: Mapping[str, float] | None = None,
         dropout: int = 0,
+        tiling: str = MONAI,
+        restore: str = PROBABILITIES,
     ) -> None:
         check_windows(overlap, batch_size, sigma, layout, decision, temperature, thresholds, dropout)
         if average not in AVERAGES:
             raise ValueError(f"average={average} must be one of {', '.join(AVERAGES)}")
+        if tiling not in TILINGS:
+            raise ValueError(f"tiling={tiling} must be one of {', '.join(TILINGS)}")
+        if restore not in (PROBABILITIES, average):
+            raise ValueError(f"restore={restore} must be {PROBABILITIES}, or {LOGITS} with average={LOGITS}")
         self.overlap = overlap
         self.batch_size = batch_size if batch_size == AUTO else int(batch_size)
         self.mirror = mirror
@@ -87,6 +111,8 @@ class SlidingWindows:
         self.temperature = temperature
         self.thresholds = None if thresholds is None else dict(thresholds)
         self.dropout = dropout
+        self.tiling = tiling
+        self.restore = restore
 
     def describe(self) -> dict[str, object]:
         """Settings to report with every score: overlap and test-time augmentation."""
@@ -98,6 +124,8 @@ class SlidingWindows:
         changed = {} if self.decision == ARGMAX else {"decision": decision}
         changed |= {} if self.temperature == 1 else {"temperature": f"{self.temperature:.3f}"}
         changed |= {"dropout": f"{self.dropout} passes"} if self.dropout else {}
+        changed |= {} if self.tiling == MONAI else {"tiling": self.tiling}
+        changed |= {} if self.restore == PROBABILITIES else {"restored": self.restore}
         return {"overlap": self.overlap, "test_time_augmentation": views, **changed}
 
     def flips(self, dims: int) -> list[tuple[int, ...]]:
@@ -122,13 +150,14 @@ class SlidingWindows:
             (output, *spatial) float32 in [0, 1], summing to 1 over classes.
         """
         axis = self.axis(image.shape[1:], window)
-        return assembled(self.planes(network, image, window, regions, axis, whole=True), image.shape[1:], axis)
+        scores = assembled(self.planes(network, image, window, regions, axis, whole=True), image.shape[1:], axis)
+        return self.probabilities(scores, regions)
 
     def count(self, size: Sequence[int], window: Sequence[int]) -> int:
         """Number of windows of a scan, those of mirrored passes included."""
         flat = len(size) - len(window)  # slices are predicted one by one
         along = [
-            len(starts(max(whole, extent), extent, self.overlap))
+            len(starts(max(whole, extent), extent, self.overlap, self.tiling))
             for whole, extent in zip(size[flat:], window, strict=True)
         ]
         return math.prod((*size[:flat], *along, len(self.flips(len(window))), self.dropout or 1))
@@ -149,6 +178,8 @@ class SlidingWindows:
         entropies: bool = False,
     ) -> Iterator[tuple[int, Tensor]]:
         """Compute the same probabilities plane by plane, without holding those of the whole scan.
+
+        With ``restore=logits`` these are logits, see `probabilities`.
 
         A plane is converted to probabilities on its own: torch's vectorised exponential and the one that it computes
         the rest of an array with differ in the last bit, so the result would depend on what is converted together.
@@ -176,11 +207,11 @@ class SlidingWindows:
             for _ in range(self.dropout or 1)
         ]
         size: Place = tuple(padded.shape[1:])  # type: ignore[assignment]
-        order = schedule(size, extent, self.overlap, axis, passes, self.used_batch_size, whole)
+        order = schedule(size, extent, self.overlap, axis, passes, self.used_batch_size, whole, self.tiling)
         device = image.device
-        weights = gaussian(window, self.sigma).view(extent).to(device, non_blocking=device.type != "mps")
+        weights = gaussian(window, self.sigma, self.tiling).view(extent).to(device, non_blocking=device.type != "mps")
         blends = [Blend(size, axis, held, weights) for held in order.held]
-        forward = (_Dropping if self.dropout else _Forward)(
+        forward = (Dropping if self.dropout else Forward)(
             networks, padded, extent, flat, self.used_layout, passes, order
         )
         across = tuple(kept for other, kept in enumerate(inside) if other != axis)
@@ -204,8 +235,8 @@ class SlidingWindows:
         """Conversions of logits (output, *plane) before the passes are averaged, and after it."""
         convert: Score = torch.sigmoid if regions else lambda logits: torch.softmax(logits, dim=0)
         early, late = convert, _unchanged
-        if self.average == "logits":
-            early, late = late, early
+        if self.average == LOGITS:
+            early, late = late, late if self.restore == LOGITS else early
         if not entropies:
             return early, late
         return (
@@ -213,82 +244,14 @@ class SlidingWindows:
             lambda means: torch.cat([late(means[:-1]), means[-1:]]),
         )
 
+    def probabilities(self, scores: Tensor, regions: bool) -> Tensor:
+        """Probabilities of what `planes` yields, (output, *spatial), which are logits with ``restore=logits``."""
+        if self.restore != LOGITS:
+            return scores
+        return torch.sigmoid(scores) if regions else torch.softmax(scores, dim=0)
+
     def _tempered(self, probabilities: Tensor, regions: bool) -> Tensor:
         return tempered(probabilities, self.temperature, regions)
-
-
-class _Forward:
-    """Computes the logits of the windows of a step.
-
-    A window in which every channel has one value is computed once for each network and content.
-    """
-
-    def __init__(
-        self,
-        networks: Sequence[Network],
-        image: Tensor,
-        window: Place,
-        flat: bool,
-        layout: str,
-        passes: Sequence[Pass],
-        order: Schedule,
-    ) -> None:
-        self.networks = networks
-        self.image = image
-        self.window = window
-        self.flat = flat
-        self.format = memory_format(2 if flat else 3, layout)
-        self.passes = passes
-        places = sorted({place for step in order.steps for _, place in step.windows})
-        self.constant = constant_places(image, places, window)
-        self.known: dict[int, tuple[tuple[float, ...], Tensor]] = {}
-
-    def __call__(self, step: Step) -> Iterator[tuple[int, Place, Tensor]]:
-        """The pass, the place and the logits (output, *window) of each window, on the scan's own sides."""
-        network = self.networks[self.passes[step.windows[0][0]].network]
-        varying = [job for job in step.windows if job[1] not in self.constant]
-        logits = iter(self._logits(network, [self._view(*job) for job in varying]) if varying else ())
-        for index, place in step.windows:
-            one = self._known(network, index, place) if place in self.constant else next(logits)
-            flipped = [axis + 1 for axis in self.passes[index].flipped]
-            yield index, place, torch.flip(one, flipped) if flipped else one
-
-    def _view(self, index: int, place: Place) -> Tensor:
-        """A window (channel, *window), mirrored as its pass demands."""
-        window = cut(self.image, place, self.window)
-        flipped = [axis + 1 for axis in self.passes[index].flipped]
-        return torch.flip(window, flipped) if flipped else window
-
-    def _logits(self, network: Network, windows: Sequence[Tensor]) -> Tensor:
-        stacked = torch.stack(list(windows))
-        if self.flat:
-            return network(stacked.squeeze(2).contiguous(memory_format=self.format)).float().unsqueeze(2)
-        return network(stacked.contiguous(memory_format=self.format)).float()
-
-    def _known(self, network: Network, index: int, place: Place) -> Tensor:
-        """Logits of a constant window; only those of a network's latest content are kept."""
-        number, content = self.passes[index].network, self.constant[place]
-        if number not in self.known or self.known[number][0] != content:
-            self.known[number] = content, self._logits(network, [self._view(index, place)])[0]
-        return self.known[number][1]
-
-
-class _Dropping(_Forward):
-    """Computes the logits of the windows of a step one by one, with dropout that depends on scan, pass and window."""
-
-    def __call__(self, step: Step) -> Iterator[tuple[int, Place, Tensor]]:
-        """As `_Forward`."""
-        for index, place in step.windows:
-            one = self.passes[index]
-            with drawn((self.content, index, *place), self.image.device):
-                logits = self._logits(self.networks[one.network], [self._view(index, place)])[0]
-            flipped = [axis + 1 for axis in one.flipped]
-            yield index, place, torch.flip(logits, flipped) if flipped else logits
-
-    @functools.cached_property
-    def content(self) -> int:
-        """A number that stands for the scan."""
-        return content_of(self.image)
 
 
 Computed = Callable[[Step], Iterator[tuple[int, Place, Tensor]]]

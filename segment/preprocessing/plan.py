@@ -14,6 +14,7 @@ from segment.errors import UserError, did_you_mean
 from segment.preprocessing.patches import MAX_BATCH, PRESETS
 from segment.validation import Number, matching, one_of, short, whole
 
+RAS, STORED = ORIENTATIONS = ("ras", "stored")
 NORMALIZATIONS = ("zscore", "masked_zscore", "ct", "rescale", "rgb", "percentiles", "none")
 MAX_CHANNELS = 1024
 MAX_STAGES = 16
@@ -51,7 +52,7 @@ class Intensity:
 class Plan:
     """Preprocessing, patch and batch size, and network: one configuration of a plan file.
 
-    Axes are in array order, z, y, x after orientation to RAS and then after `transpose`; y, x for 2D images.
+    Axes are in array order, z, y, x after `orientation` and then after `transpose`; y, x for 2D images.
 
     Attributes:
         spacing: Voxel size in mm that every scan is resampled to. Two numbers where 3D scans are cut into slices
@@ -69,6 +70,8 @@ class Plan:
         decoder_blocks: Convolutions per decoder stage, coarsest last as in `blocks`; one stage fewer.
         batch_dice: Whether the Dice loss is computed over the whole batch instead of per patch.
         previous_stage: Configuration whose predictions are an additional input (cascade); empty for none.
+        orientation: ``ras``: scans are turned to anatomical axes; ``stored``: they stay as their files store them, as
+            nnU-Net's usual readers leave them.
     """
 
     spacing: PerAxis[Millimetres]
@@ -84,6 +87,7 @@ class Plan:
     decoder_blocks: PerStage[Annotated[int, whole(1, 64)]] = ()
     batch_dice: StrictBool = False
     previous_stage: str = ""
+    orientation: Annotated[str, one_of(ORIENTATIONS)] = RAS
 
     @property
     def sliced(self) -> bool:

@@ -12,7 +12,7 @@ import yaml
 
 from segment.errors import UserError, did_you_mean
 from segment.files import read_mapping, write_text
-from segment.preprocessing.plan import DatasetPlan, Plan
+from segment.preprocessing.plan import RAS, DatasetPlan, Plan
 from segment.validation import key_name, read_as, short
 
 MAX_BYTES = 1 << 20
@@ -61,7 +61,7 @@ def plan_text(plan: DatasetPlan) -> str:
             lines.append(_line("    ", _INHERITS, parent, ""))
         for key in _OWN:
             value = getattr(configuration, key)
-            omitted = value == getattr(written[parent], key) if parent else key == "previous_stage" and not value
+            omitted = value == getattr(written[parent], key) if parent else value in ("", RAS)
             if not omitted:
                 lines.append(_line("    ", key, value, reasons.get(f"{name}.{key}", "")))
         written[name] = configuration

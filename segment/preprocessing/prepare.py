@@ -15,7 +15,7 @@ from segment.io.geometry import Grid, canonical_grid, to_canonical
 from segment.io.images import Image
 from segment.memory import require_memory
 from segment.preprocessing.normalize import normalize
-from segment.preprocessing.plan import Plan
+from segment.preprocessing.plan import STORED, Plan
 from segment.preprocessing.resample import coarse_axis, resample_image, resample_labels
 
 T = TypeVar("T")
@@ -42,6 +42,13 @@ class Placement:
     def slices(self) -> tuple[slice, ...]:
         """The box as an index."""
         return tuple(slice(start, stop) for start, stop in self.box)
+
+
+def oriented(grid: Grid, plan: Plan) -> Grid:
+    """The grid by which a scan is turned: its own, or one without direction if the plan leaves scans as stored."""
+    if plan.orientation != STORED:
+        return grid
+    return Grid(grid.shape, np.diag([*grid.spacing[::-1], *[1.0] * (4 - grid.ndim)]), grid.assumed)
 
 
 def transposed(values: Sequence[T], plan: Plan) -> tuple[T, ...]:
@@ -79,7 +86,7 @@ def preparation_bytes(grid: Grid, channels: int, plan: Plan) -> int:
         channels: Its number of channels.
         plan: The plan.
     """
-    canonical = canonical_grid(grid)
+    canonical = canonical_grid(oriented(grid, plan))
     shape, spacing = transposed(canonical.shape, plan), transposed(canonical.spacing, plan)
     return 4 * channels * (3 * math.prod(shape) + math.prod(prepared_shape(shape, spacing, plan)))
 
@@ -96,7 +103,7 @@ def require_preparable(grid: Grid, channels: int, plan: Plan, name: str) -> None
     Raises:
         UserError: If it is.
     """
-    canonical = canonical_grid(grid)
+    canonical = canonical_grid(oriented(grid, plan))
     new = prepared_shape(transposed(canonical.shape, plan), transposed(canonical.spacing, plan), plan)
     old, spacing, becomes = (" x ".join(f"{number:g}" for number in row) for row in (grid.shape, grid.spacing, new))
     if math.prod(new) > max(SMALL, MAX_GROWTH * math.prod(grid.shape)):
@@ -112,7 +119,7 @@ def require_preparable(grid: Grid, channels: int, plan: Plan, name: str) -> None
 
 
 def prepare_image(image: Image, plan: Plan, region: Box | None = None) -> tuple[np.ndarray, Placement]:
-    """Orient to RAS, reorder the axes as in the plan, crop to nonzero voxels, normalise, resample.
+    """Orient and reorder the axes as in the plan, crop to nonzero voxels, normalise, resample.
 
     Args:
         image: (channel, *spatial) float32 on the source grid; not changed.
@@ -125,7 +132,7 @@ def prepare_image(image: Image, plan: Plan, region: Box | None = None) -> tuple[
     Raises:
         ValueError: If the intensities do not suit the normalisation.
     """
-    array = transposed_axes(to_canonical(image.array, image.grid), plan)
+    array = transposed_axes(to_canonical(image.array, oriented(image.grid, plan)), plan)
     placement = Placement(image.grid, nonzero_box(array))
     kept = np.ascontiguousarray(array[(slice(None), *placement.slices)], dtype=np.float32)
     del array  # frees the memory of a whole scan
@@ -150,10 +157,10 @@ def region_of(mask: np.ndarray, grid: Grid, plan: Plan, margin: float) -> Box | 
         (start, stop) along each axis in voxels of the scan, after orientation and the plan's transpose; None for an
         empty mask.
     """
-    array = transposed_axes(to_canonical(mask[None], grid), plan)
+    array = transposed_axes(to_canonical(mask[None], oriented(grid, plan)), plan)
     if not array.any():
         return None
-    spacing = transposed(canonical_grid(grid).spacing, plan)
+    spacing = transposed(canonical_grid(oriented(grid, plan)).spacing, plan)
     target = target_spacing(spacing, plan)
     patch = (1, *plan.patch_size) if plan.sliced else plan.patch_size
     found = []
@@ -188,7 +195,7 @@ def prepare_reference(classes: np.ndarray, placement: Placement, plan: Plan) -> 
     Returns:
         (*spatial) uint8, contiguous, on the plan's grid.
     """
-    array = transposed_axes(to_canonical(classes[None], placement.grid), plan)[0]
+    array = transposed_axes(to_canonical(classes[None], oriented(placement.grid, plan)), plan)[0]
     kept = np.ascontiguousarray(array[placement.slices], dtype=np.uint8)
     return resample_labels(kept, *_resampling(placement, plan))
 
@@ -200,6 +207,6 @@ def transposed_axes(array: np.ndarray, plan: Plan) -> np.ndarray:
 
 def _resampling(placement: Placement, plan: Plan) -> tuple[tuple[int, ...], int | None]:
     """New shape, and the axis that is not interpolated."""
-    spacing = transposed(canonical_grid(placement.grid).spacing, plan)
+    spacing = transposed(canonical_grid(oriented(placement.grid, plan)).spacing, plan)
     shape = prepared_shape([stop - start for start, stop in placement.box], spacing, plan)
     return shape, coarse_axis(spacing, target_spacing(spacing, plan))

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from segment.io.geometry import canonical_grid, canonical_view, from_canonical
 from segment.preprocessing.plan import Plan
-from segment.preprocessing.prepare import Placement, target_spacing, transposed, transposed_axes
+from segment.preprocessing.prepare import Placement, oriented, target_spacing, transposed, transposed_axes
 from segment.preprocessing.resample import coarse_axis, nearest, neighbours
 
 Decide = Callable[[Tensor], Tensor]
@@ -29,7 +29,7 @@ def fixed_axis(placement: Placement, plan: Plan) -> int | None:
         placement: From `prepare_image`.
         plan: The plan.
     """
-    spacing = transposed(canonical_grid(placement.grid).spacing, plan)
+    spacing = transposed(canonical_grid(oriented(placement.grid, plan)).spacing, plan)
     return 0 if len(spacing) == 2 else coarse_axis(target_spacing(spacing, plan), spacing)
 
 
@@ -70,12 +70,12 @@ class Restorer:
         self.plan = plan
         self.decide = decide
         self.convert = convert
-        self.full = np.zeros(transposed(canonical_grid(placement.grid).shape, plan), np.uint8)
+        self.full = np.zeros(transposed(canonical_grid(oriented(placement.grid, plan)).shape, plan), np.uint8)
         self.out = _planes(self.full[placement.slices], axis, self.full.ndim == 2)
         self.share = np.float32(share)
         self.scores: np.ndarray | None = None
         if kept is not None:
-            view = transposed_axes(canonical_view(kept, placement.grid), plan)
+            view = transposed_axes(canonical_view(kept, oriented(placement.grid, plan)), plan)
             if background is not None:
                 outside = np.ones(view.shape[1:], bool)
                 outside[placement.slices] = False
@@ -119,7 +119,7 @@ class Restorer:
         full = self.full
         if self.plan.transpose:
             full = full.transpose(np.argsort(self.plan.transpose))
-        return np.ascontiguousarray(from_canonical(full, self.placement.grid))
+        return np.ascontiguousarray(from_canonical(full, oriented(self.placement.grid, self.plan)))
 
 
 def restore(

@@ -12,9 +12,9 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from segment.errors import UserError
 from segment.files import written_whole
 from segment.inference.model import Model
+from segment.inference.plain import load_plain, require_stored
 from segment.networks.weights import not_finite
 from segment.text import one_line
-from segment.training.plain import load_plain, require_stored
 
 
 class WholeFileCheckpoints(TorchCheckpointIO):

@@ -14,12 +14,15 @@ from torch import Tensor, nn
 from segment.errors import UserError
 from segment.files import read_mapping
 from segment.inference.description import MAX_JSON_BYTES
+from segment.inference.limits import find_model
+from segment.inference.nnunet.checkpoint import checkpoint, is_checkpoint, read_pickled
+from segment.inference.nnunet_folders import FINAL, is_nnunet
+from segment.inference.plain import require_stored
 from segment.networks.transfer import HEADS, Transfer, named_alike, transfer
 from segment.networks.weights import load_encoder, not_finite
 from segment.runs.settings import leaves
 from segment.text import one_line, printable
 from segment.training.parameters import matches, matching
-from segment.training.plain import load_plain, require_stored
 
 MAX_BYTES = 8 << 30
 PICKLED = (".pth", ".pt")
@@ -77,9 +80,10 @@ def load_weights(
 
     Args:
         network: Receives the weights.
-        path: The folder of a run, of a pretraining or of a model (or its weights.safetensors); or a .safetensors, .pth
-            or .pt file with the state dict of a whole network of the same names (also MONAI's bundles' ``model.pt``),
-            or of the network's encoder, as torchvision publishes them.
+        path: The folder of a run, of a pretraining or of a model (or its weights.safetensors); a results folder of
+            nnU-Net with one fold, a fold or a checkpoint of it; or a .safetensors, .pth or .pt file with the state
+            dict of a whole network of the same names (also MONAI's bundles' ``model.pt``), or of the network's
+            encoder, as torchvision publishes them.
         take: Patterns of tensors to take (see `segment.training.parameters.ParameterRules`); empty: all that fit.
         labels: Label name to values of the new data set; the heads of a run with other labels are not taken.
         architecture: The network's description, to name what differs from that of a run.
@@ -93,15 +97,31 @@ def load_weights(
     if path.name == WEIGHTS and _description(path.parent) is not None:
         path = path.parent
     matching(network, take, "take")
+    if is_nnunet(path):
+        path = find_model(path, "weights") / FINAL
     if not path.is_dir():
-        return _load_file(network, path, take)
+        return _load_file(network, path, take, labels, architecture)
     file = weights_file(path)
     described = next(file.with_name(name) for name in DESCRIPTIONS if file.with_name(name).is_file())
     content = read_mapping(described, largest=MAX_JSON_BYTES)
+    return _load_described(network, path, file, _read(file), content, take, labels, architecture)
+
+
+def _load_described(
+    network: nn.Module,
+    path: Path,
+    file: Path,
+    state: Mapping[str, Tensor],
+    content: Mapping[str, Any],
+    take: Sequence[str],
+    labels: Mapping[str, Any] | None,
+    architecture: Mapping[str, Any] | None,
+) -> Started:
+    """Load the weights of a network whose labels and architecture are known, under our names."""
     other = labels is not None and content.get("labels") != dict(labels)
     reason = "other labels" if "labels" in content else "no head for labels there"
     try:
-        found = transfer(network, _read(file), lambda name: _left_out(name, take, reason if other else None))
+        found = transfer(network, state, lambda name: _left_out(name, take, reason if other else None))
     except (ValueError, RuntimeError) as error:
         raise UserError(f"weights={path}: does not fit ({_reason(error)}). Give a run of a similar network.") from error
     return _started(network, file, found, _differences(content.get("network"), architecture))
@@ -134,11 +154,22 @@ def _left_out(name: str, take: Sequence[str], heads: str | None) -> str | None:
     return heads if name.startswith(HEADS) else None
 
 
-def _load_file(network: nn.Module, path: Path, take: Sequence[str]) -> Started:
+def _load_file(
+    network: nn.Module,
+    path: Path,
+    take: Sequence[str],
+    labels: Mapping[str, Any] | None,
+    architecture: Mapping[str, Any] | None,
+) -> Started:
     if not path.is_file() or path.suffix.lower() not in SUFFIXES:
         problem = "is not a file of weights" if path.exists() else "does not exist"
         raise UserError(f"weights={path}: {problem}. Give a file {', '.join(SUFFIXES)} or a finished run's folder.")
-    state, encoder = _read(path), getattr(network, "encoder", None)
+    read = _opened(path)
+    if is_checkpoint(read):
+        found = checkpoint(read, path)
+        described = {"labels": found.described.labels, "network": found.described.network}
+        return _load_described(network, path, path, found.weights, described, take, labels, architecture)
+    state, encoder = _state(read, path), getattr(network, "encoder", None)
     alike, published = named_alike(network, state), getattr(encoder, "published_name", str)
     own = len(network.state_dict().keys() & alike.keys())
     if isinstance(encoder, nn.Module) and own <= sum(published(name) in state for name in encoder.state_dict()):
@@ -149,10 +180,10 @@ def _load_file(network: nn.Module, path: Path, take: Sequence[str]) -> Started:
             "published weights either. Give weights of the same network, or a network with an encoder."
         )
     try:
-        found = transfer(network, alike, lambda name: _left_out(name, take, None))
+        fitting = transfer(network, alike, lambda name: _left_out(name, take, None))
     except (ValueError, RuntimeError) as error:
         raise UserError(f"weights={path}: does not fit ({_reason(error)}). Give weights of this network.") from error
-    return _started(network, path, found)
+    return _started(network, path, fitting)
 
 
 def _load_encoder(
@@ -204,16 +235,25 @@ def _reason(error: Exception) -> str:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """The state dict in a file, on the CPU; the file is mapped into memory where its format allows it."""
+    """The state dict in a file, on the CPU."""
+    return _state(_opened(path), path)
+
+
+def _opened(path: Path) -> Any:
+    """The plain content of a file, on the CPU; it is mapped into memory where its format allows it."""
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise ValueError(f"{size} bytes are more than {MAX_BYTES}")
-        state = load_plain(path) if path.suffix.lower() in PICKLED else load_file(path)
+        return read_pickled(path) if path.suffix.lower() in PICKLED else load_file(path)
     except Exception as error:  # readers of invalid files may raise anything
         raise UserError(
             f"weights={path}: cannot be read as plain weights ({_reason(error)}). Download the file again."
         ) from error
+
+
+def _state(state: Any, path: Path) -> dict[str, Tensor]:
+    """The state dict in the content of a file."""
     if isinstance(state, Mapping):
         state = next((state[key] for key in NESTED if isinstance(state.get(key), Mapping)), state)
     if not (isinstance(state, Mapping) and state and all(_is_plain(*item) for item in state.items())):

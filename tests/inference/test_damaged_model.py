@@ -201,8 +201,8 @@ def test_unknown_precision_is_refused(folder, precision):
 
 
 def test_newer_format_is_refused_with_an_explanation(folder):
-    edit(folder, format=5)
-    assert "has format 5, but this version of segment reads formats up to 4" in refused(folder)
+    edit(folder, format=6)
+    assert "has format 6, but this version of segment reads formats up to 5" in refused(folder)
 
 
 @pytest.mark.parametrize("written", [0, "1", None, True, 1.5])

@@ -1,0 +1,1 @@
+"""Models that nnU-Net 2 trained, read from its results folder as plain data."""
