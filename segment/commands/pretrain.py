@@ -14,6 +14,8 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     """Pretrain, and write what ``segment train weights=RUN`` starts from."""
     if config.fold == "all":
         raise UserError("fold=all: a pretraining has one fold. Give its number, or scans=all for all scans.")
+    if config.mean_teacher.weight:
+        raise UserError("mean_teacher.weight: is for trainings that have masks. Leave it out.")
     if config.labelled is not None:
         raise UserError(f"labelled={config.labelled}: a pretraining uses no masks. Leave it out, or train with it.")
     if str(config.trainer.devices) != "1":

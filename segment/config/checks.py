@@ -65,6 +65,10 @@ def check_training(config: DictConfig) -> None:
         check_prune(options.prune)
         if options.weights is None:
             raise UserError(f"prune={options.prune:g}: prunes a trained network. Give weights=RUN, the run to prune.")
+    if config.mean_teacher.weight:
+        given = {"prune": options.prune, "cascade": options.cascade, "callbacks.ema": config.callbacks.get("ema")}
+        if other := next((key for key, value in given.items() if value is not None), None):
+            raise UserError(f"{other}: is not combined with mean_teacher.weight. Remove one of them.")
     trainer = _plain(config.trainer)
     check_trainer(trainer)
     check_sampling(_plain(config.sampler), trainer["accumulate_grad_batches"])

@@ -20,6 +20,7 @@ from segment.errors import UserError
 from segment.inference.limits import ARGMAX, THRESHOLDS
 from segment.instruction_set import precision
 from segment.runs.settings import check_folder, written_plan
+from segment.training.consistency import MeanTeacher
 from segment.training.parameters import ParameterRules
 from segment.workflow.experiment import CASCADE, Command, Experiment, Parts, PlanSettings, TrainerSettings
 
@@ -39,6 +40,7 @@ def read_experiment(config: DictConfig, command: Command) -> Experiment:
     requested, config = config, checked(config, command)
     make(config, "callbacks.energy")  # to report an unknown country before the data are read
     rules = _parameter_rules(config)
+    teacher = MeanTeacher(**OmegaConf.to_container(config.mean_teacher, resolve=True))  # type: ignore[arg-type]
     rules.check_start(config.weights is not None, config.trainer.max_steps)
     with open_dict(config):
         config.trainer.precision = precision(config.trainer.precision, config.trainer.accelerator)
@@ -79,6 +81,7 @@ def read_experiment(config: DictConfig, command: Command) -> Experiment:
         build=lambda planned: _build(_with_plan(config, planned), rules),
         one_fold=lambda fold: _one_fold(requested, command, fold),
         labelled=config.labelled,
+        mean_teacher=teacher if teacher.weight else None,
     )
 
 

@@ -19,8 +19,9 @@ from segment.statistics.bootstrap import bootstrap_interval, mean_of_means, resa
 from segment.text import table
 
 SCRATCH = "scratch"
+TEACHER = "mean teacher"
 # What may differ between the runs of a curve: where they start, how they are fine-tuned, and how many scans they see.
-VARIED = ("weights", "labelled", "seed", "augment.seed", "parameters")
+VARIED = ("weights", "labelled", "seed", "augment.seed", "parameters", "mean_teacher")
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,9 @@ def label_efficiency(runs: Sequence[RunFolder], resamples: int = 2000, seed: int
         values = {key: np.mean(found, axis=0) for key, found in sorted(tables.items(), key=lambda item: item[0])}
     ordered = sorted(values, key=lambda key: (key[0] != SCRATCH, key))
     if len([key for key in ordered if key[0] == SCRATCH]) < 2 or ordered[-1][0] == SCRATCH:
-        raise UserError("runs: give runs from scratch with two numbers of labels at least, and runs from weights=.")
+        raise UserError(
+            "runs: give runs from scratch with two numbers of labels at least, and runs from weights= or of mean_teacher."
+        )
     points = [
         Point(*key, len(tables[key]), mean_of_means(values[key]), bootstrap_interval(values[key])) for key in ordered
     ]
@@ -146,7 +149,7 @@ def _same(runs: Sequence[RunFolder]) -> int:
             key, there, here = changed[0]
             raise UserError(
                 f"{run.path}: differs from {first.path} in {key} ({here}, not {there}), which would change Dice too. "
-                "Give runs that differ in weights, labelled, seed and parameters alone."
+                "Give runs that differ in weights, labelled, seed, parameters and mean_teacher alone."
             )
         if [*parted(run.scans)[0]["case"]] != [*parted(first.scans)[0]["case"]]:
             raise UserError(f"{run.path}: was scored on other scans than {first.path}. Give runs of one fold.")
@@ -154,8 +157,12 @@ def _same(runs: Sequence[RunFolder]) -> int:
 
 
 def _start(run: RunFolder) -> str:
-    weights = run.config.get("weights")
-    return Path(str(weights)).name if weights else SCRATCH
+    """What the runs are called: where they start, and whether they learned from images without masks too."""
+    weights, teacher = run.config.get("weights"), run.config.get("mean_teacher") or {}
+    start = Path(str(weights)).name if weights else SCRATCH
+    if not teacher.get("weight"):
+        return start
+    return f"{start}, {TEACHER}" if weights else TEACHER
 
 
 def _resampled(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:

@@ -14,6 +14,7 @@ from segment.preprocessing.plan import Plan
 from segment.preprocessing.store import Store
 from segment.sampling.loader import Augmentation, ScanLoader, patch_loader
 from segment.sampling.sampler import Patches, Scans
+from segment.sampling.unlabelled import Paired
 
 
 class PatchDataModule(pl.LightningDataModule):
@@ -31,6 +32,8 @@ class PatchDataModule(pl.LightningDataModule):
         extent: Returns the voxels per axis that a sample's augmentation needs, by sample number; None: the patch size.
         augment: Applied to each batch by the loader; None if the training module augments, or for no augmentation.
         exact: Whether the foreground's fraction holds in every batch, see `Patches`.
+        unlabelled: Scans of which each training patch is followed by one without reference, see
+            `segment.sampling.unlabelled.Paired`; empty: none.
     """
 
     def __init__(
@@ -46,12 +49,15 @@ class PatchDataModule(pl.LightningDataModule):
         extent: Callable[[int], Sequence[int]] | None = None,
         augment: Augmentation | None = None,
         exact: bool = False,
+        unlabelled: Sequence[Case] = (),
     ) -> None:
         super().__init__()
         self.store = store
         self.train = list(train)
         self.val = list(val)
         self.patches = Patches(store, train, seed, foreground, weights, extent, exact)
+        if unlabelled:
+            self.patches = Paired(self.patches, unlabelled)
         self.steps_per_epoch = steps_per_epoch
         self.workers = workers
         self.augment = augment

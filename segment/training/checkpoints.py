@@ -27,7 +27,7 @@ class WholeFileCheckpoints(TorchCheckpointIO):
 
 
 def network_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """The network's weights in a checkpoint; the averaged ones if weights were averaged.
+    """The network's weights in a checkpoint; the averaged ones if weights were averaged, and the teacher of mean teacher.
 
     Args:
         checkpoint: A file written by the trainer; read as plain data, so that no code in it can run.
@@ -81,7 +81,9 @@ def _read(checkpoint: Path) -> tuple[dict[str, torch.Tensor], int]:
         raise UserError(
             f"{checkpoint}: is not a checkpoint of segment ({reason}). Delete it to start again."
         ) from error
-    weights = {key.removeprefix("network."): value for key, value in state.items() if key.startswith("network.")}
+    # The teacher of mean teacher is the model, see `segment.training.modules.mean_teacher`.
+    prefix = "teacher." if any(key.startswith("teacher.") for key in state) else "network."
+    weights = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     if name := not_finite(weights):
         raise UserError(
             f"{checkpoint}: its weights are not finite ({name}), so the training diverged. Delete the run and train "

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # importing torch takes seconds
     from segment.inference.windows import SlidingWindows
     from segment.metrics.detection import Score
     from segment.metrics.metric import Metric
+    from segment.training.consistency import MeanTeacher
     from segment.training.parameters import ParameterRules
 
 
@@ -209,6 +210,7 @@ class Experiment:
         build: Builds the components for the planned values.
         one_fold: With ``fold=all``, returns the experiment of one fold.
         labelled: Number of the fold's training scans to train on; None for all.
+        mean_teacher: How to learn from the images of the others too; None: not.
     """
 
     name: str
@@ -235,3 +237,4 @@ class Experiment:
     build: Callable[[Mapping[str, Any]], Parts]
     one_fold: Callable[[int], Experiment]
     labelled: int | None = None
+    mean_teacher: MeanTeacher | None = None

@@ -60,6 +60,7 @@ class Work:
     planned_from: str
     first_stage: FirstStage | None = None
     first_run: RunFolder | None = None
+    unlabelled: Sequence[Case] = ()
 
 
 def prepare(experiment: Experiment) -> Work:
@@ -79,7 +80,11 @@ def prepare(experiment: Experiment) -> Work:
         return first_stage[0].masks
 
     store, decided = planned_store(
-        experiment.data, experiment.plan, "none" if dry else "labelled", training, masks if given else None
+        experiment.data,
+        experiment.plan,
+        "none" if dry else "all" if experiment.mean_teacher else "labelled",
+        training,
+        masks if given else None,
     )
     dataset = store.dataset
     if unlabelled := [case.id for case in dataset.cases if case.label is None]:
@@ -92,22 +97,43 @@ def prepare(experiment: Experiment) -> Work:
     all_folds = chosen or folds_of(experiment, dataset)
     fold = pick_fold(all_folds, experiment.fold)
     train, val = ([by_id[i] for i in fold[part]] for part in ("train", "val"))
+    fold_train = train
     if experiment.labelled is not None:
         train = subset(train, experiment.labelled, experiment.seed)
     if experiment.overfit:
         train = val = train[: experiment.overfit]
     for stage in first_stage:
         stage.require([*train, *val])
-    prepare_cases(store, list(dict.fromkeys([*train, *val])))
+    unlabelled = _unlabelled(experiment, dataset, [case for case in fold_train if case not in train])
+    prepare_cases(store, list(dict.fromkeys([*train, *val, *unlabelled])))
     test = [case for case in dataset.test_cases if case.label and not (dry or experiment.nested)]
     origin = {"all": "all labelled scans", "train": "training scans"}[experiment.plan.origin]
     origin = origin if experiment.plan.file is None else "a file"
     work = Work(dataset, all_folds, train, val, test, store.hashes, decided, store.plan, store, origin)
+    work = replace(work, unlabelled=unlabelled)
     if not first_stage:
         return work
     # Of the whole fold, also where parts of its training scans are trained and scored on.
     validated = pick_fold(folds(dataset, experiment.folds, file=experiment.data.splits), experiment.fold)["val"]
     return replace(work, first_stage=first_stage[0], first_run=first_stage[0].run_of(validated))
+
+
+def _unlabelled(experiment: Experiment, dataset: Dataset, left: Sequence[Case]) -> list[Case]:
+    """The scans whose images alone are learned from: training scans that are left out, and test scans without a mask.
+
+    Raises:
+        UserError: When there are none, though they are asked for.
+    """
+    if experiment.mean_teacher is None:
+        return []
+    dry = bool(experiment.overfit or experiment.trainer.fast_dev_run)
+    found = [*left, *(case for case in dataset.test_cases if not case.label and not dry)]
+    if not found:
+        raise UserError(
+            f"mean_teacher.weight={experiment.mean_teacher.weight:g}: there is no scan to learn from without its mask. "
+            "Give labelled=N, which leaves training scans out, or a data set with images without masks in imagesTs/."
+        )
+    return found
 
 
 def subset(cases: Sequence[Case], count: int, seed: int) -> list[Case]:

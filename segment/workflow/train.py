@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ from segment.training.checkpoints import network_weights
 from segment.training.divergence import Diverged
 from segment.training.memory import keep_freed_memory
 from segment.training.modules.base import TrainingModule
+from segment.training.modules.mean_teacher import MeanTeacherModule
 from segment.training.modules.segmentation import SegmentationModule
 from segment.workflow.calibrate import calibrate, calibrate_finished
 from segment.workflow.cascade import include_first_stage
@@ -295,7 +296,10 @@ def assemble(
     check_network(network, work.plan.patch_size, shape(work)["in_channels"], work.dataset.labels.outputs)
     check_loss(parts.loss, parts.loss_name, work.dataset.labels, len(work.plan.patch_size))
     val = watched(experiment, parts, work)
-    module = SegmentationModule(
+    kind: Callable[..., SegmentationModule] = SegmentationModule
+    if experiment.mean_teacher:
+        kind = functools.partial(MeanTeacherModule, experiment.mean_teacher)
+    module = kind(
         network=network,
         loss=parts.loss,
         optimizer=parts.optimizer,
@@ -319,7 +323,8 @@ def assemble(
     plan, extent = work.plan, None
     if parts.augment is not None:
         extent = functools.partial(parts.augment.extent, patch_size=plan.patch_size, spacing=plan.spacing)
-    patches = PatchDataModule(work.store, work.train, val, seed=experiment.seed, extent=extent, **parts.sampling)
+    sampling = {**parts.sampling, "unlabelled": work.unlabelled}
+    patches = PatchDataModule(work.store, work.train, val, seed=experiment.seed, extent=extent, **sampling)
     return module, trainer, patches
 
 

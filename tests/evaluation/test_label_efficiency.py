@@ -52,6 +52,14 @@ def test_labels_saved_are_those_of_the_curves_and_said(runs, tmp_path):
     assert json.loads((tmp_path / "page" / "efficiency.json").read_text())["savings"][2]["equal"] is None
 
 
+def test_mean_teacher_is_a_start_of_its_own(runs, tmp_path):
+    scores = scores_like_dice(12, 2, 0, effect=-0.1, noise=0.01)
+    config = {"labelled": 8, "trainer": {"max_steps": 10}, "mean_teacher": {"weight": 1.0}}
+    folder = write_run(tmp_path / "teacher", scores, config, train=[f"t{n}" for n in range(8)])
+    found = label_efficiency([*runs, read_run(folder)])
+    assert [(one.labelled, one.seeds) for one in found.points if one.start == "mean teacher"] == [(8, 1)]
+
+
 @pytest.mark.parametrize(("value", "expected"), [(0.5, 4), (0.6, 4 * 2**0.5), (0.7, 8), (0.9, math.inf), (0.4, 0)])
 def test_equal_labels_lie_on_the_line_over_the_logarithm(value, expected):
     assert equal_labels(value, np.array([4.0, 8, 16]), np.array([0.5, 0.7, 0.8])) == pytest.approx(expected)

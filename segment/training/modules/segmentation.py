@@ -67,6 +67,11 @@ class SegmentationModule(TrainingModule):
         self.windows = windows
         self.placements = placements
 
+    @property
+    def predicting(self) -> nn.Module:
+        """The network that predicts scans."""
+        return self.network
+
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Compute the loss of one batch of patches."""
         image, reference = self.augmented(batch)
@@ -87,7 +92,7 @@ class SegmentationModule(TrainingModule):
         """
         if batch["index"] == NO_SCAN:
             return None
-        predictor = Predictor(self.network, self.plan, self.windows, self.labels)
+        predictor = Predictor(self.predicting, self.plan, self.windows, self.labels)
         try:
             return predictor.predict_prepared(batch["image"], self.placements[batch["index"]])
         except UserError as error:
