@@ -82,12 +82,7 @@ def check_options(options: ExportOptions) -> None:
     Raises:
         UserError: When a value or a path is wrong, or a package is missing.
     """
-    folder = find_model(Path(options.model))
-    if is_nnunet(folder):
-        raise UserError(
-            f"model={options.model}: is nnU-Net's. Convert it first: "
-            f"{command_line('convert', assign('input', options.model), 'output=FOLDER', 'format=model')}"
-        )
+    folder = _own_model(options.model)
     if format_of(folder):
         raise UserError(f"model={options.model}: is an export itself. Give the run folder that it was exported from.")
     check_precision(options.format, options.precision)
@@ -109,3 +104,12 @@ def check_options(options: ExportOptions) -> None:
         require_number("finetune_steps", options.finetune_steps, 1, whole=True)
     require_folder("output", Path(options.output))
     check_output(Path(options.output), options.overwrite)
+
+
+def _own_model(model: str) -> Path:
+    """The model folder; nnU-Net's are to be converted first."""
+    folder = find_model(Path(model))
+    if is_nnunet(folder):
+        convert = command_line("convert", assign("input", model), "output=FOLDER", "format=model")
+        raise UserError(f"model={model}: is nnU-Net's. Convert it first: {convert}")
+    return folder

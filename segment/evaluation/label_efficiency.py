@@ -126,7 +126,8 @@ def label_efficiency(runs: Sequence[RunFolder], resamples: int = 2000, seed: int
     ordered = sorted(values, key=lambda key: (key[0] != SCRATCH, key))
     if len([key for key in ordered if key[0] == SCRATCH]) < 2 or ordered[-1][0] == SCRATCH:
         raise UserError(
-            "runs: give runs from scratch with two numbers of labels at least, and runs from weights= or of mean_teacher."
+            "runs: give runs from scratch with two numbers of labels at least, and others from weights= or of "
+            "mean_teacher."
         )
     points = [
         Point(*key, len(tables[key]), mean_of_means(values[key]), bootstrap_interval(values[key])) for key in ordered

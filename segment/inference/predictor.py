@@ -206,8 +206,8 @@ class Predictor:
                     found = next(planes, None)
                 if found is None:
                     break
-                # Entropies and probabilities are at most 1, logits small: their sum is finite where all are. It is looked
-                # at once, since the host waits for the device to look.
+                # Entropies and probabilities are at most 1, logits small: their sum is finite where all are. It is
+                # looked at once, since the host waits for the device to look.
                 total = total + found[1].sum()
                 yield found
             if not bool(torch.isfinite(total)):

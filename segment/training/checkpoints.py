@@ -27,7 +27,7 @@ class WholeFileCheckpoints(TorchCheckpointIO):
 
 
 def network_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """The network's weights in a checkpoint; the averaged ones if weights were averaged, and the teacher of mean teacher.
+    """The network's weights in a checkpoint; the averaged ones if weights were averaged; of mean teacher, the teacher.
 
     Args:
         checkpoint: A file written by the trainer; read as plain data, so that no code in it can run.

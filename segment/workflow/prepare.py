@@ -104,13 +104,13 @@ def prepare(experiment: Experiment) -> Work:
         train = val = train[: experiment.overfit]
     for stage in first_stage:
         stage.require([*train, *val])
-    unlabelled = _unlabelled(experiment, dataset, [case for case in fold_train if case not in train])
-    prepare_cases(store, list(dict.fromkeys([*train, *val, *unlabelled])))
+    images_only = _images_only(experiment, dataset, [case for case in fold_train if case not in train])
+    prepare_cases(store, list(dict.fromkeys([*train, *val, *images_only])))
     test = [case for case in dataset.test_cases if case.label and not (dry or experiment.nested)]
     origin = {"all": "all labelled scans", "train": "training scans"}[experiment.plan.origin]
     origin = origin if experiment.plan.file is None else "a file"
     work = Work(dataset, all_folds, train, val, test, store.hashes, decided, store.plan, store, origin)
-    work = replace(work, unlabelled=unlabelled)
+    work = replace(work, unlabelled=images_only)
     if not first_stage:
         return work
     # Of the whole fold, also where parts of its training scans are trained and scored on.
@@ -118,7 +118,7 @@ def prepare(experiment: Experiment) -> Work:
     return replace(work, first_stage=first_stage[0], first_run=first_stage[0].run_of(validated))
 
 
-def _unlabelled(experiment: Experiment, dataset: Dataset, left: Sequence[Case]) -> list[Case]:
+def _images_only(experiment: Experiment, dataset: Dataset, left: Sequence[Case]) -> list[Case]:
     """The scans whose images alone are learned from: training scans that are left out, and test scans without a mask.
 
     Raises:

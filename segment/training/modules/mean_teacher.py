@@ -87,5 +87,5 @@ class MeanTeacherModule(SegmentationModule):
         share = 1 - self.settings.momentum_at(step)
         for old, new in zip(self.teacher.parameters(), self.network.parameters(), strict=True):
             old.lerp_(new, share)
-        for old, new in zip(self.teacher.buffers(), self.network.buffers(), strict=True):
-            old.copy_(new)
+        for kept, found in zip(self.teacher.buffers(), self.network.buffers(), strict=True):
+            kept.copy_(found)
