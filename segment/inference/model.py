@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -41,7 +40,7 @@ from segment.inference.several import SeveralPlans
 from segment.inference.speed import fastest
 from segment.inference.windows import SlidingWindows
 from segment.io.images import read_image
-from segment.io.memory import image_of
+from segment.io.memory import files_of, image_of
 from segment.memory import require_memory
 from segment.networks.padding import laid_out
 from segment.preprocessing.cascade import network_channels
@@ -178,7 +177,7 @@ class Model:
         settings = self.settings(inference, precision, accelerator, postprocessing)
         for note in settings.notes:
             warnings.warn(note, stacklevel=2)
-        files = _files(scan) if affine is None else []
+        files = files_of(scan) if affine is None else []
         image, name = (read_image(files), str(files[0])) if files else (image_of(scan, affine), "the scan")
         predictor = predictor_of_plan(self, settings)
         prepared, placement = predictor.prepare(image, name)
@@ -199,13 +198,6 @@ class Model:
             notes=settings.notes,
             like=files[0] if files else placement.grid,
         )
-
-
-def _files(scan: Any) -> list[Path]:
-    """The files of a scan; empty if it is not given as paths."""
-    paths = [scan] if isinstance(scan, str | os.PathLike) else scan
-    is_paths = isinstance(paths, list | tuple) and bool(paths) and all(isinstance(f, str | os.PathLike) for f in paths)
-    return [Path(file).expanduser() for file in paths] if is_paths else []
 
 
 def save_model(

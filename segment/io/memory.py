@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import nibabel as nib
@@ -10,6 +12,13 @@ import numpy as np
 from segment.errors import UserError
 from segment.io.geometry import Grid
 from segment.io.images import Image
+
+
+def files_of(scan: Any) -> list[Path]:
+    """The files of a scan; empty if it is not given as paths."""
+    paths = [scan] if isinstance(scan, str | os.PathLike) else scan
+    is_paths = isinstance(paths, list | tuple) and bool(paths) and all(isinstance(f, str | os.PathLike) for f in paths)
+    return [Path(file).expanduser() for file in paths] if is_paths else []
 
 
 def image_of(source: Any, affine: Any = None) -> Image:
