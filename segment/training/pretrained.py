@@ -18,6 +18,7 @@ from segment.inference.limits import find_model
 from segment.inference.nnunet.checkpoint import checkpoint, is_checkpoint, read_pickled
 from segment.inference.nnunet_folders import FINAL, is_nnunet
 from segment.inference.plain import require_stored
+from segment.inference.torchscript import is_torchscript, read_torchscript
 from segment.networks.transfer import HEADS, Transfer, named_alike, transfer
 from segment.networks.weights import load_encoder, not_finite
 from segment.runs.settings import leaves
@@ -25,7 +26,7 @@ from segment.text import one_line, printable
 from segment.training.parameters import matches, matching
 
 MAX_BYTES = 8 << 30
-PICKLED = (".pth", ".pt")
+PICKLED = (".pth", ".pt", ".ts")
 SUFFIXES = (".safetensors", *PICKLED)
 WEIGHTS = "weights.safetensors"  # of a model folder
 PRETRAINED = "pretrained.json"  # beside it: how a pretraining made them
@@ -81,9 +82,9 @@ def load_weights(
     Args:
         network: Receives the weights.
         path: The folder of a run, of a pretraining or of a model (or its weights.safetensors); a results folder of
-            nnU-Net with one fold, a fold or a checkpoint of it; or a .safetensors, .pth or .pt file with the state
-            dict of a whole network of the same names (also MONAI's bundles' ``model.pt``), or of the network's
-            encoder, as torchvision publishes them.
+            nnU-Net with one fold, a fold or a checkpoint of it; or a .safetensors, .pth, .pt or .ts file with the state
+            dict of a whole network of the same names (also MONAI's bundles' ``model.pt`` and ``model.ts``), or of the
+            network's encoder, as torchvision publishes them.
         take: Patterns of tensors to take (see `segment.training.parameters.ParameterRules`); empty: all that fit.
         labels: Label name to values of the new data set; the heads of a run with other labels are not taken.
         architecture: The network's description, to name what differs from that of a run.
@@ -245,7 +246,9 @@ def _opened(path: Path) -> Any:
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise ValueError(f"{size} bytes are more than {MAX_BYTES}")
-        return read_pickled(path) if path.suffix.lower() in PICKLED else load_file(path)
+        if path.suffix.lower() not in PICKLED:
+            return load_file(path)
+        return read_torchscript(path) if is_torchscript(path) else read_pickled(path)
     except Exception as error:  # readers of invalid files may raise anything
         raise UserError(
             f"weights={path}: cannot be read as plain weights ({_reason(error)}). Download the file again."
