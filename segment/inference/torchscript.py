@@ -107,7 +107,7 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
         written = archive.read(f"{root}data.pkl")
         # Python allocates as many places as the largest number that a PUT names.
         places = [number for code, number, _ in pickletools.genops(written) if code.name.endswith("PUT")]
-        if any(number > len(written) for number in places):
+        if any(int(number or 0) > len(written) for number in places):
             raise ValueError("its data.pkl is damaged")
         with archive.open(f"{root}data.pkl") as file:
             return dict(_named(_Reader(file, archive, root).load(), ""))
