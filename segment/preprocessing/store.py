@@ -32,6 +32,7 @@ from segment.io.images import Image, read_grid, read_image, read_label
 from segment.memory import available_memory
 from segment.parallel import Room, cores, with_others
 from segment.preprocessing.chunks import Chunked, checksum, write_chunked
+from segment.preprocessing.forecast import most_bytes, require_disk
 from segment.preprocessing.plan import Plan
 from segment.preprocessing.prepare import (
     Placement,
@@ -157,7 +158,8 @@ class Store:
             progress: Called after each scan with the number of scans done.
 
         Raises:
-            UserError: If a file cannot be read or image and label do not match, naming both.
+            UserError: If a file cannot be read or image and label do not match, naming both, or if the disk will not
+                hold all scans.
         """
         remove_leftovers(self.folder)
         entries = {self.path(case): case for case in cases}
@@ -175,7 +177,12 @@ class Store:
             with room.taken(preparation_bytes(grid, channels, self.plan)):
                 self._prepare(case)
 
-        for _ in with_others(prepare, missing, self._lock):
+        most = {case.id: self._most_bytes(case) for case in missing}
+        left, written = sum(most.values()), list[tuple[int, int]]()
+        for case, _ in with_others(prepare, missing, self._lock):
+            left -= most[case.id]
+            written.append((self.size([case]), most[case.id]))
+            require_disk(self.folder, left, written)
             done += 1
             progress(done)
         for case in missing:
@@ -184,6 +191,10 @@ class Store:
     def size(self, cases: Sequence[Case]) -> int:
         """Bytes that prepared scans take on disk."""
         return sum(file.stat().st_size for folder in {*map(self.path, cases)} for file in folder.iterdir())
+
+    def _most_bytes(self, case: Case) -> int:
+        masks = (case.label is not None) + (case.id in self.previous)
+        return most_bytes(read_grid(case.images[0]), len(self.dataset.channels), masks, self.plan)
 
     def _lock(self, case: Case) -> Path:
         return self.folder / f".lock-{self.path(case).name}"

@@ -14,12 +14,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from segment.training.callbacks.scan_metrics import ScanMetrics
 
 INTERVAL = 1.0  # seconds between two readings of the loss
+TIMED = 10  # steps after which the length of the training is estimated, the first of which is not counted
+LONG = 600  # seconds of a training whose length is worth a line
 
 
 class TrainingProgress(ProgressBar):
     """Shows completed and total steps, loss, last validation score, elapsed and remaining time.
 
-    Where the output is not a terminal (a log file, a cluster job) a plain line is printed at every validation instead.
+    Where the output is not a terminal (a log file, a cluster job) a plain line is printed at every validation instead,
+    and after ten steps how long those that are left will take.
     """
 
     def __init__(self) -> None:
@@ -29,6 +32,7 @@ class TrainingProgress(ProgressBar):
         self.started = time.monotonic()
         self.first = 0
         self.shown = -INTERVAL
+        self.timed: float | None = None
         self.enabled = True
 
     def disable(self) -> None:
@@ -61,13 +65,26 @@ class TrainingProgress(ProgressBar):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Update the bar."""
-        if self.bar is None:
-            return
         now = time.monotonic()
+        if self.bar is None:
+            self._estimate(trainer, now)
+            return
         if now - self.shown >= INTERVAL:  # to read the loss, the processor waits for the device
             self.shown = now
             self.bar.update(self.task, scores=self._scores(trainer))
         self.bar.update(self.task, completed=trainer.global_step)
+
+    def _estimate(self, trainer: pl.Trainer, now: float) -> None:
+        """Say after ten steps how long the others will take, validations aside."""
+        done = trainer.global_step - self.first
+        if done == 1 and self.timed is None:
+            self.timed = now
+        if done != TIMED or not self.timed or not self.enabled:
+            return
+        each, left = (now - self.timed) / (TIMED - 1), (total_steps(trainer) or 0) - trainer.global_step
+        self.timed = 0.0  # said once, also where batches are accumulated
+        if each * left >= LONG:
+            print(f"about {each * left / 3600:.1f} h for {left} steps of {each:.3g} s, and validation", file=sys.stderr)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print a line if there is no terminal."""
