@@ -15,6 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
 from threadpoolctl import threadpool_limits
 
 from segment.errors import UserError
@@ -35,6 +36,22 @@ def cores() -> int:
 
     count: int = joblib.cpu_count()
     return count
+
+
+def local_rank() -> int | None:
+    """Number of this process among those of this machine that torchrun or srun started together; None if none did."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return int(os.environ["LOCAL_RANK"])
+    if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+        return int(os.environ["SLURM_LOCALID"])
+    return None
+
+
+def launch_time() -> float:
+    """When this process was started, in seconds since the epoch; of several that are started together, their parent."""
+    process = psutil.Process()
+    launcher = None if local_rank() is None else process.parent()
+    return (launcher or process).create_time()
 
 
 def on_all_cores(function: Callable[[T], R], items: Sequence[T], processes: bool = True) -> Iterator[R]:

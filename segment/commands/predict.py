@@ -42,6 +42,7 @@ from segment.inference.limits import (
 from segment.io.dicom.codes import read_codes
 from segment.io.dicom.web import SCHEME, fetch, is_address, parse_address, store
 from segment.io.mask_formats import OF_SERIES
+from segment.parallel import launch_time, local_rank
 from segment.workflow.experiment import NO_COMMAND, Command
 from segment.workflow.values import require_folder, require_number
 
@@ -93,7 +94,7 @@ def _predict(options: PredictOptions, folder: Path, command: Command) -> None:
         keep_freed_memory()
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("predicting", total=len(scans))
-        failed = predict_scans(
+        predicted = predict_scans(
             model,
             scans,
             Path(options.output),
@@ -104,13 +105,16 @@ def _predict(options: PredictOptions, folder: Path, command: Command) -> None:
             _maps(options),
             options.conformal,
             roi,
-            resume=not options.overwrite,
+            since=launch_time() if options.overwrite else 0.0,
         )
-    _store(options, [name for name, _ in scans if name not in failed])
+    failed = predicted.failed
+    if predicted.completed:  # once, where several processes share the scans
+        _store(options, [name for name, _ in scans if name not in failed])
     if failed:
         raise _failure(failed, len(scans), options.output)
+    shared = f", {predicted.own} of them by this process" if predicted.own < len(scans) else ""
     averaged = f", mean of {len(models)} models" if len(models) > 1 else ""
-    print(f"{len(scans)} mask(s) in {options.output}, labels {model.labels.declared}{averaged}{weights}")
+    print(f"{len(scans)} mask(s) in {options.output}{shared}, labels {model.labels.declared}{averaged}{weights}")
 
 
 def _source(options: PredictOptions, folder: Path) -> Path:
@@ -168,7 +172,8 @@ def _found(options: PredictOptions, source: Path, channels: Sequence[str], folde
     """The scans, with the names of masks in the format that is asked for, none of which would replace a file."""
     studies = Studies(channels, options.series or {}, folder, lambda text: print(f"Note: {text}", file=sys.stderr))
     scans = renamed(find_scans(source, len(channels), studies), _format(options))
-    check_masks(Path(options.output), scans, options.overwrite)
+    # Another process of those started together may have written all by now; the journal knows whose masks they are.
+    check_masks(Path(options.output), scans, options.overwrite or local_rank() is not None)
     if _maps(options):
         check_maps(scans)
     return scans

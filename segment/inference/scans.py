@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ import numpy as np
 
 from segment import __version__, provenance
 from segment.errors import UserError
-from segment.files import file_sha256, plain, remove_leftovers, write_json
+from segment.files import file_sha256, plain, remove_leftovers
+from segment.inference.claims import Claims
 from segment.inference.conformal import conformal_masks, conformal_thresholds
 from segment.inference.held import held
 from segment.inference.inputs import CONFORMAL, PROBABILITIES, UNCERTAINTY, Scan
@@ -42,12 +43,13 @@ def predict_scans(
     maps: Collection[str] = (),
     risk: float | None = None,
     roi: Roi | None = None,
-    resume: bool = True,
-) -> dict[str, str]:
+    since: float = 0.0,
+) -> Predicted:
     """Write the mask of each scan on its own grid, then ``predictions.json``: how they were made.
 
     A scan that cannot be predicted, such as a damaged file, does not stop the others. Until the record is written, a
-    journal keeps what is done, so that the same command goes on after an interruption.
+    journal keeps what is done, so that the same command goes on after an interruption. Processes that do the same at
+    the same time, on any machine that sees the folder, share the scans; each returns once every mask is written.
 
     The record names the model and the hash of its weights, the windows and the precision that were used and those of
     the model's scores, and of each scan its image files, their hashes and the seconds that the network took. The next
@@ -67,13 +69,14 @@ def predict_scans(
             no more than a share of it.
         risk: That share, see `segment.inference.conformal`.
         roi: The coarse model that finds the part of each scan that is predicted; None: all of it.
-        resume: Whether masks that an interrupted call with the same settings has written are kept.
+        since: Masks of the same settings are kept if they were written after this time, in seconds since the epoch. If
+            it is not 0, masks of other settings are replaced.
 
     Returns:
-        Name of the mask to the reason, for each scan that could not be predicted. If none could, nothing is written.
+        What was predicted. If no scan could be, nothing is written.
 
     Raises:
-        UserError: When the folder has masks of an interrupted prediction with other settings, and `resume` is true.
+        UserError: When the folder has masks of a prediction with other settings, and `since` is 0.
     """
     started = time.time()
     work = _Work(model, settings, output, write_file, maps, risk, roi)
@@ -86,27 +89,35 @@ def predict_scans(
     )
     output.mkdir(parents=True, exist_ok=True)
     remove_leftovers(output)
-    # The command in place of the settings: a repeated one may measure other batches.
-    asked = sorted(command) or record["predicted"]
+    # The command, or settings without these: a repeated one may measure other batches.
+    used = [part.used for part in settings.parts] or [settings.used]
+    own = [{key: value for key, value in part.items() if key not in ("batch_size", "layout")} for part in used]
+    asked = sorted(command) or plain(own)
     decided = {"model": record["model"], "roi": roi and _models(roi.model), "maps": sorted(maps), "asked": asked}
-    with Journal(output, {**decided, "version": __version__}) as journal:
-        if resume:
-            journal.require_same([name for name, _ in scans])
-        found = {name: journal.find(name, files) if resume else None for name, files in scans}
-        work.made.update({name: made for name, made in found.items() if made is not None})
-        for name in work.made:
-            advance(name)
-        left = [scan for scan in scans if scan[0] not in work.made]
-        for name, _ in overlapped(work.read, work.predict, functools.partial(work.write, journal), left):
-            advance(name)
-        failed = {name: work.failed[name] for name, _ in scans if name in work.failed}
-        if len(failed) == len(scans):
-            return failed
-        made = {name: work.made[name] for name, _ in scans if name not in failed}
-        origin = provenance.collect(0, started, command)
-        write_json(output / "predictions.json", record | {"scans": made, "failed": failed, "provenance": origin})
-        journal.remove()
-    return failed
+    journal = Journal(output, {**decided, "version": __version__}, since)
+    if not since:
+        journal.require_same([name for name, _ in scans])
+    with Claims(output) as claims:
+        work.share(scans, journal, claims, advance)
+    failed = {name: work.failed[name] for name, _ in scans if name in work.failed}
+    made = {name: work.made[name] for name, _ in scans if name not in failed}
+    whole = record | {"scans": made, "failed": failed, "provenance": provenance.collect(0, started, command)}
+    return Predicted(failed, work.own, bool(made) and journal.complete(whole))
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What `predict_scans` did.
+
+    Attributes:
+        failed: Name of the mask to the reason, for each scan that could not be predicted.
+        own: Number of masks that this process wrote.
+        completed: Whether this process wrote the record, when all masks were there.
+    """
+
+    failed: Mapping[str, str]
+    own: int
+    completed: bool
 
 
 @dataclass(frozen=True)
@@ -128,6 +139,8 @@ class Roi:
         return {"model": _models(self.model), "margin_mm": self.margin, "predicted": _used(self.settings)}
 
 
+POLL = 0.2  # seconds between two looks at scans that other processes have
+
 Result = tuple[np.ndarray, np.ndarray | None]
 """A mask, and what maps are made of."""
 
@@ -136,8 +149,9 @@ class _Work:
     """Reads, predicts and writes scans one by one.
 
     Attributes:
-        made: Name of the mask to what is recorded of its scan.
+        made: Name of the mask to what is recorded of its scan, once it is written.
         failed: Name of the mask to the reason, for each scan that could not be predicted.
+        own: Number of masks that this process wrote.
     """
 
     def __init__(
@@ -157,15 +171,45 @@ class _Work:
         self.limits = np.zeros(0, np.float32)
         if risk is not None:
             self.limits = conformal_thresholds({} if model.members else model.conformal, risk, model.labels)
+        self.begun: dict[str, dict[str, Any]] = {}
         self.made: dict[str, dict[str, Any]] = {}
         self.failed: dict[str, str] = {}
+        self.own = 0
 
-    def read(self, scan: Scan) -> Any:
-        """Read and prepare a scan; None if that fails."""
+    def share(self, scans: Sequence[Scan], journal: Journal, claims: Claims, advance: Callable[[str], None]) -> None:
+        """Predict scans together with other processes, until all are written or have failed here.
+
+        Args:
+            scans: The scans.
+            journal: Knows what is written.
+            claims: Tells whether another process has a scan.
+            advance: Called with a mask's name once its scan is done.
+        """
+        read = functools.partial(self.read, journal, claims)
+        write = functools.partial(self.write, journal, claims)
+        left = list(scans)
+        while left:
+            for name, _ in overlapped(read, self.predict, write, left):
+                if name in self.made or name in self.failed:
+                    advance(name)
+            left = [scan for scan in left if scan[0] not in self.made and scan[0] not in self.failed]
+            if left:  # others have them; if one of these is killed, its scan is free
+                time.sleep(POLL)
+
+    def read(self, journal: Journal, claims: Claims, scan: Scan) -> Any:
+        """Read and prepare a scan; None if that fails, its mask is there, or another process has it."""
+        name, files = scan
         with self._noted(scan):
-            prepared = self.predictor.read(scan[1])
-            images = [file.absolute() for file in scan[1]]
-            self.made[scan[0]] = {"images": [*map(str, images)], "sha256": hash_scans(images)}
+            if not claims.take(name):
+                return None
+            if (made := journal.find(name, files)) is not None:
+                self.made[name] = made
+                return None
+            if not journal.since:
+                journal.require_same([name])
+            prepared = self.predictor.read(files)
+            images = [file.absolute() for file in files]
+            self.begun[name] = {"images": [*map(str, images)], "sha256": hash_scans(images)}
             return prepared
         return None
 
@@ -178,24 +222,28 @@ class _Work:
             began = time.perf_counter()
             kept = self._held(files[0]) if self.maps else None
             mask = self.model.labels.decode(self.predictor.predict_read(files, prepared, kept=kept))
-            self.made[name]["seconds"] = round(time.perf_counter() - began, 3)
+            self.begun[name]["seconds"] = round(time.perf_counter() - began, 3)
             return mask, kept
         return None
 
-    def write(self, journal: Journal, scan: Scan, result: Result | None) -> None:
-        """Write what `predict` returned, the mask last."""
+    def write(self, journal: Journal, claims: Claims, scan: Scan, result: Result | None) -> None:
+        """Write what `predict` returned, the mask last, and release the scan."""
         if result is not None:
             with self._noted(scan):
                 mask, kept = result
+                made = self.begun.pop(scan[0])
                 if kept is not None:
                     self._write_maps(scan, kept)
                 if kept is not None and UNCERTAINTY in self.maps:
                     labels = self.model.labels
                     expected = expected_scan_dice(kept[: labels.outputs], labels.encode(mask), labels)
-                    self.made[scan[0]]["expected_dice"] = {key: round(value, 4) for key, value in expected.items()}
+                    made["expected_dice"] = {key: round(value, 4) for key, value in expected.items()}
                 journal.begin(scan[0])
                 self.write_file(self.output / scan[0], mask, scan[1][0])
-                journal.add(scan[0], self.made[scan[0]])
+                journal.add(scan[0], made)
+                self.made[scan[0]] = made
+                self.own += 1
+        claims.release(scan[0])
 
     @contextlib.contextmanager
     def _noted(self, scan: Scan) -> Iterator[None]:

@@ -16,6 +16,7 @@ from segment.inference.postprocessing import Step, words
 from segment.inference.precision import precision_for
 from segment.inference.speed import with_way
 from segment.inference.windows import SlidingWindows
+from segment.parallel import local_rank
 
 Measure = Callable[[SlidingWindows, torch.device, str], SlidingWindows]
 ONE_BY_ONE = (1, "contiguous")  # how an engine other than torch computes windows, whatever it is given
@@ -104,10 +105,11 @@ def device_of(accelerator: str) -> torch.device:
 
     Args:
         accelerator: ``cpu``; ``gpu``, on a Mac its own; ``cuda`` or ``mps``; or ``auto``, a GPU of NVIDIA or AMD if
-            there is one, else the CPU.
+            there is one, else the CPU. Of processes that were started together, each has a GPU of its own.
     """
     if accelerator in ("cuda", "gpu", "auto") and torch.cuda.is_available():
-        return torch.device("cuda")
+        rank = local_rank()
+        return torch.device("cuda" if rank is None else f"cuda:{rank % torch.cuda.device_count()}")
     return torch.device("mps" if accelerator in ("gpu", "mps") else "cpu")
 
 
