@@ -14,6 +14,11 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
 SMALLEST = {
     "augmentation": ("--patch 16 16 16 --samples 2", r"segment +\d+\.\d \+- \d+\.\d ms a sample"),
     "comparing": ("--runs 2 --scans 6 --labels 1", r"plain loop, 1 x \d+\.\d\d s of one pair"),
+    "edge": (
+        "data=auto data.root=DATA plan.patch_size=[32,32,32] sampler.steps_per_epoch=1 inference=plain metrics=null "
+        "network.decoder.depths=1 --steps 1 --finetune 1 --scans 1 --rounds 1 --output FOLDER",
+        r"mobilenet_v2 U-Net +pruned, int8 +[01]\.\d{4} +\d\.\d\d +\d+ ",
+    ),
     "engines": (
         "RUN --scans 1 --rounds 1 --exports openvino-int8",
         r"openvino-int8 +0\.\d+ +\d+\.\d\d +\d+\.\d\d +\d+\.\d\d",
@@ -63,7 +68,8 @@ def finished_run(folder: Path) -> Path:
 PROGRAMS = [
     pytest.param(
         name,
-        marks=[pytest.mark.slow] * (name in ("inference", "many_scans", "memory_and_waiting", "preparing", "serving")),
+        marks=[pytest.mark.slow]
+        * (name in ("edge", "inference", "many_scans", "memory_and_waiting", "preparing", "serving")),
     )
     for name in sorted(file.stem for file in FOLDER.glob("[!_]*.py"))
 ]
@@ -74,7 +80,8 @@ def test_benchmark_runs_and_prints_its_figures(name, make_dataset, tmp_path):
     assert name in SMALLEST, f"benchmarks/{name}.py: say here which arguments make its smallest work"
     arguments, figures = SMALLEST[name]
     if "DATA" in arguments:
-        arguments = arguments.replace("DATA", str(make_dataset(tmp_path / "data", n=2)))
+        arguments = arguments.replace("DATA", str(make_dataset(tmp_path / "data", n=5 if name == "edge" else 2)))
+    arguments = arguments.replace("FOLDER", str(tmp_path / "made"))
     if "RUN" in arguments:
         arguments = arguments.replace("RUN", str(finished_run(tmp_path / "run")))
     code, printed = started(FOLDER / f"{name}.py", arguments.split(), tmp_path)
