@@ -80,18 +80,24 @@ def test_non_finite_step_keeps_earlier_checkpoints(
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_fp16_skips_steps_that_overflow_and_gives_up_where_all_do(run_train, make_dataset, tmp_path, monkeypatch):
-    root = make_dataset(tmp_path / "data", n=4)
-    given = ("trainer.max_steps=2", SPOILT.format("OverflowAt"))
+OVERFLOW = ("trainer.max_steps=2", SPOILT.format("OverflowAt"))
+
+
+def test_fp16_skips_a_step_that_overflows(run_train, make_dataset, tmp_path, monkeypatch):
     monkeypatch.setenv("NAN_AT", "1")
-    run = run_train(root, "run", *given)
+    run = run_train(make_dataset(tmp_path / "data", n=4), "run", *OVERFLOW)
     scaler = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["MixedPrecision"]
     assert scaler["scale"] == 2**15  # halved once
     assert (run / "report.html").exists()
+
+
+@pytest.mark.slow
+def test_fp16_gives_up_where_all_steps_overflow(run_train, make_dataset, tmp_path, monkeypatch):
+    monkeypatch.setenv("NAN_AT", "1")
     monkeypatch.setattr(base, "MOST_OVERFLOWS", 1)
     with pytest.raises(Diverged, match=r"step 1 of 2: .* 1 in a row whose gradients overflow in fp16"):
-        run_train(root, "other", *given)
-    check_no_result(tmp_path / "runs" / "other", 1)
+        run_train(make_dataset(tmp_path / "data", n=4), "run", *OVERFLOW)
+    check_no_result(tmp_path / "runs" / "run", 1)
 
 
 def test_non_finite_weights_after_a_step_end_the_training(run_train, make_dataset, tmp_path):
