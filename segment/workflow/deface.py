@@ -52,8 +52,8 @@ def defaced(file: Path, array: np.ndarray, grid: Grid, picture: Path | None) -> 
     head = find_head(array[0], grid)
     if head is None:
         raise UserError(
-            f"{file}: no head is found, so that no face can be removed. Look whether its orientation is right and most "
-            "of the head in it. Convert scans without a head apart, without deface=true."
+            f"{file}: no head is found, so that no face can be removed. Check its orientation, or convert it without "
+            "deface=true."
         )
     if not head.t1:
         raise UserError(
