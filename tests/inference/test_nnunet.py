@@ -59,8 +59,8 @@ def refused(folder: Path) -> str:
 @pytest.mark.parametrize(
     ("model", "scan"),
     [
-        ("ct_2d", "scan_09"),
         ("mr_resenc", "scan_09"),
+        pytest.param("ct_2d", "scan_09", marks=pytest.mark.slow),
         *(pytest.param(model, "scan_08", marks=pytest.mark.slow) for model in ("ct_2d", "ct_3d", "mr_resenc")),
     ],
 )
@@ -86,6 +86,7 @@ def test_converted_model_predicts_the_same(results, tmp_path):
         convert.run(compose("convert", [f"input={results}", f"output={tmp_path / 'nifti'}"]))
 
 
+@pytest.mark.slow
 def test_several_folds_are_an_ensemble(results, capsys, tmp_path):
     shutil.copytree(results / "fold_0", results / "fold_1")
     with pytest.raises(UserError, match="has 2 folds"):
@@ -95,7 +96,10 @@ def test_several_folds_are_an_ensemble(results, capsys, tmp_path):
     assert "mean of 2 models" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("model", "network"), [("ct_3d", "nnunet_plain"), ("mr_resenc", "nnunet_resenc_m")])
+@pytest.mark.parametrize(
+    ("model", "network"),
+    [("mr_resenc", "nnunet_resenc_m"), pytest.param("ct_3d", "nnunet_plain", marks=pytest.mark.slow)],
+)
 def test_described_network_is_that_of_its_configuration(model, network):
     described, _ = read_fold(FIXTURES / model / "fold_0")
     plan = described.plan
