@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("scans", type=Path)
     parser.add_argument("--requests", type=int, default=200)
-    parser.add_argument("--long", type=int, default=1000, help="requests after which memory is compared; 0: none")
+    parser.add_argument("--long", type=int, default=1000, help="requests in all, for the memory; 0: none more")
     given = parser.parse_args()
     describe(load_model(Path(given.model)).settings().precision)
     scans = sorted(file for file in given.scans.iterdir() if file.name.endswith((".nii.gz", ".nii", ".nrrd", ".mha")))
@@ -60,14 +60,13 @@ def main() -> None:
         took, told = load(url, spread(scans, given.requests), expected)
         print(f"segment serve:   {given.requests} requests from {CLIENTS} clients in {took:.1f} s, ", end="")
         print(f"{given.requests / took:.2f} a second, {seconds / took:.2f} of segment predict; {told}")
-        if given.long:
-            before = memory(url)
-            _, told = load(url, spread(scans, given.long - given.requests), expected)
-            after = memory(url)
-            print(f"{given.long} requests in all: {told}")
-            for name in before:
-                print(f"memory of the {name}: {before[name] / 1e6:,.0f} MB after {given.requests} requests, ", end="")
-                print(f"{after[name] / 1e6:,.0f} MB after {given.long}")
+        done = given.requests
+        print_memory(url, done)
+        for target in (given.requests + (given.long - given.requests) // 2, given.long) if given.long else ():
+            _, told = load(url, spread(scans, target - done), expected)
+            done = target
+            print(f"{done} requests in all, the last {told}")
+            print_memory(url, done)
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait(60)
@@ -133,10 +132,12 @@ def load(url: str, scans: Sequence[Path], expected: dict[str, str]) -> tuple[flo
     return took, f"answers: {counted}; latency median {middle:.2f} s, 99th percentile {late:.2f} s"
 
 
-def memory(url: str) -> dict[str, float]:
-    """Resident bytes of the server and of its workers."""
+def print_memory(url: str, requests: int) -> None:
+    """Print the resident memory of the server and of its workers."""
     text = httpx.get(f"{url}/metrics", trust_env=False).text
-    return {name: float(value) for name, value in re.findall(r'segment_memory_bytes\{process="(\w+)"\} (\S+)', text)}
+    found = re.findall(r'segment_memory_bytes\{process="(\w+)"\} (\S+)', text)
+    told = ", ".join(f"{name} {float(value) / 1e6:,.0f} MB" for name, value in found)
+    print(f"resident memory after {requests} requests: {told}", flush=True)
 
 
 if __name__ == "__main__":

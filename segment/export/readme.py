@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from segment.inference.engines.onnx_file import IMAGE
 from segment.inference.exported import FILES
 from segment.inference.model import Model
 
@@ -23,8 +24,18 @@ classes = logits.argmax(1)
 _TENSORFLOW = """\
 ## TensorFlow
 
-TensorFlow reads no ONNX itself. A program in TensorFlow can call ONNX Runtime as above; converters of ONNX to a
-SavedModel, such as `onnx2tf`, are made by others and were not tried with this network.
+TensorFlow reads no ONNX itself; converters are made by others, and this file was not converted. `onnx2tf` 1.28.8 with
+TensorFlow 2.21 (`onnx2tf -i {file} -o saved`) gave the logits of a small 2D U-Net to 1e-6, channels last, but wrong ones,
+without an error, of a 3D one: its transposed convolutions differ. So compare first:
+
+```python
+import numpy, onnxruntime, tensorflow
+window = numpy.random.default_rng(0).normal(size={window}).astype("float32")
+(ours,) = onnxruntime.InferenceSession("{file}").run(None, {{"{image}": window}})
+network = tensorflow.saved_model.load("saved").signatures["serving_default"]
+(theirs,) = network(tensorflow.constant(numpy.moveaxis(window, 1, -1))).values()
+print(abs(numpy.moveaxis(theirs.numpy(), -1, 1) - ours).max())  # above 1e-3: do not use it
+```
 
 """
 
@@ -45,7 +56,7 @@ def readme(model: Model, format: str) -> str:
     parts = {"ONNX Runtime": _ONNX_RUNTIME} if format == "onnx" else {}
     parts |= {"OpenVINO": _OPENVINO}
     blocks = [f"## {name}\n\n```python\n{code.format(**given)}```\n" for name, code in parts.items()]
-    more = _TENSORFLOW if format == "onnx" else ""
+    more = _TENSORFLOW.format(image=IMAGE, **given) if format == "onnx" else ""
     regions = (
         " Regions overlap: take `logits > 0` for each in place of the largest.\n" if model.labels.regions else "\n"
     )

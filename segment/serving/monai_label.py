@@ -20,11 +20,12 @@ from fastapi.responses import FileResponse
 
 from segment import __version__
 from segment.serving.jobs import INPUT, Job
-from segment.serving.plain import BODY, chosen_model, ended, mask_answer, refusals
+from segment.serving.plain import BODY, chosen_model, ended, files_schema, mask_answer, refusals
 from segment.serving.service import Service
-from segment.serving.uploads import receive
+from segment.serving.uploads import FIELD, receive
 
 SESSIONS = 16  # uploads that are kept for further models
+SESSION = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": files_schema("files")}}}}
 Id = Annotated[str, Query(max_length=100)]
 
 
@@ -47,11 +48,11 @@ class Sessions:
         self.service = service
         self.kept: dict[str, _Session] = {}
 
-    async def receive(self, request: Request, id: str) -> str:
-        """Keep the body of a request under an id, which is returned."""
+    async def receive(self, request: Request, id: str, field: str) -> str:
+        """Keep the file in a field of a request, or its whole body, under an id, which is returned."""
         job = self.service.new_job(next(iter(self.service.models)), "nrrd")
         try:
-            await receive(request, job, self.service.timeout)
+            await receive(request, job, self.service.timeout, field=field)
         except BaseException:
             self.service.discard(job)
             raise
@@ -136,15 +137,15 @@ def monai_label_router(service: Service) -> APIRouter:
 
 
 def _session_routes(router: APIRouter, sessions: Sessions) -> None:
-    @router.put("/session/", openapi_extra=BODY, responses=refusals(400, 408, 413, 422, 429, 503, 507))
+    @router.put("/session/", openapi_extra=SESSION, responses=refusals(400, 408, 413, 422, 429, 503, 507))
     async def create(request: Request) -> dict[str, Any]:
         """Keep a volume for `/infer`."""
-        return {"session_id": await sessions.receive(request, uuid.uuid4().hex), "session_info": {}}
+        return {"session_id": await sessions.receive(request, uuid.uuid4().hex, "files"), "session_info": {}}
 
     @router.put("/datastore/", openapi_extra=BODY, responses=refusals(400, 408, 413, 422, 429, 503, 507))
     async def upload(request: Request, image: Id) -> dict[str, Any]:
         """Keep a volume for `/infer` under the client's own name."""
-        return {"image": await sessions.receive(request, image)}
+        return {"image": await sessions.receive(request, image, FIELD)}
 
     @router.get("/session/{id}", responses=refusals(404, 422))
     async def session(id: str, update_ts: bool = False) -> dict[str, Any]:

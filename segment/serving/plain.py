@@ -27,19 +27,20 @@ Again = Annotated[
 Name = Annotated[str | None, Query(description="File name of a scan that is sent as a plain body.", max_length=300)]
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
-_FORM = {
-    "schema": {
-        "type": "object",
-        "required": ["file"],
-        "properties": {"file": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}},
-    }
-}
+
+
+def files_schema(field: str) -> dict[str, Any]:
+    """JSON schema of a form with files in a field."""
+    files = {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}
+    return {"type": "object", "required": [field], "properties": {field: files}}
+
+
 BODY = {
     "requestBody": {
         "required": True,
         "description": "NIfTI, NRRD, MHA, DICOM or another format that is read; one file, a zip file with a DICOM "
         "series, or several fields `file`: its slices, or one file for each channel in order.",
-        "content": {"multipart/form-data": _FORM, "application/octet-stream": _BINARY},
+        "content": {"multipart/form-data": {"schema": files_schema("file")}, "application/octet-stream": _BINARY},
     }
 }
 REFUSALS = {

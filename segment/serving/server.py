@@ -72,6 +72,7 @@ def bound(host: str, port: int) -> socket.socket:
         found = socket.socket(family, kind, number)
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind(address)
+        found.listen()  # before the address is printed: whoever reads it can connect
     except OSError as error:
         raise UserError(f"host={host} port={port}: cannot be listened on ({error.strerror}). Give another.") from None
     return found

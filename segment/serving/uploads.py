@@ -44,7 +44,9 @@ _STARTS = {
 _UNNAMED = re.compile(r"[^A-Za-z0-9._-]+")
 
 
-async def receive(request: Request, job: Job, seconds: float, name: str | None = None) -> FormData | None:
+async def receive(
+    request: Request, job: Job, seconds: float, name: str | None = None, field: str = FIELD
+) -> FormData | None:
     """Write the body of a request into the folder of a job.
 
     Args:
@@ -53,6 +55,7 @@ async def receive(request: Request, job: Job, seconds: float, name: str | None =
         job: Its name becomes that of the scan.
         seconds: In which the body must arrive.
         name: File name of a plain body; None: as the request says.
+        field: The name of the fields of files, if a client has another.
 
     Returns:
         The other fields of a form; None for a plain body.
@@ -64,7 +67,7 @@ async def receive(request: Request, job: Job, seconds: float, name: str | None =
     try:
         async with asyncio.timeout(seconds):
             if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-                return await _form(request, job, folder)
+                return await _form(request, job, folder, field)
             given = (
                 name or request.query_params.get("name") or _disposition(request.headers.get("content-disposition", ""))
             )
@@ -84,11 +87,11 @@ async def _body(request: Request, target: Path) -> None:
             await asyncio.to_thread(sink.write, block)
 
 
-async def _form(request: Request, job: Job, folder: Path) -> FormData:
+async def _form(request: Request, job: Job, folder: Path, field: str) -> FormData:
     form = await request.form(max_files=MAX_PARTS, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD)
-    files = [item for item in form.getlist(FIELD) if isinstance(item, UploadFile)]
+    files = [item for item in form.getlist(field) if isinstance(item, UploadFile)]
     if not files:
-        raise HTTPException(422, f"The form has no file in a field {FIELD!r}. Send the scan there.")
+        raise HTTPException(422, f"The form has no file in a field {field!r}. Send the scan there.")
     parts = []
     for number, item in enumerate(files):
         target = folder / f"part{number}"

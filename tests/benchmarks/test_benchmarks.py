@@ -33,6 +33,10 @@ SMALLEST = {
         r"10 scans of 16\^3: peak \d+ MB, .* waiting \d+\.\d+%",
     ),
     "metrics": ("--size 12 --whole 0 --rounds 1", r"surface-distance +\d+\.\d ms +ratio \d"),
+    "monitoring": (
+        "--simulations 2 --steps 4 --same 90 --shifted 30",
+        r"without a shift: \d+\.\d% of 2 simulations .*\nwrong units: found at level 0\.01 in 1 simulations",
+    ),
     "network_step": ("--features 2 4 8 --patch 8 8 8 --batch 1 --steps 1 --rounds 1", r"segment +\d+\.\d+ s a step"),
     "patch_reading": ("--small 16 16 16 --large 24 16 16 --patches 8 8 8", r"whole \.npy +\d+\.\d+ ms .* x \d+\.\d+"),
     "precision_survey": ("--quick --only layer.norm", r"\nall +2 +0 +0 +\d+\.\d"),
@@ -69,7 +73,7 @@ PROGRAMS = [
     pytest.param(
         name,
         marks=[pytest.mark.slow]
-        * (name in ("edge", "inference", "many_scans", "memory_and_waiting", "preparing", "serving")),
+        * (name in ("edge", "inference", "many_scans", "memory_and_waiting", "monitoring", "preparing", "serving")),
     )
     for name in sorted(file.stem for file in FOLDER.glob("[!_]*.py"))
 ]

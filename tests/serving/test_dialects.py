@@ -99,7 +99,7 @@ def test_calls_of_slicer_s_monai_label_client(client, masks, tmp_path):
     assert told["models"]["first"]["labels"] == {"shell": 1, "core": 2}
     assert told["models"]["first"]["type"] == "segmentation"
     upload = {"file": ("volume.nii.gz", SCAN.read_bytes(), "application/octet-stream")}
-    session = client.put("/session/", files=upload).json()["session_id"]
+    session = client.put("/session/", files={"files": upload["file"]}, data={"client_id": "a"}).json()["session_id"]
     assert client.get(f"/session/{session}").is_success
     assert client.put("/datastore/?image=P1", files=upload).json() == {"image": "P1"}
     for where in (f"session_id={session}", "image=P1"):

@@ -63,6 +63,10 @@ def test_a_scan_is_dropped_predicted_shown_and_downloaded_on_a_phone(address, tm
             page.get_by_role("link", name="Download the mask").click()
         assert download.value.suggested_filename == "case_0-mask.nii.gz"
         assert download.value.path().read_bytes()[:2] == b"\x1f\x8b"
+        page.get_by_label("Mask as").select_option("rtstruct")
+        expect(page.get_by_role("status")).to_contain_text("is not of a DICOM series")
+        page.get_by_label("Mask as").select_option("seg.nrrd")
+        expect(page.get_by_role("link", name="Download the mask")).to_have_attribute("download", "case_0-mask.seg.nrrd")
         page.locator("#stage[data-shown]").wait_for(timeout=60_000)
         picture = np.asarray(Image.open(io.BytesIO(page.locator("#stage").screenshot())).convert("RGB"), float)
         coloured = picture.max(axis=-1) - picture.min(axis=-1) > 40

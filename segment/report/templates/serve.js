@@ -90,8 +90,9 @@
   };
 
   const link = async () => {
-    const answer = await ask(`jobs/${job}/mask`);
+    const answer = await ask(`jobs/${job}/mask?format=${form.format.value}`);
     const [, name] = answer.headers.get("content-disposition").match(/filename="([^"]+)"/);
+    URL.revokeObjectURL(at("mask").href);
     at("mask").href = URL.createObjectURL(await answer.blob());
     at("mask").download = name;
     at("mask").hidden = false;
@@ -157,6 +158,9 @@
   at("cancel").addEventListener("click", () => ask(`jobs/${job}`, { method: "DELETE" }).catch((error) => say(error.message)));
   at("faint").addEventListener("input", async (event) => (await starting)?.setOpacity(1, Number(event.target.value)));
   form.token.addEventListener("change", models);
+  form.format.addEventListener("change", () => {
+    if (!at("mask").hidden) link().catch((error) => say(error.message)); // such as DICOM SEG of a NIfTI file
+  });
   form.addEventListener("submit", (event) => event.preventDefault());
   addEventListener("pagehide", clear);
   models();
