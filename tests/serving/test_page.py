@@ -56,6 +56,7 @@ def test_a_scan_is_dropped_predicted_shown_and_downloaded_on_a_phone(address, tm
 
         page.locator("#scan").set_input_files({"name": "scan.nii.gz", "mimeType": "", "buffer": b"\x1f\x8bno scan"})
         expect(page.get_by_role("status")).to_contain_text("scan.nii.gz cannot be read")
+        expect(page.locator("#structures")).to_be_hidden()
         page.locator("#scan").set_input_files(SCAN)
         expect(page.locator("#volumes tbody tr")).to_have_count(2)
         expect(page.get_by_role("status")).to_contain_text("Predicted in")
@@ -67,6 +68,7 @@ def test_a_scan_is_dropped_predicted_shown_and_downloaded_on_a_phone(address, tm
         expect(page.get_by_role("status")).to_contain_text("is not of a DICOM series")
         page.get_by_label("Mask as").select_option("seg.nrrd")
         expect(page.get_by_role("link", name="Download the mask")).to_have_attribute("download", "case_0-mask.seg.nrrd")
+        expect(page.get_by_role("status")).to_have_text("")
         page.locator("#stage[data-shown]").wait_for(timeout=60_000)
         picture = np.asarray(Image.open(io.BytesIO(page.locator("#stage").screenshot())).convert("RGB"), float)
         coloured = picture.max(axis=-1) - picture.min(axis=-1) > 40

@@ -14,7 +14,10 @@
     if (!answer.ok) throw Object.assign(new Error((await answer.json()).detail), { status: answer.status });
     return answer;
   };
-  const say = (text) => { at("said").textContent = text; };
+  const say = (text, wrong = false) => {
+    at("said").textContent = text;
+    at("said").className = wrong ? "notice" : "quiet";
+  };
 
   const models = async () => {
     try {
@@ -22,7 +25,7 @@
       form.model.replaceChildren(...Object.keys(found).map((name) => new Option(name)));
       say("");
     } catch (error) {
-      say(error.message);
+      say(error.message, error.status !== 503);
       if (error.status === 503) setTimeout(models, 2000); // they are being loaded
     }
   };
@@ -61,14 +64,14 @@
       await link();
       await view();
     } catch (error) {
-      say(error.message);
+      say(error.message, true);
     }
     at("cancel").hidden = true;
     at("progress").hidden = true;
   };
 
   const clear = () => {
-    for (const id of ["mask", "volumes", "stage", "faint"]) at(id).hidden = true;
+    for (const id of ["mask", "structures", "stage", "faint"]) at(id).hidden = true;
     if (job) ask(`jobs/${job}`, { method: "DELETE" }).catch(() => {}); // forgotten already
     job = null;
     at("progress").value = 0;
@@ -86,7 +89,7 @@
       return row;
     });
     at("volumes").tBodies[0].replaceChildren(...rows);
-    at("volumes").hidden = false;
+    at("structures").hidden = false;
   };
 
   const link = async () => {
@@ -115,6 +118,7 @@
     });
     const viewer = new Niivue({
       isRadiologicalConvention: true, sagittalNoseLeft: true, show3Dcrosshair: false, backColor: [0, 0, 0, 1],
+      crosshairColor: [1, 1, 1, 0.6], crosshairWidthUnit: "mm", crosshairGap: 6,
       multiplanarShowRender: 1, loadingText: "", logLevel: "error", dragAndDropEnabled: false,
     });
     const canvas = document.createElement("canvas");
@@ -135,6 +139,7 @@
       const opaque = colours.map((_, index) => (index ? 255 : 0));
       viewer.volumes[1].setColormapLabel({ R: channel(0), G: channel(1), B: channel(2), A: opaque, I: colours.map((_, i) => i) });
       viewer.setOpacity(1, Number(at("faint").querySelector("input").value));
+      viewer.opts.crosshairWidth = data.extent * 0.005; // about one pixel
       viewer.scene.crosshairPos = viewer.mm2frac(data.centre);
       viewer.updateGLVolume();
       at("faint").hidden = false;
@@ -142,7 +147,7 @@
     } catch (error) {
       starting = null;
       at("stage").hidden = true;
-      say(`The viewer could not start (${error.message}). The mask can be downloaded.`);
+      say(`The viewer could not start (${error.message}). The mask can be downloaded.`, true);
     }
   };
 
@@ -155,11 +160,11 @@
   at("drop").addEventListener("keydown", (event) => {
     if (event.key === "Enter" || event.key === " ") at("scan").click();
   });
-  at("cancel").addEventListener("click", () => ask(`jobs/${job}`, { method: "DELETE" }).catch((error) => say(error.message)));
+  at("cancel").addEventListener("click", () => ask(`jobs/${job}`, { method: "DELETE" }).catch((error) => say(error.message, true)));
   at("faint").addEventListener("input", async (event) => (await starting)?.setOpacity(1, Number(event.target.value)));
   form.token.addEventListener("change", models);
   form.format.addEventListener("change", () => {
-    if (!at("mask").hidden) link().catch((error) => say(error.message)); // such as DICOM SEG of a NIfTI file
+    if (!at("mask").hidden) link().then(() => say(""), (error) => say(error.message, true)); // as for DICOM SEG of a NIfTI file
   });
   form.addEventListener("submit", (event) => event.preventDefault());
   addEventListener("pagehide", clear);
