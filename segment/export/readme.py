@@ -25,8 +25,8 @@ _TENSORFLOW = """\
 ## TensorFlow
 
 TensorFlow reads no ONNX itself; converters are made by others, and this file was not converted. `onnx2tf` 1.28.8 with
-TensorFlow 2.21 (`onnx2tf -i {file} -o saved`) gave the logits of a small 2D U-Net to 1e-6, channels last, but wrong ones,
-without an error, of a 3D one: its transposed convolutions differ. So compare first:
+TensorFlow 2.21 (`onnx2tf -i {file} -o saved`) gave the logits of a small 2D U-Net to 1e-6, channels last, but wrong
+ones, without an error, of a 3D one: its transposed convolutions differ. So compare first:
 
 ```python
 import numpy, onnxruntime, tensorflow
