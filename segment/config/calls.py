@@ -42,7 +42,7 @@ def explained_errors(verb: str, overrides: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(explain(error, verb, for_hydra(overrides))) from error
+        raise UserError(explain(error, verb, without_null(verb, for_hydra(overrides)))) from error
 
 
 def composed(verb: str, overrides: Sequence[str]) -> tuple[DictConfig, Command]:

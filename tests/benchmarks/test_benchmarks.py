@@ -15,8 +15,8 @@ SMALLEST = {
     "augmentation": ("--patch 16 16 16 --samples 2", r"segment +\d+\.\d \+- \d+\.\d ms a sample"),
     "comparing": ("--runs 2 --scans 6 --labels 1", r"plain loop, 1 x \d+\.\d\d s of one pair"),
     "edge": (
-        "data=auto data.root=DATA plan.patch_size=[32,32,32] sampler.steps_per_epoch=1 inference=plain metrics=null "
-        "network.decoder.depths=1 --steps 1 --finetune 1 --scans 1 --rounds 1 --output FOLDER",
+        "data=auto data.root=DATA plan.patch_size=[32,32,64] sampler.steps_per_epoch=1 inference=plain metrics=null "
+        "--steps 1 --finetune 1 --scans 1 --rounds 1 --output FOLDER",
         r"mobilenet_v2 U-Net +pruned, int8 +[01]\.\d{4} +\d\.\d\d +\d+ ",
     ),
     "engines": (
