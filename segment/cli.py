@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import io
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -44,6 +45,8 @@ VERBS = {
     "list": ("lists what is available", "[networks [network=NAME]|data|studies|metrics] [format=json]"),
 }
 
+READER_GONE = 128 + 13  # exit code, as of a program that SIGPIPE ends
+
 HELP = """segment: medical image segmentation experiments, described by configuration, scored scan by scan.
 
 usage: segment VERB [key=value ...]
@@ -65,6 +68,31 @@ A folder conf/ in the current directory is searched before the built-in one.
 
 def main() -> None:
     """Entry point of the console script."""
+    try:
+        _run()
+        sys.stdout.flush()
+    except (BrokenPipeError, SystemExit):
+        if _is_read():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes at its end
+        sys.exit(READER_GONE)
+
+
+def _is_read() -> bool:
+    """Whether whatever reads the standard output, such as `head`, is still there."""
+    try:
+        sys.stdout.flush()
+        watched = select.poll()
+        watched.register(sys.stdout.fileno(), select.POLLOUT)
+        return not any(events & (select.POLLERR | select.POLLHUP) for _, events in watched.poll(0))
+    except BrokenPipeError:
+        return False
+    except (OSError, ValueError):  # no file, as in a notebook, or closed
+        return True
+
+
+def _run() -> None:
+    """Run the verb that the command line names."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # letters that the terminal does not know must not end a command
             stream.reconfigure(errors="backslashreplace")

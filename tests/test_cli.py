@@ -1,5 +1,6 @@
 """The command, started as a program."""
 
+import os
 import subprocess
 import sys
 
@@ -38,3 +39,14 @@ def test_ctrl_c_during_the_imports_ends_the_command_whatever_they_catch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (130, "segment: interrupted. The same command resumes from here.\n")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["list", "metrics"], ["train", "--help"]])
+def test_output_that_nobody_reads_any_longer_ends_the_command_quietly(words):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "segment.cli", *words]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert done.returncode in (cli.READER_GONE, 1)  # rich exits with 1
+    assert done.stderr == ""
