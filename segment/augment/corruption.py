@@ -36,8 +36,8 @@ class Corruption(Protocol):
 class MaskedBlocks:
     """Masks random blocks, all channels alike, with 0, the mean of normalised images.
 
-    Masked autoencoding (He et al. 2022, arXiv 2111.06377); the network sees masked and other voxels alike, without the
-    sparse convolutions of SparK (Tian et al. 2023, arXiv 2301.03580).
+    Masked autoencoding (He et al. 2022, arXiv 2111.06377); the network sees masked and other voxels alike, unless
+    `segment.networks.sparse` hides them from it as SparK does (Tian et al. 2023, arXiv 2301.03580).
 
     Attributes:
         ratio: Fraction of the blocks that is masked; SparK's 0.6 for convolutional networks.

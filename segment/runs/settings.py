@@ -57,6 +57,7 @@ ADDED = {
     "mean_teacher.noise": 0.1,
     "mean_teacher.ramp": 0.4,
     "mean_teacher.weight": 0,
+    "method.sparse": False,
     "nested": False,
     "parameters.head_first": 0,
     "parameters.layer_decay": 1.0,

@@ -47,6 +47,7 @@ SLOW = pytest.mark.slow
 METHODS = [
     pytest.param("byol", "[16,16]"),
     pytest.param("mae", "[8,16,16]", marks=SLOW),
+    pytest.param("mae method.sparse=true +network.checkpointing=true", "[8,16,16]", marks=SLOW),
     pytest.param("genesis", "[16,16]", marks=SLOW),
     pytest.param("simclr", "[16,16]", marks=SLOW),
 ]
@@ -58,7 +59,7 @@ def test_a_killed_and_resumed_pretraining_is_the_same(
 ):
     shape = (12, 20, 20) if patch.count(",") > 1 else (24, 24)
     root = make_dataset(tmp_path / "data", layout="folders", n=5, shape=shape, labels=1)
-    given = (f"method={method}", f"plan.patch_size={patch}")
+    given = (*f"method={method}".split(), f"plan.patch_size={patch}")
     whole = run_pretrain(root, "whole", *given)
     assert "Fine-tune it: segment train" in capsys.readouterr().out
     found = result(whole)
@@ -84,7 +85,7 @@ def test_images_alone_pretrain_what_a_training_starts_from(
 ):
     root = make_dataset(tmp_path / "data", layout="folders", n=3, shape=(24, 24), labels=1)
     images = ("data.layout=images", "plan.patch_size=[16,16]")
-    made = run_pretrain(root / "images", "made", "method=mae", *images)
+    made = run_pretrain(root / "images", "made", "method=mae", "method.sparse=true", *images)
     assert result(made)["scans"] == 3
     assert result(made)["probe"] is None
     run = run_train(root, "tuned", "plan.patch_size=[16,16]", f"weights={made}", "trainer.max_steps=2")
@@ -111,6 +112,7 @@ def test_scans_of_validation_are_used_on_request_and_said(run_pretrain, make_dat
         (["trainer.devices=2"], r"trainer\.devices=2: a pretraining uses one device"),
         (["method=simclr", "plan.batch_size=1"], r"plan\.batch_size=1: .*Give 2 or more"),
         (["method.overlap=2"], r"method\.overlap=2: give a fraction"),
+        (["method=genesis", "+method.sparse=true"], r"method\.sparse=true: only masked blocks"),
         (["+method.temprature=2"], r"method\.temprature: .*Did you mean 'temperature'"),
     ],
 )
@@ -140,3 +142,10 @@ def test_simclr_learns_textures_that_a_random_encoder_does_not_tell_apart(run_pr
     probe = result(made)["probe"]  # seen: 84 % after 38 % of the random encoder, of three classes
     assert probe["trained"] > probe["random"] + 0.25
     assert not result(made)["collapsed"]
+
+
+def test_a_transformer_is_not_encoded_sparsely(run_pretrain, make_dataset, tmp_path):
+    root = make_dataset(tmp_path / "data", layout="folders", n=3, shape=(40, 40), labels=1)
+    given = [f"data.root={root}", f"output={tmp_path / 'made'}", "network=unetr", "plan.patch_size=[32,32]"]
+    with pytest.raises(UserError, match=r"method\.sparse=true: encoder is a ViT, which sees all voxels\. Use another"):
+        pretrain.run(*compose_command("pretrain", ["data=auto", *given, "method=mae", "method.sparse=true"]))

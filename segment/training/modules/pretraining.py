@@ -13,11 +13,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from segment.augment.augmentation import Augmentation
-from segment.augment.corruption import Corruption
+from segment.augment.corruption import Corruption, MaskedBlocks
 from segment.errors import UserError
 from segment.losses.self_supervised import alignment, byol_loss, nt_xent, spread, uniformity
 from segment.networks.padding import memory_format, pad_to_divisor
 from segment.networks.projection import Bootstrapped, Projected, pooled
+from segment.networks.sparse import TOKENS, SparseEncoding
 from segment.networks.transfer import HEADS
 from segment.preprocessing.plan import Plan
 from segment.training.modules.base import TrainingModule
@@ -208,6 +209,11 @@ class Restoration(Pretraining):
         seed: See `TrainingModule`.
         parameters: See `TrainingModule`.
         corrupt: What is taken away.
+        sparse: Let the encoder see unmasked voxels only, see `segment.networks.sparse.SparseEncoding`; the mean squared
+            error stays that of the masked voxels, without SparK's normalisation of each block.
+
+    Raises:
+        UserError: When `sparse` does not fit the corruption or the network.
     """
 
     def __init__(
@@ -220,26 +226,34 @@ class Restoration(Pretraining):
         corrupt: Corruption,
         seed: int = 0,
         parameters: ParameterRules | None = None,
+        sparse: bool = False,
     ) -> None:
+        encoding = _sparse(network, corrupt) if sparse else None
         super().__init__(network, optimizer, scheduler, augment, plan, seed, parameters)
         self.corrupt = corrupt
+        self.encoding = encoding
 
     def represent(self, image: Tensor) -> Tensor | None:
         """See `Pretraining`."""
         network: Any = self.network
+        if self.encoding is not None:
+            self.encoding.visible = None
         if not isinstance(getattr(network, "encoder", None), nn.Module):
             return None
         return pooled(network.encoder(pad_to_divisor(image, network.divisor)))
 
     def learned(self) -> dict[str, Tensor]:
-        """The weights of the network without its heads."""
-        return {name: value for name, value in self.network.state_dict().items() if not name.startswith(HEADS)}
+        """The weights of the network without its heads and mask tokens."""
+        left = (HEADS, TOKENS)
+        return {name: value for name, value in self.network.state_dict().items() if not name.startswith(left)}
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Compute the mean squared error of one batch, where it is judged."""
         image = self.views_of(batch)
         pairs = [self.corrupt(one, self.seed, n) for one, n in zip(image, batch["sample"].tolist(), strict=True)]
         corrupted, mask = (torch.stack(parts) for parts in zip(*pairs, strict=True))
+        if self.encoding is not None:
+            self.encoding.visible = 1 - mask  # still needed where the backward pass computes activations again
         restored = self.network(corrupted.contiguous(memory_format=memory_format(self.dims)))
         restored = restored[0] if isinstance(restored, list) else restored  # deep supervision
         with torch.autocast(self.device.type, enabled=False):
@@ -273,6 +287,17 @@ def _projected(
         return kind(network, hidden, features)
     except ValueError as error:
         raise UserError(f"network: {error}, which this method trains. Use another network, or method=mae.") from error
+
+
+def _sparse(network: nn.Module, corrupt: Corruption) -> SparseEncoding:
+    if not isinstance(corrupt, MaskedBlocks):
+        raise UserError("method.sparse=true: only masked blocks (method=mae) leave voxels out. Leave it false.")
+    try:
+        return SparseEncoding(network)
+    except ValueError as error:
+        raise UserError(
+            f"method.sparse=true: {error}. Use another network, such as unet_small or nnunet_plain, or sparse=false."
+        ) from error
 
 
 def _measures(first: Tensor, second: Tensor) -> dict[str, Tensor]:
