@@ -21,3 +21,6 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
     whole = f"{len(store.dataset.cases)} scans"
     share = whole if shard == (1, 1) else f"share {options.shard}: {len(cases)} of {whole}"
     print(f"{share} prepared in {store.folder}, {store.size(cases) / 1e9:.3g} GB.")
+    if options.cache_dtype != "float32":
+        error = store.error(cases)
+        print(f"Stored in {options.cache_dtype}: off by at most {error:.2g}, in units of normalised intensity.")

@@ -18,6 +18,8 @@ def run(config: DictConfig, command: Command = NO_COMMAND) -> None:
         raise UserError("mean_teacher.weight: is for trainings that have masks. Leave it out.")
     if config.labelled is not None:
         raise UserError(f"labelled={config.labelled}: a pretraining uses no masks. Leave it out, or train with it.")
+    if config.compile:
+        raise UserError("compile=true: is for trainings that have masks. Leave it out.")
     if str(config.trainer.devices) != "1":
         raise UserError(f"trainer.devices={config.trainer.devices}: a pretraining uses one device. Give 1.")
     check_output(checked(config, command))

@@ -16,6 +16,7 @@ from segment.config.metrics import metrics_of
 from segment.config.options import TrainOptions, read_options
 from segment.errors import UserError, did_you_mean
 from segment.export.checks import check_prune
+from segment.inference.engines.names import check_compiler
 from segment.inference.limits import THRESHOLDS, check_windows
 from segment.text import one_line
 from segment.workflow.values import check_files, check_run, check_sampling, check_trainer, require_number
@@ -65,6 +66,8 @@ def check_training(config: DictConfig) -> None:
         check_prune(options.prune)
         if options.weights is None:
             raise UserError(f"prune={options.prune:g}: prunes a trained network. Give weights=RUN, the run to prune.")
+    if options.compile:
+        check_compiler("compile=true", "train with compile=false")
     if config.mean_teacher.weight:
         given = {"prune": options.prune, "cascade": options.cascade, "callbacks.ema": config.callbacks.get("ema")}
         if other := next((key for key, value in given.items() if value is not None), None):

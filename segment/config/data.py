@@ -28,7 +28,7 @@ def read_data(config: DictConfig, command: Command) -> DataSource:
     """The data set that ``data`` describes.
 
     Args:
-        config: With ``data`` and ``cache``, and ``splits`` if the verb has it.
+        config: With ``data`` and ``cache``, and ``splits`` and ``cache_dtype`` if the verb has them.
         command: The command.
     """
     data, root, splits = config.data, root_of(config), splits_of(config)
@@ -43,6 +43,7 @@ def read_data(config: DictConfig, command: Command) -> DataSource:
         cache=Path(config.cache),
         splits=splits,
         check=_check_command(config, command, root, splits),
+        dtype=config.get("cache_dtype", "float32"),
     )
 
 

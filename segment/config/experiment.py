@@ -70,6 +70,7 @@ def read_experiment(config: DictConfig, command: Command) -> Experiment:
         seed=config.seed,
         weights=None if config.weights is None else Path(config.weights),
         prune=config.prune,
+        compile=config.compile,
         cascade=config.cascade,
         steps_per_epoch=config.sampler.steps_per_epoch,
         data=read_data(config, command),

@@ -27,6 +27,7 @@ class TrainOptions:
     weights: str | None
     labelled: int | None
     prune: float | None
+    compile: bool
     cascade: str | None
     overfit: int
     validation: int | str
@@ -37,6 +38,7 @@ class TrainOptions:
     name: str | None
     output: str | None
     cache: str
+    cache_dtype: str = field(metadata={"of": ("float32", "float16")})
 
 
 @dataclass
@@ -262,6 +264,7 @@ class PrepareOptions:
 
     shard: str | None
     cache: str
+    cache_dtype: str = field(metadata={"of": ("float32", "float16")})
 
 
 @dataclass

@@ -69,13 +69,15 @@ class Chunked:
     Args:
         path: The file.
         shape: The array's shape.
-        dtype: The array's type.
+        dtype: The type of what is read.
+        stored: The type in the file; None: the same.
     """
 
-    def __init__(self, path: Path, shape: Sequence[int], dtype: Any) -> None:
+    def __init__(self, path: Path, shape: Sequence[int], dtype: Any, stored: Any = None) -> None:
         self.path = path
         self.shape = tuple(shape)
         self.dtype = np.dtype(dtype)
+        self.stored = np.dtype(stored or dtype)
 
     @property
     def ndim(self) -> int:
@@ -94,9 +96,9 @@ class Chunked:
         try:
             # One thread and no memory map: forked loader processes share nothing, and no file stays open.
             array = blosc2.open(str(self.path), mode="r", dparams={"nthreads": 1})
-            if array.shape != self.shape or array.dtype != self.dtype:
+            if array.shape != self.shape or array.dtype != self.stored:
                 raise RuntimeError(f"contains {array.dtype} {array.shape}")
-            return np.asarray(array[key])
+            return np.asarray(array[key]).astype(self.dtype, copy=False)
         except (RuntimeError, OSError, ValueError) as error:
             (self.path.parent / "entry.txt").unlink(missing_ok=True)
             raise UserError(
@@ -105,6 +107,26 @@ class Chunked:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return self[...].astype(dtype or self.dtype, copy=False)
+
+
+def rounded(array: np.ndarray, dtype: Any) -> tuple[np.ndarray, float]:
+    """An array in another floating-point type, and the largest absolute error of its values.
+
+    Args:
+        array: (channel, *spatial), finite.
+        dtype: The type, such as float16.
+
+    Raises:
+        OverflowError: When a value is beyond the type's range.
+    """
+    made, error = np.empty(array.shape, dtype), 0.0
+    with np.errstate(over="ignore"):
+        for index in np.ndindex(array.shape[:2]):  # plane by plane, so that little more memory is needed
+            made[index] = array[index]
+            error = max(error, float(np.abs(array[index] - made[index].astype(array.dtype)).max(initial=0)))
+    if not math.isfinite(error):
+        raise OverflowError(f"up to {np.abs(array).max():,.6g}, beyond the {np.finfo(dtype).max:,.0f} of {made.dtype}")
+    return made, error
 
 
 def checksum(path: Path) -> int:

@@ -16,18 +16,19 @@ MEASURED = 8  # scans that are prepared before the size of the others is estimat
 GB = 1e9
 
 
-def most_bytes(grid: Grid, channels: int, masks: int, plan: Plan) -> int:
+def most_bytes(grid: Grid, channels: int, masks: int, plan: Plan, value: int = 4) -> int:
     """Bytes of a prepared scan that is neither cropped nor compressed.
 
     Args:
         grid: Its source grid.
-        channels: Image channels, float32.
+        channels: Image channels.
         masks: Masks beside the image, uint8.
         plan: How it is prepared.
+        value: Bytes of an intensity.
     """
     canonical = canonical_grid(grid)
     shape = prepared_shape(transposed(canonical.shape, plan), transposed(canonical.spacing, plan), plan)
-    return math.prod(shape) * (4 * channels + masks)
+    return math.prod(shape) * (value * channels + masks)
 
 
 def require_disk(folder: Path, left: int, written: Sequence[tuple[int, int]]) -> None:

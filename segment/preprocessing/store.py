@@ -14,7 +14,7 @@ import os
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 
 from segment.data.case import Case, Dataset
-from segment.data.labels import IGNORE
 from segment.errors import UserError
 from segment.files import partial_folder, remove_leftovers, write_text
 from segment.io.formats import version_of
@@ -31,8 +30,9 @@ from segment.io.geometry import Grid, grid_difference
 from segment.io.images import Image, read_grid, read_image, read_label
 from segment.memory import available_memory
 from segment.parallel import Room, cores, with_others
-from segment.preprocessing.chunks import Chunked, checksum, write_chunked
+from segment.preprocessing.chunks import Chunked, checksum, rounded, write_chunked
 from segment.preprocessing.forecast import most_bytes, require_disk
+from segment.preprocessing.locations import Locations, find_locations
 from segment.preprocessing.plan import Plan
 from segment.preprocessing.prepare import (
     Placement,
@@ -44,32 +44,8 @@ from segment.preprocessing.prepare import (
 from segment.remembered import state_of
 
 FORMAT = 3
-MAX_LOCATIONS = 10_000
+EXACT = "float32"  # the type in which scans are prepared
 VERIFIED = ".verified"  # folder of notes on entries whose bytes were compared with their checksums
-ANNOTATED = 0  # key of the positions of annotated voxels of any class
-
-
-class Locations(Mapping[int, np.ndarray]):
-    """For each foreground class that occurs: (n, spatial axes) int32 voxel positions, memory-mapped on access.
-
-    Args:
-        path: The file.
-        rows: First and last row (exclusive) of each class.
-    """
-
-    def __init__(self, path: Path, rows: Mapping[int, tuple[int, int]]) -> None:
-        self.path = path
-        self.rows = rows
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        start, stop = self.rows[index]
-        return np.load(self.path, mmap_mode="r", allow_pickle=False)[start:stop]
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.rows)
-
-    def __len__(self) -> int:
-        return len(self.rows)
 
 
 @dataclass(frozen=True)
@@ -80,7 +56,8 @@ class Prepared:
         image: (channel, *spatial) float32.
         reference: (*spatial) uint8 class indices, 255 where unannotated; None for a scan without a label.
         locations: For each foreground class that occurs: (n, spatial axes) int32 voxel positions, at most 10,000; if
-            some voxels are unannotated, also under `ANNOTATED` those of annotated voxels of any class.
+            some voxels are unannotated, also under `segment.preprocessing.locations.ANNOTATED` those of annotated ones
+            of any class.
         placement: Origin of the scan.
         previous: (*spatial) uint8 class indices, the mask of a cascade's first stage; None in other stages.
     """
@@ -93,9 +70,13 @@ class Prepared:
 
     def whole(self) -> np.ndarray:
         """The image (channel, *spatial) float32; in a second stage, the first one's mask is the last channel."""
+        return self.with_previous(self.image[...])
+
+    def with_previous(self, image: np.ndarray) -> np.ndarray:
+        """An image (channel, *spatial) float32 of this scan, in a second stage with the first one's mask."""
         if self.previous is None:
-            return self.image[...]
-        return np.concatenate([self.image[...], self.previous[...][None].astype(np.float32)])
+            return image
+        return np.concatenate([image, self.previous[...][None].astype(np.float32)])
 
 
 class Store:
@@ -107,6 +88,8 @@ class Store:
         plan: How scans are prepared.
         hashes: SHA-256 of every image and label file, by path.
         previous: File and SHA-256 of each scan's mask by a cascade's first stage, by case id.
+        dtype: How intensities are stored, ``float32`` or ``float16``, which rounds them and takes half the disk; part
+            of the key.
     """
 
     def __init__(
@@ -116,12 +99,14 @@ class Store:
         plan: Plan,
         hashes: Mapping[str, str],
         previous: Mapping[str, tuple[Path, str]] | None = None,
+        dtype: str = EXACT,
     ) -> None:
         self.folder = folder
         self.dataset = dataset
         self.plan = plan
         self.hashes = hashes
         self.previous = previous or {}
+        self.dtype = np.dtype(dtype)
 
     def path(self, case: Case) -> Path:
         """Folder of a prepared scan: a function of the files' bytes and of how they are prepared."""
@@ -143,6 +128,8 @@ class Store:
         }
         if any(readers := [version_of(file) for file in case.files]):
             recipe["readers"] = readers
+        if self.dtype != EXACT:
+            recipe["dtype"] = self.dtype.name
         if case.id in self.previous:
             recipe["previous"] = self.previous[case.id][1]
         return self.folder / hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:32]
@@ -192,9 +179,13 @@ class Store:
         """Bytes that prepared scans take on disk."""
         return sum(file.stat().st_size for folder in {*map(self.path, cases)} for file in folder.iterdir())
 
+    def error(self, cases: Sequence[Case]) -> float:
+        """Largest absolute error of the stored intensities of prepared scans, in units of normalised intensity."""
+        return max(((_entry(self.path(case)) or {}).get("error", 0.0) for case in cases), default=0.0)
+
     def _most_bytes(self, case: Case) -> int:
         masks = (case.label is not None) + (case.id in self.previous)
-        return most_bytes(read_grid(case.images[0]), len(self.dataset.channels), masks, self.plan)
+        return most_bytes(read_grid(case.images[0]), len(self.dataset.channels), masks, self.plan, self.dtype.itemsize)
 
     def _lock(self, case: Case) -> Path:
         return self.folder / f".lock-{self.path(case).name}"
@@ -247,13 +238,15 @@ class Store:
             raise UserError(f"{case.images[0]}: {error}. Choose another plan.normalization.") from error
         grid = image.grid
         del image  # frees the memory of a whole scan
-        write_chunked(folder / "image.b2nd", prepared, self.plan.patch_size)
+        stored, off = self._rounded(case, prepared)
+        write_chunked(folder / "image.b2nd", stored, self.plan.patch_size)
         entry: dict[str, Any] = {
+            "error": off,
             "grid": {"shape": grid.shape, "affine": grid.affine.tolist()},
             "box": placement.box,
             "image": prepared.shape,
         }
-        del prepared
+        del prepared, stored
         if case.label is not None:
             reference = prepare_reference(self._classes(case, case.label, grid), placement, self.plan)
             write_chunked(folder / "reference.b2nd", reference, self.plan.patch_size)
@@ -272,6 +265,18 @@ class Store:
         }
         text = json.dumps(entry)
         (folder / "entry.txt").write_text(f"{zlib.crc32(text.encode())}\n{text}", encoding="utf-8")
+
+    def _rounded(self, case: Case, image: np.ndarray) -> tuple[np.ndarray, float]:
+        """A prepared image in the type in which it is stored, and the largest error that this makes."""
+        if self.dtype == EXACT:
+            return image, 0.0
+        try:
+            return rounded(image, self.dtype)
+        except OverflowError as error:
+            raise UserError(
+                f"{case.images[0]}: its normalised intensities are {error}. Give cache_dtype={EXACT}, or another "
+                "plan.normalization."
+            ) from error
 
     def _read(self, case: Case) -> Image:
         image = read_image(case.images)
@@ -313,12 +318,23 @@ class Store:
         labelled = "locations" in entry
         rows = {int(key): (start, stop) for key, (start, stop) in entry.get("locations", {}).items()}
         return Prepared(
-            image=Chunked(folder / "image.b2nd", shape, np.float32),
+            image=Chunked(folder / "image.b2nd", shape, np.float32, self.dtype),
             reference=Chunked(folder / "reference.b2nd", shape[1:], np.uint8) if labelled else None,
             locations=Locations(folder / "locations.npy", rows),
             placement=Placement(grid, tuple((start, stop) for start, stop in entry["box"])),
             previous=Chunked(folder / "previous.b2nd", shape[1:], np.uint8) if case.id in self.previous else None,
         )
+
+    def whole(self, case: Case) -> tuple[np.ndarray, Placement]:
+        """The image as of `Prepared.whole`, without the error of what is stored, and the scan's placement.
+
+        An image that is stored with one is prepared again.
+        """
+        scan = self.load(case)
+        if self.dtype == EXACT:
+            return scan.whole(), scan.placement
+        image, placement = prepare_image(self._read(case), self.plan)
+        return scan.with_previous(image), placement
 
 
 def _has_checksums(folder: Path, entry: Mapping[str, Any]) -> bool:
@@ -347,29 +363,3 @@ def _entry(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
     return entry
-
-
-def find_locations(reference: np.ndarray, n_classes: int, key: str) -> dict[int, np.ndarray]:
-    """Sample up to 10,000 voxel positions per foreground class, and of annotated voxels if some are not.
-
-    Args:
-        reference: (*spatial) uint8 class indices; `IGNORE` is not a class.
-        n_classes: Number of classes, background included.
-        key: Seed of the random sample; the same for the same scan.
-
-    Returns:
-        Class index or `ANNOTATED` to (n, spatial axes) int32, for those that occur.
-    """
-    random = np.random.default_rng(int.from_bytes(key.encode()[-8:], "big"))
-    flat = np.flatnonzero((reference != 0) & (reference != IGNORE))
-    classes = reference.reshape(-1)[flat]
-    chosen = {index: flat[classes == index] for index in range(1, n_classes)}
-    if (reference == IGNORE).any():
-        chosen[ANNOTATED] = np.flatnonzero(reference != IGNORE)
-    found = {}
-    for index, voxels in chosen.items():
-        if voxels.size > MAX_LOCATIONS:
-            voxels = np.sort(random.choice(voxels, MAX_LOCATIONS, replace=False))
-        if voxels.size:
-            found[index] = np.stack(np.unravel_index(voxels, reference.shape), axis=1).astype(np.int32)
-    return found

@@ -47,7 +47,9 @@ MOVED = {
 }
 # Keys that configurations written before lack, with the value that they stand for; a missing key stands for null.
 ADDED = {
+    "cache_dtype": "float32",
     "calibration": "none",
+    "compile": False,
     "data.boxes": "box",
     "detection": "none",
     "inference.average": "probabilities",

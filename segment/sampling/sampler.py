@@ -15,7 +15,8 @@ from segment.augment.counter import generator
 from segment.data.case import Case
 from segment.errors import UserError, did_you_mean
 from segment.preprocessing.chunks import Chunked
-from segment.preprocessing.store import ANNOTATED, Prepared, Store
+from segment.preprocessing.locations import ANNOTATED
+from segment.preprocessing.store import Prepared, Store
 
 
 class SampleNumbers(Sampler[int]):

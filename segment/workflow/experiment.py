@@ -63,6 +63,7 @@ class DataSource:
         url: Download URL; None if it cannot be downloaded.
         made: Whether it is generated on first use.
         cache: Folder for cached information about its scans.
+        dtype: How intensities of prepared scans are stored there, see `segment.preprocessing.store.Store`.
         splits: A file of folds that replaces the default ones.
         check: The command that lists everything that is wrong with it.
     """
@@ -76,6 +77,7 @@ class DataSource:
     cache: Path
     splits: Path | None
     check: str
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -198,6 +200,7 @@ class Experiment:
         seed: Everything random is a function of (seed, step, sample).
         weights: A run folder or a file of weights to start from; None for random ones.
         prune: The share of the channels of these weights that is removed before training; None: none.
+        compile: Whether torch compiles the network for the training steps.
         cascade: The run folder of the first stage's ``fold=all``, or those of its folds as ``[A,B]``, if this is the
             second stage of a cascade.
         steps_per_epoch: Batches per epoch, that is per checkpoint.
@@ -226,6 +229,7 @@ class Experiment:
     seed: int
     weights: Path | None
     prune: float | None
+    compile: bool
     cascade: str | None
     steps_per_epoch: int
     data: DataSource

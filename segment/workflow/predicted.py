@@ -101,8 +101,8 @@ class ScanPredictor:
     def _read(self, case: Case) -> Prepared:
         if not self.prepared:
             return self.predictor.read(case.images)
-        scan = self.store.load(case)
-        return self.predictor.on_device(scan.whole()), scan.placement
+        image, placement = self.store.whole(case)
+        return self.predictor.on_device(image), placement
 
     def _predict(self, case: Case, prepared: Prepared) -> Predicted:
         labels, grid = self.store.dataset.labels, prepared[1].grid

@@ -234,7 +234,7 @@ def planned_store(
             "axes. Give as many numbers, or another plan.configuration."
         )
     masks = previous(dataset, checked.hashes) if previous else {}
-    store = Store(data.cache / "prepared", dataset, plan, checked.hashes, masks)
+    store = Store(data.cache / "prepared", dataset, plan, checked.hashes, masks, data.dtype)
     if any(map(writable_by_others, (data.cache, store.folder))):
         print(
             f"Note: other users can write to {data.cache}, and a run trains on what lies there. Take that right from "

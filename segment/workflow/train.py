@@ -312,6 +312,8 @@ def assemble(
         seed=experiment.seed,
         parameters=parts.parameters,
     )
+    if experiment.compile:
+        module.compile_network()
     callbacks = [ScanMetrics(work.dataset, val, experiment.metrics), *parts.callbacks, *further, StopOnSignal()]
     # The run's loggers are built later, since they write files; a dry run gets one that keeps nothing.
     trainer = parts.trainer(

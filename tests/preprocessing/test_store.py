@@ -18,9 +18,10 @@ from segment.io.content import hash_scans
 from segment.io.formats import registry
 from segment.io.images import read_grid
 from segment.preprocessing import store as store_module
+from segment.preprocessing.locations import ANNOTATED
 from segment.preprocessing.plan import Intensity, Plan
 from segment.preprocessing.prepare import preparation_bytes
-from segment.preprocessing.store import ANNOTATED, MAX_LOCATIONS, Store, find_locations
+from segment.preprocessing.store import Store
 
 PLAN = Plan((1.0, 1.0, 1.0), (8, 8, 8), 1, ("zscore",))
 
@@ -77,22 +78,6 @@ def test_locations_point_at_voxels_of_their_class(prepared, dataset):
         assert len(np.unique(voxels, axis=0)) == len(voxels) == (reference == index).sum()
         assert voxels.dtype == np.int32
         assert isinstance(voxels, np.memmap)  # drawing one does not read them all
-
-
-def test_locations_are_thinned_to_a_fixed_random_choice():
-    reference = np.zeros((40, 40, 40), np.uint8)
-    reference[:30], reference[35, 0, 0], reference[36] = 1, 3, 255  # the last is not annotated
-    found = find_locations(reference, 5, "case")
-    assert set(found) == {1, 3, ANNOTATED}
-    assert (reference[tuple(found[ANNOTATED].T)] != 255).all()
-    voxels = found[1]
-    assert voxels.shape == (MAX_LOCATIONS, 3)
-    assert MAX_LOCATIONS == 10_000
-    assert len(np.unique(voxels, axis=0)) == MAX_LOCATIONS
-    assert (reference[tuple(voxels.T)] == 1).all()
-    assert np.bincount(voxels[:, 0] // 10) == pytest.approx(MAX_LOCATIONS / 3, abs=200)  # from everywhere
-    assert found[3].tolist() == [[35, 0, 0]]
-    np.testing.assert_array_equal(find_locations(reference, 5, "case")[1], voxels)
 
 
 def test_nothing_is_prepared_twice(prepared, dataset, tmp_path, monkeypatch):

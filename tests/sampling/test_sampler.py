@@ -14,8 +14,9 @@ from segment.data import Case, open_dataset
 from segment.data.labels import IGNORE, Labels
 from segment.errors import UserError
 from segment.files import hash_files
+from segment.preprocessing.locations import ANNOTATED, find_locations
 from segment.preprocessing.plan import Plan
-from segment.preprocessing.store import ANNOTATED, Prepared, Store, find_locations
+from segment.preprocessing.store import Prepared, Store
 from segment.sampling.sampler import Patches, SampleNumbers, Scans, collate, cut, probabilities
 
 LABELS = Labels({"background": 0, "a": 1, "b": 2})

@@ -1,6 +1,7 @@
 """What precedes a training: checked, planned and prepared once, by as many processes as there are."""
 
 import itertools
+import re
 import sys
 
 import pytest
@@ -71,6 +72,19 @@ def test_shares_of_an_array_prepare_each_scan_once(make_dataset, tmp_path, monke
     for wrong in ("0/2", "3/2", "a"):
         with pytest.raises(UserError, match=f"shard={wrong}"):
             prepare_verb.run(*compose_command("prepare", [*given, f"shard={wrong}"]))
+
+
+def test_a_store_in_float16_is_said_to_be_inexact(make_dataset, tmp_path, capsys):
+    root = make_dataset(tmp_path / "scans", n=2)
+    given = ["data=auto", f"data.root={root}", f"cache={tmp_path / 'cache'}"]
+    for dtype in ("float32", "float16"):
+        prepare_verb.run(*compose_command("prepare", [*given, f"cache_dtype={dtype}"]))
+        said = re.search(r"Stored in float16: off by at most ([\d.e-]+), in units of norm", capsys.readouterr().out)
+        assert (said is not None) == (dtype == "float16")
+    assert said
+    assert 0 < float(said[1]) < 0.01
+    with pytest.raises(UserError, match=r"cache_dtype=float61: there is no such cache_dtype\. Did you mean"):
+        prepare_verb.run(*compose_command("prepare", [*given, "cache_dtype=float61"]))
 
 
 def test_smaller_sets_of_labelled_scans_are_parts_of_larger_ones():

@@ -43,12 +43,25 @@ def check_engine(engine: str, exported: str | None = None) -> None:
             f"inference.engine={engine}: the model is an export in the format {exported}, which is run by "
             f"{' or '.join(FORMATS[exported])}. Leave the engine out, or give the run folder that it was exported from."
         )
-    if engine == "compile" and not any(map(shutil.which, (os.environ.get("CXX") or "", *COMPILERS))):
-        raise UserError(
-            "inference.engine=compile: torch compiles a network with a C++ compiler, and there is none. Install g++, "
-            "or predict with inference.engine=torch or openvino."
-        )
+    if engine == "compile":
+        check_compiler("inference.engine=compile", "predict with inference.engine=torch or openvino")
     require((*PACKAGES.get(engine, ()), *(() if exported or engine == "compile" else needed(engine))), engine)
+
+
+def check_compiler(key: str, instead: str) -> None:
+    """Check that there is a C++ compiler.
+
+    Args:
+        key: What needs it, for the message.
+        instead: What can be done without one, for the message.
+
+    Raises:
+        UserError: When there is none.
+    """
+    if not any(map(shutil.which, (os.environ.get("CXX") or "", *COMPILERS))):
+        raise UserError(
+            f"{key}: torch compiles a network with a C++ compiler, and there is none. Install g++, or {instead}."
+        )
 
 
 def needed(engine: str) -> tuple[str, ...]:

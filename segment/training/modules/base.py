@@ -20,6 +20,7 @@ from segment.networks.padding import channels_last
 from segment.networks.weights import not_finite
 from segment.preprocessing.plan import Plan
 from segment.sampling.datamodule import PatchDataModule
+from segment.text import one_line
 from segment.training.checkpoints import place_between_steps
 from segment.training.divergence import Diverged, Step
 from segment.training.monitors import monitored
@@ -71,6 +72,7 @@ class TrainingModule(pl.LightningModule):
         self.stopping = False
         self.validated = False
         self.held: list[nn.Parameter] = []
+        self.compiled: Callable[[Tensor], Any] | None = None
 
     def hold(self, new: Collection[str]) -> None:
         """Train only new parameters in the first ``head_first`` steps.
@@ -79,6 +81,33 @@ class TrainingModule(pl.LightningModule):
             new: Names of the network's parameters that did not come from weights.
         """
         self.held = [parameter for name, parameter in self.network.named_parameters() if name not in new]
+
+    def compile_network(self) -> None:
+        """Let torch compile what training steps compute of the network, at the first of them.
+
+        The network stays as it is: its weights keep their names, and whatever else calls it is not compiled.
+        """
+        network = self.network
+        # Of a function, since a compiled module would be a part of this one, with weights of its own names.
+        self.compiled = torch.compile(lambda image: network(image), dynamic=False)
+
+    def learn(self, image: Tensor) -> Any:
+        """The network's output for (batch, channel, *patch) in a training step, compiled where that was asked for.
+
+        Raises:
+            UserError: When torch cannot compile it.
+        """
+        if self.compiled is None:
+            return self.network(image)
+        from torch._dynamo.exc import TorchDynamoException  # here, since it imports the compiler
+
+        try:
+            return self.compiled(image)
+        except TorchDynamoException as error:
+            raise UserError(
+                f"compile=true: torch {torch.__version__} cannot compile this network ({one_line(error)[:200]}). "
+                "Train with compile=false."
+            ) from error
 
     @property
     def datamodule(self) -> PatchDataModule:

@@ -50,7 +50,7 @@ class MeanTeacherModule(SegmentationModule):
         noisy = image.clone()
         noisy[1::2] = self._with_noise(unlabelled)
         form = memory_format(self.dims)
-        scales = self.network(noisy.contiguous(memory_format=form))
+        scales = self.learn(noisy.contiguous(memory_format=form))
         scales = scales if isinstance(scales, list) else [scales]
         self.teacher.eval()
         with torch.no_grad():

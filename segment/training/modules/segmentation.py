@@ -78,7 +78,7 @@ class SegmentationModule(TrainingModule):
         if self.plan.previous_stage:
             image = one_hot(torch.cat([image, reference[:, 1:].to(image.dtype)], dim=1), len(self.labels) - 1)
             reference = reference[:, :1]
-        logits = self.network(image.contiguous(memory_format=memory_format(self.dims)))
+        logits = self.learn(image.contiguous(memory_format=memory_format(self.dims)))
         with torch.autocast(self.device.type, enabled=False):
             loss: Tensor = self.loss(logits, reference)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(image))
