@@ -25,7 +25,7 @@ from whole_runs import TINY
 
 from segment.augment import recipe
 from segment.augment.resampling import resample
-from segment.inference import windows
+from segment.inference import forward
 from segment.inference.predictor import Predictor
 from segment.inference.windows import SlidingWindows
 from segment.sampling.datamodule import PatchDataModule
@@ -145,7 +145,7 @@ def test_windows_on_a_device_without_values(training, meta, monkeypatch):
     work, module, watched = training.work, training.on(meta).eval(), Watched(device_apart=True)
     image = torch.from_numpy(work.store.load(work.val[0]).image[...])
     # They are read once for each scan, before its first window.
-    monkeypatch.setattr(windows, "constant_places", lambda *given: {})
+    monkeypatch.setattr(forward, "constant_places", lambda *given: {})
     with watched:
         there = image.to(meta, non_blocking=True)
         planes = list(SlidingWindows(mirror="all").planes(module.network, there, work.plan.patch_size))
