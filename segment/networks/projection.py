@@ -37,7 +37,12 @@ class Projected(nn.Module):
         self.encoder = encoder
         self.divisor: Any = network.divisor
         channels: Any = encoder.features
-        self.projector = mlp(2 * channels[-1], hidden, features)
+        self.projector = self.projection(2 * channels[-1], hidden, features)
+
+    @staticmethod
+    def projection(inputs: int, hidden: int, features: int) -> nn.Sequential:
+        """What is trained beside the encoder."""
+        return mlp(inputs, hidden, features)
 
     def represent(self, image: Tensor) -> Tensor:
         """Map (batch, channel, *spatial) to means and maxima of the coarsest map (batch, twice its channels)."""
@@ -52,6 +57,10 @@ class Projected(nn.Module):
 class Bootstrapped(Projected):
     """BYOL's online network with its predictor, and the target that follows it (arXiv 2006.07733, sec. 3.1).
 
+    As in the authors' code, projection and predictor end without bias. Unlike there, batch norm without weights ends
+    the projection (SimSiam: Chen and He 2021, arXiv 2011.10566, sec. 3): in short trainings with Adam, what all
+    embeddings have in common would outweigh their differences.
+
     Args:
         network: See `Projected`.
         hidden: Hidden units of projection and predictor.
@@ -64,7 +73,12 @@ class Bootstrapped(Projected):
             {"encoder": copy.deepcopy(self.encoder), "projector": copy.deepcopy(self.projector)}
         )
         self.target.requires_grad_(False)
-        self.predictor = mlp(features, hidden, features)
+        self.predictor = mlp(features, hidden, features, bias=False)
+
+    @staticmethod
+    def projection(inputs: int, hidden: int, features: int) -> nn.Sequential:
+        """See `Projected`; its outputs have mean 0 and variance 1 over a batch."""
+        return mlp(inputs, hidden, features, bias=False).append(nn.BatchNorm1d(features, affine=False))
 
     def predict(self, image: Tensor) -> Tensor:
         """The online network's prediction of the target's embedding, (batch, features)."""
@@ -92,14 +106,18 @@ def pooled(maps: Sequence[Tensor]) -> Tensor:
     return torch.cat([values.mean(2), values.amax(2)], dim=1)
 
 
-def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+def mlp(inputs: int, hidden: int, outputs: int, bias: bool = True) -> nn.Sequential:
     """Linear, batch norm, ReLU, linear (Grill et al. 2020, arXiv 2006.07733, sec. 3.3).
 
     Args:
         inputs: Length of the input.
         hidden: Hidden units.
         outputs: Length of the output.
+        bias: Whether the output has one.
     """
     return nn.Sequential(
-        nn.Linear(inputs, hidden), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True), nn.Linear(hidden, outputs)
+        nn.Linear(inputs, hidden),
+        nn.BatchNorm1d(hidden),
+        nn.ReLU(inplace=True),
+        nn.Linear(hidden, outputs, bias=bias),
     )

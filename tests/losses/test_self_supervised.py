@@ -70,10 +70,11 @@ def test_the_target_follows_with_momentum_and_gets_no_gradient():
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_byol_does_not_collapse_and_without_predictor_and_momentum_it_does(whole):
+def test_byol_does_not_collapse_and_without_predictor_momentum_and_last_norm_it_does(whole):
     learner = bootstrapped()
     if not whole:
         learner.predictor = nn.Identity()
+        learner.projector[-1] = learner.target["projector"][-1] = nn.Identity()
     optimizer = torch.optim.AdamW([p for p in learner.parameters() if p.requires_grad], 3e-3)
     generator = torch.Generator().manual_seed(0)
     for _ in range(80):

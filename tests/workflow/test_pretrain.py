@@ -123,7 +123,8 @@ def test_mistakes_are_named(run_pretrain, make_dataset, tmp_path, given, message
 
 
 @pytest.mark.slow
-def test_simclr_learns_textures_that_a_random_encoder_does_not_tell_apart(run_pretrain, tmp_path):
+@pytest.mark.parametrize("method", ["simclr", "byol"])
+def test_textures_are_learned_that_a_random_encoder_does_not_tell_apart(run_pretrain, tmp_path, method):
     root = tmp_path / "data"
     for number in range(60):
         random = np.random.default_rng(number)
@@ -135,12 +136,14 @@ def test_simclr_learns_textures_that_a_random_encoder_does_not_tell_apart(run_pr
             (root / kind).mkdir(parents=True, exist_ok=True)
             Image.fromarray(array.astype(np.uint8)).save(root / kind / f"{number:02d}.png")
     made = run_pretrain(
-        root, "made", "method=simclr", "network.encoder.features=[4,8,16]", "plan.patch_size=[16,16]",
+        root, "made", f"method={method}", "network.encoder.features=[4,8,16]", "plan.patch_size=[16,16]",
         "plan.batch_size=16", "trainer.max_steps=120", "sampler.steps_per_epoch=40", "probe=96", "optimizer.lr=0.01",
         "augment.mirror=[]", "augment.spatial=null",
     )  # fmt: skip
-    probe = result(made)["probe"]  # seen: 84 % after 38 % of the random encoder, of three classes
-    assert probe["trained"] > probe["random"] + 0.25
+    # Of three classes; seen: SimCLR 94 %, BYOL 58 to 100 % by seed, after 30 to 36 % of the random encoder.
+    probe = result(made)["probe"]
+    assert probe["trained"] > probe["random"] + 0.2
+    assert result(made)["last_step"]["spread"] > 0.5  # BYOL without the norm of its projection: 0.1
     assert not result(made)["collapsed"]
 
 

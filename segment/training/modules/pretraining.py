@@ -141,7 +141,8 @@ class BYOL(SimCLR):
         overlap: See `SimCLR`.
         hidden: Hidden units of projection and predictor.
         features: Length of an embedding.
-        momentum: Of the target at the start; it rises to 1 along a cosine (sec. 3.3).
+        momentum: Of the target at the start; it rises to 1 along a cosine (sec. 3.3). None: 1 - 25 / steps, at least
+            0.9 and at most the paper's 0.996, so that the target of a short training moves too.
     """
 
     def __init__(
@@ -156,10 +157,10 @@ class BYOL(SimCLR):
         overlap: float = 0.5,
         hidden: int = 512,
         features: int = 128,
-        momentum: float = 0.99,
+        momentum: float | None = None,
     ) -> None:
         super().__init__(network, optimizer, scheduler, augment, plan, seed, parameters, overlap, hidden, features)
-        if not 0 <= momentum <= 1:
+        if momentum is not None and not 0 <= momentum <= 1:
             raise UserError(f"method.momentum={momentum}: give a number from 0 to 1.")
         self.momentum = momentum
         self.followed = 0
@@ -188,7 +189,8 @@ class BYOL(SimCLR):
         step, steps = self.trainer.global_step, self.trainer.max_steps
         if step > self.followed:
             self.followed = step
-            self._learner.follow(1 - (1 - self.momentum) * (math.cos(math.pi * step / steps) + 1) / 2)
+            start = min(max(1 - 25 / steps, 0.9), 0.996) if self.momentum is None else self.momentum
+            self._learner.follow(1 - (1 - start) * (math.cos(math.pi * step / steps) + 1) / 2)
 
     @property
     def _learner(self) -> Bootstrapped:
