@@ -61,15 +61,27 @@ def table() -> dict[str, Any]:
 
 @functools.cache
 def code_hash() -> str:
-    """Hash of the code in segment/networks, without comments and docstrings."""
+    """Hash of the code in segment/networks, without comments and docstrings; the same for every version of Python."""
     found = hashlib.sha256()
     for file in sorted(NETWORKS.rglob("*.py")):
         tree = ast.parse(file.read_bytes())
         for node in ast.walk(tree):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
                 node.body = node.body[1:]
-        found.update(f"{file.relative_to(NETWORKS)}\n{ast.dump(tree)}\n".encode())
+        found.update(f"{file.relative_to(NETWORKS)}\n{_plain(tree)}\n".encode())
     return found.hexdigest()[:16]
+
+
+def _plain(node: object) -> object:
+    """A part of a syntax tree as lists, without its empty fields, of which each version of Python has others."""
+    if isinstance(node, list):
+        return [_plain(part) for part in node]
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    return [
+        type(node).__name__,
+        *((name, _plain(part)) for name, part in ast.iter_fields(node) if part not in (None, [])),
+    ]
 
 
 def configuration_hash(name: str) -> str:

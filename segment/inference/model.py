@@ -264,9 +264,9 @@ def load_model(folder: Path, trust: Sequence[str] = (), first: bool = False) -> 
     content = read_mapping(path, FIX, MAX_JSON_BYTES)
     check_format(path, content.get("format"))
     described = read_as(Description, content, path, unknown_keys=True, fix=FIX)
-    model = _described(folder, path, described, trust)
     if first and described.plan.previous_stage:
         raise UserError(f"{path}: is the second stage of a cascade in place of the first. {FIX}")
+    model = _described(folder, path, described, trust)
     if model.export:
         network: nn.Module = read_engine(folder, model.export, *model.shapes)
         return replace(model, network=network, weights=folder / FILES[model.export.format][-1])
