@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 MAX_PICKLE = 64 << 20  # bytes of the description of its modules
+MAX_MODULES = 100_000  # and tensors
+MAX_NAME = 1_000  # letters
 STORAGES = {
     "FloatStorage": torch.float32,
     "DoubleStorage": torch.float64,
@@ -45,6 +47,7 @@ class _Reader(pickle.Unpickler):
         super().__init__(file)
         self.archive = archive
         self.root = root
+        self.storages: dict[str, Tensor] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         """What stands for a name of the file."""
@@ -66,7 +69,10 @@ class _Reader(pickle.Unpickler):
         entry = self.archive.getinfo(f"{self.root}data/{key}")
         if type(count) is not int or entry.file_size != count * dtype.itemsize:
             raise pickle.UnpicklingError(f"its storage {str(key)[:80]} has another size than it says")
-        return torch.frombuffer(bytearray(self.archive.read(entry)), dtype=dtype) if count else torch.empty(0).to(dtype)
+        if entry.filename not in self.storages:  # a file may name one again and again
+            numbers = bytearray(self.archive.read(entry))
+            self.storages[entry.filename] = torch.frombuffer(numbers, dtype=torch.uint8) if count else torch.empty(0)
+        return self.storages[entry.filename].view(dtype) if count else torch.empty(0).to(dtype)
 
 
 def _first(value: Any, *_: Any) -> Any:
@@ -110,16 +116,20 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
         if any(int(number or 0) > len(written) for number in places):
             raise ValueError("its data.pkl is damaged")
         with archive.open(f"{root}data.pkl") as file:
-            return dict(_named(_Reader(file, archive, root).load(), ""))
+            return _named(_Reader(file, archive, root).load())
 
 
-def _named(node: Any, prefix: str, depth: int = 0) -> list[tuple[str, Tensor]]:
-    """Name and tensor of everything below a module."""
-    if depth > 100:
-        raise ValueError("its modules are nested without end")
-    if isinstance(node, Tensor):
-        return [(prefix, node)]
-    if not isinstance(node, _Module):
-        return []
-    inner = [(f"{prefix}.{name}" if prefix else str(name), value) for name, value in node.attributes.items()]
-    return [found for name, value in inner for found in _named(value, name, depth + 1)]
+def _named(root: Any) -> dict[str, Tensor]:
+    """Name and tensor of everything below a module, of which a file may repeat or nest one without end."""
+    found, left, seen = dict[str, Tensor](), [("", root)], 0
+    while left:
+        prefix, node = left.pop()
+        seen += 1
+        if seen > MAX_MODULES or len(prefix) > MAX_NAME:
+            raise ValueError(f"it has more than {MAX_MODULES:,} modules and tensors, or modules nested without end")
+        if isinstance(node, Tensor):
+            found[prefix] = node
+        elif isinstance(node, _Module):
+            inner = [(f"{prefix}.{name}" if prefix else str(name), value) for name, value in node.attributes.items()]
+            left.extend(reversed(inner))
+    return found

@@ -83,3 +83,29 @@ def test_a_damaged_file_is_refused(file, name, content, compression):
     replaced(file, name, content, compression)
     with pytest.raises(UserError, match="cannot be read as plain weights"):
         load_weights(network(2), file)
+
+
+def module(attributes: bytes) -> bytes:
+    """A module at place 0 of the pickle, whose attributes are a dict of what follows."""
+    return b"\x80\x02c__torch__\nM\n)\x81q\x00}(" + attributes + b"ub."
+
+
+def name(text: bytes) -> bytes:
+    return b"X" + len(text).to_bytes(4, "little") + text
+
+
+def test_modules_that_hold_themselves_are_refused(file):
+    replaced(file, "/data.pkl", module(name(b"left") + b"h\x00" + name(b"right") + b"h\x00"))
+    with pytest.raises(UserError, match="nested without end"):
+        load_weights(network(2), file)
+
+
+def test_a_storage_that_is_named_again_and_again_is_read_once(file):
+    count = zipfile.ZipFile(file).getinfo("model/data/0").file_size // 4
+    one = (
+        b"(" + name(b"storage") + b"ctorch\nFloatStorage\n" + name(b"0") + name(b"cpu") + b"K" + bytes([count]) + b"tQ"
+    )
+    replaced(file, "/data.pkl", module(b"".join(name(b"%d" % index) + one for index in range(3))))
+    first, *others = read_torchscript(file).values()
+    assert len(others) == 2
+    assert all(other.data_ptr() == first.data_ptr() for other in others)
