@@ -25,6 +25,7 @@ def run(tested_folds, tmp_path):
 
 
 @pytest.mark.usefixtures("without_pages")
+@pytest.mark.slow
 def test_a_pruned_network_is_trained_on_scored_exported_and_predicts(run, tested_folds, tmp_path, capsys):
     whole, pruned, folder = tested_folds / "cv-fold0", tmp_path / "pruned", tmp_path / "exported"
     run(finetune_steps=2, precision="int8", agreement=0.5)
@@ -94,6 +95,7 @@ def test_the_command_of_a_run_is_data_and_must_give_its_configuration(word, reas
     assert [path.name for path in tmp_path.iterdir()] == ["theirs"]
 
 
+@pytest.mark.slow
 def test_what_was_not_trained_alone_cannot_be_trained_on(run, tested_folds, tmp_path):
     shutil.copytree(tested_folds / "cv-fold0" / "model", tmp_path / "model")
     with pytest.raises(UserError, match=r"prune= trains on, and needs the folder of a finished run"):
