@@ -158,7 +158,7 @@ def _tests(comparison: Comparison) -> list[str]:
         metrics = ", ".join(info.heading for info in comparison.family)
         found.append(f"p is corrected (Holm) over the metrics too: {metrics}.")
     if comparison.margin is not None:
-        found.append(f"Equivalent: the difference is below {comparison.margin:g} by two one-sided tests.")
+        found.append(f"Equivalent means: within {comparison.margin:g} by two one-sided tests.")
     return found
 
 
