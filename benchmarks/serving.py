@@ -89,9 +89,9 @@ def peer(model: Path, scans: Sequence[Path], count: int, folder: Path) -> tuple[
     found = list(find_scans(folder / "scans", len(loaded.channels)))
     predict_scans(loaded, found[:1], folder / "first", settings)
     began = time.perf_counter()
-    failed = predict_scans(loaded, found, folder / "masks", settings)
+    done = predict_scans(loaded, found, folder / "masks", settings)
     seconds = time.perf_counter() - began
-    assert not failed, failed
+    assert not done.failed, done.failed
     masks = {name.split("_", 1)[1]: folder / "masks" / name for name, _ in found}
     return seconds, {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in masks.items()}
 

@@ -4,6 +4,7 @@ import re
 import runpy
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ SMALLEST = {
     "metrics": ("--size 12 --whole 0 --rounds 1", r"surface-distance +\d+\.\d ms +ratio \d"),
     "monitoring": (
         "--simulations 2 --steps 4 --same 90 --shifted 30",
-        r"without a shift: \d+\.\d% of 2 simulations .*\nwrong units: found at level 0\.01 in 1 simulations",
+        r"(?s)without a shift: \d+\.\d% of 2 simulations .*\nwrong units: found at level 0\.01 in 1 simulations",
     ),
     "network_step": ("--features 2 4 8 --patch 8 8 8 --batch 1 --steps 1 --rounds 1", r"segment +\d+\.\d+ s a step"),
     "patch_reading": ("--small 16 16 16 --large 24 16 16 --patches 8 8 8", r"whole \.npy +\d+\.\d+ ms .* x \d+\.\d+"),
@@ -54,9 +55,11 @@ def started(file: Path, arguments: list[str], folder: Path) -> tuple[int, str]:
         sys.argv = [str(file), *arguments]
         runpy.run_path(str(file), run_name="__main__")
 
-    environment = {"OMP_NUM_THREADS": "1", "TMPDIR": str(folder), "HOME": str(folder)}
-    done = Forked(program, folder, folder / "output.txt", environment)
-    return done.wait(), done.printed + done.errors
+    # Chromium's sockets need a short path.
+    with tempfile.TemporaryDirectory() as short:
+        environment = {"OMP_NUM_THREADS": "1", "TMPDIR": short, "HOME": str(folder)}
+        done = Forked(program, folder, folder / "output.txt", environment)
+        return done.wait(), done.printed + done.errors
 
 
 def finished_run(folder: Path) -> Path:
